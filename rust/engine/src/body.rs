@@ -4,6 +4,7 @@ mod excerpt;
 
 use std::{
     cell::Cell,
+    io,
     pin::Pin,
     rc::Rc,
     task::{Context, Poll, ready},
@@ -15,7 +16,8 @@ use smallvec::SmallVec;
 
 use crate::{
     account::UnderWay,
-    connection::Stream,
+    connection::{ResponseBody, SendFile, Stream},
+    files::FileBody,
     store::{Chunks, arriving::ArrivalReader, range_of},
     upstream::{BoxError, UpstreamBody},
 };
@@ -49,6 +51,7 @@ enum Source {
     },
     Upstream(Box<UpstreamBody>),
     Streamed(Streamed),
+    File(Box<FileBody>),
     Arriving {
         reader: ArrivalReader,
         length: Option<u64>,
@@ -159,6 +162,10 @@ impl EdgeBody {
         Self::of(Source::Streamed(Streamed(Box::pin(body))))
     }
 
+    pub(crate) fn file(body: FileBody) -> Self {
+        Self::of(Source::File(Box::new(body)))
+    }
+
     pub(crate) fn arriving(reader: ArrivalReader, length: Option<u64>) -> Self {
         Self::of(Source::Arriving {
             reader,
@@ -197,7 +204,11 @@ impl EdgeBody {
     pub(crate) fn streams(&self) -> bool {
         matches!(
             self.source,
-            Source::Made(_) | Source::Upstream(_) | Source::Streamed(_) | Source::Arriving { .. }
+            Source::Made(_)
+                | Source::Upstream(_)
+                | Source::Streamed(_)
+                | Source::File(_)
+                | Source::Arriving { .. }
         )
     }
 
@@ -219,6 +230,23 @@ impl EdgeBody {
             done: Some(Box::new(done)),
         }));
         self
+    }
+}
+
+impl ResponseBody for EdgeBody {
+    fn is_file(&self) -> bool {
+        matches!(self.source, Source::File(_))
+    }
+
+    fn send_file(&mut self, send: &mut SendFile<'_>) -> Option<Poll<io::Result<usize>>> {
+        let Source::File(body) = &mut self.source else {
+            return None;
+        };
+        let sent = body.send(send);
+        if let (Some(account), Some(Poll::Ready(Ok(count)))) = (&mut self.account, &sent) {
+            account.bytes += *count as u64;
+        }
+        sent
     }
 }
 
@@ -254,6 +282,7 @@ impl Body for EdgeBody {
             })),
             Source::Upstream(body) => Pin::new(&mut **body).poll_frame(cx).map_err(Into::into),
             Source::Streamed(Streamed(body)) => body.as_mut().poll_frame(cx),
+            Source::File(body) => Pin::new(&mut **body).poll_frame(cx),
             Source::Arriving {
                 reader,
                 length,
@@ -305,6 +334,7 @@ impl Body for EdgeBody {
             Source::Pieces { left, .. } => *left == 0,
             Source::Upstream(body) => body.is_end_stream(),
             Source::Streamed(Streamed(body)) => body.is_end_stream(),
+            Source::File(body) => body.is_end_stream(),
             Source::Arriving { length, sent, .. } => *length == Some(*sent),
         }
     }
@@ -316,6 +346,7 @@ impl Body for EdgeBody {
             Source::Pieces { left, .. } => SizeHint::with_exact(*left),
             Source::Upstream(body) => body.size_hint(),
             Source::Streamed(Streamed(body)) => body.size_hint(),
+            Source::File(body) => body.size_hint(),
             Source::Arriving { length, sent, .. } => length
                 .map_or_else(SizeHint::default, |length| {
                     SizeHint::with_exact(length.saturating_sub(*sent))

@@ -1,11 +1,15 @@
 //! The content of a file on its way to a client, a piece at a time.
 //!
 //! No piece is read ahead of the socket: the system's own buffer is written from while the next piece is read, and a
-//! client that does not read holds no memory here.
+//! client that does not read holds no memory here. Content that the kernel has in memory goes from there into a socket
+//! without a copy, where the connection leaves it as it is (`sendfile`); the end of the file is read all the same, and what
+//! was sent counts only if the file is still the same then.
 
 use std::{
     collections::VecDeque,
     future::Future,
+    io,
+    os::fd::BorrowedFd,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -20,6 +24,16 @@ use super::{FileTrouble, Files, OpenFile};
 /// Sizes of a piece, by the memory that is free.
 const LEAST_PIECE: u64 = 16 << 10;
 const MOST_PIECE: u64 = 256 << 10;
+
+/// Bytes that a worker copies itself, at most.
+const MOST_AT_HAND: u64 = 64 << 10;
+/// A part of a file from this length on is sent without a copy, this many bytes at a time at most, but for its end.
+const LEAST_SENT: u64 = 16 << 10;
+const MOST_SENT: u64 = 512 << 10;
+const END: u64 = 1 << 10;
+
+/// Sends this many bytes at this position of a file, as many of them as the socket takes.
+pub type SendFile<'s> = dyn FnMut(BorrowedFd<'_>, u64, usize) -> Poll<io::Result<usize>> + 's;
 
 /// A part of a body.
 #[derive(Debug, Clone)]
@@ -80,6 +94,60 @@ impl FileBody {
         }
     }
 
+    /// Sends content by `send` that the kernel has in memory. `None`: the next content comes as a frame.
+    pub fn send(&mut self, send: &mut SendFile<'_>) -> Option<Poll<io::Result<usize>>> {
+        if self.reading.is_some() {
+            return None;
+        }
+        let Some(FilePart::Range { offset, length }) = self.parts.front_mut() else {
+            return None;
+        };
+        if *length < LEAST_SENT {
+            return None;
+        }
+        let piece = (*length - END).min(MOST_SENT);
+        let file = self.file.in_memory(*offset, piece)?;
+        let polled = send(file, *offset, usize::try_from(piece).unwrap_or(usize::MAX));
+        let Poll::Ready(Ok(sent)) = polled else {
+            return Some(polled);
+        };
+        let sent = (sent as u64).min(piece);
+        if sent == 0 {
+            return Some(Poll::Ready(Err(FileTrouble::Changed.into())));
+        }
+        *offset += sent;
+        *length -= sent;
+        self.left = self.left.saturating_sub(sent);
+        self.files.figures.sent(sent);
+        let unchanged = self.file.unchanged();
+        Some(Poll::Ready(match unchanged {
+            Ok(()) => Ok(usize::try_from(sent).unwrap_or(usize::MAX)),
+            Err(trouble) => {
+                self.files.figures.failed(trouble);
+                Err(trouble.into())
+            }
+        }))
+    }
+
+    /// The next piece, if the kernel has it in memory and no memory is short.
+    fn read_at_hand(&mut self) -> Result<Option<Bytes>, FileTrouble> {
+        let Some(FilePart::Range { offset, length }) = self.parts.front_mut() else {
+            return Ok(None);
+        };
+        let piece = self.hold.allowance(LEAST_PIECE, MOST_AT_HAND).min(*length);
+        let size = usize::try_from(piece).unwrap_or(usize::MAX);
+        let Some(bytes) = self.file.read_at_hand(*offset, size)? else {
+            return Ok(None);
+        };
+        *offset += piece;
+        *length -= piece;
+        if *length == 0 {
+            self.parts.pop_front();
+        }
+        self.files.figures.read(bytes.len());
+        Ok(Some(bytes))
+    }
+
     /// Begins to read the next piece, if one is left to read.
     fn begin(&mut self) {
         let Some(FilePart::Range { offset, length }) = self.parts.front_mut() else {
@@ -123,7 +191,18 @@ impl Body for FileBody {
                 }
                 Some(range) => {
                     this.parts.push_front(range);
-                    this.begin();
+                    match this.read_at_hand() {
+                        Ok(Some(bytes)) => {
+                            this.left = this.left.saturating_sub(bytes.len() as u64);
+                            return Poll::Ready(Some(Ok(Frame::data(bytes))));
+                        }
+                        Ok(None) => this.begin(),
+                        Err(trouble) => {
+                            this.files.figures.failed(trouble);
+                            this.parts.clear();
+                            return Poll::Ready(Some(Err(trouble.into())));
+                        }
+                    }
                 }
             }
         }

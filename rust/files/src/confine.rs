@@ -3,6 +3,9 @@
 //!
 //! The kernel does it where it has `openat2` (Linux 5.6). Where it refuses that call, each name is opened by itself,
 //! and links are followed by hand. Links that stay beneath the folder are followed either way, absolute ones never.
+//!
+//! A worker opens only what the kernel finds among the names that it has at hand, on a file system of this machine:
+//! [`Patience::AtHand`]. Anything else is `EAGAIN` to it, and a thread opens it.
 
 use std::{
     collections::VecDeque,
@@ -37,6 +40,15 @@ const FOLDER: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEX
 #[cfg(not(target_os = "linux"))]
 const FOLDER: OFlags = LIST;
 
+/// The wait for a disk or a server that opening may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Patience {
+    /// As long as it takes: on a thread.
+    Waits,
+    /// Not at all: on a worker.
+    AtHand,
+}
+
 /// How paths are opened.
 #[derive(Debug, Default)]
 pub(crate) struct Confined {
@@ -46,12 +58,27 @@ pub(crate) struct Confined {
 
 impl Confined {
     /// Opens the folder itself. Its path is the owner's and may lead through links.
-    pub(crate) fn root(path: &Path) -> Result<OwnedFd> {
-        openat(CWD, path, FOLDER, Mode::empty())
+    pub(crate) fn root(&self, path: &Path, patience: Patience) -> Result<OwnedFd> {
+        match patience {
+            Patience::Waits => openat(CWD, path, FOLDER, Mode::empty()),
+            #[cfg(target_os = "linux")]
+            Patience::AtHand if !self.by_name.load(Ordering::Relaxed) => root_at_hand(path),
+            Patience::AtHand => Err(Errno::AGAIN),
+        }
     }
 
     /// Opens `names` beneath `root`, for reading.
-    pub(crate) fn open(&self, root: &OwnedFd, names: &[u8]) -> Result<OwnedFd> {
+    pub(crate) fn open(&self, root: &OwnedFd, names: &[u8], patience: Patience) -> Result<OwnedFd> {
+        match patience {
+            Patience::Waits => self.open_waiting(root, names),
+            #[cfg(target_os = "linux")]
+            Patience::AtHand => open_at_hand(root, names),
+            #[cfg(not(target_os = "linux"))]
+            Patience::AtHand => Err(Errno::AGAIN),
+        }
+    }
+
+    fn open_waiting(&self, root: &OwnedFd, names: &[u8]) -> Result<OwnedFd> {
         if names.is_empty() {
             return openat(root, c".", LIST, Mode::empty());
         }
@@ -82,6 +109,56 @@ fn by_kernel(root: &OwnedFd, names: &[u8]) -> Result<OwnedFd> {
     }
     openat2(root, names, FILE, Mode::empty(), resolve)
 }
+
+/// Opens the folder, if its names are at hand and its file system needs no server.
+#[cfg(target_os = "linux")]
+fn root_at_hand(path: &Path) -> Result<OwnedFd> {
+    use rustix::fs::{ResolveFlags, fstatfs, openat2};
+    let root = openat2(CWD, path, FOLDER, Mode::empty(), ResolveFlags::CACHED);
+    let root = root.map_err(at_hand)?;
+    if LOCAL.contains(&u64::try_from(fstatfs(&root)?.f_type).unwrap_or_default()) {
+        Ok(root)
+    } else {
+        Err(Errno::AGAIN)
+    }
+}
+
+/// Opens `names`, if they are at hand on the file system of `root`.
+#[cfg(target_os = "linux")]
+fn open_at_hand(root: &OwnedFd, names: &[u8]) -> Result<OwnedFd> {
+    use rustix::fs::{ResolveFlags, openat2};
+    if names.is_empty() {
+        return Err(Errno::AGAIN);
+    }
+    let resolve = ResolveFlags::BENEATH
+        | ResolveFlags::NO_MAGICLINKS
+        | ResolveFlags::NO_XDEV
+        | ResolveFlags::CACHED;
+    openat2(root, names, FILE, Mode::empty(), resolve).map_err(at_hand)
+}
+
+/// The kernel does not know the call (`NOSYS`, or `PERM` in a sandbox) or its flag (`INVAL`, before Linux 5.12), or the
+/// path leads to another file system or out of the folder (`XDEV`): a thread finds out which.
+#[cfg(target_os = "linux")]
+fn at_hand(error: Errno) -> Errno {
+    match error {
+        Errno::NOSYS | Errno::PERM | Errno::INVAL | Errno::XDEV => Errno::AGAIN,
+        error => error,
+    }
+}
+
+/// Numbers of file systems on which opening and `stat` need no server: ext2 to ext4, XFS, Btrfs, F2FS, tmpfs, ramfs and
+/// overlayfs (`statfs(2)`).
+#[cfg(target_os = "linux")]
+const LOCAL: [u64; 7] = [
+    0xef53,
+    0x5846_5342,
+    0x9123_683e,
+    0xf2f5_2010,
+    0x0102_1994,
+    0x8584_58f6,
+    0x794c_7630,
+];
 
 /// Each name is opened in the folder before it, and none of them as a link: what a name stands for cannot change
 /// between the look and the opening.
@@ -210,8 +287,9 @@ mod tests {
     }
 
     fn read(confined: &Confined, root: &Path, names: &str) -> std::result::Result<String, Errno> {
-        let root = Confined::root(root)?;
-        let mut file = fs::File::from(confined.open(&root, names.as_bytes())?);
+        let root = confined.root(root, Patience::Waits)?;
+        let opened = confined.open(&root, names.as_bytes(), Patience::Waits)?;
+        let mut file = fs::File::from(opened);
         let mut text = String::new();
         file.read_to_string(&mut text)
             .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
@@ -295,5 +373,43 @@ mod tests {
         stop.store(true, Ordering::Relaxed);
         turning.join().unwrap();
         assert!(harmless > 0);
+    }
+
+    #[test]
+    fn a_worker_opens_what_a_thread_opens_or_leaves_it_to_one() {
+        let site = site();
+        let confined = Confined::default();
+        let open = |names: &str, patience| {
+            let root = confined.root(&site.root, patience)?;
+            confined.open(&root, names.as_bytes(), patience).map(drop)
+        };
+        let mut at_hand = 0;
+        for names in [
+            "a.txt",
+            "sub/b.txt",
+            "to-a",
+            "sub/up",
+            "sub/round",
+            "missing",
+            "a.txt/b",
+            "out",
+            "top/secret.txt",
+            "absolute",
+            "magic",
+            "loop",
+            "../secret.txt",
+            "",
+        ] {
+            let waited = open(names, Patience::Waits);
+            match open(names, Patience::AtHand) {
+                Err(Errno::AGAIN) => {}
+                found => {
+                    assert_eq!(found, waited, "{names}");
+                    at_hand += usize::from(found.is_ok());
+                }
+            }
+        }
+        // The names were looked up a moment before.
+        assert!(at_hand > 0);
     }
 }

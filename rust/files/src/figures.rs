@@ -21,12 +21,17 @@ const REASONS: [(FileTrouble, &str); 6] = [
 #[derive(Debug, Default)]
 pub(crate) struct Figures {
     bytes: AtomicU64,
+    sent: AtomicU64,
     failed: [AtomicU64; REASONS.len()],
 }
 
 impl Figures {
     pub(crate) fn read(&self, bytes: usize) {
         self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    pub(crate) fn sent(&self, bytes: u64) {
+        self.sent.fetch_add(bytes, Ordering::Relaxed);
     }
 
     pub(crate) fn failed(&self, trouble: FileTrouble) {
@@ -53,6 +58,11 @@ impl Figures {
                 "edgerouter_files_read_bytes_total",
                 "Bytes read from files of routes.",
                 self.bytes.load(Ordering::Relaxed),
+            ),
+            (
+                "edgerouter_files_sent_bytes_total",
+                "Bytes that the kernel sent from files of routes without a copy.",
+                self.sent.load(Ordering::Relaxed),
             ),
         ] {
             text::one(out, name, help, value);

@@ -2,16 +2,19 @@
 //!
 //! A worker gives a [`Search`] to [`Files::find`] and waits for what was found; a [`FileBody`] then brings the content.
 //! Nothing here knows routes or writes heads: which name a request is for and which fields a response has is decided in
-//! `edgerouter_core::files`. Opening, `stat` and reading may wait for a disk or a server, so no worker does them; the
-//! threads, the searches that wait for them and the files that are open have bounds.
+//! `edgerouter_core::files`. Opening, `stat` and reading may wait for a disk or a server: a worker does them only where the
+//! kernel says that it has all that they need in memory, and leaves the rest to threads. The threads, the searches that
+//! wait for them and the files that are open have bounds.
 
 mod body;
 mod confine;
 mod figures;
 mod open_file;
+mod resident;
 mod search;
 
 use std::{
+    fs::File,
     sync::{
         Arc,
         atomic::{AtomicU64, AtomicUsize, Ordering},
@@ -20,14 +23,14 @@ use std::{
 };
 
 use bytes::Bytes;
-use edgerouter_core::plan::limits::FileLimits;
+use edgerouter_core::{files::FileFacts, plan::limits::FileLimits};
 use edgerouter_threads::{NotDone, ThreadPool};
 
-pub use body::{FileBody, FilePart};
+pub use body::{FileBody, FilePart, SendFile};
 pub use open_file::OpenFile;
 pub use search::{Found, FoundFile, Search};
 
-use confine::Confined;
+use confine::{Confined, Patience};
 use figures::Figures;
 use open_file::OpenFiles;
 
@@ -52,6 +55,9 @@ pub enum FileTrouble {
     /// The folder cannot be opened, or reading failed.
     #[error("the folder or the file cannot be read")]
     Unreadable,
+    /// A worker would have to wait: a thread does it instead.
+    #[error("the file system would have to be waited for")]
+    WouldWait,
 }
 
 impl From<NotDone> for FileTrouble {
@@ -104,13 +110,31 @@ impl Files {
         Duration::from_millis(self.timeout.load(Ordering::Relaxed))
     }
 
-    /// Opens the file that a request is for and reads its beginning.
+    /// Opens the file that a request is for and reads its beginning: at once if the kernel has all that it takes in memory,
+    /// otherwise by a thread.
     pub async fn find(self: &Arc<Self>, search: Search) -> Result<Found, FileTrouble> {
+        if let Some(found) = search.at_hand(self) {
+            return found.inspect_err(|trouble| self.figures.failed(*trouble));
+        }
+        Box::pin(self.find_by_thread(search)).await
+    }
+
+    async fn find_by_thread(self: &Arc<Self>, search: Search) -> Result<Found, FileTrouble> {
         let own = Arc::clone(self);
         let job = move || search.run(&own);
         let found = self.threads.submit(self.timeout(), job).await;
         let found = found.map_err(FileTrouble::from).flatten();
         found.inspect_err(|trouble| self.figures.failed(*trouble))
+    }
+
+    /// A file that was found, open for its content.
+    pub(crate) fn opened(
+        &self,
+        file: File,
+        facts: FileFacts,
+        patience: Patience,
+    ) -> Result<OpenFile, FileTrouble> {
+        OpenFile::new(file, facts, patience, &self.open, &self.threads)
     }
 
     /// Reads `length` bytes at `offset`.

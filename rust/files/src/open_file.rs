@@ -2,7 +2,11 @@
 
 use std::{
     fs::File,
-    os::unix::fs::{FileExt, MetadataExt},
+    io::{self, IoSliceMut},
+    os::{
+        fd::{AsFd as _, BorrowedFd},
+        unix::fs::{FileExt, MetadataExt},
+    },
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -12,8 +16,9 @@ use std::{
 use bytes::Bytes;
 use edgerouter_core::files::FileFacts;
 use edgerouter_threads::ThreadPool;
+use rustix::io::{Errno, ReadWriteFlags, preadv2};
 
-use super::FileTrouble;
+use super::{FileTrouble, confine::Patience, resident};
 
 /// Files that are open now, and how many may be.
 #[derive(Debug, Default)]
@@ -49,18 +54,25 @@ impl Drop for Permit {
     }
 }
 
-/// A file that is open for reading. A thread closes it when this is dropped.
+/// A file that is open for reading. A thread closes it when this is dropped, unless that is quick: closing a
+/// removed file waits until its content is freed.
 #[derive(Debug)]
 pub struct OpenFile {
     file: Option<File>,
     facts: FileFacts,
+    /// It is on a file system of this machine.
+    is_local: bool,
     threads: Arc<ThreadPool>,
     _permit: Permit,
 }
 
+/// A file of up to this length is freed at once.
+const QUICKLY_FREED: u64 = 1 << 20;
+
 impl Drop for OpenFile {
     fn drop(&mut self) {
-        if let Some(file) = self.file.take() {
+        let is_quick = self.is_local && self.facts.length <= QUICKLY_FREED;
+        if let Some(file) = self.file.take().filter(|_| !is_quick) {
             self.threads.drop_aside(file);
         }
     }
@@ -97,11 +109,30 @@ pub(crate) fn read_at(file: &File, offset: u64, length: usize) -> Result<Bytes, 
     Ok(Bytes::from(bytes))
 }
 
+/// Reads `length` bytes at `offset` out of memory; `None` if the disk has some of them.
+pub(crate) fn read_at_hand(
+    file: &File,
+    offset: u64,
+    length: usize,
+) -> Result<Option<Bytes>, FileTrouble> {
+    let mut bytes = vec![0; length];
+    let mut into = [IoSliceMut::new(&mut bytes)];
+    match preadv2(file, &mut into, offset, ReadWriteFlags::NOWAIT) {
+        Ok(read) if read == length => Ok(Some(Bytes::from(bytes))),
+        // Less: the rest is on disk, or the file is shorter now, which a thread finds out.
+        Ok(_) => Ok(None),
+        Err(Errno::IO) => Err(FileTrouble::Unreadable),
+        // The kernel or the file system may not know the flag.
+        Err(_) => Ok(None),
+    }
+}
+
 impl OpenFile {
     /// `Err` if as many are open as may.
     pub(crate) fn new(
         file: File,
         facts: FileFacts,
+        patience: Patience,
         open: &Arc<OpenFiles>,
         threads: &Arc<ThreadPool>,
     ) -> Result<Self, FileTrouble> {
@@ -109,6 +140,7 @@ impl OpenFile {
         Ok(Self {
             file: Some(file),
             facts,
+            is_local: patience == Patience::AtHand,
             threads: Arc::clone(threads),
             _permit: permit,
         })
@@ -118,15 +150,43 @@ impl OpenFile {
     pub(crate) fn read(&self, offset: u64, length: usize) -> Result<Bytes, FileTrouble> {
         let file = self.file.as_ref().ok_or(FileTrouble::Unreadable)?;
         let bytes = read_at(file, offset, length)?;
-        let now = facts(file)?;
+        self.unchanged()?;
+        Ok(bytes)
+    }
+
+    /// As `read`, if the kernel has the bytes in memory.
+    pub(crate) fn read_at_hand(
+        &self,
+        offset: u64,
+        length: usize,
+    ) -> Result<Option<Bytes>, FileTrouble> {
+        let Some(file) = self.file.as_ref().filter(|_| self.is_local) else {
+            return Ok(None);
+        };
+        let bytes = read_at_hand(file, offset, length)?;
+        self.unchanged()?;
+        Ok(bytes)
+    }
+
+    /// The file, if the kernel has these bytes of it in memory: sending them waits for nothing.
+    pub(crate) fn in_memory(&self, offset: u64, length: u64) -> Option<BorrowedFd<'_>> {
+        let file = self.file.as_ref().filter(|_| self.is_local)?;
+        resident::is_resident(file, offset, length).then(|| file.as_fd())
+    }
+
+    /// `Err` if it is not the file any more that was opened.
+    pub(crate) fn unchanged(&self) -> Result<(), FileTrouble> {
+        let file = self.file.as_ref().ok_or(FileTrouble::Unreadable)?;
         // The inode also changes when a name of the file is removed, which leaves its content.
-        let same = now.is_some_and(|now| {
+        let is_same = facts(file)?.is_some_and(|now| {
             (now.length, now.modified) == (self.facts.length, self.facts.modified)
         });
-        if same {
-            Ok(bytes)
-        } else {
-            Err(FileTrouble::Changed)
-        }
+        is_same.then_some(()).ok_or(FileTrouble::Changed)
+    }
+}
+
+impl From<FileTrouble> for io::Error {
+    fn from(trouble: FileTrouble) -> Self {
+        Self::other(trouble)
     }
 }

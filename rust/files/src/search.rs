@@ -1,4 +1,4 @@
-//! The search for the file of a request, as a thread does it.
+//! The search for the file of a request: by a worker among what the kernel has at hand, or by a thread, which may wait.
 
 use std::{fs::File, os::fd::OwnedFd, sync::Arc};
 
@@ -12,7 +12,7 @@ use rustix::{fs::Dir, io::Errno};
 
 use super::{
     FileTrouble, Files,
-    confine::Confined,
+    confine::Patience,
     open_file::{self, OpenFile},
 };
 
@@ -76,62 +76,93 @@ enum Opened {
     Refused,
 }
 
+/// One run of a search.
+struct Run<'s> {
+    search: &'s Search,
+    files: &'s Files,
+    root: OwnedFd,
+    patience: Patience,
+}
+
 impl Search {
-    pub(crate) fn run(self, files: &Files) -> Result<Found, FileTrouble> {
-        let root = Confined::root(&self.folder.root).map_err(|error| {
-            if matches!(error, Errno::MFILE | Errno::NFILE) {
-                return FileTrouble::Descriptors;
+    /// On a thread.
+    pub(crate) fn run(&self, files: &Files) -> Result<Found, FileTrouble> {
+        self.run_with(files, Patience::Waits)
+    }
+
+    /// On a worker; `None`: the kernel would have to wait for something.
+    pub(crate) fn at_hand(&self, files: &Files) -> Option<Result<Found, FileTrouble>> {
+        let found = self.run_with(files, Patience::AtHand);
+        (!matches!(found, Err(FileTrouble::WouldWait))).then_some(found)
+    }
+
+    fn run_with(&self, files: &Files, patience: Patience) -> Result<Found, FileTrouble> {
+        let root = files.confined.root(&self.folder.root, patience);
+        let root = root.map_err(|error| match error {
+            Errno::MFILE | Errno::NFILE => FileTrouble::Descriptors,
+            _ if patience == Patience::AtHand => FileTrouble::WouldWait,
+            error => {
+                let folder = self.folder.root.display();
+                tracing::warn!(%error, %folder, "the folder of a route cannot be opened");
+                FileTrouble::Unreadable
             }
-            let folder = self.folder.root.display();
-            tracing::warn!(%error, %folder, "the folder of a route cannot be opened");
-            FileTrouble::Unreadable
         })?;
-        let found = self.own(files, &root)?;
+        let run = Run {
+            search: self,
+            files,
+            root,
+            patience,
+        };
+        let found = run.own()?;
         if let (Found::Absent, Some(fallback), true) =
             (&found, &self.folder.fallback, self.takes_fallback)
         {
-            return self.file(files, &root, fallback.as_bytes().to_vec());
+            return run.file(fallback.as_bytes().to_vec());
         }
         Ok(found)
     }
+}
 
+impl Run<'_> {
     /// The answer for the path itself, without the fall-back.
-    fn own(&self, files: &Files, root: &OwnedFd) -> Result<Found, FileTrouble> {
-        if !self.path.is_folder {
-            if self.path.names.is_empty() {
+    fn own(&self) -> Result<Found, FileTrouble> {
+        let Search { path, folder, .. } = self.search;
+        if !path.is_folder {
+            if path.names.is_empty() {
                 return Ok(Found::Folder);
             }
-            return self.file(files, root, self.path.names.clone());
+            return self.file(path.names.clone());
         }
-        if let Some(index) = &self.folder.index {
-            let found = self.file(files, root, self.path.join(index))?;
+        if let Some(index) = &folder.index {
+            let found = self.file(path.join(index))?;
             // A folder with the name of an index file is none.
             if !matches!(found, Found::Absent | Found::Folder) {
                 return Ok(found);
             }
         }
-        if self.folder.listing {
-            self.list(files, root)
+        if folder.listing {
+            self.list()
         } else {
             Ok(Found::Absent)
         }
     }
 
-    fn file(&self, files: &Files, root: &OwnedFd, names: Vec<u8>) -> Result<Found, FileTrouble> {
-        let (plain, plain_facts) = match open(&files.confined, root, &names)? {
+    fn file(&self, names: Vec<u8>) -> Result<Found, FileTrouble> {
+        let (search, files) = (self.search, self.files);
+        let (plain, plain_facts) = match self.open(&names)? {
             Opened::File(file, facts) => (file, facts),
             Opened::Folder => return Ok(Found::Folder),
             Opened::Absent => return Ok(Found::Absent),
             Opened::Refused => return Ok(Found::Refused),
         };
         let mut chosen = None;
-        for coding in response::codings(&self.folder, &names, &self.accepted) {
+        for coding in response::codings(&search.folder, &names, &search.accepted) {
             if coding == ContentCoding::Identity {
                 chosen = Some((plain, plain_facts, coding));
                 break;
             }
             let coded = [&*names, coding.extension().as_bytes()].concat();
-            if let Opened::File(file, facts) = open(&files.confined, root, &coded)?
+            if let Opened::File(file, facts) = self.open(&coded)?
                 && facts.follows(&plain_facts)
             {
                 chosen = Some((file, facts, coding));
@@ -141,16 +172,20 @@ impl Search {
         let Some((file, facts, coding)) = chosen else {
             return Ok(Found::NotAcceptable);
         };
-        let first = self
-            .first
-            .min(usize::try_from(facts.length).unwrap_or(usize::MAX));
-        let start = open_file::read_at(&file, 0, first)?;
+        let length = usize::try_from(facts.length).unwrap_or(usize::MAX);
+        let start = match self.patience {
+            Patience::Waits => open_file::read_at(&file, 0, search.first.min(length))?,
+            Patience::AtHand if length <= search.first => {
+                open_file::read_at_hand(&file, 0, length)?.ok_or(FileTrouble::WouldWait)?
+            }
+            // It may go from the page cache into the socket.
+            Patience::AtHand => Bytes::new(),
+        };
         files.figures.read(start.len());
         let rest = if start.len() as u64 == facts.length {
             None
         } else {
-            let open = OpenFile::new(file, facts, &files.open, &files.threads)?;
-            Some(Arc::new(open))
+            Some(Arc::new(files.opened(file, facts, self.patience)?))
         };
         Ok(Found::File(FoundFile {
             names,
@@ -161,8 +196,13 @@ impl Search {
         }))
     }
 
-    fn list(&self, files: &Files, root: &OwnedFd) -> Result<Found, FileTrouble> {
-        let opened = match files.confined.open(root, &self.path.names) {
+    fn list(&self) -> Result<Found, FileTrouble> {
+        if self.patience == Patience::AtHand {
+            return Err(FileTrouble::WouldWait);
+        }
+        let files = self.files;
+        let names = &self.search.path.names;
+        let opened = match files.confined.open(&self.root, names, self.patience) {
             Ok(opened) => opened,
             Err(error) => {
                 return Ok(match failed(error)? {
@@ -201,19 +241,20 @@ impl Search {
             complete: true,
         })
     }
-}
 
-fn open(confined: &Confined, root: &OwnedFd, names: &[u8]) -> Result<Opened, FileTrouble> {
-    let file = match confined.open(root, names) {
-        Ok(opened) => File::from(opened),
-        Err(error) => return failed(error),
-    };
-    Ok(match open_file::facts(&file)? {
-        Some(facts) => Opened::File(file, facts),
-        None if file.metadata().is_ok_and(|metadata| metadata.is_dir()) => Opened::Folder,
-        // A pipe, a device: nothing was waited for, and nothing is read.
-        None => Opened::Absent,
-    })
+    fn open(&self, names: &[u8]) -> Result<Opened, FileTrouble> {
+        let opened = self.files.confined.open(&self.root, names, self.patience);
+        let file = match opened {
+            Ok(opened) => File::from(opened),
+            Err(error) => return failed(error),
+        };
+        Ok(match open_file::facts(&file)? {
+            Some(facts) => Opened::File(file, facts),
+            None if file.metadata().is_ok_and(|metadata| metadata.is_dir()) => Opened::Folder,
+            // A pipe, a device: nothing was waited for, and nothing is read.
+            None => Opened::Absent,
+        })
+    }
 }
 
 /// The reason why a name was not opened. That it leads out of the folder is no reason of its own for the client.
@@ -222,6 +263,7 @@ fn failed(error: Errno) -> Result<Opened, FileTrouble> {
         Errno::ACCESS | Errno::PERM => Ok(Opened::Refused),
         Errno::MFILE | Errno::NFILE => Err(FileTrouble::Descriptors),
         Errno::IO | Errno::STALE | Errno::NOMEM => Err(FileTrouble::Unreadable),
+        Errno::AGAIN => Err(FileTrouble::WouldWait),
         // Absent, a file as a folder, out of the folder, too many links, too long, a socket.
         _ => Ok(Opened::Absent),
     }

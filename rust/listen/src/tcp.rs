@@ -3,6 +3,7 @@
 use std::{
     io,
     net::SocketAddr,
+    os::fd::BorrowedFd,
     rc::Rc,
     task::{Context, Poll},
     time::Duration,
@@ -19,6 +20,7 @@ use tokio::{
 use crate::{
     Transport, accept,
     connection::ConnectionOwner,
+    file,
     http::{self, Taken},
     inherited, spread,
     tight::Listening,
@@ -42,6 +44,20 @@ impl Transport for TcpStream {
             .with_time(Duration::from_secs(60))
             .with_interval(Duration::from_secs(15));
         let _ = SockRef::from(self).set_tcp_keepalive(&probes);
+    }
+
+    fn sends_files(&self) -> bool {
+        true
+    }
+
+    fn poll_send_file(
+        &self,
+        cx: &mut Context<'_>,
+        from: BorrowedFd<'_>,
+        offset: u64,
+        length: usize,
+    ) -> Poll<io::Result<usize>> {
+        file::poll_send(self, cx, from, offset, length)
     }
 }
 

@@ -197,7 +197,7 @@ fn opened(exchange: &Exchange, folder: &FileFolder, found: FoundFile, hold: Hold
         (None, _) => EdgeBody::made(found.start),
         (Some(file), _) => {
             let files = &exchange.worker.shared.files;
-            EdgeBody::streamed(FileBody::new(files, file, parts, hold))
+            EdgeBody::file(FileBody::new(files, file, parts, hold))
         }
     };
     answer::of(status, headers, body)

@@ -16,7 +16,7 @@ mod stream;
 
 pub use content::ClientBody;
 pub(crate) use content::Inflow;
-pub use owner::{AllConnections, ConnectionOwner, Connections};
+pub use owner::{AllConnections, ConnectionOwner, Connections, ResponseBody, SendFile};
 pub(crate) use share::{Handed, Place, Share};
 pub use state::{Connection, ConnectionState};
 pub use stream::{Stream, TunnelEnd};

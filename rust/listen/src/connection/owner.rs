@@ -5,11 +5,14 @@ use std::{
     collections::VecDeque,
     convert::Infallible,
     error::Error,
+    io,
+    os::fd::BorrowedFd,
     rc::Rc,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
+    task::Poll,
     time::Instant,
 };
 
@@ -32,10 +35,29 @@ use super::{ClientBody, Connection, ConnectionState, Share, Stream};
 /// Most bytes that one read takes from a socket.
 const INBOX: usize = 64 << 10;
 
+/// Any error of a body.
+pub(super) type BodyError = Box<dyn Error + Send + Sync>;
+
+/// Sends this many bytes at this position of a file, as many of them as the socket takes.
+pub type SendFile<'s> = dyn FnMut(BorrowedFd<'_>, u64, usize) -> Poll<io::Result<usize>> + 's;
+
+/// Content of a response.
+pub trait ResponseBody: Body<Data = Bytes, Error: Into<BodyError>> + Unpin + 'static {
+    /// True if some of it is in a file.
+    fn is_file(&self) -> bool {
+        false
+    }
+
+    /// Has the next content sent from its file. `None`: it comes as a frame instead.
+    fn send_file(&mut self, _send: &mut SendFile<'_>) -> Option<Poll<io::Result<usize>>> {
+        None
+    }
+}
+
 /// The worker that connections belong to, and that serves their requests.
 pub trait ConnectionOwner: 'static {
     /// Content of the responses.
-    type Body: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Unpin + 'static;
+    type Body: ResponseBody;
 
     /// Responds to a request, or to one whose bytes were refused.
     fn serve(

@@ -9,7 +9,11 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use bytes::Bytes;
+use super::{Ended, Http1};
+use crate::{
+    Transport,
+    connection::{ConnectionOwner, ConnectionState, ResponseBody},
+};
 use edgerouter_core::http::{FieldName, Fields, Response};
 use edgerouter_core::http::{
     date,
@@ -19,15 +23,7 @@ use edgerouter_core::http::{
     },
 };
 use http::{HeaderValue, StatusCode};
-use http_body::Body;
-
-use super::{Ended, Http1};
-use crate::{
-    Transport,
-    connection::{ConnectionOwner, ConnectionState},
-};
-
-type BoxError = Box<dyn Error + Send + Sync>;
+use http_body::Body as _;
 
 /// Bytes of a response that are taken from its body ahead of the socket.
 const MOST_AHEAD: usize = 256 << 10;
@@ -100,14 +96,19 @@ impl<T: Transport, O: ConnectionOwner> Http1<T, O> {
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
         loop {
-            let waits = sending.take(&mut self.output, cx);
-            if self.poll_write(cx)?.is_ready() {
-                if sending.body.is_none() {
-                    return Poll::Ready(Ok(()));
+            let is_waiting = match self.poll_send_file(sending, cx)? {
+                Some(polled) => polled.is_pending(),
+                None => {
+                    let waits = sending.take(&mut self.output, cx);
+                    let is_written = self.poll_write(cx)?.is_ready();
+                    if is_written && sending.body.is_none() {
+                        return Poll::Ready(Ok(()));
+                    }
+                    waits || !is_written
                 }
-                if !waits {
-                    continue;
-                }
+            };
+            if !is_waiting {
+                continue;
             }
             // The response may be made of the request's content.
             if self.poll_content(cx).is_pending() {
@@ -115,6 +116,50 @@ impl<T: Transport, O: ConnectionOwner> Http1<T, O> {
                 return Poll::Pending;
             }
         }
+    }
+}
+
+/// The part of content in files, which the kernel sends.
+impl<T: Transport, O: ConnectionOwner> Http1<T, O> {
+    /// Sends content from a file, behind all that waits to be written. `None`: the next content comes as a frame.
+    fn poll_send_file(
+        &mut self,
+        sending: &mut Sending<O::Body>,
+        cx: &mut Context<'_>,
+    ) -> io::Result<Option<Poll<()>>> {
+        let Some(body) = &mut sending.body else {
+            return Ok(None);
+        };
+        let ContentWriter::Length(left) = &mut sending.content else {
+            return Ok(None);
+        };
+        if !body.is_file() || !self.transport.sends_files() {
+            return Ok(None);
+        }
+        if self.poll_write(cx)?.is_pending() {
+            return Ok(Some(Poll::Pending));
+        }
+        let most = usize::try_from(*left).unwrap_or(usize::MAX);
+        let sent = body.send_file(&mut |file, offset, length| {
+            self.transport
+                .poll_send_file(cx, file, offset, length.min(most))
+        });
+        let Some(sent) = sent else {
+            return Ok(None);
+        };
+        self.stream.connection.write_blocked(sent.is_pending());
+        Ok(Some(match sent {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(Ok(count)) => {
+                *left = left.saturating_sub(count as u64);
+                self.stream.connection.taken(count);
+                Poll::Ready(())
+            }
+            Poll::Ready(Err(error)) => {
+                sending.break_off(&error);
+                Poll::Ready(())
+            }
+        }))
     }
 }
 
@@ -129,7 +174,7 @@ struct Sending<B> {
     is_broken: bool,
 }
 
-impl<B: Body<Data = Bytes, Error: Into<BoxError>> + Unpin> Sending<B> {
+impl<B: ResponseBody> Sending<B> {
     /// Takes content until the output is full or the body has none; true if the body has to be waited for.
     fn take(&mut self, output: &mut Outgoing, cx: &mut Context<'_>) -> bool {
         while let Some(body) = &mut self.body {
@@ -145,12 +190,7 @@ impl<B: Body<Data = Bytes, Error: Into<BoxError>> + Unpin> Sending<B> {
             match polled {
                 Poll::Pending => return true,
                 Poll::Ready(None) => self.end(output, None),
-                Poll::Ready(Some(Err(error))) => {
-                    let error = error.into();
-                    tracing::debug!(%error, "the content of a response broke off");
-                    self.is_broken = true;
-                    self.body = None;
-                }
+                Poll::Ready(Some(Err(error))) => self.break_off(&*error.into()),
                 Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
                     Ok(data) => {
                         output.put(&mut self.content, data);
@@ -166,6 +206,12 @@ impl<B: Body<Data = Bytes, Error: Into<BoxError>> + Unpin> Sending<B> {
             }
         }
         false
+    }
+
+    fn break_off(&mut self, error: &(dyn Error + 'static)) {
+        tracing::debug!(error = %error, "the content of a response broke off");
+        self.is_broken = true;
+        self.body = None;
     }
 
     fn end(&mut self, output: &mut Outgoing, trailers: Option<&Fields>) {
