@@ -15,7 +15,8 @@ from edgerouter.functions.signatures import FunctionDecorator, RequestHookDecora
 from edgerouter.guarding import AddressPolicy, BasicAuth, Cors, RateLimit, SecurityHeaders, SignedUrls
 from edgerouter.identity import Jwt
 from edgerouter.jobs import Handler, job
-from edgerouter.routes import UNEDITED, HeaderPolicy, Hook, Phase, Route, ViewerPolicy, When
+from edgerouter.routes import UNEDITED, HeaderPolicy, Hook, Phase, Redirect, Route, ViewerPolicy, When
+from edgerouter.trailing_slash import TrailingSlash, other_routes
 
 if TYPE_CHECKING:
     from edgerouter.declarations import Declarations
@@ -115,6 +116,7 @@ class Callables:
         basic: BasicAuth | Mapping[str, Any] | None = None,
         security: SecurityHeaders | Mapping[str, Any] | None = None,
         experiment: Experiment | Collection[Experiment] = (),
+        trailing_slash: TrailingSlash = "strict",
         inline: bool = False,
         serial: bool = False,
         blocking: bool = False,
@@ -130,6 +132,8 @@ class Callables:
 
         ``host``, ``methods``, ``when``, ``priority``, ``viewer``, ``headers``, ``auth``, ``addresses``, ``cors``,
         ``rate_limit``, ``signed``, ``basic``, ``security``, ``experiment``  see ``route``
+        ``trailing_slash``  the other spelling of the path, with or without the slash at its end: ``"strict"``, another
+        path; ``"redirect"``, a 308 to this one; ``"ignore"``, the same function
         ``inline``  it promises never to block or wait, and is called on the worker itself
         ``serial``  a plain callable that must not run beside itself or another serial one: all run on one thread
         ``blocking``  does nothing any more, and the log says so
@@ -143,10 +147,12 @@ class Callables:
             given = filled(function, pattern, called.name)
             if given is function:
                 check_arguments(function, "request", "ctx")
-            self._declared.add_route(
-                lambda: Route(
+
+            def route(pattern: str, redirect: Redirect | None = None) -> Route:
+                return Route(
                     pattern,
-                    function=len(self._declared.callables),
+                    function=len(self._declared.callables) if redirect is None else None,
+                    redirect=redirect,
                     host=host,
                     methods=methods,
                     when=(when,) if isinstance(when, When) else when,
@@ -162,7 +168,9 @@ class Callables:
                     security=security,
                     experiments=(experiment,) if isinstance(experiment, Experiment) else experiment,
                 )
-            )
+
+            for make in (lambda: route(pattern), *other_routes(pattern, trailing_slash, route)):
+                self._declared.add_route(make)
             self._declared.callables.append((called, given))
             return function
 
