@@ -59,7 +59,19 @@ def test_the_lambda_function_assigns_a_variant_and_forwards_it() -> None:
         assert (found["x-variant"], found["x-edge-function"]) == (client.cookies["variant"], "processed")
 
 
-@pytest.mark.parametrize("name", ["cache_api", "jwt_auth", "lambda_edge"])
+def test_the_users_worker_reads_and_writes_its_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with Client(EXAMPLES / "users" / "app.py") as client:
+        with client.edge.bindings() as env:
+            env.DB.exec((EXAMPLES / "users" / "migrations" / "DB" / "0001_users.sql").read_text())
+        ann = {"email": "ann@example.com", "name": "Ann"}
+        assert client.post("/api/users", json=ann).json() == {"success": True}
+        assert client.post("/api/users", json=ann).status_code == 409
+        assert [it["name"] for it in client.get("/api/users").json()] == ["Ann"]
+        assert client.post("/api/users", content=b"{").status_code == 400
+
+
+@pytest.mark.parametrize("name", ["cache_api", "jwt_auth", "lambda_edge", "latency", "users"])
 def test_a_readme_has_the_original_beside_the_port(name: str) -> None:
     text = (EXAMPLES / name / "README.md").read_text()
     assert "| in the article's " in text and "| here |" in text and len(text.splitlines()) <= 12

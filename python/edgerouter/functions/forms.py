@@ -11,7 +11,7 @@ import shutil
 import threading
 import unicodedata
 import weakref
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from pathlib import Path
 from tempfile import SpooledTemporaryFile
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, TypeVar, cast
@@ -44,7 +44,8 @@ class _Kept:
     def __init__(self, most: int) -> None:
         self.most = most
         self.bytes = 0
-        self._lock = threading.Lock()
+        # The end of an upload may come in the middle of ``take``, when garbage is collected.
+        self._lock = threading.RLock()
 
     def take(self, size: int) -> None:
         with self._lock:
@@ -224,6 +225,12 @@ def read(request: Request, **bounds: int) -> Form:
     for name, value in bounds.items():
         if not isinstance(value, int) or isinstance(value, bool) or value < 0:
             raise ValueError(f"request.form: {name} {value!r} must be a whole number ≥ 0")
+    from edgerouter import _core
+    from edgerouter.functions import logs
+
+    call = logs.CURRENT.get(None) or _core.current_call()
+    if call is not None and call.phase != "function":
+        raise RuntimeError("request.form is for functions: hooks have no body")
     form = Form(_Reader(request, Bounds(**bounds)))
     return form if asyncio._get_running_loop() is not None else form.read_now()
 
@@ -268,7 +275,7 @@ class _Reader:
                 self.write(piece)
                 if self.parts is not None and self.parts.pending:
                     if self.parts.reaches_disk():
-                        await asyncio.to_thread(self.parts.store)
+                        await _on_thread(self.parts.store)
                     else:
                         self.parts.store()
         except BaseException:
@@ -304,6 +311,16 @@ class _Reader:
             for upload in self.parts.files:
                 upload.close()
             self.parts.parser = None
+
+
+async def _on_thread(store: Callable[[], None]) -> None:
+    """Writes on a thread; one that is cancelled meanwhile waits for the end, because the files are closed then."""
+    writing = asyncio.ensure_future(asyncio.to_thread(store))
+    try:
+        await asyncio.shield(writing)
+    finally:
+        if not writing.done():
+            await asyncio.wait({writing})
 
 
 class _Parts:
