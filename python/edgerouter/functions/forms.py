@@ -7,6 +7,7 @@ that a client can make grow has a bound. The name of a file is a text for people
 from __future__ import annotations
 
 import asyncio
+import logging
 import shutil
 import threading
 import unicodedata
@@ -28,6 +29,8 @@ __all__ = ["Form", "Upload", "read"]
 
 V = TypeVar("V")
 
+#: The parser would log every malformed form of a client; the client gets the reason.
+_SILENT = logging.Logger("forms", logging.CRITICAL + 1)
 #: Bytes of a file that stay in memory; more are kept in a temporary file.
 _IN_MEMORY = 1 << 16
 #: Bytes that the names and values of one form may have together.
@@ -404,6 +407,7 @@ class _Encoded(_Parts):
                 "on_field_end": self.on_end,
             }
         )
+        self.parser.logger = _SILENT
 
     def on_start(self) -> None:
         self.count_field()
@@ -460,6 +464,7 @@ class _Multipart(_Parts):
             )
         except FormParserError as error:
             raise BodyError(f"The Content-Type of the form is not valid: {error}.") from None
+        self.parser.logger = _SILENT
 
     def on_begin(self) -> None:
         self.head = []
