@@ -13,14 +13,14 @@ import httpx
 import jwt
 import pytest
 
-from edgerouter import ConfigError, Context, Edge, Experiment, Jwt, RateLimit, Request, Secret, cache
+from edgerouter import ConfigError, Context, DiskCache, Edge, Experiment, Jwt, RateLimit, Request, Secret, cache
 from edgerouter.testing import CacheResult, Client, FakeOrigin, Fault, Received, Reply
 
 SECRET = "a secret of thirty-two bytes or more"
 
 
 def application() -> Edge:
-    edge = Edge("site", hosts=["*.example.com", "127.0.0.1"])
+    edge = Edge("site", hosts=["*.example.com", "127.0.0.1"], disk_cache=DiskCache("/absent/cache", size=1 << 30))
     site = edge.origin("site", "https://origin.example.net/base", retries=0, tls_server_name="other.example.net")
     edge.origin("spare", "unix:/run/spare.sock")
     edge.route("/page/*", to=site, cache=cache.STANDARD)
@@ -107,6 +107,9 @@ def test_a_client_is_in_the_variant_that_the_test_chooses(client: Client) -> Non
         assert client.get("/by-id").text.endswith(f" {variant}")
         token = jwt.encode({"sub": client.id_for("subs", variant), "exp": client.clock.now() + 60}, SECRET, "HS256")
         assert client.get("/mine", headers={"authorization": f"Bearer {token}"}).text.endswith(f" {variant}")
+    with Client(application(), origins={"site": page}, variants={"home": "new"}, headers={"x-a": "1"}) as other:
+        assert [other.get("/home").text.split()[-1] for _ in range(3)] == ["new"] * 3
+        assert other.origins["site"].requests[-1].get("x-a") == "1"
     for experiment, variant, message in (
         ("none", "old", "no experiment of the edge; it has home, ids, subs"),
         ("home", "none", "no variant of 'home'; it has old, new"),

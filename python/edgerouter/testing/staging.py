@@ -44,6 +44,8 @@ class StagedEdge(Edge):
 
         data = super().to_dict()
         data["listeners"] = [msgspec.to_builtins(listener, str_keys=True) for listener in self._listeners]
+        # Responses of another test, or of the service, must not be found.
+        data.pop("disk_cache", None)
         data["origins"] = [_moved(origin, self._urls) for origin in data.get("origins", ())]
         return data
 
