@@ -92,6 +92,9 @@ def test_a_client_has_any_address_and_host_with_and_without_tls(client: Client) 
     assert client.get("http://elsewhere.example/who").status_code == 421
     assert client.get("/secure").status_code == 403
     assert client.get("https://www.example.com/secure").text == "by TLS"
+    with Client(application(), http2=True) as other:
+        found = [other.get(url).http_version for url in ("/who", "https://www.example.com/who")]
+        assert found == ["HTTP/1.1", "HTTP/2"]
     for address, expected in (("192.0.2.1", [200, 429]), ("192.0.2.2", [200, 429])):
         client.address = address
         assert [client.get("/limited").status_code for _ in expected] == expected

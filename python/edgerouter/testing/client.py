@@ -137,6 +137,7 @@ class Client(httpx.Client):
     ``host``  the host of URLs without one; ``None``: the first of the edge's ``hosts``, or ``edge.test``
     ``debug_errors``  error pages of functions have the traceback for clients with a loopback address
     ``workers``  threads that serve
+    ``http2``  URLs with ``https`` are requested by HTTP/2
 
     The other arguments are those of ``httpx.Client``. URLs of any host go to the edge, those with ``https`` by TLS.
     """
@@ -151,6 +152,7 @@ class Client(httpx.Client):
         host: str | None = None,
         debug_errors: bool = True,
         workers: int = 1,
+        http2: bool = False,
         timeout: float = 10.0,
         follow_redirects: bool = False,
         headers: Mapping[str, str] | Iterable[tuple[str, str]] | None = None,
@@ -184,7 +186,7 @@ class Client(httpx.Client):
         host = host or next(iter(hosts), "edge.test").replace("*", "www")
         super().__init__(
             base_url=f"http://{host}",
-            transport=_Wire(self, self.server.urls),
+            transport=_Wire(self, self.server.urls, http2=http2),
             timeout=timeout,
             follow_redirects=follow_redirects,
             headers=list(headers.items()) if isinstance(headers, Mapping) else list(headers or ()),
@@ -323,8 +325,9 @@ def _certificate() -> Certificate:
 class _Wire(httpx.BaseTransport):
     """Sends each request to the edge, whatever its host, from the client's address of the moment."""
 
-    def __init__(self, client: Client, urls: Iterable[str]) -> None:
+    def __init__(self, client: Client, urls: Iterable[str], *, http2: bool) -> None:
         self.client = client
+        self.http2 = http2
         self.ports = {url.partition(":")[0]: int(url.rpartition(":")[2]) for url in urls}
         self.pools: OrderedDict[tuple[str, str], httpcore.ConnectionPool] = OrderedDict()
         self.context = ssl.create_default_context()
@@ -338,7 +341,9 @@ class _Wire(httpx.BaseTransport):
             while len(self.pools) >= _ADDRESSES:
                 self.pools.popitem(last=False)[1].close()
             backend = _Introduced(self.ports[scheme], address)
-            self.pools[key] = httpcore.ConnectionPool(ssl_context=self.context, network_backend=backend)
+            self.pools[key] = httpcore.ConnectionPool(
+                ssl_context=self.context, network_backend=backend, http2=self.http2 and scheme == "https"
+            )
         return self.pools[key]
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
