@@ -15,8 +15,11 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from edgerouter.cli.commands import app as commands
+from edgerouter.replaying.order import FORMATS
 
 from ..processes import command
+
+DOCS = Path(__file__).parents[2] / "docs"
 
 APP = """
 from edgerouter import Edge, Jwt, cache
@@ -60,6 +63,12 @@ def invoked(*arguments: str | Path) -> Result:
 
 def outcomes(found: dict[str, Any]) -> dict[str, int]:
     return {name: counts["requests"] for name, counts in found["tiers"][-1]["outcomes"].items()}
+
+
+def test_the_pages_name_every_form() -> None:
+    for page in ("replay.md", "cli.md"):
+        text = (DOCS / page).read_text()
+        assert all(f"`{name}`" in text for name in FORMATS), page
 
 
 def test_routes_keys_and_lifetimes_are_those_of_the_application(app: Path) -> None:
