@@ -20,6 +20,7 @@ from edgerouter.cli.running import refuse, say, warn
 from edgerouter.costs import budget, ledger, prices, report
 from edgerouter.costs.ledger import Alarm, Ledger
 from edgerouter.costs.prices import Prices
+from edgerouter.costs.tenants import Owners
 from edgerouter.costs.usage import Usage
 from edgerouter.costs.webhook import Webhook, WebhookError, retry_after
 from edgerouter.errors import ConfigError, EdgeError, Problem
@@ -88,14 +89,17 @@ def cost_report(
         chosen = Prices.load(model)
         listeners = _listeners(admin, admin_token_env)
         if state is None:
-            usage = Usage()
+            usage, owned = Usage(), dict[str, Usage]()
             for listener in listeners.values():
-                usage = usage.plus(Usage.of(listener.samples()))
-            found = report.of_usage(chosen, usage)
+                samples = listener.samples()
+                usage = usage.plus(Usage.of(samples))
+                for tenant, counted in Owners(chosen.tenants).usage(samples).items():
+                    owned[tenant] = owned.get(tenant, Usage()).plus(counted)
+            found = report.of_usage(chosen, usage, owned)
         else:
             with ledger.opened(state) as book:
                 for name, listener in listeners.items():
-                    _observe(book, name, listener)
+                    _observe(book, name, listener, chosen)
                 found = report.of_ledger(chosen, book, time.time())
     if as_json:
         show.as_json(found)
@@ -154,7 +158,7 @@ def _look(
     with ledger.opened(state) as book:
         for name, listener in listeners.items():
             try:
-                _observe(book, name, listener)
+                _observe(book, name, listener, chosen)
             except AdminError as error:
                 warn(f"warning: {error}")
                 well = False
@@ -169,9 +173,12 @@ def _look(
     return well and not found["alarms_waiting"]
 
 
-def _observe(book: Ledger, name: str, listener: Admin) -> None:
+def _observe(book: Ledger, name: str, listener: Admin, chosen: Prices) -> None:
     samples = listener.samples()
-    book.observe(name, Usage.of(samples), samples.time)
+    owners = Owners(chosen.tenants)
+    keys = owners.keys()
+    owned = {tenant: (keys[tenant], usage) for tenant, usage in owners.usage(samples).items()} if chosen.tenants else {}
+    book.observe(name, Usage.of(samples), samples.time, owned)
 
 
 def _deliver(book: Ledger, target: Webhook | None, now: float, interval: float) -> None:
@@ -249,6 +256,8 @@ def _print(found: dict[str, Any]) -> None:
             grid.add_row(escape(line["item"]), f"{line['amount']:,.3f} {line['unit']}", f"{line['cost']:,.2f}")
         grid.add_row("[bold]total[/bold]", "", f"[bold]{found[total]:,.2f}[/bold]")
         console.print(grid)
+    if "tenants" in found:
+        console.print(_tenants(found, currency))
     if "projected" not in found:
         return
     projected = found["projected"]
@@ -261,3 +270,17 @@ def _print(found: dict[str, Any]) -> None:
     if "budget" in found:
         spent = found["budget"]["spent_share"] * 100
         console.print(f"budget: {spent:.1f} % of {found['budget']['per_month']:,.2f} {currency} are spent")
+
+
+def _tenants(found: dict[str, Any], currency: str) -> Table:
+    grid = Table(box=None, pad_edge=False, header_style="bold")
+    grid.add_column("tenant")
+    for name in ("requests", "GB to viewers", "hit rate", currency, "share"):
+        grid.add_column(name, justify="right")
+    for tenant in found["tenants"]:
+        rates = [
+            f"{share * 100:.1f} %" if share is not None else "-" for share in (tenant["hit_rate"], tenant["share"])
+        ]
+        amounts = (f"{tenant['requests']:,.0f}", f"{tenant['bytes'] / 1e9:,.3f}", rates[0], f"{tenant['cost']:,.2f}")
+        grid.add_row(escape(tenant["name"]), *amounts, rates[1])
+    return grid

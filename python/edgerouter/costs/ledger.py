@@ -75,9 +75,18 @@ class Ledger:
     begun: float | None = None
     raised: list[str] = field(default_factory=list)
     waiting: list[Alarm] = field(default_factory=list)
+    tenants: dict[str, dict[str, Usage]] = field(default_factory=dict)
+    """By month and name."""
+    counters: dict[str, dict[str, Usage]] = field(default_factory=dict)
+    """The last ones of each tenant, by edge and key."""
 
-    def observe(self, edge: str, usage: Usage, now: float) -> None:
-        """Takes the counters of an edge. The first ones are a beginning; from then on their growth is usage."""
+    def observe(
+        self, edge: str, usage: Usage, now: float, tenants: Mapping[str, tuple[str, Usage]] | None = None
+    ) -> None:
+        """Takes the counters of an edge. The first ones are a beginning; from then on their growth is usage.
+
+        ``tenants``  those of each tenant with the key under which they are kept: with a new key they begin anew
+        """
         if self.begun is None:
             self.begun = now
         last = self.edges.get(edge)
@@ -88,7 +97,25 @@ class Ledger:
             # If the clock was set back, the growth counts for the present hour.
             for begin, share in _hours(max(min(last[0], now), now - LONGEST_GAP), now):
                 self._add(begin, grown, share)
+            self._share(edge, tenants or {}, last[0], now)
         self.edges[edge] = (now, usage)
+        self.counters[edge] = dict((tenants or {}).values())
+
+    def _share(self, edge: str, tenants: Mapping[str, tuple[str, Usage]], since: float, now: float) -> None:
+        known = self.counters.get(edge, {})
+        for name, (key, counted) in tenants.items():
+            if key not in known:
+                continue
+            grown = counted.since(known[key])
+            for begin, share in _hours(max(min(since, now), now - LONGEST_GAP), now):
+                month = self.tenants.setdefault(Month.of(begin).name, {})
+                month[name] = month.get(name, Usage()).plus(grown, share)
+        while len(self.tenants) > MONTHS:
+            del self.tenants[min(self.tenants)]
+
+    def of_tenants(self, now: float) -> dict[str, Usage]:
+        """The usage of the month until now by tenant."""
+        return dict(self.tenants.get(Month.of(now).name, {}))
 
     def _add(self, hour: float, usage: Usage, share: float) -> None:
         month = Month.of(hour).name
@@ -136,6 +163,8 @@ class Ledger:
             "months": {name: usage.as_dict() for name, usage in self.months.items()},
             "days": {str(begin): usage.as_dict() for begin, usage in self.days.items()},
             "hours": {str(begin): usage.as_dict() for begin, usage in self.hours.items()},
+            "tenants": {month: _as_dicts(of) for month, of in self.tenants.items()},
+            "counters": {edge: _as_dicts(of) for edge, of in self.counters.items()},
             "raised": self.raised,
             "waiting": [
                 {"event": one.event, "attempts": one.attempts, "not_before": one.not_before} for one in self.waiting
@@ -157,10 +186,20 @@ class Ledger:
             hours={int(begin): Usage.from_dict(usage) for begin, usage in data["hours"].items()},
             begun=None if data["begun"] is None else float(data["begun"]),
             raised=[str(one) for one in data["raised"]],
+            tenants={str(month): _usages(of) for month, of in data.get("tenants", {}).items()},
+            counters={str(edge): _usages(of) for edge, of in data.get("counters", {}).items()},
             waiting=[
                 Alarm(dict(one["event"]), int(one["attempts"]), float(one["not_before"])) for one in data["waiting"]
             ],
         )
+
+
+def _as_dicts(usages: Mapping[str, Usage]) -> dict[str, dict[str, float]]:
+    return {name: usage.as_dict() for name, usage in usages.items()}
+
+
+def _usages(data: Any) -> dict[str, Usage]:
+    return {str(name): Usage.from_dict(usage) for name, usage in data.items()}
 
 
 def _hours(begin: float, end: float) -> Iterator[tuple[float, float]]:

@@ -12,12 +12,14 @@ from typing import Any, NamedTuple
 from edgerouter.costs.usage import Usage
 from edgerouter.errors import ConfigError, Problem
 
-__all__ = ["Budget", "Line", "Prices", "Region", "Schedule", "example", "examples"]
+__all__ = ["Budget", "Line", "Prices", "Region", "Schedule", "Tenant", "example", "examples"]
 
 MILLION = 1_000_000
 MOST_BYTES = 1 << 20
 MOST_TIERS = 32
 MOST_SHARES = 8
+MOST_TENANTS = 64
+MOST_ROUTES = 256
 
 
 class Line(NamedTuple):
@@ -59,6 +61,14 @@ class Region:
 
 
 @dataclass(frozen=True)
+class Tenant:
+    """A party that shares the bill: its routes by their labels in the metrics, in which ``*`` is any text."""
+
+    name: str
+    routes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Budget:
     """The money for a month, and the shares of it at which an alarm is due."""
 
@@ -81,6 +91,7 @@ class Prices:
     function_calls: Schedule
     machines_per_month: float
     budget: Budget | None
+    tenants: tuple[Tenant, ...] = ()
 
     @classmethod
     def load(cls, given: str) -> Prices:
@@ -120,50 +131,54 @@ class Prices:
             function_calls=fields.schedule("functions", "calls_per_million"),
             machines_per_month=fields.number("machines", "per_month", default=0.0),
             budget=fields.budget("budget"),
+            tenants=fields.tenants("tenants"),
         )
         fields.done()
         return prices
 
-    def bill(self, usage: Usage, share_of_month: float = 0.0, *, origin_bytes: float | None = None) -> list[Line]:
-        """The items for the usage of one month, of which this share has passed.
+    def bill(self, usage: Usage, share_of_month: float = 0.0) -> list[Line]:
+        """The items for the usage of one month, of which this share has passed."""
+        return [line for _, line in self.items(usage, share_of_month) if line.cost]
 
-        ``origin_bytes``  bytes from origins, if they are known; ``None``: they are estimated
-        """
+    def items(self, usage: Usage, share_of_month: float = 0.0) -> list[tuple[str, Line]]:
+        """All items, each with the name of the amount in ``Usage`` by which tenants share it."""
         gigabytes = usage.bytes / self.bytes_per_gb
-        known = origin_bytes is not None
-        from_origins = self._from_origins(usage) if origin_bytes is None else origin_bytes / self.bytes_per_gb
-        lines = [
-            Line("requests", usage.requests, "requests", self.requests.cost(usage.requests / MILLION)),
+        from_origins = usage.origin_bytes / self.bytes_per_gb
+        return [
+            ("requests", Line("requests", usage.requests, "requests", self.requests.cost(usage.requests / MILLION))),
             *(
-                Line(
-                    f"to viewers, {region.name}",
-                    gigabytes * region.share,
-                    "GB",
-                    region.per_gb.cost(gigabytes * region.share),
+                (
+                    "bytes",
+                    Line(
+                        f"to viewers, {region.name}",
+                        gigabytes * region.share,
+                        "GB",
+                        region.per_gb.cost(gigabytes * region.share),
+                    ),
                 )
                 for region in self.regions
             ),
-            Line(
-                "requests to origins",
-                usage.origin_requests,
-                "requests",
-                self.origin_requests.cost(usage.origin_requests / MILLION),
+            (
+                "origin_requests",
+                Line(
+                    "requests to origins",
+                    usage.origin_requests,
+                    "requests",
+                    self.origin_requests.cost(usage.origin_requests / MILLION),
+                ),
             ),
-            Line(
-                "from origins" if known else "from origins (estimated)",
-                from_origins,
-                "GB",
-                self.origin_bytes.cost(from_origins),
+            ("origin_bytes", Line("from origins", from_origins, "GB", self.origin_bytes.cost(from_origins))),
+            (
+                "function_calls",
+                Line(
+                    "calls of functions",
+                    usage.function_calls,
+                    "calls",
+                    self.function_calls.cost(usage.function_calls / MILLION),
+                ),
             ),
-            Line(
-                "calls of functions",
-                usage.function_calls,
-                "calls",
-                self.function_calls.cost(usage.function_calls / MILLION),
-            ),
-            Line("machines", share_of_month, "months", self.machines_per_month * share_of_month),
+            ("requests", Line("machines", share_of_month, "months", self.machines_per_month * share_of_month)),
         ]
-        return [line for line in lines if line.cost]
 
     def total(self, usage: Usage, share_of_month: float = 0.0) -> float:
         return sum(line.cost for line in self.bill(usage, share_of_month))
@@ -192,7 +207,7 @@ class Prices:
                 "cache: bytes from origins (estimated)",
                 cached,
                 "GB",
-                self.origin_bytes.more(self._from_origins(usage), cached),
+                self.origin_bytes.more(usage.origin_bytes / self.bytes_per_gb, cached),
             ),
             Line(
                 "compression: bytes to viewers (at least)",
@@ -202,12 +217,6 @@ class Prices:
             ),
         ]
         return [line for line in lines if line.amount]
-
-    def _from_origins(self, usage: Usage) -> float:
-        """Gigabytes from origins by the mean size of a response: an edge counts the bytes to viewers only."""
-        if not usage.requests:
-            return 0.0
-        return usage.bytes / usage.requests * min(usage.origin_requests, usage.requests) / self.bytes_per_gb
 
 
 class _Fields:
@@ -318,6 +327,35 @@ class _Fields:
         if found and abs(shares - 1.0) > 1e-6:
             self._fail(f"{group}.regions", f"{shares:g}", "the shares must add up to 1")
         return tuple(found)
+
+    def tenants(self, group: str) -> tuple[Tenant, ...]:
+        """Tables with a name and routes."""
+        found = self._get(group)
+        if found is None:
+            return ()
+        if not isinstance(found, list) or not 1 <= len(found) <= MOST_TENANTS:
+            self._fail(group, found, f"must be 1 to {MOST_TENANTS} tables")
+            return ()
+        tenants: list[Tenant] = []
+        for index, tenant in enumerate(found):
+            where = f"{group}[{index}]"
+            if not isinstance(tenant, Mapping) or set(tenant) != {"name", "routes"}:
+                self._fail(where, tenant, "must be a table with name and routes")
+                continue
+            name, routes = tenant["name"], tenant["routes"]
+            if not isinstance(name, str) or not 1 <= len(name) <= 60 or not name.isprintable() or name[0] == "(":
+                self._fail(f"{where}.name", name, "must be a printable text of 1 to 60 characters that opens with no (")
+            elif name in (one.name for one in tenants):
+                self._fail(f"{where}.name", name, "is the name of another tenant")
+            elif (
+                not isinstance(routes, list)
+                or not 1 <= len(routes) <= MOST_ROUTES
+                or not all(isinstance(route, str) and 1 <= len(route) <= 500 for route in routes)
+            ):
+                self._fail(f"{where}.routes", routes, f"must be 1 to {MOST_ROUTES} labels of routes, such as '/a/*'")
+            else:
+                tenants.append(Tenant(name, tuple(routes)))
+        return tuple(tenants)
 
     def budget(self, group: str) -> Budget | None:
         month, shares = self._get(group, "per_month"), self._get(group, "alarm_at")

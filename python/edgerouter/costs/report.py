@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from edgerouter.costs.budget import projected
 from edgerouter.costs.ledger import Ledger, Month
 from edgerouter.costs.prices import Line, Prices
+from edgerouter.costs.tenants import OTHERS, shares
 from edgerouter.costs.usage import Usage
 
 __all__ = ["FAMILIES", "of_ledger", "of_usage", "textfile"]
@@ -17,18 +19,19 @@ FAMILIES = {
     "edgerouter_cost_projected": "Cost of the whole month, by the bound of its interval.",
     "edgerouter_cost_budget": "Budget of a month.",
     "edgerouter_cost_alarms_waiting": "Budget alarms that no webhook has taken yet.",
+    "edgerouter_cost_tenant_spent": "The part of the cost of this month that is a tenant's.",
 }
 
 
-def of_usage(prices: Prices, usage: Usage) -> dict[str, Any]:
+def of_usage(prices: Prices, usage: Usage, tenants: Mapping[str, Usage] | None = None) -> dict[str, Any]:
     """The report on the counters of an edge since its start, without a month."""
-    return _report(prices, usage, "since the start of the edge", 0.0)
+    return _report(prices, usage, "since the start of the edge", 0.0, tenants or {})
 
 
 def of_ledger(prices: Prices, ledger: Ledger, now: float) -> dict[str, Any]:
     """The report on the month."""
     month = Month.of(now)
-    report = _report(prices, ledger.month(now), month.name, month.share(now))
+    report = _report(prices, ledger.month(now), month.name, month.share(now), ledger.of_tenants(now))
     report["projected"] = projected(prices, ledger, now)
     if prices.budget is not None:
         report["budget"] = {
@@ -39,7 +42,9 @@ def of_ledger(prices: Prices, ledger: Ledger, now: float) -> dict[str, Any]:
     return report
 
 
-def _report(prices: Prices, usage: Usage, span: str, share_of_month: float) -> dict[str, Any]:
+def _report(
+    prices: Prices, usage: Usage, span: str, share_of_month: float, tenants: Mapping[str, Usage]
+) -> dict[str, Any]:
     lines, savings = prices.bill(usage, share_of_month), prices.savings(usage)
     uncompressed = usage.bytes + usage.before_compression - usage.after_compression
     return {
@@ -54,7 +59,22 @@ def _report(prices: Prices, usage: Usage, span: str, share_of_month: float) -> d
         "total": _sum(lines),
         "savings": [line._asdict() for line in savings],
         "saved": _sum(savings),
+        **({"tenants": shares(prices, usage, share_of_month, _complete(prices, tenants))} if prices.tenants else {}),
     }
+
+
+def _complete(prices: Prices, tenants: Mapping[str, Usage]) -> dict[str, Usage]:
+    """The tenants of the model in their order; usage of others, and of tenants that it had before, is the rest."""
+    found = {one.name: tenants.get(one.name, Usage()) for one in prices.tenants}
+    found[OTHERS] = Usage()
+    for name, usage in tenants.items():
+        if name not in found or name == OTHERS:
+            found[OTHERS] = found[OTHERS].plus(usage)
+    return found
+
+
+def _quoted(text: str) -> str:
+    return text.replace("\\", "\\\\").replace('"', '\\"')
 
 
 def _sum(lines: list[Line]) -> float:
@@ -63,7 +83,7 @@ def _sum(lines: list[Line]) -> float:
 
 def textfile(report: dict[str, Any]) -> str:
     """The report for the textfile collector of Prometheus' node exporter."""
-    currency = report["currency"].replace("\\", "\\\\").replace('"', '\\"')
+    currency = _quoted(report["currency"])
     labels = f'currency="{currency}"'
     bounds = report["projected"] or {}
     values = {
@@ -73,6 +93,10 @@ def textfile(report: dict[str, Any]) -> str:
         ],
         "edgerouter_cost_budget": [(labels, report["budget"]["per_month"])] if "budget" in report else [],
         "edgerouter_cost_alarms_waiting": [("", report["alarms_waiting"])],
+        "edgerouter_cost_tenant_spent": [
+            (f'currency="{currency}",tenant="{_quoted(tenant["name"])}"', tenant["cost"])
+            for tenant in report.get("tenants", ())
+        ],
     }
     lines = []
     for name, help_text in FAMILIES.items():

@@ -27,6 +27,8 @@ class Usage:
     """Bytes before compression of responses that were compressed while they were sent, without stored variants."""
     after_compression: float = 0.0
     origin_requests: float = 0.0
+    origin_bytes: float = 0.0
+    """Bytes that origins sent."""
     function_calls: float = 0.0
 
     @classmethod
@@ -41,6 +43,7 @@ class Usage:
             before_compression=samples.total("edgerouter_compressed_bytes_total", side="before"),
             after_compression=samples.total("edgerouter_compressed_bytes_total", side="after"),
             origin_requests=samples.total("edgerouter_origin_requests_total"),
+            origin_bytes=samples.total("edgerouter_route_origin_bytes_total"),
             function_calls=samples.total("edgerouter_function_calls_total"),
         )
 

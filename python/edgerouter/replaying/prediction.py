@@ -54,8 +54,9 @@ def _tier(tier: Mapping[str, Any], span: int, prices: Prices | None) -> dict[str
             looked_up=looked_up * times,
             bytes=found["bytes"] * times,
             origin_requests=tier["origin_requests"] * times,
+            origin_bytes=tier["origin_bytes"] * times,
         )
-        bill = prices.bill(usage, 1.0, origin_bytes=tier["origin_bytes"] * times)
+        bill = prices.bill(usage, 1.0)
         found["month"] = {"bill": [line._asdict() for line in bill], "total": sum(line.cost for line in bill)}
     return found
 
