@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from edgerouter import AsyncContext, Context, Edge, Request
-from edgerouter.functions import forms
+from edgerouter.functions import form_parts, forms
 from edgerouter.functions.forms import Form, Upload
 from edgerouter.testing import running
 
@@ -105,7 +105,7 @@ def test_a_file_larger_than_a_whole_body_may_be_streams_through_and_is_released(
 ) -> None:
     found = client.post(path, files={"f": ("a.bin", LARGE)}).json()
     assert found["files"] == [["f", "a.bin", "application/octet-stream", len(LARGE), LARGE[:8].hex()]]
-    assert forms._kept.bytes == 0
+    assert form_parts.kept.bytes == 0
 
 
 @pytest.mark.parametrize(
@@ -165,7 +165,7 @@ def test_no_form_and_too_much_of_one_is_refused(
     assert answer.status_code == status and reason in answer.text
     # A client cannot fill the log with malformed forms.
     assert not [record for record in caplog.records if "multipart" in record.name]
-    assert forms._kept.bytes == 0
+    assert form_parts.kept.bytes == 0
 
 
 @pytest.mark.parametrize(
@@ -206,20 +206,20 @@ def test_an_input_without_a_file_is_no_file(client: httpx.Client) -> None:
 def test_an_upload_is_saved_where_the_caller_says_and_never_over_a_file(tmp_path: Path) -> None:
     upload = Upload("f", "name.txt", "text/plain")
     upload.add(LARGE)
-    assert forms._kept.bytes == len(LARGE)
+    assert form_parts.kept.bytes == len(LARGE)
     assert upload.save(tmp_path / "kept") == len(LARGE) and (tmp_path / "kept").read_bytes() == LARGE
     with pytest.raises(FileExistsError):
         upload.save(tmp_path / "kept")
     assert upload.save(tmp_path / "kept", overwrite=True) == len(LARGE)
     upload.close()
     upload.close()
-    assert forms._kept.bytes == 0
+    assert form_parts.kept.bytes == 0
     Upload("f", "", "").add(b"unused")
-    assert forms._kept.bytes == 0
+    assert form_parts.kept.bytes == 0
 
 
 def test_uploads_of_all_requests_together_are_bounded(client: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(forms._kept, "most", 1_000)
+    monkeypatch.setattr(form_parts.kept, "most", 1_000)
     answer = client.post("/plain", files={"f": bytes(1_001)})
     assert answer.status_code == 503 and answer.headers["retry-after"] == "5"
     assert client.post("/plain", files={"f": bytes(1_000)}).status_code == 200

@@ -1,122 +1,25 @@
-"""``request.form()``: the fields and files of a form, url-encoded or multipart (RFC 7578), read by python-multipart.
+"""``request.form()``: the fields and files of a form, url-encoded or multipart (RFC 7578).
 
-The body streams through the parser. Text stays in memory; a file moves to a temporary file when it is large. Everything
-that a client can make grow has a bound. The name of a file is a text for people: nothing here makes a path of it.
+The body streams through the parser of ``form_parts``. Text stays in memory; a file moves to a temporary file when it is
+large. Everything that a client can make grow has a bound. The name of a file is a text for people: nothing here makes a
+path of it.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
-import shutil
-import threading
-import unicodedata
-import weakref
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from pathlib import Path
-from tempfile import SpooledTemporaryFile
-from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, TypeVar, cast
-from urllib.parse import unquote_to_bytes
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from edgerouter.errors import Abort, BodyError, MissingError
+from edgerouter.errors import Abort, MissingError
+from edgerouter.functions.form_parts import Bounds, Encoded, Found, Multipart, Parts, Upload
 
 if TYPE_CHECKING:
-    import os
-
     from edgerouter._core import Request
 
 __all__ = ["Form", "Upload", "read"]
 
 V = TypeVar("V")
-
-#: The parser would log every malformed form of a client; the client gets the reason.
-_SILENT = logging.Logger("forms", logging.CRITICAL + 1)
-#: Bytes of a file that stay in memory; more are kept in a temporary file.
-_IN_MEMORY = 1 << 16
-#: Bytes that the names and values of one form may have together.
-_TEXT = 1 << 20
-#: Bytes of a field's name, of a file's name, of a line of a part's head; lines of such a head.
-_NAME, _FILE_NAME, _LINE, _LINES = 256, 255, 4_096, 8
-#: Bytes of all uploads of this process that are kept at a time.
-_KEPT = 1 << 30
-
-
-class _Kept:
-    """Counts the bytes of uploads that are kept, so that many forms together cannot fill the disk."""
-
-    def __init__(self, most: int) -> None:
-        self.most = most
-        self.bytes = 0
-        # The end of an upload may come in the middle of ``take``, when garbage is collected.
-        self._lock = threading.RLock()
-
-    def take(self, size: int) -> None:
-        with self._lock:
-            if self.bytes + size > self.most:
-                raise Abort(503, "There is no room for uploads at the moment.", headers={"Retry-After": "5"})
-            self.bytes += size
-
-    def release(self, size: int) -> None:
-        with self._lock:
-            self.bytes -= size
-
-
-_kept = _Kept(_KEPT)
-
-
-class Upload:
-    """A file of a form."""
-
-    def __init__(self, field: str, filename: str, content_type: str) -> None:
-        self.field = field
-        """The name of its field."""
-        self.filename = filename
-        """The last part of the name that the client gave, for people to read; it may be empty."""
-        self.content_type = content_type
-        """The media type that the client gave; nothing has checked it."""
-        self.size = 0
-        """Its bytes."""
-        self._file = cast("BinaryIO", SpooledTemporaryFile(max_size=_IN_MEMORY))  # noqa: SIM115  # closed by close()
-        self._held = [0]
-        self._ends = weakref.finalize(self, _forget, self._file, self._held)
-
-    def __repr__(self) -> str:
-        return f"<Upload {self.field!r}: {self.size} bytes>"
-
-    @property
-    def file(self) -> BinaryIO:
-        """Its content as a file, at its beginning when the form is there; a temporary file that ``close`` removes."""
-        return self._file
-
-    def read(self, size: int = -1) -> bytes:
-        """The next bytes of the content; all that remain by default."""
-        return self._file.read(size)
-
-    def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> int:
-        """Writes the whole content to ``path`` and returns its bytes. ``FileExistsError`` unless ``overwrite``.
-
-        The path is the caller's own choice: ``filename`` must not be part of it.
-        """
-        self._file.seek(0)
-        with Path(path).open("wb" if overwrite else "xb") as to:
-            shutil.copyfileobj(self._file, to)
-        return self.size
-
-    def close(self) -> None:
-        """Removes the content. The end of the last reference does so, too."""
-        self._ends()
-
-    def add(self, piece: bytes) -> None:
-        """Adds to the content while the form is read."""
-        _kept.take(len(piece))
-        self._held[0] += len(piece)
-        self.size += len(piece)
-        self._file.write(piece)
-
-
-def _forget(file: BinaryIO, held: list[int]) -> None:
-    file.close()
-    _kept.release(held[0])
 
 
 class Named(Mapping[str, V]):
@@ -174,7 +77,7 @@ class Form(Named[str]):
             self._take(self._reader.waited_for())
         return self
 
-    def _take(self, found: _Found) -> None:
+    def _take(self, found: Found) -> None:
         self._reader = None
         self._items = Named("", found.fields)._items
         self._files = Named("file of the form", ((upload.field, upload) for upload in found.files))
@@ -213,16 +116,6 @@ class Form(Named[str]):
         self.close()
 
 
-class Bounds(NamedTuple):
-    """The bounds of ``request.form()``."""
-
-    max_fields: int = 1_000
-    max_files: int = 20
-    max_field_bytes: int = 1 << 16
-    max_file_bytes: int = 10 << 20
-    max_bytes: int = 32 << 20
-
-
 def read(request: Request, **bounds: int) -> Form:
     """The form of a request: read already in a plain callable, to be awaited in an async one."""
     for name, value in bounds.items():
@@ -238,11 +131,6 @@ def read(request: Request, **bounds: int) -> Form:
     return form if asyncio._get_running_loop() is not None else form.read_now()
 
 
-class _Found(NamedTuple):
-    fields: list[tuple[str, str]]
-    files: list[Upload]
-
-
 class _Reader:
     """Reads the body of one request."""
 
@@ -253,11 +141,11 @@ class _Reader:
         self.bounds = bounds
         content_type = request.headers.get("content-type", "")
         media_type, options = parse_options_header(content_type)
-        self.parts: _Parts | None
+        self.parts: Parts | None
         if media_type == b"application/x-www-form-urlencoded":
-            self.parts = _Encoded(bounds)
+            self.parts = Encoded(bounds)
         elif media_type == b"multipart/form-data":
-            self.parts = _Multipart(bounds, options.get(b"boundary", b""))
+            self.parts = Multipart(bounds, options.get(b"boundary", b""))
         elif not content_type:
             # A request without content has an empty form; for another one ``awaited`` says what is missing.
             self.parts = None
@@ -272,7 +160,7 @@ class _Reader:
             return
         self.parts.take(piece)
 
-    async def awaited(self) -> _Found:
+    async def awaited(self) -> Found:
         try:
             async for piece in aiter(self.request):
                 self.write(piece)
@@ -286,7 +174,7 @@ class _Reader:
             raise
         return self.found()
 
-    def waited_for(self) -> _Found:
+    def waited_for(self) -> Found:
         from edgerouter import _core
 
         try:
@@ -300,9 +188,9 @@ class _Reader:
             raise
         return self.found()
 
-    def found(self) -> _Found:
+    def found(self) -> Found:
         if self.parts is None:
-            return _Found([], [])
+            return Found([], [])
         try:
             return self.parts.found()
         except BaseException:
@@ -324,215 +212,3 @@ async def _on_thread(store: Callable[[], None]) -> None:
     finally:
         if not writing.done():
             await asyncio.wait({writing})
-
-
-class _Parts:
-    """The parts of a form as they arrive, counted."""
-
-    def __init__(self, bounds: Bounds) -> None:
-        self.bounds = bounds
-        self.fields: list[tuple[str, str]] = []
-        self.files: list[Upload] = []
-        #: Pieces of files that are to be written.
-        self.pending: list[tuple[Upload, bytes]] = []
-        self.size = 0
-        self.text = 0
-        self.parser: Any = None
-
-    def take(self, piece: bytes) -> None:
-        """Parses a piece."""
-        from python_multipart.exceptions import FormParserError
-
-        self.size += len(piece)
-        if self.size > self.bounds.max_bytes:
-            raise Abort(413, f"The form is larger than {self.bounds.max_bytes} bytes.")
-        try:
-            self.parser.write(piece)
-        except FormParserError as error:
-            raise BodyError(f"The body is not a form: {error}.") from None
-
-    def reaches_disk(self) -> bool:
-        """True if what is to be written is for a temporary file."""
-        return any(upload.size + len(piece) > _IN_MEMORY for upload, piece in self.pending)
-
-    def store(self) -> None:
-        """Writes the pieces of files."""
-        pending, self.pending = self.pending, []
-        for upload, piece in pending:
-            upload.add(piece)
-
-    def found(self) -> _Found:
-        """Everything, once the body is complete."""
-        from python_multipart.exceptions import FormParserError
-
-        try:
-            self.parser.finalize()
-        except FormParserError as error:
-            raise BodyError(f"The body is not a form: {error}.") from None
-        for upload in self.files:
-            upload.file.seek(0)
-        # It refers to this in a circle, which would keep the files until the next collection.
-        self.parser = None
-        return _Found(self.fields, self.files)
-
-    def count_field(self) -> None:
-        if len(self.fields) >= self.bounds.max_fields:
-            raise Abort(413, f"The form has more than {self.bounds.max_fields} fields.")
-
-    def count_text(self, size: int, field: int) -> None:
-        """Counts ``size`` more bytes of text, ``field`` of which belong to one field so far."""
-        self.text += size
-        if field > self.bounds.max_field_bytes or self.text > _TEXT:
-            most = min(self.bounds.max_field_bytes, _TEXT)
-            raise Abort(413, f"A field of the form is larger than {most} bytes, or all fields than {_TEXT}.")
-
-    def add(self, name: bytes, value: bytes) -> None:
-        self.fields.append((_text(name, "the name of a field"), _text(value, "the value of a field")))
-
-
-class _Encoded(_Parts):
-    """``application/x-www-form-urlencoded``."""
-
-    def __init__(self, bounds: Bounds) -> None:
-        from python_multipart.multipart import QuerystringParser
-
-        super().__init__(bounds)
-        self.name = bytearray()
-        self.value = bytearray()
-        self.parser = QuerystringParser(
-            {
-                "on_field_start": self.on_start,
-                "on_field_name": self.on_name,
-                "on_field_data": self.on_data,
-                "on_field_end": self.on_end,
-            }
-        )
-        self.parser.logger = _SILENT
-
-    def on_start(self) -> None:
-        self.count_field()
-        self.name.clear()
-        self.value.clear()
-
-    def on_name(self, data: bytes, start: int, end: int) -> None:
-        self.name += data[start:end]
-        # Each character may be written as three.
-        if len(self.name) > 3 * _NAME:
-            raise Abort(413, f"A field of the form has a name of more than {_NAME} bytes.")
-        self.count_text(end - start, len(self.name))
-
-    def on_data(self, data: bytes, start: int, end: int) -> None:
-        self.value += data[start:end]
-        self.count_text(end - start, len(self.value))
-
-    def on_end(self) -> None:
-        self.add(_decoded(self.name), _decoded(self.value))
-
-
-class _Multipart(_Parts):
-    """``multipart/form-data``."""
-
-    def __init__(self, bounds: Bounds, boundary: bytes) -> None:
-        from python_multipart.exceptions import FormParserError
-        from python_multipart.multipart import MultipartParser
-
-        super().__init__(bounds)
-        if not boundary:
-            raise BodyError("The Content-Type of the form has no boundary.")
-        self.head: list[tuple[bytearray, bytearray]] = []
-        self.name = b""
-        self.value = bytearray()
-        self.upload: Upload | None = None
-        #: Bytes of the file so far; ``Upload.size`` follows when they are written.
-        self.file_size = 0
-        self.complete = False
-        try:
-            self.parser = MultipartParser(
-                boundary,
-                {
-                    "on_part_begin": self.on_begin,
-                    "on_header_begin": lambda: self.head.append((bytearray(), bytearray())),
-                    "on_header_field": lambda data, start, end: self.head[-1][0].extend(data[start:end]),
-                    "on_header_value": lambda data, start, end: self.head[-1][1].extend(data[start:end]),
-                    "on_headers_finished": self.on_head,
-                    "on_part_data": self.on_data,
-                    "on_part_end": self.on_end,
-                    "on_end": self.on_complete,
-                },
-                max_header_count=_LINES,
-                max_header_size=_LINE,
-            )
-        except FormParserError as error:
-            raise BodyError(f"The Content-Type of the form is not valid: {error}.") from None
-        self.parser.logger = _SILENT
-
-    def on_begin(self) -> None:
-        self.head = []
-        self.value.clear()
-        self.upload = None
-        self.file_size = 0
-
-    def on_head(self) -> None:
-        from python_multipart.multipart import parse_options_header
-
-        lines = {bytes(name).lower(): bytes(value) for name, value in reversed(self.head)}
-        disposition, options = parse_options_header(lines.get(b"content-disposition", b""))
-        if disposition != b"form-data" or b"name" not in options:
-            raise BodyError("A part of the form has no Content-Disposition: form-data with a name.")
-        self.name = options[b"name"]
-        if len(self.name) > _NAME:
-            raise Abort(413, f"A field of the form has a name of more than {_NAME} bytes.")
-        if b"filename" not in options:
-            self.count_field()
-            self.count_text(len(self.name), 0)
-            return
-        if len(self.files) >= self.bounds.max_files:
-            raise Abort(413, f"The form has more than {self.bounds.max_files} files.")
-        field = _text(self.name, "the name of a field")
-        filename = _shown(_text(options[b"filename"], "the name of a file"))
-        self.upload = Upload(field, filename, lines.get(b"content-type", b"").decode("latin-1"))
-        self.files.append(self.upload)
-
-    def on_data(self, data: bytes, start: int, end: int) -> None:
-        if self.upload is None:
-            self.value += data[start:end]
-            self.count_text(end - start, len(self.value))
-            return
-        self.file_size += end - start
-        if self.file_size > self.bounds.max_file_bytes:
-            raise Abort(413, f'The file "{self.upload.field}" is larger than {self.bounds.max_file_bytes} bytes.')
-        self.pending.append((self.upload, data[start:end]))
-
-    def on_end(self) -> None:
-        if self.upload is None:
-            self.add(self.name, bytes(self.value))
-        elif not self.upload.filename and not self.file_size:
-            # Browsers send this for an input without a file.
-            self.files.remove(self.upload)
-
-    def on_complete(self) -> None:
-        self.complete = True
-
-    def found(self) -> _Found:
-        found = super().found()
-        if not self.complete:
-            raise BodyError("The form ends in the middle of a part.")
-        return found
-
-
-def _text(value: bytes, what: str) -> str:
-    try:
-        return value.decode()
-    except UnicodeDecodeError:
-        raise BodyError(f"The body is not a form in UTF-8: {what} is not.") from None
-
-
-def _decoded(value: bytearray) -> bytes:
-    return unquote_to_bytes(bytes(value).replace(b"+", b" "))
-
-
-def _shown(name: str) -> str:
-    """The last part of a file's name, without characters that steer a terminal or turn the direction of text."""
-    last = name.replace("\\", "/").rpartition("/")[2]
-    clean = "".join(character for character in last if unicodedata.category(character)[0] != "C").strip()
-    return "" if clean.strip(".") == "" else clean.encode()[:_FILE_NAME].decode(errors="ignore")

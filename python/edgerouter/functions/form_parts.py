@@ -1,0 +1,339 @@
+"""The parts of a form as they arrive: fields in memory, files in ``Upload``, each with its bound.
+
+python-multipart parses the bytes. ``forms`` feeds it, and has the form that a callable sees.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import threading
+import unicodedata
+import weakref
+from pathlib import Path
+from tempfile import SpooledTemporaryFile
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, cast
+from urllib.parse import unquote_to_bytes
+
+from edgerouter.errors import Abort, BodyError
+
+if TYPE_CHECKING:
+    import os
+
+__all__ = ["Bounds", "Encoded", "Found", "Multipart", "Parts", "Upload"]
+
+#: The parser would log every malformed form of a client; the client gets the reason.
+_SILENT = logging.Logger("forms", logging.CRITICAL + 1)
+#: Bytes of a file that stay in memory; more are kept in a temporary file.
+_IN_MEMORY = 1 << 16
+#: Bytes that the names and values of one form may have together.
+_TEXT = 1 << 20
+#: Bytes of a field's name, of a file's name, of a line of a part's head; lines of such a head.
+_NAME, _FILE_NAME, _LINE, _LINES = 256, 255, 4_096, 8
+#: Bytes of all uploads of this process that are kept at a time.
+_KEPT = 1 << 30
+
+
+class _Kept:
+    """Counts the bytes of uploads that are kept, so that many forms together cannot fill the disk."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.bytes = 0
+        # The end of an upload may come in the middle of ``take``, when garbage is collected.
+        self._lock = threading.RLock()
+
+    def take(self, size: int) -> None:
+        with self._lock:
+            if self.bytes + size > self.most:
+                raise Abort(503, "There is no room for uploads at the moment.", headers={"Retry-After": "5"})
+            self.bytes += size
+
+    def release(self, size: int) -> None:
+        with self._lock:
+            self.bytes -= size
+
+
+kept = _Kept(_KEPT)
+
+
+class Upload:
+    """A file of a form."""
+
+    def __init__(self, field: str, filename: str, content_type: str) -> None:
+        self.field = field
+        """The name of its field."""
+        self.filename = filename
+        """The last part of the name that the client gave, for people to read; it may be empty."""
+        self.content_type = content_type
+        """The media type that the client gave; nothing has checked it."""
+        self.size = 0
+        """Its bytes."""
+        self._file = cast("BinaryIO", SpooledTemporaryFile(max_size=_IN_MEMORY))  # noqa: SIM115  # closed by close()
+        self._held = [0]
+        self._ends = weakref.finalize(self, _forget, self._file, self._held)
+
+    def __repr__(self) -> str:
+        return f"<Upload {self.field!r}: {self.size} bytes>"
+
+    @property
+    def file(self) -> BinaryIO:
+        """Its content as a file, at its beginning when the form is there; a temporary file that ``close`` removes."""
+        return self._file
+
+    def read(self, size: int = -1) -> bytes:
+        """The next bytes of the content; all that remain by default."""
+        return self._file.read(size)
+
+    def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> int:
+        """Writes the whole content to ``path`` and returns its bytes. ``FileExistsError`` unless ``overwrite``.
+
+        The path is the caller's own choice: ``filename`` must not be part of it.
+        """
+        self._file.seek(0)
+        with Path(path).open("wb" if overwrite else "xb") as to:
+            shutil.copyfileobj(self._file, to)
+        return self.size
+
+    def close(self) -> None:
+        """Removes the content. The end of the last reference does so, too."""
+        self._ends()
+
+    def add(self, piece: bytes) -> None:
+        """Adds to the content while the form is read."""
+        kept.take(len(piece))
+        self._held[0] += len(piece)
+        self.size += len(piece)
+        self._file.write(piece)
+
+
+def _forget(file: BinaryIO, held: list[int]) -> None:
+    file.close()
+    kept.release(held[0])
+
+
+class Bounds(NamedTuple):
+    """The bounds of ``request.form()``."""
+
+    max_fields: int = 1_000
+    max_files: int = 20
+    max_field_bytes: int = 1 << 16
+    max_file_bytes: int = 10 << 20
+    max_bytes: int = 32 << 20
+
+
+class Found(NamedTuple):
+    fields: list[tuple[str, str]]
+    files: list[Upload]
+
+
+class Parts:
+    """The parts of a form as they arrive, counted."""
+
+    def __init__(self, bounds: Bounds) -> None:
+        self.bounds = bounds
+        self.fields: list[tuple[str, str]] = []
+        self.files: list[Upload] = []
+        #: Pieces of files that are to be written.
+        self.pending: list[tuple[Upload, bytes]] = []
+        self.size = 0
+        self.text = 0
+        self.parser: Any = None
+
+    def take(self, piece: bytes) -> None:
+        """Parses a piece."""
+        from python_multipart.exceptions import FormParserError
+
+        self.size += len(piece)
+        if self.size > self.bounds.max_bytes:
+            raise Abort(413, f"The form is larger than {self.bounds.max_bytes} bytes.")
+        try:
+            self.parser.write(piece)
+        except FormParserError as error:
+            raise BodyError(f"The body is not a form: {error}.") from None
+
+    def reaches_disk(self) -> bool:
+        """True if what is to be written is for a temporary file."""
+        return any(upload.size + len(piece) > _IN_MEMORY for upload, piece in self.pending)
+
+    def store(self) -> None:
+        """Writes the pieces of files."""
+        pending, self.pending = self.pending, []
+        for upload, piece in pending:
+            upload.add(piece)
+
+    def found(self) -> Found:
+        """Everything, once the body is complete."""
+        from python_multipart.exceptions import FormParserError
+
+        try:
+            self.parser.finalize()
+        except FormParserError as error:
+            raise BodyError(f"The body is not a form: {error}.") from None
+        for upload in self.files:
+            upload.file.seek(0)
+        # It refers to this in a circle, which would keep the files until the next collection.
+        self.parser = None
+        return Found(self.fields, self.files)
+
+    def count_field(self) -> None:
+        if len(self.fields) >= self.bounds.max_fields:
+            raise Abort(413, f"The form has more than {self.bounds.max_fields} fields.")
+
+    def count_text(self, size: int, field: int) -> None:
+        """Counts ``size`` more bytes of text, ``field`` of which belong to one field so far."""
+        self.text += size
+        if field > self.bounds.max_field_bytes or self.text > _TEXT:
+            most = min(self.bounds.max_field_bytes, _TEXT)
+            raise Abort(413, f"A field of the form is larger than {most} bytes, or all fields than {_TEXT}.")
+
+    def add(self, name: bytes, value: bytes) -> None:
+        self.fields.append((_text(name, "the name of a field"), _text(value, "the value of a field")))
+
+
+class Encoded(Parts):
+    """``application/x-www-form-urlencoded``."""
+
+    def __init__(self, bounds: Bounds) -> None:
+        from python_multipart.multipart import QuerystringParser
+
+        super().__init__(bounds)
+        self.name = bytearray()
+        self.value = bytearray()
+        self.parser = QuerystringParser(
+            {
+                "on_field_start": self.on_start,
+                "on_field_name": self.on_name,
+                "on_field_data": self.on_data,
+                "on_field_end": self.on_end,
+            }
+        )
+        self.parser.logger = _SILENT
+
+    def on_start(self) -> None:
+        self.count_field()
+        self.name.clear()
+        self.value.clear()
+
+    def on_name(self, data: bytes, start: int, end: int) -> None:
+        self.name += data[start:end]
+        # Each character may be written as three.
+        if len(self.name) > 3 * _NAME:
+            raise Abort(413, f"A field of the form has a name of more than {_NAME} bytes.")
+        self.count_text(end - start, len(self.name))
+
+    def on_data(self, data: bytes, start: int, end: int) -> None:
+        self.value += data[start:end]
+        self.count_text(end - start, len(self.value))
+
+    def on_end(self) -> None:
+        self.add(_decoded(self.name), _decoded(self.value))
+
+
+class Multipart(Parts):
+    """``multipart/form-data``."""
+
+    def __init__(self, bounds: Bounds, boundary: bytes) -> None:
+        from python_multipart.exceptions import FormParserError
+        from python_multipart.multipart import MultipartParser
+
+        super().__init__(bounds)
+        if not boundary:
+            raise BodyError("The Content-Type of the form has no boundary.")
+        self.head: list[tuple[bytearray, bytearray]] = []
+        self.name = b""
+        self.value = bytearray()
+        self.upload: Upload | None = None
+        #: Bytes of the file so far; ``Upload.size`` follows when they are written.
+        self.file_size = 0
+        self.complete = False
+        try:
+            self.parser = MultipartParser(
+                boundary,
+                {
+                    "on_part_begin": self.on_begin,
+                    "on_header_begin": lambda: self.head.append((bytearray(), bytearray())),
+                    "on_header_field": lambda data, start, end: self.head[-1][0].extend(data[start:end]),
+                    "on_header_value": lambda data, start, end: self.head[-1][1].extend(data[start:end]),
+                    "on_headers_finished": self.on_head,
+                    "on_part_data": self.on_data,
+                    "on_part_end": self.on_end,
+                    "on_end": self.on_complete,
+                },
+                max_header_count=_LINES,
+                max_header_size=_LINE,
+            )
+        except FormParserError as error:
+            raise BodyError(f"The Content-Type of the form is not valid: {error}.") from None
+        self.parser.logger = _SILENT
+
+    def on_begin(self) -> None:
+        self.head = []
+        self.value.clear()
+        self.upload = None
+        self.file_size = 0
+
+    def on_head(self) -> None:
+        from python_multipart.multipart import parse_options_header
+
+        lines = {bytes(name).lower(): bytes(value) for name, value in reversed(self.head)}
+        disposition, options = parse_options_header(lines.get(b"content-disposition", b""))
+        if disposition != b"form-data" or b"name" not in options:
+            raise BodyError("A part of the form has no Content-Disposition: form-data with a name.")
+        self.name = options[b"name"]
+        if len(self.name) > _NAME:
+            raise Abort(413, f"A field of the form has a name of more than {_NAME} bytes.")
+        if b"filename" not in options:
+            self.count_field()
+            self.count_text(len(self.name), 0)
+            return
+        if len(self.files) >= self.bounds.max_files:
+            raise Abort(413, f"The form has more than {self.bounds.max_files} files.")
+        field = _text(self.name, "the name of a field")
+        filename = _shown(_text(options[b"filename"], "the name of a file"))
+        self.upload = Upload(field, filename, lines.get(b"content-type", b"").decode("latin-1"))
+        self.files.append(self.upload)
+
+    def on_data(self, data: bytes, start: int, end: int) -> None:
+        if self.upload is None:
+            self.value += data[start:end]
+            self.count_text(end - start, len(self.value))
+            return
+        self.file_size += end - start
+        if self.file_size > self.bounds.max_file_bytes:
+            raise Abort(413, f'The file "{self.upload.field}" is larger than {self.bounds.max_file_bytes} bytes.')
+        self.pending.append((self.upload, data[start:end]))
+
+    def on_end(self) -> None:
+        if self.upload is None:
+            self.add(self.name, bytes(self.value))
+        elif not self.upload.filename and not self.file_size:
+            # Browsers send this for an input without a file.
+            self.files.remove(self.upload)
+
+    def on_complete(self) -> None:
+        self.complete = True
+
+    def found(self) -> Found:
+        found = super().found()
+        if not self.complete:
+            raise BodyError("The form ends in the middle of a part.")
+        return found
+
+
+def _text(value: bytes, what: str) -> str:
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        raise BodyError(f"The body is not a form in UTF-8: {what} is not.") from None
+
+
+def _decoded(value: bytearray) -> bytes:
+    return unquote_to_bytes(bytes(value).replace(b"+", b" "))
+
+
+def _shown(name: str) -> str:
+    """The last part of a file's name, without characters that steer a terminal or turn the direction of text."""
+    last = name.replace("\\", "/").rpartition("/")[2]
+    clean = "".join(character for character in last if unicodedata.category(character)[0] != "C").strip()
+    return "" if clean.strip(".") == "" else clean.encode()[:_FILE_NAME].decode(errors="ignore")
