@@ -11,11 +11,12 @@ from __future__ import annotations
 import base64
 import binascii
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
-from edgerouter.errors import ConfigError, FunctionError, Problem
+from edgerouter.errors import ConfigError, Problem
+from edgerouter.lambda_event import Fields, Lazy, broken, is_hidden, values_of
 
 if TYPE_CHECKING:
     from edgerouter._core import Context, Headers, Request, Response
@@ -28,32 +29,8 @@ EventType: TypeAlias = Literal["viewer-request", "origin-request", "origin-respo
 """The triggers of Lambda@Edge, each the phase of the same name."""
 
 Handler: TypeAlias = Callable[[Any, Any], Any]
-#: A field's values as an event has them.
-Lines: TypeAlias = "list[dict[str, str]]"
 
 _TYPES: tuple[EventType, ...] = ("viewer-request", "origin-request", "origin-response", "viewer-response")
-#: Fields that no function sees or adds, by name and by the beginning of the name. CloudFront also forbids X-Edge-*,
-#: which nothing here uses.
-_HIDDEN = frozenset(
-    [
-        "connection",
-        "expect",
-        "keep-alive",
-        "proxy-authenticate",
-        "proxy-authorization",
-        "proxy-connection",
-        "trailer",
-        "upgrade",
-        "x-accel-buffering",
-        "x-accel-charset",
-        "x-accel-limit-rate",
-        "x-accel-redirect",
-        "x-cache",
-        "x-forwarded-proto",
-        "x-real-ip",
-    ]
-)
-_HIDDEN_STARTS = ("x-amz-cf-", "x-amzn-")
 #: Fields that a function may read and not change.
 _READ_ONLY: dict[str, frozenset[str]] = {
     "viewer-request": frozenset(["content-length", "host", "transfer-encoding", "via"]),
@@ -75,8 +52,6 @@ _READ_ONLY: dict[str, frozenset[str]] = {
 #: Bytes of a response that a function makes, with its head; seconds that it may take.
 _LARGEST = {"viewer": 40 * 1024, "origin": 1024 * 1024}
 _SECONDS = {"viewer": 5.0, "origin": 30.0}
-#: The key of a field that no message has.
-_UNREAD = ""
 #: Characters of path and query together.
 _LONGEST_TARGET = 8_192
 
@@ -122,7 +97,7 @@ def _request_hook(handler: Handler, config: dict[str, str]) -> Callable[..., Any
         shown = _request_of(request, kind)
         returned = handler(_event(config, ctx, {"request": shown}), LambdaContext(ctx))
         if not isinstance(returned, Mapping):
-            raise _broken(f"returned {type(returned).__name__}; return the request, or a response with a status")
+            raise broken(f"returned {type(returned).__name__}; return the request, or a response with a status")
         if "status" in returned:
             return _made(returned, kind)
         _apply_request(returned, shown, request, kind)
@@ -137,20 +112,20 @@ def _response_hook(handler: Handler, config: dict[str, str]) -> Callable[..., An
     def hook(request: Request, response: Response, ctx: Context) -> None:
         if kind == "viewer-response" and response.status >= 400:
             return
-        fields = _Fields(response.headers)
+        fields = Fields(response.headers)
         shown = {"status": str(response.status), "statusDescription": _phrase(response.status), "headers": fields}
         sent = _request_of(request, kind)
         returned = handler(_event(config, ctx, {"request": sent, "response": shown}), LambdaContext(ctx))
         if not isinstance(returned, Mapping) or "status" not in returned:
-            raise _broken("must return the response, which has a status")
+            raise broken("must return the response, which has a status")
         status = _status(returned["status"])
         if status != response.status:
             if kind == "viewer-response":
-                raise _broken(f"changed the status to {status}, which a viewer-response function must not")
+                raise broken(f"changed the status to {status}, which a viewer-response function must not")
             response.status = status
         if "body" in returned:
             if kind == "viewer-response":
-                raise _broken("set a body, which a viewer-response function must not")
+                raise broken("set a body, which a viewer-response function must not")
             content = _body(returned)
             _check_size(content, (), kind)
             response.body = content
@@ -160,181 +135,38 @@ def _response_hook(handler: Handler, config: dict[str, str]) -> Callable[..., An
 
 
 def _event(config: dict[str, str], ctx: Context, parts: dict[str, Any]) -> dict[str, Any]:
-    lazy = _Lazy(config, {"requestId": lambda: ctx.request_id})
+    lazy = Lazy(config, {"requestId": lambda: ctx.request_id})
     return {"Records": [{"cf": {"config": lazy, **parts}}]}
 
 
-class _Lazy(dict[str, Any]):
-    """A dictionary some of whose values are made when they are read."""
-
-    def __init__(self, known: Mapping[str, Any], later: Mapping[str, Callable[[], Any]]) -> None:
-        super().__init__(known)
-        self._later = dict(later)
-
-    def _make(self, name: object) -> None:
-        if isinstance(name, str) and (make := self._later.pop(name, None)) is not None:
-            super().__setitem__(name, make())
-
-    def _make_all(self) -> None:
-        for name in list(self._later):
-            self._make(name)
-
-    def unread(self, name: str) -> bool:
-        """True if a value has not been made."""
-        return name in self._later
-
-    def __getitem__(self, name: str) -> Any:
-        self._make(name)
-        return super().__getitem__(name)
-
-    def get(self, name: str, default: Any = None) -> Any:
-        self._make(name)
-        return super().get(name, default)
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._later or super().__contains__(name)
-
-    def __setitem__(self, name: str, value: Any) -> None:
-        self._later.pop(name, None)
-        super().__setitem__(name, value)
-
-    def __delitem__(self, name: str) -> None:
-        if self._later.pop(name, None) is None:
-            super().__delitem__(name)
-
-    def pop(self, name: str, *default: Any) -> Any:
-        self._make(name)
-        return super().pop(name, *default)
-
-    def setdefault(self, name: str, default: Any = None) -> Any:
-        self._make(name)
-        return super().setdefault(name, default)
-
-    def update(self, *given: Any, **more: Any) -> None:
-        for name, value in dict(*given, **more).items():
-            self[name] = value
-
-    def __iter__(self) -> Iterator[str]:
-        self._make_all()
-        return super().__iter__()
-
-    def __len__(self) -> int:
-        return super().__len__() + len(self._later)
-
-    def keys(self) -> Any:
-        self._make_all()
-        return super().keys()
-
-    def values(self) -> Any:
-        self._make_all()
-        return super().values()
-
-    def items(self) -> Any:
-        self._make_all()
-        return super().items()
-
-    def copy(self) -> dict[str, Any]:
-        return dict(self.items())
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        # A copy is a dictionary like any other.
-        return dict, (dict(self.items()),)
-
-    def __repr__(self) -> str:
-        self._make_all()
-        return super().__repr__()
-
-    def __eq__(self, other: object) -> bool:
-        self._make_all()
-        return super().__eq__(other)
-
-    __hash__ = None
-
-
-class _Fields(_Lazy):
-    """The fields of a message as an event has them; each is copied when it is read."""
-
-    def __init__(self, source: Headers) -> None:
-        super().__init__({}, {})
-        self._source = source
-        #: The values of the fields that were read.
-        self.before: dict[str, list[str]] = {}
-        #: Fields that were set or removed without being read.
-        self._written = set[str]()
-        # The encoder of json believes the size that a dictionary has before it is read.
-        dict.__setitem__(self, _UNREAD, [])
-
-    def _make(self, name: object) -> None:
-        if not isinstance(name, str) or name in self.before or name in self._written or is_hidden(name):
-            return
-        values = self._source.get_all(name)
-        self.before[name] = values
-        if values:
-            dict.__setitem__(self, name, [{"key": name.title(), "value": value} for value in values])
-
-    def _make_all(self) -> None:
-        dict.pop(self, _UNREAD, None)
-        for name in self._source.keys():  # noqa: SIM118  # a method of its own
-            self._make(name)
-
-    def __contains__(self, name: object) -> bool:
-        self._make(name)
-        return dict.__contains__(self, name)
-
-    def __len__(self) -> int:
-        self._make_all()
-        return dict.__len__(self)
-
-    def __setitem__(self, name: str, value: Any) -> None:
-        if name not in self.before:
-            self._written.add(name)
-        dict.__setitem__(self, name, value)
-
-    def __delitem__(self, name: str) -> None:
-        self._make(name)
-        dict.__delitem__(self, name)
-
-    def changed(self) -> Iterator[tuple[str, list[str]]]:
-        """Each field that differs from the message, with its values now."""
-        for name in [*self.before, *self._written]:
-            now = _values(name, dict.get(self, name, []))
-            if name in self._written or now != self.before[name]:
-                yield name, now
-
-
-def is_hidden(name: str) -> bool:
-    """True for a field that no function sees."""
-    return name in _HIDDEN or name.startswith(_HIDDEN_STARTS)
-
-
-def _request_of(request: Request, kind: str) -> _Lazy:
-    known = {"method": request.method, "uri": request.path, "headers": _Fields(request.headers)}
+def _request_of(request: Request, kind: str) -> Lazy:
+    known = {"method": request.method, "uri": request.path, "headers": Fields(request.headers)}
     later: dict[str, Callable[[], Any]] = {"clientIp": lambda: request.client}
     if kind.startswith("viewer"):
-        return _Lazy({**known, "querystring": request.query_string}, later)
-    return _Lazy(known, {**later, "querystring": lambda: request.query_string})
+        return Lazy({**known, "querystring": request.query_string}, later)
+    return Lazy(known, {**later, "querystring": lambda: request.query_string})
 
 
-def _apply_request(returned: Mapping[str, Any], shown: _Lazy, request: Request, kind: str) -> None:
+def _apply_request(returned: Mapping[str, Any], shown: Lazy, request: Request, kind: str) -> None:
     """Changes the request to what the handler returned."""
     for name in ("body", "origin"):
         if name in returned:
-            raise _broken(f"set {name} of the request; hooks have none: declare a route or a function for it")
+            raise broken(f"set {name} of the request; hooks have none: declare a route or a function for it")
     if returned.get("method", request.method) != request.method:
-        raise _broken("changed the method, which is read-only")
+        raise broken("changed the method, which is read-only")
     # A value that was not read is not one that was changed.
     if not shown.unread("clientIp") and returned.get("clientIp", request.client) != request.client:
-        raise _broken("changed clientIp, which is read-only")
+        raise broken("changed clientIp, which is read-only")
     uri = returned.get("uri", request.path)
     if not isinstance(uri, str) or not uri.startswith("/"):
-        raise _broken(f"set uri to {uri!r:.100}, which does not begin with a slash")
+        raise broken(f"set uri to {uri!r:.100}, which does not begin with a slash")
     query: Any = None
     if returned is not shown or not shown.unread("querystring"):
         query = returned.get("querystring", "")
         if not isinstance(query, str) or "#" in query or any(it <= " " or it == "\x7f" for it in query):
-            raise _broken("set a querystring with spaces, control characters or #")
+            raise broken("set a querystring with spaces, control characters or #")
     if len(uri) + len(query or "") >= _LONGEST_TARGET:
-        raise _broken(f"made uri and querystring longer than {_LONGEST_TARGET - 1} characters")
+        raise broken(f"made uri and querystring longer than {_LONGEST_TARGET - 1} characters")
     if uri != request.path:
         request.path = uri
     if query is not None and query != request.query_string:
@@ -342,10 +174,10 @@ def _apply_request(returned: Mapping[str, Any], shown: _Lazy, request: Request, 
     _apply_fields(returned.get("headers", {}), shown["headers"], request.headers, kind)
 
 
-def _apply_fields(returned: Any, shown: _Fields, headers: Headers, kind: str) -> None:
+def _apply_fields(returned: Any, shown: Fields, headers: Headers, kind: str) -> None:
     """Changes the fields to those that the handler returned."""
     if not isinstance(returned, Mapping):
-        raise _broken(f"set headers to {type(returned).__name__}")
+        raise broken(f"set headers to {type(returned).__name__}")
     if returned is not shown:
         # A dictionary of the handler's own has all fields.
         for name in {*shown, *returned}:
@@ -355,11 +187,11 @@ def _apply_fields(returned: Any, shown: _Fields, headers: Headers, kind: str) ->
                 shown[name] = returned[name]
     for name, values in list(shown.changed()):
         if name != name.lower():
-            raise _broken(f"set the header {name!r}, whose key is not in lower case")
+            raise broken(f"set the header {name!r}, whose key is not in lower case")
         if is_hidden(name):
-            raise _broken(f"added the header {name}, which is not allowed")
+            raise broken(f"added the header {name}, which is not allowed")
         if name in _READ_ONLY[kind]:
-            raise _broken(f"changed the header {name}, which is read-only in {kind}")
+            raise broken(f"changed the header {name}, which is read-only in {kind}")
         headers.discard(name)
         for value in values:
             headers.add(name, value)
@@ -371,29 +203,16 @@ def _made(returned: Mapping[str, Any], kind: str) -> Response:
 
     given = returned.get("headers") or {}
     if not isinstance(given, Mapping):
-        raise _broken(f"set headers to {type(given).__name__}")
+        raise broken(f"set headers to {type(given).__name__}")
     fields = []
     for name, lines in given.items():
         low = name.lower()
         if is_hidden(low) or low in ("content-length", "transfer-encoding", "via", "warning"):
-            raise _broken(f"added the header {name}, which a response that a function makes must not have")
-        fields += [(low, value) for value in _values(low, lines)]
+            raise broken(f"added the header {name}, which a response that a function makes must not have")
+        fields += [(low, value) for value in values_of(low, lines)]
     content = _body(returned)
     _check_size(content, fields, kind)
     return Response(content, _status(returned["status"]), fields)
-
-
-def _values(name: str, lines: Any) -> list[str]:
-    if not isinstance(lines, (list, tuple)):
-        raise _broken(f"set the header {name} to {type(lines).__name__}, not to a list of key and value")
-    values = []
-    for line in lines:
-        if not isinstance(line, Mapping) or not isinstance(line.get("value"), str):
-            raise _broken(f"set the header {name} to a list without a text as value")
-        if line.get("key", name).lower() != name.lower():
-            raise _broken(f"set the header {name} with the key {line['key']!r}")
-        values.append(line["value"])
-    return values
 
 
 def _status(given: object) -> int:
@@ -402,29 +221,29 @@ def _status(given: object) -> int:
     except (TypeError, ValueError):
         status = 0
     if isinstance(given, bool) or not 200 <= status <= 599:
-        raise _broken(f"set the status {given!r:.40}, which is not one from 200 to 599")
+        raise broken(f"set the status {given!r:.40}, which is not one from 200 to 599")
     return status
 
 
 def _body(returned: Mapping[str, Any]) -> bytes:
     body, encoding = returned.get("body", ""), returned.get("bodyEncoding", "text")
     if not isinstance(body, str):
-        raise _broken(f"set a body that is {type(body).__name__}, not str")
+        raise broken(f"set a body that is {type(body).__name__}, not str")
     if encoding == "text":
         return body.encode()
     if encoding != "base64":
-        raise _broken(f"set bodyEncoding to {encoding!r:.40}; it must be text or base64")
+        raise broken(f"set bodyEncoding to {encoding!r:.40}; it must be text or base64")
     try:
         return base64.b64decode(body, validate=True)
     except binascii.Error:
-        raise _broken("set a body that is not in Base64") from None
+        raise broken("set a body that is not in Base64") from None
 
 
 def _check_size(content: bytes, fields: Iterable[tuple[str, str]], kind: str) -> None:
     most = _LARGEST[kind.partition("-")[0]]
     size = len(content) + sum(len(name) + len(value) + 4 for name, value in fields)
     if size > most:
-        raise _broken(f"made a response of {size} bytes; {kind} functions may make {most}")
+        raise broken(f"made a response of {size} bytes; {kind} functions may make {most}")
 
 
 def _phrase(status: int) -> str:
@@ -432,10 +251,6 @@ def _phrase(status: int) -> str:
         return HTTPStatus(status).phrase
     except ValueError:
         return ""
-
-
-def _broken(what: str) -> FunctionError:
-    return FunctionError(f"the Lambda@Edge handler {what}")
 
 
 class LambdaContext:
