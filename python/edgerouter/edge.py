@@ -18,6 +18,7 @@ import msgspec
 
 from edgerouter import error_pages, places, plugins, secrets
 from edgerouter import files as folders
+from edgerouter import images as pictures
 from edgerouter.access_log import AccessLog
 from edgerouter.bindings import Binding, guard_files
 from edgerouter.cache import STANDARD, CachePolicy, Duration
@@ -394,11 +395,13 @@ class Edge(Callables, Purging):
         *,
         sources: Collection[Origin | Group | str],
         images: Images | Mapping[str, Any] | None = None,
+        networks: Collection[str] = (),
         host: str | Collection[str] | None = None,
         when: When | Collection[When | Mapping[str, Any]] = (),
         priority: int = 0,
         viewer: ViewerPolicy = "allow-all",
         headers: HeaderPolicy | Mapping[str, Any] | None = None,
+        cache: CachePolicy = STANDARD,
         auth: Jwt | None = None,
         addresses: AddressPolicy | Mapping[str, Any] | None = None,
         cors: Cors | Mapping[str, Any] | None = None,
@@ -410,23 +413,31 @@ class Edge(Callables, Purging):
         """Serves variants of images that the query names: ``/_image?url=/photo.jpg&w=640``.
 
         ``pattern``  ``/path`` or ``host/path``
-        ``sources``  origins and groups of this edge, whose routes everybody may use
+        ``sources``  origins and groups of this edge, whose routes everybody may use, and hosts of others as text
         ``images``  the variants, see ``Images``
+        ``networks``  private networks in which hosts of others may be
+        ``cache``  how variants of images of other hosts are stored; those of this edge are stored as their route says
         ``host``, ``when``, ``priority``, ``viewer``, ``auth``  as in ``Edge.route``
         ``addresses``, ``cors``, ``rate_limit``, ``signed``, ``basic``, ``security``  the same
         ``headers``  edits of the response to the viewer
         """
+        own, others = pictures.split(sources)
 
         def declare() -> Route:
             return Route(
                 pattern,
-                image_sources=ImageSources(origins=[self._declared.known(source) for source in sources]),
+                image_sources=ImageSources(
+                    origins=[self._declared.known(source) for source in own],
+                    hosts=others,
+                    networks=networks,
+                ),
                 images=images,
                 host=host,
                 when=(when,) if isinstance(when, When) else when,
                 priority=priority,
                 viewer=viewer,
                 headers=headers or UNEDITED,
+                cache=cache,
                 auth=auth,
                 addresses=addresses,
                 cors=cors,

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
 from edgerouter.checks import Check, Value, listed
+from edgerouter.origins import Group, Origin
 
 __all__ = ["ImageFormat", "ImageSources", "Images"]
 
@@ -69,9 +70,22 @@ class ImageSources(Value, frozen=True, kw_only=True):
     """The places that images named by a URL may come from.
 
     ``origins``  names of origins and groups of this edge, whose routes everybody may use
+    ``hosts``  hosts of others: ``"img.example.com"``, ``"*.example.com"``, ``"http://10.0.0.7:8080"``
+    ``networks``  private networks in which those hosts may be
     """
 
     origins: Collection[str] = ()
+    hosts: Collection[str] = ()
+    networks: Collection[str] = ()
 
     def _check(self, check: Check) -> None:
         check.texts("origins")
+        check.texts("hosts")
+        check.texts("networks")
+
+
+def split(sources: Collection[Any]) -> tuple[list[Any], list[str]]:
+    """The origins and groups among the sources, and the hosts of others: texts are hosts."""
+    origins = [source for source in sources if isinstance(source, (Origin, Group))]
+    hosts = [source for source in sources if not isinstance(source, (Origin, Group))]
+    return origins, hosts

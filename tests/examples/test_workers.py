@@ -9,6 +9,7 @@ import pytest
 
 from edgerouter.testing import Client, Received, Reply
 
+from ..images.pictures import coded, opened, photo, psnr
 from ..origins import wait_until
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -71,7 +72,22 @@ def test_the_users_worker_reads_and_writes_its_database(tmp_path: Path, monkeypa
         assert client.post("/api/users", content=b"{").status_code == 400
 
 
-@pytest.mark.parametrize("name", ["cache_api", "jwt_auth", "lambda_edge", "latency", "users"])
+def test_the_image_worker_redirects_to_a_variant_of_the_image() -> None:
+    picture = photo(1_000, 750)
+    fresh = {"content-type": "image/jpeg", "cache-control": "max-age=600"}
+    served = Reply(200, fresh, coded(picture))
+    with Client(EXAMPLES / "images" / "app.py", origins={"site": lambda _: served}) as client:
+        first = client.get("/image?url=/photos/cat.jpg")
+        assert (first.status_code, first.headers["location"]) == (302, "/_image?url=%2Fphotos%2Fcat.jpg&w=800&f=webp")
+        variant = client.get(first.headers["location"])
+        assert variant.headers["content-type"] == "image/webp"
+        assert psnr(opened(variant.content), picture.resize((800, 600))) > 33
+        assert client.get(first.headers["location"]).content == variant.content
+        assert client.origins["site"].count() == 1
+        assert client.get(client.get("/image?url=/photos/cat.jpg&w=801").headers["location"]).status_code == 400
+
+
+@pytest.mark.parametrize("name", ["cache_api", "images", "jwt_auth", "lambda_edge", "latency", "users"])
 def test_a_readme_has_the_original_beside_the_port(name: str) -> None:
     text = (EXAMPLES / name / "README.md").read_text()
     assert "| in the article's " in text and "| here |" in text and len(text.splitlines()) <= 12

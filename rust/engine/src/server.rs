@@ -196,7 +196,13 @@ impl Engine {
             .and_then(|socket| socket.local_addr().ok());
 
         let (navigations, navigated) = mpsc::channel(QUEUE);
-        let shared = share(plan, (functions, bindings), workers, &settings, navigations)?;
+        let own = listeners.iter().filter_map(|(address, _)| match address {
+            ListenAddress::Tcp(address) => Some(*address),
+            ListenAddress::Unix(_) => None,
+        });
+        let own = own.chain(admin_address).collect();
+        let calls = (functions, bindings);
+        let shared = share(plan, calls, workers, &settings, (navigations, own))?;
         let (life, watched) = watch::channel(Life::Serving);
         let mut threads = Vec::new();
         let (ready, started) = signals::channel();
@@ -471,7 +477,7 @@ fn share(
     (functions, bindings): (Arc<dyn Functions>, Arc<Bindings>),
     workers: usize,
     settings: &Settings,
-    navigations: mpsc::Sender<Navigation>,
+    (navigations, own_addresses): (mpsc::Sender<Navigation>, Box<[SocketAddr]>),
 ) -> Result<Arc<Shared>, StartError> {
     let test_clock = settings.test_clock.then(Arc::<AtomicI64>::default);
     let acme = AcmeService::new(clock::shared(test_clock.clone()));
@@ -514,6 +520,7 @@ fn share(
         compressors,
         files,
         images,
+        own_addresses,
         health,
         metrics,
         connections: AllConnections::new(workers),

@@ -6,6 +6,7 @@
 use std::{
     cell::{Cell, RefCell},
     hash::RandomState,
+    net::SocketAddr,
     rc::Rc,
     sync::{
         Arc, Weak,
@@ -62,6 +63,8 @@ pub(crate) struct Shared {
     pub compressors: Arc<Compressors>,
     /// Files that routes serve.
     pub files: Arc<Files>,
+    /// Addresses of the edge's own listeners, the admin listener among them.
+    pub own_addresses: Box<[SocketAddr]>,
     /// Threads that make variants of images.
     pub images: Arc<Images>,
     /// The fields that hooks make part of the key.

@@ -51,7 +51,7 @@ impl Figures {
                     .fetch_add(bytes.len() as u64, Ordering::Relaxed);
                 self.made.get(format.index())
             }
-            Ok(Made::Unchanged) => Some(&self.passed),
+            Ok(Made::Unchanged(_)) => Some(&self.passed),
             Err(error) => {
                 let reason = reason(error);
                 let place = REASONS.iter().position(|known| *known == reason);

@@ -82,7 +82,7 @@ pub enum Made {
     /// A variant.
     Coded(ImageFormat, Bytes),
     /// The image is passed as it is.
-    Unchanged,
+    Unchanged(SourceFormat),
 }
 
 /// The threads that make variants.
@@ -186,9 +186,9 @@ impl Images {
     fn variant(&self, source: &[u8], request: &ImageRequest) -> Result<Made, ImageError> {
         let format = SourceFormat::recognise(source).ok_or(ImageError::Format)?;
         match format {
-            SourceFormat::Svg if request.passes_svg => return Ok(Made::Unchanged),
+            SourceFormat::Svg if request.passes_svg => return Ok(Made::Unchanged(format)),
             SourceFormat::Svg => return Err(ImageError::Svg),
-            SourceFormat::Avif if request.passes_avif => return Ok(Made::Unchanged),
+            SourceFormat::Avif if request.passes_avif => return Ok(Made::Unchanged(format)),
             SourceFormat::Avif => return Err(ImageError::Avif),
             _ => {}
         }

@@ -72,9 +72,13 @@ impl Upstreams {
             .total_timeout
             .map(|limit| (tokio::time::Instant::now() + limit, limit));
         match end {
-            None => self.attempt(origin, request, fresh, None).await,
+            None => {
+                let pool = self.pools.of(origin);
+                self.attempt(origin, pool, request, fresh, None).await
+            }
             Some((at, limit)) => {
-                let attempt = Box::pin(self.attempt(origin, request, fresh, end));
+                let pool = self.pools.of(origin);
+                let attempt = Box::pin(self.attempt(origin, pool, request, fresh, end));
                 match tokio::time::timeout_at(at, attempt).await {
                     Ok(fetched) => fetched,
                     Err(_) => Err(FetchError::TotalTimeout(origin.name.to_string(), limit)),
@@ -90,21 +94,27 @@ impl Upstreams {
         path_and_query: &PathAndQuery,
         headers: &Fields,
     ) -> Result<UpstreamResponse, FetchError> {
-        let request = || UpstreamRequest {
-            method: Method::GET,
-            path_and_query: path_and_query.clone(),
-            headers: headers.clone(),
-            body: RequestBody::Empty,
-            upgrade: false,
-            interims: None,
-            expects: false,
-            wanted: None,
-            begun: Instant::now(),
-        };
+        let request = || internal(path_and_query, headers);
         match self.fetch(origin, request(), false).await {
             Err(FetchError::Reset { kept: true, .. }) => self.fetch(origin, request(), true).await,
             fetched => fetched,
         }
+    }
+
+    /// A GET on a connection of its own, of which nothing is kept: for a host that is no origin. Its `total_timeout` is the
+    /// caller's to keep, and bounds the content.
+    pub async fn fetch_apart(
+        &self,
+        host: &Origin,
+        path_and_query: &PathAndQuery,
+        headers: &Fields,
+    ) -> Result<UpstreamResponse, FetchError> {
+        let end = host
+            .total_timeout
+            .map(|limit| (tokio::time::Instant::now() + limit, limit));
+        let request = internal(path_and_query, headers);
+        self.attempt(host, Pools::apart(host), request, true, end)
+            .await
     }
 
     /// Makes a connection, as a check; nothing is sent on it.
@@ -115,6 +125,7 @@ impl Upstreams {
     async fn attempt(
         &self,
         origin: &Origin,
+        pool: Rc<Pool>,
         request: UpstreamRequest,
         fresh: bool,
         end: Option<(tokio::time::Instant, std::time::Duration)>,
@@ -135,7 +146,6 @@ impl Upstreams {
             RequestBody::Empty | RequestBody::Full(_) => None,
         };
         let trailers = admit::trailers(&mut headers, |_| stream.is_some());
-        let pool = self.pools.of(origin);
         // A server of HTTP/1.0 knows no expectation (RFC 9110 §10.1.1): the content is sent at once.
         let expects = expects && stream.is_some() && !pool.http_10.get();
         if expects {
@@ -225,6 +235,20 @@ impl Upstreams {
         let stream = self.addresses.connect(origin).await?;
         let connection = Box::new(OriginConnection::new(stream, permit));
         Ok(Connected::new(connection, pool, false))
+    }
+}
+
+fn internal(path_and_query: &PathAndQuery, headers: &Fields) -> UpstreamRequest {
+    UpstreamRequest {
+        method: Method::GET,
+        path_and_query: path_and_query.clone(),
+        headers: headers.clone(),
+        body: RequestBody::Empty,
+        upgrade: false,
+        interims: None,
+        expects: false,
+        wanted: None,
+        begun: Instant::now(),
     }
 }
 

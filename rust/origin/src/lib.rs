@@ -22,6 +22,7 @@ pub use connection::HearInterims;
 pub use fetch::Upstreams;
 pub use health::{HealthBoard, OriginState, render_states};
 pub use message::{UpstreamRequest, UpstreamResponse};
+pub use names::resolve;
 pub use request_body::{BoxError, RequestBody, RequestStream, Turn};
 pub use upgraded::Upgraded;
 pub use wanted::Wanted;

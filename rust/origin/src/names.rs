@@ -30,6 +30,18 @@ pub(super) static NAMES: LazyLock<Resolver> = LazyLock::new(|| {
     }))
 });
 
+/// The names of hosts that are no origins: they displace no origin's.
+static OTHERS: LazyLock<Resolver> = LazyLock::new(|| {
+    Resolver::new(Arc::new(|host: &str, port| {
+        (host, port).to_socket_addrs().map(Iterator::collect)
+    }))
+});
+
+/// The addresses of a host that is no origin. The caller decides which of them may be connected to.
+pub async fn resolve(host: &str, port: u16) -> Result<Arc<[SocketAddr]>, String> {
+    OTHERS.of(&host.into(), port).await
+}
+
 type LookUp = Arc<dyn Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + Sync>;
 type Name = (Arc<str>, u16);
 

@@ -103,6 +103,22 @@ impl Connected {
 }
 
 impl Pool {
+    fn new(origin: &Origin) -> Self {
+        Self {
+            identity: Identity::of(origin),
+            name: Arc::clone(&origin.name),
+            idle: RefCell::new(Vec::new()),
+            most_idle: Cell::new(origin.idle_connections),
+            idle_timeout: Cell::new(origin.idle_timeout),
+            permits: Arc::new(Semaphore::new(
+                origin.max_connections.clamp(1, Semaphore::MAX_PERMITS),
+            )),
+            holders: Holders::default(),
+            last_used: Cell::new(Instant::now()),
+            http_10: Cell::new(false),
+        }
+    }
+
     /// The idle connection that was used last. If the origin has closed it meanwhile, sending the request fails: one
     /// that never left is sent again elsewhere.
     pub(super) fn take(self: &Rc<Self>) -> Option<Connected> {
@@ -127,21 +143,14 @@ impl Pools {
         if let Some(pool) = pools.iter().find(|pool| pool.identity.is(origin)) {
             return Rc::clone(pool);
         }
-        let pool = Rc::new(Pool {
-            identity: Identity::of(origin),
-            name: Arc::clone(&origin.name),
-            idle: RefCell::new(Vec::new()),
-            most_idle: Cell::new(origin.idle_connections),
-            idle_timeout: Cell::new(origin.idle_timeout),
-            permits: Arc::new(Semaphore::new(
-                origin.max_connections.clamp(1, Semaphore::MAX_PERMITS),
-            )),
-            holders: Holders::default(),
-            last_used: Cell::new(Instant::now()),
-            http_10: Cell::new(false),
-        });
+        let pool = Rc::new(Pool::new(origin));
         pools.push(Rc::clone(&pool));
         pool
+    }
+
+    /// A pool that is not kept: its connection serves one request.
+    pub(super) fn apart(origin: &Origin) -> Rc<Pool> {
+        Rc::new(Pool::new(origin))
     }
 
     pub(super) fn sweep(&self, now: Instant) {

@@ -110,6 +110,7 @@ mod tests {
             passes_svg: false,
             passes_avif: false,
             vary: Default::default(),
+            foreign: None,
         }
     }
 

@@ -129,6 +129,8 @@ pub struct ImageRequest {
     pub passes_avif: bool,
     /// The fields that selected it.
     pub vary: Varies,
+    /// The URL of an image of another host, whatever the key says of the query.
+    pub foreign: Option<Box<str>>,
 }
 
 impl ImageRequest {
@@ -207,12 +209,16 @@ impl ImageRequest {
             passes_svg: policy.svg,
             passes_avif: policy.avif,
             vary,
+            foreign: None,
         })
     }
 
     /// The variant as the key has it: one spelling for all requests that want it.
-    pub fn dimension(&self) -> HeaderValue {
-        let text = self.to_string();
+    fn dimension(&self) -> HeaderValue {
+        let text = match &self.foreign {
+            Some(url) => format!("{self} of {url}"),
+            None => self.to_string(),
+        };
         HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static("image"))
     }
 

@@ -1,6 +1,6 @@
 //! The image that a request names by `url`: a path of this edge, or a URL.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 
 use super::ImageRefusal;
 use crate::{
@@ -84,6 +84,31 @@ impl ImageUrl {
             port,
             target: target(&path).ok_or_else(|| refused("has no valid path"))?,
         })
+    }
+}
+
+impl fmt::Display for ImageUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Path(target) => f.write_str(target.as_str()),
+            Self::Absolute {
+                scheme,
+                host,
+                port,
+                target,
+            } => {
+                let (open, close) = if host.contains(':') {
+                    ("[", "]")
+                } else {
+                    ("", "")
+                };
+                write!(f, "{}://{open}{host}{close}", scheme.as_str())?;
+                if *port != scheme.port() {
+                    write!(f, ":{port}")?;
+                }
+                f.write_str(target.as_str())
+            }
+        }
     }
 }
 

@@ -52,6 +52,13 @@ pub struct ImageSources {
     pub networks: AddressSet,
 }
 
+impl ImageSources {
+    /// True if images of that place may be fetched.
+    pub fn allows(&self, scheme: Scheme, host: &str, port: u16) -> bool {
+        (self.hosts.iter()).any(|source| source.matches(scheme, host, port))
+    }
+}
+
 /// A host of others that images may come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImageHost {

@@ -17,7 +17,7 @@ use edgerouter_core::{
     images::{ImageRequest, VARIANT},
     outcome::Detail,
     path::Admitted,
-    plan::{Route, Select, Target, matcher::Probe},
+    plan::{GroupId, Route, Select, Target, matcher::Probe},
     request_record::RequestRecord,
 };
 use http::{HeaderValue, Method, StatusCode, Version};
@@ -26,6 +26,7 @@ use smallvec::SmallVec;
 
 use super::{
     answer::{self, Early},
+    foreign::ForeignImage,
     origin_request::{InterimReceiver, OriginRequest},
 };
 use crate::{
@@ -60,6 +61,8 @@ pub(crate) struct Exchange {
     pub chain: FetchChain,
     /// The variant of an image that is requested.
     pub image: Option<Rc<ImageRequest>>,
+    /// The image, if another host has it.
+    pub foreign: Option<Rc<ForeignImage>>,
     /// Fields that viewer hooks set, changed or removed, sorted, each once: part of the key.
     pub hooked: Vec<FieldName>,
     /// Where there is an access log.
@@ -143,6 +146,7 @@ impl Exchange {
             fetch_cache: FetchCache::Default,
             chain: FetchChain::default(),
             image: None,
+            foreign: None,
             hooked: Vec::new(),
             logged,
             id: Cell::new(None),
@@ -331,12 +335,17 @@ impl Exchange {
         route: &Route,
         mut headers: Fields,
     ) -> Result<OriginRequest, Early> {
-        let Target::Group(group) = route.target else {
-            return Err(answer::text(
-                StatusCode::INTERNAL_SERVER_ERROR,
-                "This route has no origin.",
-            )
-            .into());
+        let group = match route.target {
+            Target::Group(group) => group,
+            // Another host is requested, and no group.
+            _ if self.foreign.is_some() => GroupId(u32::MAX),
+            _ => {
+                return Err(answer::text(
+                    StatusCode::INTERNAL_SERVER_ERROR,
+                    "This route has no origin.",
+                )
+                .into());
+            }
         };
         if self.image.is_some() {
             headers.remove(VARIANT);
@@ -386,6 +395,7 @@ impl Exchange {
                 None => self.head.method.clone(),
             },
             image: self.image.clone(),
+            foreign: self.foreign.clone(),
             path_and_query,
             headers,
             authority: self.authority.clone(),

@@ -3,10 +3,10 @@
 //!
 //! The core decides which variant, and `variant` has it made. It is a part of the key, as a field that a hook sets is.
 
-use std::rc::Rc;
+use std::{rc::Rc, sync::Arc};
 
 use edgerouter_core::{
-    http::header,
+    http::{PathAndQuery, header},
     images::{self, ImageRefusal, ImageRequest, ImageUrl, Parameters, VARIANT},
     outcome::Detail,
     plan::{ImagePolicy, ImageSources, Route},
@@ -17,6 +17,7 @@ use super::{
     answer::{self, Early},
     cached::{self, Found},
     exchange::Exchange,
+    foreign::ForeignImage,
     pages,
 };
 use crate::{
@@ -28,7 +29,7 @@ pub(super) async fn named(
     exchange: &mut Exchange,
     live: &LocalLive,
     route: &Route,
-    sources: &ImageSources,
+    sources: &Arc<ImageSources>,
 ) -> Result<EdgeResponse, Early> {
     if !matches!(exchange.head.method, Method::GET | Method::HEAD) {
         exchange.note.detail = Some(Detail::MethodNotAllowed);
@@ -46,8 +47,7 @@ pub(super) async fn named(
     let base = exchange.base();
     let (host, port) = (base.host, base.effective_port());
     let Some(path) = images::own_path(&live.plan, &sources.origins, &url, host, port) else {
-        let message = "The URL is of no origin that images may come from.";
-        return Ok(forbidden(exchange, message));
+        return of_other_host(exchange, route, policy, (request, url), sources).await;
     };
     let Some(own) = exchange.route_for_get(live, path.path(), path.query()) else {
         exchange.note.detail = Some(Detail::NoRoute);
@@ -73,6 +73,46 @@ pub(super) async fn named(
     };
     exchange.request.viewer_path = requested;
     answered
+}
+
+/// An image of another host.
+async fn of_other_host(
+    exchange: &mut Exchange,
+    route: &Route,
+    policy: &ImagePolicy,
+    (mut request, url): (ImageRequest, ImageUrl),
+    sources: &Arc<ImageSources>,
+) -> Result<EdgeResponse, Early> {
+    let named = url.to_string();
+    let (scheme, host, port, target) = match url {
+        ImageUrl::Absolute {
+            scheme,
+            host,
+            port,
+            target,
+        } if sources.allows(scheme, &host, port) => (scheme, host, port, target),
+        _ => {
+            let message = "The URL is of no origin or host that images may come from.";
+            return Ok(forbidden(exchange, message));
+        }
+    };
+    exchange.foreign = Some(Rc::new(ForeignImage {
+        scheme,
+        host,
+        port,
+        target,
+        sources: Arc::clone(sources),
+    }));
+    request.foreign = Some(named.into());
+    request.select(&mut exchange.request.head.headers);
+    // Nothing of the client but the variant reaches the host.
+    for name in [header::COOKIE, header::AUTHORIZATION] {
+        exchange.request.head.headers.remove(name);
+    }
+    // The variant is in the key, and so is its URL.
+    let path = PathAndQuery::try_from(exchange.head.target.path());
+    exchange.request.head.target = path.unwrap_or_default();
+    answered(exchange, route, policy, Some(request)).await
 }
 
 fn read(

@@ -12,6 +12,7 @@ mod decided;
 pub(crate) mod exchange;
 pub(crate) mod fetches;
 mod files;
+mod foreign;
 pub(crate) mod hooks;
 mod images;
 pub(crate) mod internal;

@@ -4,7 +4,7 @@ use edgerouter_core::http::Fields;
 use edgerouter_core::{bounds::memory::Purpose, cache::hooked::HookEffect};
 
 pub(crate) use super::origin_request::{OriginRequest, Received, ReceivedBody, Unanswered};
-use super::{attempts, hooks, variant};
+use super::{attempts, foreign, hooks, variant};
 use crate::{
     account::Hold,
     upstream::{FetchError, RequestBody},
@@ -37,8 +37,13 @@ pub(crate) async fn fetch(
     let hold = draw(request)
         .await
         .map_err(|error| Unanswered::Failed(error.into()))?;
-    let received = attempts::run(request, body).await;
-    let mut received = received.map_err(Unanswered::Failed)?;
+    let mut received = match request.foreign.clone() {
+        None => {
+            let received = attempts::run(request, body).await;
+            received.map_err(Unanswered::Failed)?
+        }
+        Some(image) => Box::pin(foreign::fetch(request, &image)).await?,
+    };
     if let ReceivedBody::Upstream(body) = &mut received.body {
         body.keep(hold);
     }

@@ -14,7 +14,7 @@ use edgerouter_core::{
 };
 use http::{Method, StatusCode};
 
-use super::{answer::Early, hooks::context::HookContext};
+use super::{answer::Early, foreign::ForeignImage, hooks::context::HookContext};
 use crate::{
     account::Owner,
     connection::{Stream, interim::Ticket},
@@ -34,6 +34,8 @@ pub(crate) struct OriginRequest {
     pub method: Method,
     /// The variant that the response becomes.
     pub image: Option<Rc<ImageRequest>>,
+    /// The image, if another host has it: no origin of the group is requested.
+    pub foreign: Option<Rc<ForeignImage>>,
     /// Path and query as the origin gets them, before the origin's own prefix.
     pub path_and_query: PathAndQuery,
     /// As prepared by `forward::base`.

@@ -7,7 +7,7 @@ use edgerouter_core::{
     bounds::memory::Purpose,
     cache::slices::content_length,
     http::{Fields, header},
-    images::{self, ImageRequest},
+    images::{self, ImageRequest, SourceFormat},
 };
 use http::{HeaderValue, StatusCode};
 use http_body::Body as _;
@@ -66,8 +66,8 @@ pub(super) async fn made(
             received.body = ReceivedBody::Whole(bytes);
             Ok(received)
         }
-        Ok(Made::Unchanged) => {
-            unchanged(&mut received.headers, source.len());
+        Ok(Made::Unchanged(format)) => {
+            unchanged(format, source.len(), &mut received.headers);
             received.body = ReceivedBody::Whole(source);
             Ok(received)
         }
@@ -84,7 +84,12 @@ pub(super) async fn made(
 }
 
 /// An image that is passed by policy. Scripts in an SVG run nowhere.
-fn unchanged(headers: &mut Fields, length: usize) {
+fn unchanged(format: SourceFormat, length: usize, headers: &mut Fields) {
+    let kind = match format {
+        SourceFormat::Svg => HeaderValue::from_static("image/svg+xml"),
+        _ => HeaderValue::from_static("image/avif"),
+    };
+    headers.insert(header::CONTENT_TYPE, kind);
     headers.remove(header::TRANSFER_ENCODING);
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
     let policy = HeaderValue::from_static("default-src 'none'; style-src 'unsafe-inline'; sandbox");

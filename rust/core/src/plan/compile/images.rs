@@ -88,13 +88,7 @@ pub(super) fn sources(
     }
     origins.sort_unstable();
     origins.dedup();
-    if !spec.hosts.is_empty() {
-        problems.add(
-            at("hosts"),
-            None,
-            "cannot be fetched from yet; name origins",
-        );
-    }
+
     let hosts = spec.hosts.iter().filter_map(|(place, text)| {
         let host = image_host(text);
         if let Err(message) = &host {

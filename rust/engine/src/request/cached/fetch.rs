@@ -25,7 +25,7 @@ use super::{
     flight::fly,
     keep::head_effects,
     meeting::join,
-    missing::{CacheFetch, Miss, Missing, group_of},
+    missing::{CacheFetch, Miss, Missing, deadline_of, group_of},
     outcome::FetchOutcome,
     send::{Served, as_requested, part_of, read_along, stored, straight, with_aside},
     slices::{
@@ -110,7 +110,7 @@ impl Miss<'_> {
         let live = Rc::clone(&self.exchange.live);
         let patience = live.plan.limits.cache.coalesce_timeout;
         let group = group_of(self.exchange, self.route);
-        let limit = group.map_or(Duration::ZERO, |group| live.plan.deadline(group));
+        let limit = deadline_of(self.exchange, self.route);
         let group = group.map_or_else(String::new, |group| group.name.to_string());
         let end = began + limit;
         let mut until = (began + patience).min(end);

@@ -97,7 +97,8 @@ pub(super) fn refresh_behind(
 ) {
     let (worker, plan) = (&exchange.worker, &exchange.live.plan);
     let shared = &worker.shared;
-    let admits = group_of(exchange, route).is_some_and(|group| shared.health.admits(plan, group));
+    // A host of an image has no health that is known.
+    let admits = group_of(exchange, route).is_none_or(|group| shared.health.admits(plan, group));
     let key = &question.key;
     // Nothing would come of it that may be stored.
     if !admits || question.forbidden.is_some() || shared.cache.retry_after(key).is_some() {

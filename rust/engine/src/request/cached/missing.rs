@@ -133,6 +133,16 @@ impl CacheFetch {
     }
 }
 
+/// The time for a fetch of a route: of its group, or of an image of another host.
+pub(super) fn deadline_of(exchange: &Exchange, route: &Route) -> Duration {
+    let plan = &exchange.live.plan;
+    match group_of(exchange, route) {
+        Some(group) => plan.deadline(group),
+        // Once to fetch it, and once to make the variant.
+        None => plan.limits.images.timeout * 2,
+    }
+}
+
 /// The origins of a route that has some.
 pub(super) fn group_of<'x>(exchange: &'x Exchange, route: &Route) -> Option<&'x Group> {
     match route.target {
