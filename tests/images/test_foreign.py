@@ -80,10 +80,11 @@ def test_hosts_and_networks_that_are_not_named_are_refused(
 ) -> None:
     origin.default = second.default = image()
     local = f"http://localhost:{origin.port}"
+    all_but_one = sorted({str(found[4][0]) for found in socket.getaddrinfo("localhost", 1)})[1:]
     for networks, url, status in [
         (LOOPBACK, f"{local}/a.jpg", 200),
         ([], f"{local}/a.jpg", 403),
-        (["127.0.0.1/32"] if ":" in str(socket.getaddrinfo("localhost", 1)) else [], f"{local}/a.jpg", 403),
+        (all_but_one, f"{local}/a.jpg", 403),
         ([], f"{origin.url}/a.jpg", 403),
         (LOOPBACK, f"http://[::ffff:127.0.0.1]:{origin.port}/a.jpg", 403),
         (LOOPBACK, f"{second.url}/a.jpg", 403),
