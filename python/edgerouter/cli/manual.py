@@ -6,8 +6,6 @@ import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.markdown import Markdown
 
 from edgerouter.cli.running import say, warn
 
@@ -62,6 +60,10 @@ def _show(text: str, source: str) -> None:
     if not sys.stdout.isatty():
         say(f"{text.rstrip()}\n\n({source})")
         return
+    # The other commands start sooner without these.
+    from rich.console import Console
+    from rich.markdown import Markdown
+
     console = Console()
     with console.pager(styles=console.color_system is not None):
         console.print(Markdown(text, hyperlinks=False))

@@ -27,27 +27,17 @@ pub struct Assumed {
 /// The words of edgerouter's log for a response that says of itself that it is not to be stored.
 const REFUSED: [&[u8]; 4] = [b"no-store", b"private", b"set-cookie", b"vary-star"];
 
-/// A response as an origin would have sent it.
-#[derive(Debug)]
-pub(crate) struct AssumedResponse {
-    pub status: StatusCode,
-    pub headers: Fields,
-    pub length: u64,
-    /// `Cache-Control` is that of the log.
-    pub from_log: bool,
-}
-
 impl Assumed {
-    /// The response to the request of a line. `length`: of the content; `path`: as the viewer requested it. It is taken
-    /// to have a strong validator that changes with its length, and no `Vary` or `Set-Cookie`.
-    pub(crate) fn response(
+    /// The header section of the response to the request of a line. `length`: of the content; `path`: as the viewer
+    /// requested it. It is taken to have a strong validator that changes with its length, and no `Vary` or `Set-Cookie`.
+    pub(crate) fn headers(
         &self,
         line: &LogLine<'_>,
         status: StatusCode,
         length: u64,
         path: &str,
         now: u64,
-    ) -> AssumedResponse {
+    ) -> Fields {
         let mut headers = Fields::with_capacity(8);
         headers.insert(header::DATE, date::format(now));
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
@@ -58,8 +48,6 @@ impl Assumed {
         }
         let logged = HeaderValue::from_bytes(&line.cache_control).ok();
         let logged = logged.filter(|value| !value.is_empty());
-        let from_log = logged.is_some();
-        let refused = REFUSED.contains(&&*line.reason);
         let lasting = status.is_success()
             || matches!(
                 status,
@@ -71,7 +59,7 @@ impl Assumed {
             lasting.then(|| fitting.cache_control.clone())
         };
         let value = match logged {
-            None if refused => Some(HeaderValue::from_static("no-store")),
+            None if refused(line) => Some(HeaderValue::from_static("no-store")),
             None => assumed(),
             logged => logged,
         };
@@ -83,11 +71,15 @@ impl Assumed {
         {
             headers.insert(header::ETAG, tag);
         }
-        AssumedResponse {
-            status,
-            headers,
-            length,
-            from_log: from_log || refused,
-        }
+        headers
     }
+}
+
+/// True if nothing in the log says how long the response may be used.
+pub(crate) fn is_assumed(line: &LogLine<'_>) -> bool {
+    line.cache_control.is_empty() && !refused(line)
+}
+
+fn refused(line: &LogLine<'_>) -> bool {
+    REFUSED.contains(&&*line.reason)
 }

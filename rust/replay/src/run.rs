@@ -1,6 +1,7 @@
 //! Leads each line of the files through the plan and the tiers.
 
 use std::{
+    cell::LazyCell,
     hash::BuildHasher,
     io,
     ops::ControlFlow,
@@ -16,7 +17,7 @@ use edgerouter_core::{
 use http::{HeaderValue, Method, StatusCode};
 
 use crate::{
-    assumed::Assumed,
+    assumed::{self, Assumed},
     counts::{ByOutcome, Counts, Examples, Prediction, Unlike, count},
     line::{Format, LogLine, Parser},
     reader::{self, Read1},
@@ -286,15 +287,18 @@ impl<'p, 'o> Replay<'p, 'o> {
         let Ok(status) = StatusCode::from_u16(status) else {
             return;
         };
-        let response = (self.order.assumed).response(line, status, length, viewer, self.now);
-        result.assumed_lifetimes += u64::from(!response.from_log);
+        result.assumed_lifetimes += u64::from(assumed::is_assumed(line));
+        let (assumed, now) = (&self.order.assumed, self.now);
+        let headers = || assumed.headers(line, status, length, viewer, now);
         let mut visit = Visit {
             route,
             question,
             viewer: other,
-            response: &response,
+            status,
+            length,
+            headers: LazyCell::new(&headers),
             sent: line.bytes,
-            now: self.now,
+            now,
             made: None,
         };
         for tier in &mut self.tiers {

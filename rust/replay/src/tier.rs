@@ -3,7 +3,7 @@
 //! The steps are those of `request::cached` in the engine, without the waiting: a fetch ends in the moment in which it
 //! begins, and its origin answers as the log says.
 
-use std::{sync::Arc, time::Duration};
+use std::{cell::LazyCell, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use edgerouter_core::{
@@ -18,14 +18,14 @@ use edgerouter_core::{
         storable::NotStored,
     },
     compression,
+    http::{FieldName, Fields},
     outcome::Outcome,
     plan::Route,
 };
 use edgerouter_store::{Content, Entry, MemoryStore, Object, PurgeFacts, Slices, UNSHARED_FOR};
-use http::Method;
+use http::{Method, StatusCode};
 
 use crate::{
-    assumed::AssumedResponse,
     counts::{ByOutcome, TierPrediction, count},
     weighed::Weighed,
 };
@@ -36,7 +36,11 @@ pub(crate) struct Visit<'a> {
     pub question: &'a Question<'a>,
     /// The path that the viewer requested, if the key has another.
     pub viewer: Option<&'a str>,
-    pub response: &'a AssumedResponse,
+    /// Of the origin's answer, as are the next two.
+    pub status: StatusCode,
+    pub length: u64,
+    /// Made when it is first stored, as most requests are hits.
+    pub headers: LazyCell<Fields, &'a dyn Fn() -> Fields>,
     /// Bytes that the viewer was sent.
     pub sent: u64,
     pub now: u64,
@@ -123,7 +127,7 @@ impl Tier {
 
     /// Requests a stored response from the origin again; true if it has not changed.
     fn refresh(&mut self, visit: &mut Visit<'_>, stored: &Arc<Weighed>) -> bool {
-        let same = stored.length == visit.response.length
+        let same = stored.length == visit.length
             && stored
                 .entry
                 .object()
@@ -140,7 +144,7 @@ impl Tier {
     fn fetch(&mut self, visit: &mut Visit<'_>, stale: Option<&Arc<Weighed>>) {
         self.origin_requests += 1;
         if visit.question.method == Method::GET {
-            self.origin_bytes += visit.response.length;
+            self.origin_bytes += visit.length;
             self.keep(visit, stale, true);
         }
     }
@@ -148,6 +152,16 @@ impl Tier {
     /// Phase 13. `whole`: the response has come with its content.
     fn keep(&mut self, visit: &mut Visit<'_>, stale: Option<&Arc<Weighed>>, whole: bool) {
         let question = visit.question;
+        // Another tier has come to the same decision, which depends on the tier for large responses only.
+        if let Some(made) = &visit.made
+            && made.slices().is_none()
+            && made.key() == question.key.bytes()
+            && visit.length <= self.slice.unwrap_or(0)
+        {
+            let stored = Weighed::new(Arc::clone(made), visit.length);
+            self.store.insert(Arc::new(stored));
+            return;
+        }
         let answered = AnsweredRequest {
             method: &question.method,
             directives: &question.directives,
@@ -161,8 +175,8 @@ impl Tier {
             },
         };
         let arrived = ArrivedResponse {
-            status: visit.response.status,
-            headers: &visit.response.headers,
+            status: visit.status,
+            headers: &visit.headers,
             hooked: &HookEffect::default(),
             requested_at: visit.now,
             received_at: visit.now,
@@ -181,7 +195,7 @@ impl Tier {
     /// A response that is not stored ends a stale one, and is remembered for some seconds.
     fn refused(&self, visit: &Visit<'_>, stale: Option<&Arc<Weighed>>, why: Option<NotStored>) {
         if let Some(stale) = stale
-            && why.is_some_and(|why| why.outdates(visit.response.status))
+            && why.is_some_and(|why| why.outdates(visit.status))
         {
             self.store.remove_same(stale);
         }
@@ -195,7 +209,7 @@ impl Tier {
 
     fn put(&mut self, visit: &mut Visit<'_>, storing: &Storing, whole: bool) {
         let question = visit.question;
-        let length = visit.response.length;
+        let length = visit.length;
         let mut key = question.key.plain();
         let (store, random) = (&self.store, &mut self.random);
         key.place(
@@ -214,7 +228,7 @@ impl Tier {
                 .insert(Arc::new(Weighed::new(Arc::clone(made), length)));
             return;
         }
-        let (mut status, mut headers) = (visit.response.status, visit.response.headers.clone());
+        let (mut status, mut headers) = (visit.status, visit.headers.clone());
         let policy = &visit.route.cache;
         let head = storing.head(&mut status, &mut headers, policy);
         let coded = visit.route.compress
@@ -309,7 +323,7 @@ fn lead(
     store: &MemoryStore<Weighed>,
     random: &mut fastrand::Rng,
     above: &[u8],
-    names: &[edgerouter_core::http::FieldName],
+    names: &[FieldName],
 ) -> Variants {
     let known = store.peek(above);
     let known = known.as_ref().and_then(Level::variants);
