@@ -611,6 +611,12 @@ class CallContext:
     @property
     def env(self) -> Env:
         """The data that the edge is bound to, by name. An async callable awaits its operations."""
+    def tag(self, tag: str) -> None:
+        """Gives the response a tag by which it can be purged, beside those of its fields.
+
+        For functions with ``cache=`` and hooks of the origin phases, before the head of the response is given. Where
+        nothing may be stored it has no effect. Raises ``ValueError`` for what is no tag.
+        """
     def fetch_origin(self) -> tuple[str, str]:
         """Scheme and authority of its request."""
     def begin_fetch(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict, TypeVar, Unpack, overload
 
-from edgerouter.cache import Duration
+from edgerouter.cache import STANDARD, CachePolicy, Duration
 from edgerouter.checks import Check, Value, helpful
 from edgerouter.errors import ConfigError, Problem
 from edgerouter.experiments import Experiment
@@ -15,7 +16,7 @@ from edgerouter.functions.signatures import FunctionDecorator, RequestHookDecora
 from edgerouter.guarding import AddressPolicy, BasicAuth, Cors, RateLimit, SecurityHeaders, SignedUrls
 from edgerouter.identity import Jwt
 from edgerouter.jobs import Handler, job
-from edgerouter.routes import UNEDITED, HeaderPolicy, Hook, Phase, Redirect, Route, ViewerPolicy, When
+from edgerouter.routes import UNEDITED, HeaderPolicy, Hook, Phase, Redirect, Route, ViewerPolicy, When, check_varies
 from edgerouter.trailing_slash import TrailingSlash, other_routes
 
 if TYPE_CHECKING:
@@ -38,12 +39,14 @@ class Called(Value, frozen=True, kw_only=True):
     serial: bool = False
     timeout: Duration | None = None
     fail: Literal["open", "closed"] = "closed"
+    varies: Collection[str] | None = None
 
     def _check(self, check: Check) -> None:
         check.text("name")
         check.flag("inline", "blocking", "serial")
         check.seconds("timeout", optional=True, positive=True)
         check.choice("fail", ("open", "closed"))
+        check_varies(check)
         if self.inline is True and self.blocking is True:
             check.fail("inline", "cannot be combined with blocking: an inline callable promises never to wait")
         if self.inline is True and self.serial is True:
@@ -90,6 +93,7 @@ class _MountOptions(TypedDict, total=False):
     basic: BasicAuth | Mapping[str, Any] | None
     security: SecurityHeaders | Mapping[str, Any] | None
     experiment: Experiment | Collection[Experiment]
+    cache: CachePolicy | None
 
 
 class Callables:
@@ -121,6 +125,8 @@ class Callables:
         serial: bool = False,
         blocking: bool = False,
         timeout: Duration | None = None,
+        cache: CachePolicy | None = None,
+        varies: Collection[str] | None = None,
     ) -> FunctionDecorator:
         """Declares an edge function: ``function(request, ctx)`` answers the route with a ``Response``.
 
@@ -138,12 +144,19 @@ class Callables:
         ``serial``  a plain callable that must not run beside itself or another serial one: all run on one thread
         ``blocking``  does nothing any more, and the log says so
         ``timeout``  seconds it may take; ``limits.functions.timeout`` when ``None``
+        ``cache``  how responses to GET are stored and reused, as those of an origin; ``None``: it is called for each
+        request
+        ``varies``  with ``cache``: the request fields (``"accept-language"``) and cookies (``"cookie:variant"``) that
+        its response depends on, in place of what it is seen to read
         """
 
         check_decorator("function", pattern, '@edge.function("/hello/{name}")')
 
         def register(function: F) -> F:
-            called = declared(function, inline, serial, blocking, timeout, streams=True)
+            if varies is not None and (cache is None or not cache.enabled):
+                message = "is for a function with cache=, whose responses are stored; remove it"
+                raise ConfigError([Problem("function.varies", None, message)])
+            called = declared(function, inline, serial, blocking, timeout, streams=True, varies=varies)
             given = filled(function, pattern, called.name)
             if given is function:
                 check_arguments(function, "request", "ctx")
@@ -167,6 +180,8 @@ class Callables:
                     basic=basic,
                     security=security,
                     experiments=(experiment,) if isinstance(experiment, Experiment) else experiment,
+                    # A copy, as the default is left out of the plan, where a function without a policy has no cache.
+                    cache=STANDARD if cache is None else copy.copy(cache),
                 )
 
             for make in (lambda: route(pattern), *other_routes(pattern, trailing_slash, route)):
@@ -195,6 +210,7 @@ class Callables:
         ``timeout``  seconds until its response begins; ``limits.functions.timeout`` when ``None``
         ``host``, ``methods``, ``when``, ``priority``, ``viewer``, ``headers``, ``auth``, ``addresses``, ``cors``,
         ``rate_limit``, ``signed``, ``basic``, ``security``, ``experiment``  see ``route``
+        ``cache``  see ``function``; the ``Vary`` of its responses tells them apart, as that of an origin does
         """
         from edgerouter import mounting
 
@@ -212,8 +228,11 @@ class Callables:
                 self.on(phase)(handler)  # type: ignore[call-overload]
         else:
             mounted = mounting.WsgiMount(app, root)
+        cache = options.get("cache")
+        # An application is an origin: the `Vary` of its responses says what they depend on.
+        varies = () if cache is not None and cache.enabled else None
         for pattern in (f"{root}/*", *((root,) if root else ())):
-            self.function(pattern, timeout=timeout, **options)(mounted)
+            self.function(pattern, timeout=timeout, varies=varies, **options)(mounted)
 
     def schedule(
         self, expression: str, *, timezone: str = "UTC", timeout: Duration = 300
@@ -348,6 +367,7 @@ def declared(
     fail: Literal["open", "closed"] = "closed",
     *,
     streams: bool = False,
+    varies: Collection[str] | None = None,
 ) -> Called:
     """The plan's entry for a function, which ``streams``, or a hook; refuses one that cannot be called so."""
     if not callable(function):
@@ -359,7 +379,7 @@ def declared(
         message = "is a generator, and hooks do not stream; return a Response with the whole body, or use edge.function"
         raise ConfigError([Problem("callables", name, message)])
     _contradicts(function, name, serial=serial, blocking=blocking)
-    return Called(name=name, inline=inline, serial=serial, blocking=blocking, timeout=timeout, fail=fail)
+    return Called(name=name, inline=inline, serial=serial, blocking=blocking, timeout=timeout, fail=fail, varies=varies)
 
 
 def _contradicts(function: Callable[..., Any], name: str, *, serial: bool, blocking: bool) -> None:

@@ -209,6 +209,11 @@ def _varies(name: str) -> bool:
     return name != "*" and is_token(name.removeprefix("cookie:"))
 
 
+def check_varies(check: Check) -> None:
+    """The field ``varies``: names of request fields and cookies."""
+    check.texts("varies", optional=True, test=_varies, must="must be the name of a request field, or cookie:NAME")
+
+
 class Hook(Value, frozen=True, kw_only=True):
     """A hook of the plan: the callable at index ``call`` is called in ``phase`` where pattern and host match."""
 
@@ -223,7 +228,7 @@ class Hook(Value, frozen=True, kw_only=True):
         check.text("pattern")
         check.text("host", optional=True)
         check.whole("call")
-        check.texts("varies", optional=True, test=_varies, must="must be the name of a request field, or cookie:NAME")
+        check_varies(check)
         if self.varies is not None and str(self.phase).startswith("viewer_"):
             check.fail("varies", "is for origin_request and origin_response hooks; remove it")
 

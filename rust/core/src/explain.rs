@@ -157,11 +157,26 @@ fn walk(mut admitted: Admitted, request: &ExplainRequest, steps: &mut Steps<'_>)
                 error_page(route, &admitted, given.status, steps);
             }
         }
-        Target::Function(call) => steps.add(
+        Target::Function(call) if !route.cache.enabled => steps.add(
             "function",
             table::callable(plan, *call),
             "an edge function takes the place of key, look up, fetch and store",
         ),
+        Target::Function(call) => {
+            let stores = find(plan, route, &admitted, steps);
+            steps.add(
+                "function",
+                table::callable(plan, *call),
+                "an edge function takes the place of fetch; what it reads selects",
+            );
+            match &request.response {
+                Some(given) if stores => {
+                    let authorization = admitted.authorization(route);
+                    stored::response(route, &admitted, authorization, given, steps.now, steps);
+                }
+                _ => store(route, admitted.claims.is_some(), stores, steps),
+            }
+        }
         Target::Redirect(redirect) => match admitted.location(route, redirect) {
             Ok(location) => steps.add(
                 "viewer",

@@ -1,6 +1,11 @@
 //! Requests that callables make through the edge itself (`ctx.fetch`).
 
-use std::{fmt, net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    fmt::{self, Write as _},
+    net::IpAddr,
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use edgerouter_core::{
@@ -72,6 +77,31 @@ impl FetchChain {
             depth: self.depth() + 1,
             outer: self.clone(),
         })))
+    }
+
+    /// With the key of the response that the innermost of them waits for.
+    #[must_use]
+    pub fn holding(&self, key: &[u8]) -> Self {
+        Self(Some(Arc::new(Link {
+            name: Self::held(key),
+            depth: self.depth(),
+            outer: self.clone(),
+        })))
+    }
+
+    /// True if one of them waits for the response of this key.
+    pub fn holds(&self, key: &[u8]) -> bool {
+        self.0.is_some() && self.contains(&Self::held(key))
+    }
+
+    fn held(key: &[u8]) -> Box<str> {
+        let mut name = String::with_capacity(4 + 2 * key.len());
+        name.push_str("key ");
+        for byte in key {
+            // Writing into a string cannot fail.
+            let _ = write!(name, "{byte:02x}");
+        }
+        name.into()
     }
 
     /// Their number.
@@ -160,6 +190,10 @@ mod tests {
         let two = one.with("GET c");
         assert_eq!((outer.depth(), one.depth(), two.depth()), (0, 1, 2));
         assert!(two.contains("GET a") && two.contains("GET c"));
+        let holding = two.holding(b"\0k");
+        assert_eq!(holding.depth(), 2);
+        assert!(holding.holds(b"\0k") && !holding.holds(b"k") && !two.holds(b"\0k"));
+        assert!(holding.contains("GET a"));
         assert!(!two.contains("GET b") && other.contains("GET b") && !outer.contains("GET a"));
     }
 }

@@ -27,4 +27,4 @@ pub use request_body::{BoxError, RequestBody, RequestStream, Turn};
 pub use upgraded::Upgraded;
 pub use wanted::Wanted;
 
-pub use edgerouter_core::origin::unanswered::{FetchError, Unavailable};
+pub use edgerouter_core::origin::unanswered::{FetchError, FunctionFailure, Unavailable};

@@ -6,7 +6,11 @@ use std::{
 };
 
 use edgerouter_functions::{FunctionCaches, Notes, Phase};
-use pyo3::{exceptions::PyRuntimeError, prelude::*, types::PyDict};
+use pyo3::{
+    exceptions::{PyRuntimeError, PyValueError},
+    prelude::*,
+    types::PyDict,
+};
 
 use crate::{
     cache::{self, Caches},
@@ -15,6 +19,9 @@ use crate::{
     message::request,
     runner::{Caller, enter, wait_until},
 };
+
+/// Bytes of a tag, at most: as much as `Cache-Tag` fields usually allow.
+const MOST_TAG_BYTES: usize = 1024;
 
 /// The call of a callable, async or not.
 #[pyclass(frozen, subclass, module = "edgerouter._core")]
@@ -165,6 +172,25 @@ impl CallContext {
     #[getter]
     fn log_id(&self) -> String {
         request::id(self.request)
+    }
+
+    /// Gives the response a tag by which it can be purged, where it may be stored.
+    fn tag(&self, tag: &str) -> PyResult<()> {
+        if matches!(self.phase, Phase::ViewerRequest | Phase::ViewerResponse) {
+            return Err(PyRuntimeError::new_err(
+                "ctx.tag is for functions and for hooks of the origin phases: those of the viewer phases have no part in what is stored",
+            ));
+        }
+        let is_tag = |byte: u8| byte.is_ascii_graphic() && byte != b',' || byte >= 0x80;
+        if tag.is_empty() || tag.len() > MOST_TAG_BYTES || !tag.bytes().all(is_tag) {
+            return Err(PyValueError::new_err(format!(
+                "{tag:?} is no tag: it has 1 to {MOST_TAG_BYTES} bytes, without spaces and commas"
+            )));
+        }
+        if let Some(notes) = &self.notes {
+            notes.lock().tag(tag.as_bytes());
+        }
+        Ok(())
     }
 
     /// The data that the edge is bound to, by name. An async callable awaits its operations.

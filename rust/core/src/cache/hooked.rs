@@ -11,7 +11,7 @@ use std::borrow::Cow;
 use crate::http::{FieldName, Fields, KnownSet, header};
 use smallvec::SmallVec;
 
-use super::{storable::NotStored, vary};
+use super::{storable::NotStored, tags, vary};
 use crate::{
     identity::jwt::Claims,
     plan::{CachePolicy, CallableId, HeaderEdits, Plan, Route, Select},
@@ -69,6 +69,8 @@ pub struct Reads {
     pub written: SmallVec<[FieldName; 4]>,
     /// Every field was removed; the present ones were set afterwards.
     pub cleared: bool,
+    /// Hashes of the tags that the callable gave to the response, at most [`tags::MOST_TAGS`] and one.
+    pub tags: Vec<u64>,
 }
 
 impl Reads {
@@ -116,6 +118,14 @@ impl Reads {
     pub fn wrote(&mut self, name: &FieldName) {
         if !self.written.contains(name) {
             self.written.push(name.clone());
+        }
+    }
+
+    /// Gives the response a tag by which it can be purged.
+    pub fn tag(&mut self, tag: &[u8]) {
+        let hash = tags::hash(tag);
+        if self.tags.len() <= tags::MOST_TAGS && !self.tags.contains(&hash) {
+            self.tags.push(hash);
         }
     }
 
@@ -218,6 +228,8 @@ pub struct HookEffect {
     pub selects: SmallVec<[FieldName; 4]>,
     /// Why it may not be stored.
     pub forbids: Option<NotStored>,
+    /// Hashes of the tags that callables gave it, beside those of its fields.
+    pub tags: Vec<u64>,
 }
 
 impl HookEffect {

@@ -57,6 +57,21 @@ pub fn take(headers: &mut Fields, policy: &CachePolicy) -> Box<[u64]> {
     tags
 }
 
+/// The tags of a response with those that callables gave it.
+pub fn with(tags: Box<[u64]>, more: &[u64]) -> Box<[u64]> {
+    if more.is_empty() || has_any(&tags) {
+        return tags;
+    }
+    let mut all = tags.into_vec();
+    all.extend_from_slice(more);
+    all.sort_unstable();
+    all.dedup();
+    if all.len() > MOST_TAGS {
+        return Box::new([ANY]);
+    }
+    all.into_boxed_slice()
+}
+
 /// True if a purge of the tag with this hash matches a response with these tags.
 pub fn has(tags: &[u64], wanted: u64) -> bool {
     tags.binary_search(&wanted).is_ok() || has_any(tags)

@@ -1,6 +1,8 @@
 //! The reasons why an origin did not answer.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
+
+use http::StatusCode;
 
 use crate::{cache::decide, origin::attempts::Failure, outcome::Detail};
 
@@ -65,6 +67,25 @@ pub enum FetchError {
     /// The bound on memory for requests is reached: an overload of the edge, no fault of the origin.
     #[error("the memory for requests is exhausted (limits.http.request_memory_bytes)")]
     NoMemory,
+    /// The function in the place of an origin failed.
+    #[error("{0}")]
+    Function(Arc<FunctionFailure>),
+}
+
+/// The failure of a function in the place of an origin, as its visitors see it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct FunctionFailure {
+    /// 502, 503 or 504.
+    pub status: StatusCode,
+    /// True if the client may come again at once.
+    pub retry: bool,
+    /// The text of the page.
+    pub message: String,
+    /// The id under which the log has the traceback.
+    pub id: Option<String>,
+    /// The traceback, where developers are shown it.
+    pub trace: Option<Arc<str>>,
 }
 
 /// No origin of a group has answered.
@@ -119,6 +140,7 @@ impl From<&FetchError> for Detail {
             FetchError::GaveWay(_) => Self::GaveWay,
             FetchError::Unhealthy(_) => Self::Unhealthy,
             FetchError::NoMemory => Self::NoMemory,
+            FetchError::Function(_) => Self::FunctionFailed,
         }
     }
 }
@@ -158,7 +180,8 @@ impl FetchError {
             },
             Self::BadResponse(..) => Failure::Malformed,
             Self::BodyAborted(..) => Failure::BrokeOff,
-            Self::RequestBody(_) | Self::GaveWay(_) => Failure::Request,
+            // An origin that answers with an error is not disconnected either.
+            Self::RequestBody(_) | Self::GaveWay(_) | Self::Function(_) => Failure::Request,
         }
     }
 

@@ -180,7 +180,13 @@ fn checked(spec: PlanSpec, problems: &Problems) -> Option<Plan> {
     let function_timeout = limits.functions.timeout;
     let callables: Vec<Callable> = callables
         .into_iter()
-        .map(|callable| Callable {
+        .enumerate()
+        .map(|(at, callable)| Callable {
+            varies: selecting(
+                callable.varies,
+                &format!("callables[{at}].varies"),
+                problems,
+            ),
             name: callable.name.into(),
             inline: callable.inline,
             blocking: callable.blocking,
@@ -247,7 +253,7 @@ fn checked(spec: PlanSpec, problems: &Problems) -> Option<Plan> {
         })
         .collect();
     let router = Router::build(&routes);
-    keys::tag(&mut routes, &router);
+    keys::tag(&mut routes, &router, &callables);
     let predicts = routes.iter().any(|route| route.predict.is_some());
     let prefetch = prefetch::lists(prefetch, &routes, &router, problems);
     let mut policies = listeners.iter().flat_map(|listener| &listener.tls);
@@ -325,11 +331,8 @@ fn hook(
 
 /// The declared dependencies of a hook's effect: names of fields, and of cookies as `cookie:NAME`.
 fn varies(spec: &HookSpec, path: &str, problems: &Problems) -> Option<Arc<[FieldName]>> {
-    let given = spec.varies.as_ref()?;
-    if matches!(
-        spec.phase,
-        Some(HookPhase::ViewerRequest | HookPhase::ViewerResponse)
-    ) {
+    let of_viewer = [HookPhase::ViewerRequest, HookPhase::ViewerResponse];
+    if spec.varies.is_some() && spec.phase.is_some_and(|phase| of_viewer.contains(&phase)) {
         problems.add(
             format!("{path}.varies"),
             None,
@@ -337,6 +340,15 @@ fn varies(spec: &HookSpec, path: &str, problems: &Problems) -> Option<Arc<[Field
              and a viewer_response hook runs on every response; remove it",
         );
     }
+    selecting(spec.varies.clone(), &format!("{path}.varies"), problems)
+}
+
+fn selecting(
+    given: Option<Vec<String>>,
+    path: &str,
+    problems: &Problems,
+) -> Option<Arc<[FieldName]>> {
+    let given = given?;
     let mut names = Vec::with_capacity(given.len());
     for (at, text) in given.iter().enumerate() {
         let name = match text.strip_prefix("cookie:") {
@@ -350,7 +362,7 @@ fn varies(spec: &HookSpec, path: &str, problems: &Problems) -> Option<Arc<[Field
         match name {
             Some(name) => names.push(name),
             None => problems.add(
-                format!("{path}.varies[{at}]"),
+                format!("{path}[{at}]"),
                 Some(format!("{text:?}")),
                 "must be the name of a request field, or cookie:NAME",
             ),
@@ -378,10 +390,10 @@ fn meets(phase: HookPhase, hook: &Hook, route: &Route) -> bool {
 /// Gives the route the hooks that some request of it could meet.
 fn attach<'h>(route: &mut Route, hooks: impl Iterator<Item = &'h (HookPhase, Hook)>) {
     for (phase, hook) in hooks {
-        let host: Vec<HostPattern> = hook.host.iter().cloned().collect();
-        if !hosts_intersect(&host, &route.hosts) || !hook.pattern.intersects(&route.path) {
+        if !meets(*phase, hook, route) {
             continue;
         }
+        let host: Vec<HostPattern> = hook.host.iter().cloned().collect();
         let own = Hook {
             call: hook.call,
             pattern: hook.pattern.clone(),

@@ -60,13 +60,13 @@ pub fn lint(plan: &Plan) -> Vec<Lint> {
                 "remove it, or give it a higher priority",
             );
         }
+        if route.stores() {
+            unkeyed(&mut advice);
+            cookies(&mut advice);
+            deception(&mut advice);
+            shared_identity(&mut advice);
+        }
         if let Target::Group(group) = route.target {
-            if route.cache.enabled {
-                unkeyed(&mut advice);
-                cookies(&mut advice);
-                deception(&mut advice);
-                shared_identity(&mut advice);
-            }
             let members = plan.group(group).map(|group| group.members.as_slice());
             unverified(plan, members.unwrap_or_default(), &mut advice);
             page_of_group(plan, group, &mut advice);

@@ -383,6 +383,9 @@ pub struct Callable {
     pub timeout: Duration,
     /// `Closed` by default.
     pub fail: FailMode,
+    /// Of a function in front of which there is a cache: the names that select among its responses in place of what it
+    /// reads, as [`Hook::varies`].
+    pub varies: Option<Arc<[FieldName]>>,
 }
 
 /// The effect of a failed hook on its request.

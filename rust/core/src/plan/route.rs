@@ -130,6 +130,11 @@ impl Route {
         self.auth.is_some() || self.guard.as_ref().is_some_and(|guard| guard.refuses())
     }
 
+    /// True if its responses may be stored.
+    pub fn stores(&self) -> bool {
+        self.cache.enabled && matches!(self.target, Target::Group(_) | Target::Function(_))
+    }
+
     /// True if the edge answers preflights in place of the origin.
     pub fn answers_preflights(&self) -> bool {
         self.guard
@@ -143,7 +148,7 @@ impl Route {
 pub enum Target {
     /// Origins, in order of preference.
     Group(GroupId),
-    /// A Python function, called for each request.
+    /// A Python function: called for each request, or where the cache of its route has no response.
     Function(CallableId),
     /// A redirect that the edge answers itself.
     Redirect(Redirect),

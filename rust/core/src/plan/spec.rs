@@ -123,6 +123,7 @@ pub(crate) struct CallableSpec {
     pub serial: bool,
     pub timeout: Option<Duration>,
     pub fail: FailMode,
+    pub varies: Option<Vec<String>>,
 }
 
 /// The four phases of hooks, by Lambda@Edge's names.

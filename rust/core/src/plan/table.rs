@@ -160,7 +160,7 @@ fn experiment(experiment: &crate::experiment::Experiment) -> String {
 }
 
 fn cache_of(route: &Route) -> String {
-    if matches!(route.target, Target::Group(_)) {
+    if matches!(route.target, Target::Group(_)) || route.stores() {
         cache(&route.cache)
     } else {
         "-".to_owned()

@@ -105,6 +105,14 @@ pub(crate) fn too_many() -> EdgeResponse {
     )
 }
 
+/// Loop Detected (RFC 5842 §7.2).
+pub(crate) fn looped() -> EdgeResponse {
+    text(
+        StatusCode::LOOP_DETECTED,
+        "A function waits for this very response already.",
+    )
+}
+
 /// The answer when there is no memory for a request: it may come again soon (RFC 9110 §15.6.4).
 pub(crate) fn overloaded() -> EdgeResponse {
     with(

@@ -22,7 +22,7 @@ use http::{Method, StatusCode};
 use smallvec::SmallVec;
 use tokio::time::Sleep;
 
-use super::origin_request::{OriginRequest, Received, ReceivedBody};
+use super::origin_request::{OriginRequest, Received, ReceivedBody, Source};
 use crate::{
     live::LocalLive,
     upstream::{
@@ -66,7 +66,10 @@ pub(super) async fn run(
 ) -> Result<Box<Received>, Unavailable> {
     let live = Rc::clone(&request.live);
     let plan = &live.plan;
-    let Some(group) = plan.group(request.group) else {
+    let Source::Group(group_id) = request.source else {
+        return Err(FetchError::NoOrigin.into());
+    };
+    let Some(group) = plan.group(group_id) else {
         return Err(FetchError::NoOrigin.into());
     };
     let board = &request.worker.shared.health;
@@ -91,7 +94,7 @@ pub(super) async fn run(
                 };
                 let is_first = event == Event::Ready;
                 if !is_first && !fresh {
-                    request.worker.metrics.failover(request.group);
+                    request.worker.metrics.failover(group_id);
                 }
                 if board.knows_healthy(origin) {
                     trusted.push(id);

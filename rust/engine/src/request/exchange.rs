@@ -27,7 +27,7 @@ use smallvec::SmallVec;
 use super::{
     answer::{self, Early},
     foreign::ForeignImage,
-    origin_request::{InterimReceiver, OriginRequest},
+    origin_request::{InterimReceiver, OriginRequest, Source},
 };
 use crate::{
     account::{Hold, Owner, UnderWay},
@@ -335,16 +335,13 @@ impl Exchange {
         route: &Route,
         mut headers: Fields,
     ) -> Result<OriginRequest, Early> {
-        let group = match route.target {
-            Target::Group(group) => group,
-            // Another host is requested, and no group.
-            _ if self.foreign.is_some() => GroupId(u32::MAX),
+        let source = match route.target {
+            Target::Group(group) => Source::Group(group),
+            Target::Function(_) => Source::Function,
+            _ if self.foreign.is_some() => Source::Foreign,
             _ => {
-                return Err(answer::text(
-                    StatusCode::INTERNAL_SERVER_ERROR,
-                    "This route has no origin.",
-                )
-                .into());
+                let why = "This route has no origin.";
+                return Err(answer::text(StatusCode::INTERNAL_SERVER_ERROR, why).into());
             }
         };
         if self.image.is_some() {
@@ -388,7 +385,7 @@ impl Exchange {
             worker: Rc::clone(&self.worker),
             live: Rc::clone(&self.live),
             route: route.id,
-            group,
+            source,
             // The head of a variant is known once it is made.
             method: match self.image {
                 Some(_) => Method::GET,

@@ -178,7 +178,7 @@ async fn path(exchange: &mut Exchange) -> Result<EdgeResponse, Early> {
             answer::redirect(redirect.status, location)
         }
         Target::Respond(fixed) => responded(exchange, fixed),
-        Target::Function(call) => {
+        Target::Function(call) if !route.cache.enabled => {
             exchange.enter()?;
             Box::pin(hooks::function(exchange, *call)).await?
         }
@@ -190,7 +190,7 @@ async fn path(exchange: &mut Exchange) -> Result<EdgeResponse, Early> {
         Target::Group(_) if route.images.is_some() => {
             Box::pin(images::on_route(exchange, route)).await?
         }
-        Target::Group(_) => {
+        Target::Group(_) | Target::Function(_) => {
             exchange.rewrite(route).map_err(|end| exchange.end(end))?;
             // The content of a request is not in the key.
             let plain = !exchange.wants_upgrade
@@ -214,7 +214,14 @@ async fn path(exchange: &mut Exchange) -> Result<EdgeResponse, Early> {
                 }
             } else {
                 exchange.enter()?;
-                Box::pin(pages::passed(exchange, route)).await?
+                match route.target {
+                    Target::Function(call) => {
+                        let response = Box::pin(hooks::function(exchange, call)).await?;
+                        pages::outdate(exchange, response.status(), [response.headers()]);
+                        response
+                    }
+                    _ => Box::pin(pages::passed(exchange, route)).await?,
+                }
             }
         }
     };

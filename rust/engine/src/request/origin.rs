@@ -3,7 +3,7 @@
 use edgerouter_core::http::Fields;
 use edgerouter_core::{bounds::memory::Purpose, cache::hooked::HookEffect};
 
-pub(crate) use super::origin_request::{OriginRequest, Received, ReceivedBody, Unanswered};
+pub(crate) use super::origin_request::{OriginRequest, Received, ReceivedBody, Source, Unanswered};
 use super::{attempts, foreign, hooks, variant};
 use crate::{
     account::Hold,
@@ -33,6 +33,13 @@ pub(crate) async fn fetch(
             own: Fields::new(),
             hooked,
         }));
+    }
+    if let Source::Function = request.source {
+        let mut received = hooks::made(request, &mut hooked)
+            .await
+            .map_err(|error| Unanswered::Failed(error.into()))?;
+        received.hooked = hooked;
+        return Ok(received);
     }
     let hold = draw(request)
         .await

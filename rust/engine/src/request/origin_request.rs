@@ -14,7 +14,11 @@ use edgerouter_core::{
 };
 use http::{Method, StatusCode};
 
-use super::{answer::Early, foreign::ForeignImage, hooks::context::HookContext};
+use super::{
+    answer::Early,
+    foreign::ForeignImage,
+    hooks::{PipedBody, context::HookContext},
+};
 use crate::{
     account::Owner,
     connection::{Stream, interim::Ticket},
@@ -30,7 +34,7 @@ pub(crate) struct OriginRequest {
     pub worker: Rc<Worker>,
     pub live: Rc<LocalLive>,
     pub route: RouteId,
-    pub group: GroupId,
+    pub source: Source,
     pub method: Method,
     /// The variant that the response becomes.
     pub image: Option<Rc<ImageRequest>>,
@@ -56,6 +60,16 @@ pub(crate) struct OriginRequest {
     pub wanted: Option<Wanted>,
     /// Notes the origin that answered, for the access log.
     pub(crate) logged: Option<Rc<Logged>>,
+}
+
+/// The source of a response.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Source {
+    Group(GroupId),
+    /// The function of the route.
+    Function,
+    /// Another host, of an image.
+    Foreign,
 }
 
 /// The client of a request, for the interim responses to it.
@@ -102,8 +116,10 @@ pub(crate) struct Received {
 
 pub(crate) enum ReceivedBody {
     Upstream(UpstreamBody),
-    /// A hook answered in the origin's place.
+    /// A hook answered in the origin's place, or a function.
     Whole(Bytes),
+    /// A function that streams.
+    Piped(PipedBody),
 }
 
 /// No origin answered, or a hook ended the request.

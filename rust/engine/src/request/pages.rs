@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use edgerouter_core::http::PathAndQuery;
-use edgerouter_core::http::{Known, header};
+use edgerouter_core::http::{Fields, Known, header};
 use edgerouter_core::{
     cache::tags,
     http::structured::Forward,
@@ -72,11 +72,8 @@ pub(crate) async fn passed(exchange: &mut Exchange, route: &Route) -> Result<Edg
                 return tunnel::open(exchange, *received);
             }
             received.upgrade = None;
-            if route_invalidates(exchange) {
-                let (status, headers) = (received.status, &received.headers);
-                let (worker, live) = (&exchange.worker, &exchange.live);
-                cached::invalidate(worker, live, exchange, status, [headers, &received.own]);
-            }
+            let headers = [&received.headers, &received.own];
+            outdate(exchange, received.status, headers);
             if cached::represents(exchange, route, &received) {
                 return Ok(cached::take_posted(exchange, route, *received));
             }
@@ -96,11 +93,20 @@ pub(crate) async fn passed(exchange: &mut Exchange, route: &Route) -> Result<Edg
     }
 }
 
-fn route_invalidates(exchange: &Exchange) -> bool {
-    !matches!(
-        exchange.head.method,
+/// Invalidates what a request that is not safe makes out of date.
+pub(super) fn outdate<const N: usize>(
+    exchange: &Exchange,
+    status: StatusCode,
+    headers: [&Fields; N],
+) {
+    let method = &exchange.head.method;
+    if !matches!(
+        *method,
         Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE
-    )
+    ) {
+        let (worker, live) = (&exchange.worker, &exchange.live);
+        cached::invalidate(worker, live, exchange, status, headers);
+    }
 }
 
 impl Exchange {

@@ -215,7 +215,8 @@ pub(super) fn compress(
             (true, None)
         }
         None => {
-            let follows = spec.cache.compress && matches!(spec.target, TargetSpec::To(_));
+            let stores = matches!(spec.target, TargetSpec::To(_) | TargetSpec::Function(_));
+            let follows = spec.cache.compress && stores;
             match secret(spec).filter(|_| follows) {
                 Some(secret) => (false, Some(secret.of)),
                 None => (follows, None),
@@ -227,7 +228,7 @@ pub(super) fn compress(
 fn uncompressed(spec: &RouteSpec) -> Option<String> {
     let message = match &spec.target {
         TargetSpec::Redirect(_) => "has no effect on a redirect, which has no content; remove it",
-        TargetSpec::Function(_) => {
+        TargetSpec::Function(_) if !spec.cache.enabled => {
             "would betray secrets by the length of responses (BREACH): a function makes them for each request; remove it"
         }
         _ => {

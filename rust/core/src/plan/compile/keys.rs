@@ -4,10 +4,10 @@
 //! route and nothing else is needed. If it does not (the path is rewritten, a condition chooses between routes, another
 //! page is served instead), two routes could find each other's responses; a tag keeps those apart.
 
-use crate::plan::{Route, RouteId, Router, Target, matcher::share_a_host};
+use crate::plan::{Callable, Route, RouteId, Router, Target, matcher::share_a_host};
 
 /// Tags every route whose stored responses another could otherwise find.
-pub(super) fn tag(routes: &mut [Route], router: &Router) {
+pub(super) fn tag(routes: &mut [Route], router: &Router, callables: &[Callable]) {
     let mut place = vec![0usize; routes.len()];
     for (at, id) in router.order().iter().enumerate() {
         if let Some(place) = place.get_mut(id.0 as usize) {
@@ -19,7 +19,7 @@ pub(super) fn tag(routes: &mut [Route], router: &Router) {
     let tagged: Vec<bool> = routes
         .iter()
         .map(|route| {
-            stores(route)
+            route.stores()
                 && (!route.when.is_empty()
                     || moves(route)
                     || route.index.is_some()
@@ -27,7 +27,7 @@ pub(super) fn tag(routes: &mut [Route], router: &Router) {
                 && routes
                     .iter()
                     .filter(|other| {
-                        other.id != route.id && stores(other) && share_a_host(route, other)
+                        other.id != route.id && other.stores() && share_a_host(route, other)
                     })
                     .any(|other| collides(route, other, before(other.id, route.id)))
         })
@@ -47,11 +47,15 @@ pub(super) fn tag(routes: &mut [Route], router: &Router) {
                 format!("{}#{same}", route.label).into()
             });
         }
+        // Another function makes other responses, after a reload, too.
+        if let Target::Function(call) = route.target
+            && route.cache.enabled
+            && let Some(callable) = callables.get(call.0 as usize)
+        {
+            let own = route.key_tag.as_deref().unwrap_or(&route.label);
+            route.key_tag = Some(format!("{own} function {}", callable.name).into());
+        }
     }
-}
-
-fn stores(route: &Route) -> bool {
-    route.cache.enabled && matches!(route.target, Target::Group(_))
 }
 
 /// True if the path changes in a way that its pattern does not show.

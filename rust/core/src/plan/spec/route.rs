@@ -88,7 +88,11 @@ pub(super) fn route(
         .some("forward")
         .and_then(|value| forward(value, fields.at("forward"), problems));
     let cache = match fields.some("cache") {
-        None => CachePolicy::default(),
+        // Nothing that a function makes is stored unless its route says so.
+        None => CachePolicy {
+            enabled: !matches!(target, TargetSpec::Function(_)),
+            ..CachePolicy::default()
+        },
         Some(value) => cache(value, fields.at("cache"), problems),
     };
     let auth = fields.some("auth");

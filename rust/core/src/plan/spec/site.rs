@@ -345,6 +345,7 @@ fn callable(value: &Value, path: String, problems: &Problems) -> Option<Callable
     let timeout = fields.maybe_timeout("timeout");
     let modes = [("closed", FailMode::Closed), ("open", FailMode::Open)];
     let fail = fields.choice("fail", &modes, FailMode::Closed);
+    let varies = varies(&mut fields);
     fields.end();
     Some(CallableSpec {
         name,
@@ -353,7 +354,15 @@ fn callable(value: &Value, path: String, problems: &Problems) -> Option<Callable
         serial,
         timeout,
         fail,
+        varies,
     })
+}
+
+fn varies(fields: &mut Fields<'_>) -> Option<Vec<String>> {
+    let value = fields.some("varies")?;
+    let items = fields.list_of("varies", value);
+    let texts = fields.only_texts(items).into_iter();
+    Some(texts.map(|(_, text)| text.to_owned()).collect())
 }
 
 fn hook(value: &Value, path: String, problems: &Problems) -> Option<HookSpec> {
@@ -371,11 +380,7 @@ fn hook(value: &Value, path: String, problems: &Problems) -> Option<HookSpec> {
     let host = fields.text("host").map(str::to_owned);
     let call = fields.required("call");
     let call = call.and_then(|value| fields.whole_of("call", value, 0, u64::from(u32::MAX), ""));
-    let varies = fields.some("varies").map(|value| {
-        let items = fields.list_of("varies", value);
-        let texts = fields.only_texts(items);
-        texts.into_iter().map(|(_, text)| text.to_owned()).collect()
-    });
+    let varies = varies(&mut fields);
     fields.end();
     Some(HookSpec {
         phase,

@@ -13,7 +13,7 @@ use edgerouter_core::{
     },
     http::{range::Range, structured::Forward},
     outcome::Detail,
-    plan::Route,
+    plan::{Route, Target},
 };
 use http::{Method, StatusCode};
 use tokio::{
@@ -25,7 +25,7 @@ use super::{
     flight::fly,
     keep::head_effects,
     meeting::join,
-    missing::{CacheFetch, Miss, Missing, deadline_of, group_of},
+    missing::{CacheFetch, Miss, Missing, time_limit},
     outcome::FetchOutcome,
     send::{Served, as_requested, part_of, read_along, stored, straight, with_aside},
     slices::{
@@ -109,15 +109,16 @@ impl Miss<'_> {
         let began = Instant::now();
         let live = Rc::clone(&self.exchange.live);
         let patience = live.plan.limits.cache.coalesce_timeout;
-        let group = group_of(self.exchange, self.route);
-        let limit = deadline_of(self.exchange, self.route);
-        let group = group.map_or_else(String::new, |group| group.name.to_string());
+        let (limit, group) = time_limit(self.exchange, self.route);
         let end = began + limit;
         let mut until = (began + patience).min(end);
         let mut took_over = None;
         let mut waited = false;
         loop {
             let (flight, url) = (&self.missing.flight, self.missing.question.key.url());
+            if self.exchange.chain.holds(flight) {
+                return Err(answer::looped().into());
+            }
             let joined = match took_over.take() {
                 Some(lead) => Join::Lead(lead),
                 None => join(self.exchange, self.route, flight, url),
@@ -202,7 +203,12 @@ impl Miss<'_> {
 
     /// Starts a flight and takes its response; `None` when the request has to be made alone.
     async fn lead(&mut self, lead: Lead) -> Result<Option<EdgeResponse>, Early> {
-        let request = self.exchange.origin_request(self.route, true)?;
+        let mut request = self.exchange.origin_request(self.route, true)?;
+        if let Some(context) = &mut request.hooks
+            && let Some(context) = Rc::get_mut(context)
+        {
+            context.hold(&self.missing.flight);
+        }
         self.fly(request, self.fetch(), Some(lead)).await
     }
 
@@ -319,7 +325,9 @@ impl Miss<'_> {
         let (exchange, route) = (&mut *self.exchange, self.route);
         // If responses are not stored anyway, it is better that the origin evaluates the client's own conditions.
         let conditional = self.missing.unshared && validate::is_conditional(&exchange.head.headers);
-        let hooked = exchange.runs_any(&route.hooks.origin_response);
+        // A function makes the whole response, too.
+        let hooked = matches!(route.target, Target::Function(_))
+            || exchange.runs_any(&route.hooks.origin_response);
         let whole = exchange.head.method == Method::GET
             && !exchange.has_body
             // A part of a stale response that is stored whole is cut from the response that the validation brings.

@@ -125,7 +125,8 @@ async fn depart(
     let failed = match &mut answer {
         Ok(received) => {
             fetch.spare(worker, received);
-            facts.tags = tags::take(&mut received.headers, &route.cache);
+            let named = tags::take(&mut received.headers, &route.cache);
+            facts.tags = tags::with(named, &received.hooked.tags);
             let status = received.status;
             decide::is_error(status).then_some((Outage::Error, Some(status), received.received_at))
         }

@@ -11,12 +11,12 @@ use crate::{live::LocalLive, request::Exchange, worker::Worker};
 
 /// Invalidates the responses that an unsafe request outdates (RFC 9111 §4.4): its own URL, and those of its origin that
 /// the answer names in `Location` and `Content-Location`, as the viewer gets them and as the origin wrote them.
-pub(crate) fn invalidate(
+pub(crate) fn invalidate<const N: usize>(
     worker: &Rc<Worker>,
     live: &Rc<LocalLive>,
     exchange: &Exchange,
     status: StatusCode,
-    headers: [&Fields; 2],
+    headers: [&Fields; N],
 ) {
     if !validate::invalidates(&exchange.head.method, status) {
         return;

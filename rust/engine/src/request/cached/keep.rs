@@ -1,6 +1,8 @@
 //! Phase 13: the parts of an answer that are stored, and under which key.
 
-use std::{rc::Rc, sync::Arc, time::Duration};
+use std::{future::poll_fn, pin::Pin, rc::Rc, sync::Arc, time::Duration};
+
+use bytes::Bytes;
 
 use edgerouter_core::http::{FieldName, Fields, header};
 use edgerouter_core::{
@@ -17,7 +19,6 @@ use edgerouter_core::{
     plan::Route,
 };
 use http::{HeaderValue, StatusCode};
-use http_body::Body as _;
 use smallvec::SmallVec;
 
 use super::{
@@ -30,7 +31,7 @@ use crate::{
     request::origin::{Received, ReceivedBody},
     store::{
         Content, Entry, Object, PurgeFacts, UNSHARED_FOR,
-        arriving::{ArrivalEnd, Writing},
+        arriving::{ArrivalEnd, Arriving, Writing},
         compact_body,
         flight::Reuse,
     },
@@ -58,34 +59,12 @@ pub(super) async fn take_in(worker: &Rc<Worker>, arrival: Arrival, fetch: &Cache
                 ArrivalEnd::Broken
             }
         }
-        ReceivedBody::Upstream(mut upstream) => loop {
-            let frame =
-                std::future::poll_fn(|cx| std::pin::Pin::new(&mut upstream).poll_frame(cx)).await;
-            match frame {
-                None => break ArrivalEnd::Complete,
-                Some(Err(error)) => {
-                    tracing::warn!(error = %error, "the origin stopped in the middle of a body");
-                    break ArrivalEnd::Broken;
-                }
-                Some(Ok(frame)) => {
-                    let Ok(data) = frame.into_data() else {
-                        continue;
-                    };
-                    if !body.push(data, fetch.stall).await {
-                        break ArrivalEnd::Broken;
-                    }
-                    if body.length() > largest {
-                        body.stop_keeping();
-                    }
-                }
-            }
-            let room =
-                tokio::time::timeout(fetch.stall, std::future::poll_fn(|cx| body.poll_room(cx)))
-                    .await;
-            if !matches!(room, Ok(Ok(()))) {
-                break ArrivalEnd::Broken;
-            }
-        },
+        ReceivedBody::Upstream(upstream) => {
+            take_pieces(body, Box::pin(upstream), fetch.stall, largest).await
+        }
+        ReceivedBody::Piped(pieces) => {
+            take_pieces(body, Box::pin(pieces), fetch.stall, largest).await
+        }
     };
     // A part that says it is all of the response may turn out to be less.
     let short = arriving.status == StatusCode::OK
@@ -121,6 +100,42 @@ pub(super) async fn take_in(worker: &Rc<Worker>, arrival: Arrival, fetch: &Cache
     }
     // Only now: who finds the flight over must find the entry.
     body.finish(end);
+}
+
+/// Takes in a body that comes in pieces.
+async fn take_pieces<B>(
+    body: &Arriving,
+    mut pieces: Pin<Box<B>>,
+    stall: Duration,
+    largest: u64,
+) -> ArrivalEnd
+where
+    B: http_body::Body<Data = Bytes, Error: std::fmt::Display>,
+{
+    loop {
+        match poll_fn(|cx| pieces.as_mut().poll_frame(cx)).await {
+            None => return ArrivalEnd::Complete,
+            Some(Err(error)) => {
+                tracing::warn!(error = %error, "the origin stopped in the middle of a body");
+                return ArrivalEnd::Broken;
+            }
+            Some(Ok(frame)) => {
+                let Ok(data) = frame.into_data() else {
+                    continue;
+                };
+                if !body.push(data, stall).await {
+                    return ArrivalEnd::Broken;
+                }
+                if body.length() > largest {
+                    body.stop_keeping();
+                }
+            }
+        }
+        let room = tokio::time::timeout(stall, poll_fn(|cx| body.poll_room(cx))).await;
+        if !matches!(room, Ok(Ok(()))) {
+            return ArrivalEnd::Broken;
+        }
+    }
 }
 
 /// Puts a response under its key: the URL's own when nothing else tells responses apart. With dimensions it goes below

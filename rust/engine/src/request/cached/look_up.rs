@@ -236,8 +236,9 @@ fn decide(
     if directives.only_if_cached {
         return Ok((LookedUp::Refused, refresh));
     }
-    // A hook of that phase is shown the whole response, so the whole is requested.
-    let whole = exchange.runs_any(&route.hooks.origin_response);
+    // A hook of that phase is shown the whole response, so the whole is requested, and a function makes the whole.
+    let whole = matches!(route.target, Target::Function(_))
+        || exchange.runs_any(&route.hooks.origin_response);
     let slice = (question.range())
         .filter(|_| {
             let sliced = route.cache.slices && question.method == Method::GET;

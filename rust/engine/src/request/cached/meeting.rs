@@ -10,7 +10,7 @@ use edgerouter_core::{
         question::Question,
     },
     outcome::Detail,
-    plan::Route,
+    plan::{Route, Target},
 };
 use http::Method;
 use tokio::task::spawn_local;
@@ -97,7 +97,7 @@ pub(super) fn refresh_behind(
 ) {
     let (worker, plan) = (&exchange.worker, &exchange.live.plan);
     let shared = &worker.shared;
-    // A host of an image has no health that is known.
+    // A host of an image and a function have no health that is known.
     let admits = group_of(exchange, route).is_none_or(|group| shared.health.admits(plan, group));
     let key = &question.key;
     // Nothing would come of it that may be stored.

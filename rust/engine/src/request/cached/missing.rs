@@ -133,13 +133,20 @@ impl CacheFetch {
     }
 }
 
-/// The time for a fetch of a route: of its group, or of an image of another host.
-pub(super) fn deadline_of(exchange: &Exchange, route: &Route) -> Duration {
+/// The time in which a response must have begun, and the name of its source.
+pub(super) fn time_limit(exchange: &Exchange, route: &Route) -> (Duration, String) {
     let plan = &exchange.live.plan;
-    match group_of(exchange, route) {
-        Some(group) => plan.deadline(group),
+    if let Some(group) = group_of(exchange, route) {
+        return (plan.deadline(group), group.name.to_string());
+    }
+    match route.target {
+        Target::Function(call) => plan
+            .callable(call)
+            .map_or_else(Default::default, |callable| {
+                (callable.timeout, callable.name.to_string())
+            }),
         // Once to fetch it, and once to make the variant.
-        None => plan.limits.images.timeout * 2,
+        _ => (plan.limits.images.timeout * 2, String::new()),
     }
 }
 

@@ -269,7 +269,7 @@ pub(crate) fn as_requested(exchange: &Exchange, mut received: Received) -> EdgeR
     }
     let length = match &received.body {
         ReceivedBody::Whole(bytes) => Some(bytes.len() as u64),
-        ReceivedBody::Upstream(_) => content_length(&received.headers),
+        ReceivedBody::Upstream(_) | ReceivedBody::Piped(_) => content_length(&received.headers),
     };
     let part = received.status == StatusCode::OK && exchange.head.method == Method::GET;
     let mut headers = received.headers.clone();
@@ -290,6 +290,8 @@ pub(crate) fn as_requested(exchange: &Exchange, mut received: Received) -> EdgeR
                     let length = range.last - range.first + 1;
                     EdgeBody::streamed(Excerpt::new(body, range.first, length))
                 }
+                // Its length is not known.
+                ReceivedBody::Piped(body) => EdgeBody::streamed(body),
             };
             answer::of(StatusCode::PARTIAL_CONTENT, headers, body)
         }
@@ -351,6 +353,7 @@ pub(crate) fn straight(received: Received) -> EdgeResponse {
     let body = match body {
         ReceivedBody::Upstream(body) => EdgeBody::upstream(body),
         ReceivedBody::Whole(bytes) => EdgeBody::made(bytes),
+        ReceivedBody::Piped(body) => EdgeBody::streamed(body),
     };
     answer::of(status, headers, body)
 }

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     body::EdgeResponse,
-    request::{Exchange, answer},
+    request::{Exchange, answer, hooks},
     store::{Entry, Object},
     telemetry::Outcome,
     upstream::{FetchError, Unavailable},
@@ -35,6 +35,7 @@ pub(crate) fn failed(exchange: &mut Exchange, failed: &Unavailable) -> EdgeRespo
     exchange.note.detail = Some((&failed.error).into());
     match &failed.error {
         FetchError::NoMemory => answer::overloaded(),
+        FetchError::Function(failure) => hooks::page(failure),
         error => answer::origin_failed(error.is_timeout()),
     }
 }

@@ -24,7 +24,7 @@ use crate::{
     },
     live::LocalLive,
     request::answer::{self, Early},
-    upstream::BoxError,
+    upstream::{BoxError, FunctionFailure},
     worker::Worker,
 };
 
@@ -66,6 +66,20 @@ pub(super) fn invoke(
 
 /// The effect of a failed call: none when it fails open, a response to the request otherwise.
 pub(super) fn failed(live: &LocalLive, call: CallableId, error: &FunctionError) -> Option<Early> {
+    let failure = failure(live, call, error);
+    let callable = live.plan.callable(call);
+    if callable.is_some_and(|callable| callable.fail == FailMode::Open) {
+        return None;
+    }
+    Some(page(&failure).into())
+}
+
+/// Logs a failed call, and words it for the visitor.
+pub(super) fn failure(
+    live: &LocalLive,
+    call: CallableId,
+    error: &FunctionError,
+) -> FunctionFailure {
     let callable = live.plan.callable(call);
     let name = callable.map_or("?", |callable| &*callable.name);
     match error {
@@ -75,52 +89,66 @@ pub(super) fn failed(live: &LocalLive, call: CallableId, error: &FunctionError) 
         }
         _ => tracing::warn!(callable = name, %error, "a function or hook failed"),
     }
-    if callable.is_some_and(|callable| callable.fail == FailMode::Open) {
-        return None;
-    }
-    let mut response = match error {
-        FunctionError::TimedOut(_) => answer::text(
+    let (status, message) = match error {
+        FunctionError::TimedOut(_) => (
             StatusCode::GATEWAY_TIMEOUT,
-            "The function did not answer in time.",
+            "The function did not answer in time.".to_owned(),
         ),
-        FunctionError::TooManyStreams(_) => {
-            let busy = answer::text(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "Too many responses are streamed.",
-            );
-            answer::with(busy, header::RETRY_AFTER, HeaderValue::from_static("1"))
-        }
-        FunctionError::QueueFull(_) => {
-            let busy = answer::text(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "Too many calls are waiting for functions.",
-            );
-            answer::with(busy, header::RETRY_AFTER, HeaderValue::from_static("1"))
-        }
-        FunctionError::Gone => answer::text(
+        FunctionError::TooManyStreams(_) => (
             StatusCode::SERVICE_UNAVAILABLE,
-            "The function runtime is stopping.",
+            "Too many responses are streamed.".to_owned(),
         ),
-        FunctionError::Raised { id, .. } | FunctionError::WrongType { id, .. } => answer::text(
+        FunctionError::QueueFull(_) => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "Too many calls are waiting for functions.".to_owned(),
+        ),
+        FunctionError::Gone => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "The function runtime is stopping.".to_owned(),
+        ),
+        FunctionError::Raised { id, .. } | FunctionError::WrongType { id, .. } => (
             StatusCode::BAD_GATEWAY,
-            &format!("The function failed (error id {id})."),
+            format!("The function failed (error id {id})."),
         ),
     };
-    if let FunctionError::Raised { id, trace, .. } | FunctionError::WrongType { id, trace, .. } =
-        error
-    {
-        if let Ok(id) = HeaderValue::from_str(id) {
-            response.headers_mut().insert("x-error-id", id);
+    let (id, trace) = match error {
+        FunctionError::Raised { id, trace, .. } | FunctionError::WrongType { id, trace, .. } => {
+            (Some(id.clone()), trace.clone())
         }
-        if let Some(trace) = trace {
-            let trace = answer::Trace {
-                message: format!("The function failed (error id {id})."),
-                trace: Arc::clone(trace),
-            };
-            response.extensions_mut().insert(trace);
-        }
+        _ => (None, None),
+    };
+    FunctionFailure {
+        status,
+        message,
+        retry: matches!(
+            error,
+            FunctionError::QueueFull(_) | FunctionError::TooManyStreams(_)
+        ),
+        id,
+        trace,
     }
-    Some(response.into())
+}
+
+/// The response that words a failed call.
+pub(crate) fn page(failure: &FunctionFailure) -> EdgeResponse {
+    let mut response = answer::text(failure.status, &failure.message);
+    if failure.retry {
+        let soon = HeaderValue::from_static("1");
+        response.headers_mut().insert(header::RETRY_AFTER, soon);
+    }
+    if let Some(id) = failure.id.as_deref()
+        && let Ok(id) = HeaderValue::from_str(id)
+    {
+        response.headers_mut().insert(header::X_ERROR_ID, id);
+    }
+    if let Some(trace) = &failure.trace {
+        let trace = answer::Trace {
+            message: failure.message.clone(),
+            trace: Arc::clone(trace),
+        };
+        response.extensions_mut().insert(trace);
+    }
+    response
 }
 
 /// The response to a request whose hook gave a stream: the runner gives none.
@@ -155,25 +183,36 @@ pub(super) fn answered(answer: Answer) -> EdgeResponse {
 
 /// A response whose content a callable makes while it is sent. `hold`: the memory for the pieces that wait.
 pub(super) fn streamed(answer: StreamedAnswer, hold: Hold) -> EdgeResponse {
-    let body = PipedBody {
-        pieces: answer.pieces,
-        _hold: hold,
-    };
+    let body = PipedBody::new(answer.pieces, hold);
     framed(answer.status, answer.headers, EdgeBody::streamed(body))
 }
 
+fn framed(status: StatusCode, headers: Fields, body: EdgeBody) -> EdgeResponse {
+    answer::of(status, unframed(headers), body)
+}
+
 /// Framing is the edge's own.
-fn framed(status: StatusCode, mut headers: Fields, body: EdgeBody) -> EdgeResponse {
+pub(super) fn unframed(mut headers: Fields) -> Fields {
     headers.remove(header::CONTENT_LENGTH);
     headers.remove(header::TRANSFER_ENCODING);
     headers.remove(header::CONNECTION);
-    answer::of(status, headers, body)
+    headers
 }
 
 /// The content that comes through a pipe.
-struct PipedBody {
+pub(crate) struct PipedBody {
     pieces: PieceReader,
     _hold: Hold,
+}
+
+impl PipedBody {
+    /// `hold`: the memory for the pieces that wait.
+    pub(super) fn new(pieces: PieceReader, hold: Hold) -> Self {
+        Self {
+            pieces,
+            _hold: hold,
+        }
+    }
 }
 
 impl Body for PipedBody {

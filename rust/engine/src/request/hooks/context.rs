@@ -16,6 +16,8 @@ use crate::functions::RequestHead;
 pub(crate) struct HookContext {
     pub origin_request: Vec<Due>,
     pub origin_response: Vec<Due>,
+    /// The function in the place of the origin.
+    pub function: Option<Due>,
     /// The fields that `viewer_request` hooks wrote.
     pub(super) written: Option<Rc<Written>>,
     /// The claims as a key sees them.
@@ -35,6 +37,13 @@ pub(crate) struct Due {
 }
 
 impl HookContext {
+    /// The function leads the flight of this key: a request of its own for the same response would wait for itself.
+    pub(crate) fn hold(&mut self, flight: &[u8]) {
+        if self.function.is_some() {
+            self.request.chain = self.request.chain.holding(flight);
+        }
+    }
+
     /// Checks the values that a hook read, or takes its declaration instead.
     pub(super) fn apply(
         &self,
@@ -44,6 +53,7 @@ impl HookContext {
         shown: &Fields,
         effect: &mut HookEffect,
     ) {
+        effect.tags.extend_from_slice(&reads.tags);
         if !self.observed {
             return;
         }

@@ -12,7 +12,7 @@ use edgerouter_core::{
     cache::{distinct::MOST_VALUES, hooked::Written},
     finish, forward,
     outcome::Detail,
-    plan::{Hook, Route},
+    plan::{Hook, Route, Target},
 };
 
 use super::{
@@ -59,7 +59,15 @@ impl Exchange {
     ) -> Option<Rc<HookContext>> {
         let origin_request = self.matching(&route.hooks.origin_request);
         let origin_response = self.matching(&route.hooks.origin_response);
-        if origin_request.is_empty() && origin_response.is_empty() {
+        let function = match route.target {
+            Target::Function(call) => Some(Due {
+                call,
+                varies: (self.live.plan.callable(call))
+                    .and_then(|callable| callable.varies.clone()),
+            }),
+            _ => None,
+        };
+        if origin_request.is_empty() && origin_response.is_empty() && function.is_none() {
             return None;
         }
         let mut headers = headers.clone();
@@ -70,6 +78,7 @@ impl Exchange {
         Some(Rc::new(HookContext {
             origin_request,
             origin_response,
+            function,
             written: self.written.clone(),
             verified: self.claims.clone(),
             params_keyed: self.params_keyed(route),

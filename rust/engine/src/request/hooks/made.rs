@@ -1,0 +1,112 @@
+//! Phase 11 by a function in the place of an origin: its response may be stored, so that what it reads of the request
+//! selects among stored responses, as what a hook of the origin phases reads does.
+
+use std::{rc::Rc, sync::Arc, time::Instant};
+
+use edgerouter_core::{
+    bounds::memory::Purpose,
+    cache::hooked::HookEffect,
+    finish, forward,
+    http::{Fields, header},
+};
+use http::{HeaderValue, StatusCode};
+
+use super::call::{PipedBody, failure, invoke, unframed};
+use crate::{
+    functions::{FunctionOutput, Notes, Phase, RequestHead, StreamedAnswer, pipe::ROOM},
+    request::origin_request::{OriginRequest, Received, ReceivedBody},
+    upstream::{FetchError, FunctionFailure},
+};
+
+/// Calls the function for a response.
+pub(crate) async fn made(
+    request: &OriginRequest,
+    effect: &mut HookEffect,
+) -> Result<Box<Received>, FetchError> {
+    let live = Rc::clone(&request.live);
+    let context = request.hooks.as_ref();
+    let due = context.and_then(|context| Some((context, context.function.as_ref()?)));
+    let (Some((context, due)), Some(route)) = (due, live.plan.route(request.route)) else {
+        return Err(FetchError::NoOrigin);
+    };
+    let started = Instant::now();
+    let mut shown = context.request.headers.clone();
+    forward::unconditional(&mut shown);
+    forward::without_rewriting(&mut shown, route, &request.method);
+    // Those of a validation.
+    for name in [header::IF_NONE_MATCH, header::IF_MODIFIED_SINCE] {
+        if let Some(value) = request.headers.get(name) {
+            shown.insert(name, value.owned());
+        }
+    }
+    let notes = Arc::<Notes>::default();
+    let head = Box::new(RequestHead {
+        method: request.method.clone(),
+        headers: shown.clone(),
+        notes: Some(Arc::clone(&notes)),
+        ..context.request.clone()
+    });
+    let (worker, phase) = (&request.worker, Phase::Function);
+    let output = invoke(
+        worker,
+        &live,
+        due.call,
+        phase,
+        head,
+        Default::default(),
+        None,
+    )
+    .await;
+    let reads = notes.lock().clone();
+    context.apply(Some(route), due, &reads, &shown, effect);
+    let (status, mut headers, body) = match output {
+        Ok(FunctionOutput::Answer(answer)) => {
+            let mut headers = unframed(answer.headers);
+            if !finish::bodiless(answer.status) {
+                let length = HeaderValue::from(answer.body.len());
+                headers.insert(header::CONTENT_LENGTH, length);
+            }
+            (answer.status, headers, ReceivedBody::Whole(answer.body))
+        }
+        Ok(FunctionOutput::Stream(StreamedAnswer {
+            status,
+            headers,
+            pieces,
+        })) => {
+            let account = &worker.shared.account;
+            let hold = account.open_uncut(Purpose::Bodies, request.owner);
+            let patience = live.plan.limits.http.body_timeout;
+            if hold.drawn(ROOM as u64, patience).await.is_err() {
+                return Err(FetchError::NoMemory);
+            }
+            let body = PipedBody::new(pieces, hold);
+            (status, unframed(headers), ReceivedBody::Piped(body))
+        }
+        Ok(FunctionOutput::Continue { .. }) => {
+            return Err(FetchError::Function(Arc::new(FunctionFailure {
+                status: StatusCode::BAD_GATEWAY,
+                message: "The function returned no response.".to_owned(),
+                retry: false,
+                id: None,
+                trace: None,
+            })));
+        }
+        Err(error) => {
+            return Err(FetchError::Function(Arc::new(failure(
+                &live, due.call, &error,
+            ))));
+        }
+    };
+    let received_at = worker.clock.unix_now();
+    finish::date(&mut headers, received_at);
+    Ok(Box::new(Received {
+        status,
+        headers,
+        body,
+        upgrade: None,
+        requested_at: worker.clock.unix(started),
+        received_at,
+        own: Fields::new(),
+        hooked: HookEffect::default(),
+    }))
+}
