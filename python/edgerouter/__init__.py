@@ -32,6 +32,7 @@ from edgerouter.functions.events import Event
 from edgerouter.guarding import AddressPolicy, BasicAuth, Cors, Hsts, RateLimit, SecurityHeaders, SignedUrls
 from edgerouter.identity import Jwt
 from edgerouter.images import Images, ImageSources
+from edgerouter.isolation import Isolation
 from edgerouter.limits import (
     CacheLimits,
     CompressionLimits,
@@ -112,6 +113,7 @@ __all__ = [
     "ImageLimits",
     "ImageSources",
     "Images",
+    "Isolation",
     "Issuer",
     "Jwt",
     "Limits",

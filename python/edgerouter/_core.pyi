@@ -48,7 +48,9 @@ __all__ = [
     "SqlScript",
     "Statement",
     "Values",
+    "WebSocketCodec",
     "__version__",
+    "assemble",
     "bucket",
     "cache_key",
     "captures",
@@ -56,6 +58,7 @@ __all__ = [
     "compile",
     "current_call",
     "development_authority",
+    "dismantle",
     "explain",
     "flush_streams",
     "inherited_addresses",
@@ -78,6 +81,7 @@ _Phase: TypeAlias = Literal["function", "viewer_request", "origin_request", "ori
 _Fields: TypeAlias = Mapping[str, str] | Headers | Iterable[tuple[str, str]]
 _Pieces: TypeAlias = AsyncIterator[str] | AsyncIterator[bytes] | Iterator[str] | Iterator[bytes]
 _Body: TypeAlias = str | bytes | bytearray | memoryview | _Pieces
+_Calls: TypeAlias = Literal["plain", "serial", "nested"]
 #: Callable, is it async, inline, serial, time-out in seconds, name.
 _Callable: TypeAlias = tuple[Callable[..., Any], bool, bool, bool, float | None, str]
 
@@ -265,6 +269,28 @@ class PieceSink:
         """Ends the content; not ``complete``: the client sees that it broke off."""
 
 @final
+class WebSocketCodec:
+    """The server's side of the frames of a WebSocket (RFC 6455 §5), without I/O."""
+
+    def __new__(cls, most: int) -> WebSocketCodec:
+        """``most``: bytes of a message of the client."""
+    def feed(self, content: bytes) -> list[tuple[Literal["text", "bytes", "pong", "close"], Any]]:
+        """Takes bytes of the client; the messages that they complete. A close, with code and reason, is the last."""
+    def send_text(self, message: str) -> None:
+        """A message of text. ``RuntimeError`` after a close."""
+    def send_bytes(self, message: bytes) -> None:
+        """A message of bytes."""
+    def ping(self) -> None:
+        """A ping without content."""
+    def close(self, code: int, reason: str = "") -> None:
+        """Begins the closing handshake."""
+    def take(self) -> bytes:
+        """Takes the bytes that are to be sent."""
+    @property
+    def waiting(self) -> int:
+        """The number of bytes that are to be sent."""
+
+@final
 class PieceSource:
     """The end of a request's content that Python reads."""
 
@@ -288,11 +314,11 @@ class Runner:
 
         ``create`` makes a task; ``later`` has the loop call ``announce`` at the end of its turn.
         """
-    def work(self, serial: bool) -> None:
-        """Runs plain calls on this thread until it is not needed any more; ``serial``: those that run one at a time."""
-    def watch(self, seconds: float) -> list[bool]:
-        """Waits until threads are wanted, for ``seconds`` at most. Each item: whether it is the one of serial calls."""
-    def not_started(self, serial: bool) -> None:
+    def work(self, kind: _Calls) -> None:
+        """Runs calls of a kind on this thread until it is not needed any more."""
+    def watch(self, seconds: float) -> list[_Calls]:
+        """Waits until threads are wanted, for ``seconds`` at most: the kind of calls of each."""
+    def not_started(self, kind: _Calls) -> None:
         """A thread that was wanted could not be started."""
     def background(self, start: Callable[[BackgroundCall, bool], None]) -> None:
         """Sets how work of ``wait_until`` starts: ``start(call, awaited)``."""
@@ -519,6 +545,8 @@ class Request:
 
         Over a bound it is answered with 413, a body of another media type with 415, one that is no form with 400.
         """
+    def take_tunnel(self) -> AsyncIterator[bytes] | None:
+        """The client's bytes once the request has become a WebSocket; ``None``: it is to become none."""
     def __aiter__(self) -> AsyncIterator[bytes]:
         """The body in pieces, of whatever size, once."""
     def __iter__(self) -> Iterator[bytes]:
@@ -566,6 +594,9 @@ class Response:
     @staticmethod
     def redirect(url: str, status: int = 302, headers: _Fields | None = None) -> Response:
         """301, 302, 303, 307 or 308."""
+    @staticmethod
+    def switched(iterator: AsyncIterator[bytes], headers: _Fields) -> Response:
+        """The connection becomes a WebSocket, on which the iterator gives the bytes; see ``edgerouter.websocket``."""
     @property
     def headers(self) -> Headers:
         """Its header fields; they may be changed."""
@@ -1046,3 +1077,9 @@ def parse_cache_control(lines: list[str]) -> _CacheControl:
 
 def bucket(experiment: bytes, id: str) -> str:  # noqa: A002
     """The variant of a stable id in an experiment (as JSON, as in a route)."""
+
+def dismantle(request: Request) -> dict[str, Any]:
+    """The parts of a request for a process without an edge, its content apart."""
+
+def assemble(parts: dict[str, Any], body: bytes) -> Request:
+    """The request of such parts."""

@@ -15,6 +15,7 @@ from edgerouter.functions.parameters import filled
 from edgerouter.functions.signatures import FunctionDecorator, RequestHookDecorator, ResponseHookDecorator
 from edgerouter.guarding import AddressPolicy, BasicAuth, Cors, RateLimit, SecurityHeaders, SignedUrls
 from edgerouter.identity import Jwt
+from edgerouter.isolation import Isolation, isolated
 from edgerouter.jobs import Handler, job
 from edgerouter.routes import UNEDITED, HeaderPolicy, Hook, Phase, Redirect, Route, ViewerPolicy, When, check_varies
 from edgerouter.trailing_slash import TrailingSlash, other_routes
@@ -22,6 +23,7 @@ from edgerouter.trailing_slash import TrailingSlash, other_routes
 if TYPE_CHECKING:
     from edgerouter.declarations import Declarations
     from edgerouter.functions.lifecycle import Life
+    from edgerouter.functions.processes import ProcessPool
     from edgerouter.mounting import Interface
 
 __all__ = ["CallableSpec", "Callables", "Called"]
@@ -127,6 +129,7 @@ class Callables:
         timeout: Duration | None = None,
         cache: CachePolicy | None = None,
         varies: Collection[str] | None = None,
+        isolation: Literal["process"] | Isolation | None = None,
     ) -> FunctionDecorator:
         """Declares an edge function: ``function(request, ctx)`` answers the route with a ``Response``.
 
@@ -148,6 +151,7 @@ class Callables:
         request
         ``varies``  with ``cache``: the request fields (``"accept-language"``) and cookies (``"cookie:variant"``) that
         its response depends on, in place of what it is seen to read
+        ``isolation``  ``"process"`` or an ``Isolation``: it runs in a process of its own, which imports it by its name
         """
 
         check_decorator("function", pattern, '@edge.function("/hello/{name}")')
@@ -160,6 +164,14 @@ class Callables:
             given = filled(function, pattern, called.name)
             if given is function:
                 check_arguments(function, "request", "ctx")
+            if isolation is not None:
+                if inline or serial:
+                    message = "cannot be combined with inline or serial: the function runs in another process"
+                    raise ConfigError([Problem("function.isolation", called.name, message)])
+                if cache is not None and cache.enabled and varies is None:
+                    message = "needs varies= beside cache=: what the function reads is not seen in another process"
+                    raise ConfigError([Problem("function.isolation", called.name, message)])
+                given = isolated(function, called.name, pattern, self._processes(isolation))
 
             def route(pattern: str, redirect: Redirect | None = None) -> Route:
                 return Route(
@@ -191,6 +203,20 @@ class Callables:
 
         return register
 
+    def _processes(self, isolation: Literal["process"] | Isolation) -> ProcessPool:
+        policy = Isolation() if isolation == "process" else isolation
+        if not isinstance(policy, Isolation):
+            message = f'is {isolation!r}, but must be "process" or an Isolation'
+            raise ConfigError([Problem("function.isolation", None, message)])
+        pools = self._declared.processes
+        if (pool := pools.get(policy)) is None:
+            from edgerouter.functions.processes import ProcessPool
+
+            pool = pools[policy] = ProcessPool(policy)
+            self.on("start", timeout=pool.patience)(pool.start)
+            self.on("stop")(pool.stop)
+        return pool
+
     @helpful
     def mount(
         self,
@@ -199,6 +225,7 @@ class Callables:
         *,
         interface: Interface | None = None,
         timeout: Duration | None = None,
+        message_bytes: int = 1 << 20,
         **options: Unpack[_MountOptions],
     ) -> None:
         """Declares a web application of another framework at ``path`` and below: ASGI 3.0, or WSGI.
@@ -208,6 +235,7 @@ class Callables:
 
         ``interface``  ``"asgi"`` or ``"wsgi"``; ``None``: seen from the application
         ``timeout``  seconds until its response begins; ``limits.functions.timeout`` when ``None``
+        ``message_bytes``  the largest message that a client may send on a WebSocket; a larger one closes it with 1009
         ``host``, ``methods``, ``when``, ``priority``, ``viewer``, ``headers``, ``auth``, ``addresses``, ``cors``,
         ``rate_limit``, ``signed``, ``basic``, ``security``, ``experiment``  see ``route``
         ``cache``  see ``function``; the ``Vary`` of its responses tells them apart, as that of an origin does
@@ -220,10 +248,12 @@ class Callables:
         if found not in ("asgi", "wsgi"):
             message = f"{app!r:.80} is no ASGI or WSGI application; say interface='asgi' or 'wsgi' if it is one"
             raise mounting.refuse(path, message)
+        if not isinstance(message_bytes, int) or not 1 <= message_bytes <= 1 << 30:
+            raise mounting.refuse(path, f"message_bytes={message_bytes!r}: must be a number of bytes from 1 to 2**30")
         root = path.rstrip("/")
         mounted: Any
         if found == "asgi":
-            mounted = asgi = mounting.AsgiMount(app, root)
+            mounted = asgi = mounting.AsgiMount(app, root, message_bytes)
             for phase, handler in (("start", asgi.start), ("stop", asgi.stop)):
                 self.on(phase)(handler)  # type: ignore[call-overload]
         else:

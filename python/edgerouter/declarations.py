@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -12,6 +12,7 @@ from edgerouter import error_pages, files, secrets
 from edgerouter.bindings import Binding
 from edgerouter.callables import CallableSpec, Called, is_async
 from edgerouter.errors import ConfigError, Problem
+from edgerouter.isolation import Isolation
 from edgerouter.jobs import Handler, Job
 from edgerouter.listening import Listener, Tls
 from edgerouter.obtaining import named
@@ -20,6 +21,9 @@ from edgerouter.places import Places
 from edgerouter.prefetch import Prefetch
 from edgerouter.routes import Hook, Route
 from edgerouter.service_worker import ServiceWorker
+
+if TYPE_CHECKING:
+    from edgerouter.functions.processes import ProcessPool
 
 __all__ = ["Declarations"]
 
@@ -48,6 +52,8 @@ class Declarations:
         self.starts: list[Handler] = []
         self.stops: list[Handler] = []
         self.jobs: list[Job] = []
+        #: The worker processes of functions, by their policy.
+        self.processes: dict[Isolation, ProcessPool] = {}
         self.places = Places()
 
     @classmethod

@@ -75,9 +75,10 @@ def port_of(request: Request) -> int:
 class AsgiMount:
     """An ASGI application at a path."""
 
-    def __init__(self, app: Callable[..., Any], root: str) -> None:
+    def __init__(self, app: Callable[..., Any], root: str, message_bytes: int = 1 << 20) -> None:
         self.app = app
         self.root = root
+        self.message_bytes = message_bytes
         self.state: dict[str, Any] = {}
         self.lifespan: Lifespan | None = None
 
@@ -109,8 +110,28 @@ class AsgiMount:
             "state": self.state.copy(),
         }
 
+    def socket_scope(self, request: Request, subprotocols: list[str]) -> dict[str, Any]:
+        """The connection scope of a WebSocket."""
+        scope = self.scope(request)
+        del scope["method"]
+        scheme = "wss" if request.scheme == "https" else "ws"
+        extensions: dict[str, Any] = {"websocket.http.response": {}}
+        return scope | {
+            "type": "websocket",
+            "scheme": scheme,
+            "subprotocols": subprotocols,
+            "extensions": extensions,
+        }
+
     async def __call__(self, request: Request, ctx: AsyncContext) -> Response:
         """Calls the application; returns when its response begins."""
+        if (tunnel := request.take_tunnel()) is not None:
+            from edgerouter.websocket import WebSocketCall, refused
+
+            if (refusal := refused(request)) is not None:
+                return refusal
+            socket = WebSocketCall(request, tunnel, self.message_bytes)
+            return await socket.response(self.app, self.socket_scope(request, socket.offered), ctx)
         call = AsgiCall(request)
         return await call.response(self.app, self.scope(request), ctx)
 

@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import httpx
@@ -46,6 +47,10 @@ def calls() -> Counter[str]:
 def counted(calls: Counter[str], name: str) -> int:
     calls[name] += 1
     return calls[name]
+
+
+def more_than(calls: Counter[str], before: int) -> bool:
+    return sum(calls.values()) > before
 
 
 def status(response: httpx.Response) -> str:
@@ -103,9 +108,10 @@ def test_requests_at_one_time_make_one_call(serve: Serve, calls: Counter[str]) -
     with ThreadPoolExecutor(8) as threads, httpx.Client(base_url=served) as client:
         for path, code in (("/slow", 200), ("/fails", 502)):
             go.clear()
+            before = sum(calls.values())
             pending = [threads.submit(client.get, path) for _ in range(8)]
             # A request that came after them has been answered: they wait for the call.
-            wait_until(lambda name=path[1:]: calls[name] > 0)
+            wait_until(partial(more_than, calls, before))
             client.get("/nothing")
             go.set()
             assert {answer.result().status_code for answer in pending} == {code}
@@ -288,6 +294,7 @@ def test_a_token_and_the_claims_that_are_read_keep_responses_apart(serve: Serve,
 
     @edge.function("/mine", auth=auth, cache=CachePolicy(claims=["sub"]))
     def mine(request: Request, ctx: Context) -> Response:
+        assert request.claims is not None
         return made(f"{request.claims['sub']} {counted(calls, 'mine')}", cache_control="public, max-age=60")
 
     @edge.function("/read", auth=auth, cache=cache.STANDARD)

@@ -257,7 +257,7 @@ def test_a_wsgi_application_is_closed_and_told_the_truth() -> None:
         ("/a", 7, {}, "no ASGI or WSGI application"),
         ("/a", threading.Event, {}, "no ASGI or WSGI application"),
         ("/a", plain_asgi(), {"interface": "cgi"}, "no ASGI or WSGI application"),
-        ("/a", plain_asgi(), {"cache": None}, "no such argument"),
+        ("/a", plain_asgi(), {"to": "origin"}, "no such argument"),
     ],
 )
 def test_what_cannot_be_mounted_is_refused(path: str, app: Any, options: dict[str, Any], message: str) -> None:

@@ -17,7 +17,7 @@ import time
 import traceback
 from contextvars import Context
 from types import CodeType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from edgerouter.functions import TimeLimit, logs
 from edgerouter.functions.event_loop import PATIENCE, Loop
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 __all__ = ["Runtime", "crowded", "held", "interrupted", "moved", "report", "settle", "start", "traced", "within"]
 
 log = logging.getLogger("edgerouter.functions")
+
+#: The calls that a thread takes: any plain ones, those that run one at a time, or those that other calls wait for.
+Kind: TypeAlias = Literal["plain", "serial", "nested"]
 
 #: Threads for plain callables of ``wait_until``: few, so that they delay no call.
 ASIDE = 8
@@ -128,23 +131,23 @@ class Runtime:
         loop.thread.start()
         return loop
 
-    def worker(self, serial: bool) -> None:
+    def worker(self, kind: Kind) -> None:
         """A thread that takes plain calls from the queue."""
         self.workers += 1
-        name = "edge-serial" if serial else "edge-function"
-        thread = threading.Thread(target=self.work, args=(serial,), name=f"{name}-{self.workers}", daemon=True)
+        name = "edge-function" if kind == "plain" else f"edge-{kind}"
+        thread = threading.Thread(target=self.work, args=(kind,), name=f"{name}-{self.workers}", daemon=True)
         try:
             thread.start()
         except RuntimeError as error:
-            self.runner.not_started(serial)
+            self.runner.not_started(kind)
             log.error("a thread for functions could not be started (%s); the calls wait for the others", error)
 
-    def work(self, serial: bool) -> None:
+    def work(self, kind: Kind) -> None:
         """Takes plain calls until the engine stops, or until there are more threads than the plan allows."""
         give_way()
         while True:
             try:
-                self.runner.work(serial)
+                self.runner.work(kind)
             except TimeLimit:
                 # It arrived between two calls, where none is past its time.
                 continue
@@ -185,8 +188,8 @@ class Runtime:
         looked = time.monotonic()
         while not self.stopping.is_set():
             try:
-                for serial in self.runner.watch(LOOK):
-                    self.worker(serial)
+                for kind in self.runner.watch(LOOK):
+                    self.worker(kind)
                 if time.monotonic() - looked >= LOOK:
                     looked = time.monotonic()
                     self.look()

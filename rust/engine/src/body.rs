@@ -1,6 +1,7 @@
 //! The body of a response on its way to a viewer: from the store, from an origin, or from a body still arriving.
 
 mod excerpt;
+mod piped;
 
 use std::{
     cell::Cell,
@@ -23,6 +24,7 @@ use crate::{
 };
 
 pub(crate) use excerpt::{Excerpt, Interrupted};
+pub(crate) use piped::PipedBody;
 
 /// A response as the request path makes it.
 pub(crate) type EdgeResponse = edgerouter_core::http::Response<EdgeBody>;

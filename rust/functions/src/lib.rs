@@ -70,6 +70,17 @@ pub struct RequestHead {
     pub notes: Option<Arc<Notes>>,
 }
 
+/// The content of a request for a function.
+#[derive(Debug, Default)]
+pub struct RequestContent {
+    /// As far as `limits.functions.body_bytes` reaches.
+    pub body: Bytes,
+    /// The rest of a larger body.
+    pub rest: Option<PieceReader>,
+    /// The client's bytes after an upgrade to WebSocket.
+    pub tunnel: Option<PieceReader>,
+}
+
 /// The response head as the two response phases see and edit it.
 #[derive(Debug, Clone)]
 pub struct ResponseHead {
@@ -92,6 +103,8 @@ pub struct Invocation {
     pub body: Bytes,
     /// The rest of a larger body.
     pub rest: Option<PieceReader>,
+    /// The client's bytes after an upgrade to WebSocket, which the callable may answer with a stream of status 101.
+    pub tunnel: Option<PieceReader>,
     /// Present in the response phases.
     pub response: Option<ResponseHead>,
     /// The call ends with [`FunctionError::TimedOut`] after this long; the runner should interrupt the callable then.
@@ -116,7 +129,7 @@ pub struct Answer {
 /// An answer whose content a callable makes while it is sent.
 #[derive(Debug)]
 pub struct StreamedAnswer {
-    /// A final status, never 1xx.
+    /// A final status, or 101 where the request wants an upgrade.
     pub status: StatusCode,
     /// The fields, before the edge adds those that frame the message.
     pub headers: Fields,

@@ -3,7 +3,7 @@
 //! `engine` starts and stops, `plan` compiles plans, `replay` predicts by one. `message`, `values`, `cache`, `data` and `context` are the views on the
 //! engine's values that callables get. `runner` carries calls to Python's own threads and their answers back.
 //! `allocator` is the one of the Rust side. `output` carries printed lines, and signals. `properties` exposes pure
-//! decisions to property tests, `certificates` those for development.
+//! decisions to property tests, `certificates` those for development. `websocket` reads and writes frames.
 
 mod allocator;
 mod cache;
@@ -22,6 +22,7 @@ mod properties;
 mod replay;
 mod runner;
 mod values;
+mod websocket;
 
 use pyo3::prelude::*;
 
@@ -34,6 +35,8 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<engine::PyEngine>()?;
     module.add_function(wrap_pyfunction!(engine::inherited_addresses, module)?)?;
     module.add_class::<message::request::Request>()?;
+    module.add_function(wrap_pyfunction!(message::crossing::dismantle, module)?)?;
+    module.add_function(wrap_pyfunction!(message::crossing::assemble, module)?)?;
     module.add_class::<message::request::Geo>()?;
     module.add_class::<message::certificate::PyClientCertificate>()?;
     module.add_class::<message::response::Response>()?;
@@ -47,6 +50,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<cache::PyCache>()?;
     module.add_class::<cache::AsyncCache>()?;
     module.add_class::<cache::Caches>()?;
+    module.add_class::<websocket::WebSocketCodec>()?;
     data::add(module)?;
     output::add(module)?;
     logs::add(module)?;

@@ -390,10 +390,15 @@ fn meets(phase: HookPhase, hook: &Hook, route: &Route) -> bool {
 /// Gives the route the hooks that some request of it could meet.
 fn attach<'h>(route: &mut Route, hooks: impl Iterator<Item = &'h (HookPhase, Hook)>) {
     for (phase, hook) in hooks {
-        if !meets(*phase, hook, route) {
+        // A function takes the place of the origin, before and after which the others run.
+        let of_origin = matches!(phase, HookPhase::OriginRequest | HookPhase::OriginResponse);
+        if of_origin && matches!(route.target, crate::plan::Target::Function(_)) {
             continue;
         }
         let host: Vec<HostPattern> = hook.host.iter().cloned().collect();
+        if !hosts_intersect(&host, &route.hosts) || !hook.pattern.intersects(&route.path) {
+            continue;
+        }
         let own = Hook {
             call: hook.call,
             pattern: hook.pattern.clone(),

@@ -17,7 +17,7 @@ use edgerouter_core::{
     images::{ImageRequest, VARIANT},
     outcome::Detail,
     path::Admitted,
-    plan::{GroupId, Route, Select, Target, matcher::Probe},
+    plan::{Route, Select, Target, matcher::Probe},
     request_record::RequestRecord,
 };
 use http::{HeaderValue, Method, StatusCode, Version};

@@ -14,13 +14,10 @@ use edgerouter_core::{
 };
 use http::{Method, StatusCode};
 
-use super::{
-    answer::Early,
-    foreign::ForeignImage,
-    hooks::{PipedBody, context::HookContext},
-};
+use super::{answer::Early, foreign::ForeignImage, hooks::context::HookContext};
 use crate::{
     account::Owner,
+    body::PipedBody,
     connection::{Stream, interim::Ticket},
     live::LocalLive,
     telemetry::access::Logged,

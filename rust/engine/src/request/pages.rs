@@ -19,7 +19,7 @@ use super::{
     cached::{self, Found},
     exchange::{self, Exchange},
     files, hooks,
-    origin::{self, Unanswered},
+    origin::{self, Received, Unanswered},
     tunnel,
 };
 use crate::{
@@ -69,7 +69,10 @@ pub(crate) async fn passed(exchange: &mut Exchange, route: &Route) -> Result<Edg
         Ok(mut received) => {
             exchange.note.forward_status = Some(received.status);
             if received.status == StatusCode::SWITCHING_PROTOCOLS {
-                return tunnel::open(exchange, *received);
+                let Received {
+                    headers, upgrade, ..
+                } = *received;
+                return tunnel::open(exchange, headers, upgrade);
             }
             received.upgrade = None;
             let headers = [&received.headers, &received.own];

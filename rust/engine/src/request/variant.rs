@@ -55,6 +55,8 @@ pub(super) async fn made(
     let source = match body {
         ReceivedBody::Whole(bytes) => Some(bytes),
         ReceivedBody::Upstream(body) => take_in(request, body, most, &hold).await?,
+        // Functions make no sources of images.
+        ReceivedBody::Piped(_) => None,
     };
     let Some(source) = source else {
         return Ok(too_large(received, most));

@@ -51,6 +51,8 @@ pub(crate) struct RequestParts {
     pub(crate) body: Bytes,
     /// The rest of a body that is larger than what is handed over at once, until it is read.
     pub(crate) rest: Option<BodyRest>,
+    /// The client's bytes after an upgrade, until they are taken.
+    pub(crate) tunnel: Option<PieceReader>,
 }
 
 /// The rest of a request's body.
@@ -73,8 +75,21 @@ impl Request {
     pub(crate) fn new(head: Box<RequestHead>, body: Bytes, rest: Option<PieceReader>) -> Self {
         let rest = rest.map(BodyRest::Unread);
         Self {
-            parts: Mutex::new(Some(RequestParts { head, body, rest })),
+            parts: Mutex::new(Some(RequestParts {
+                head,
+                body,
+                rest,
+                tunnel: None,
+            })),
         }
+    }
+
+    /// With the client's bytes after an upgrade.
+    pub(crate) fn with_tunnel(self, tunnel: Option<PieceReader>) -> Self {
+        if let Some(parts) = self.parts.lock().as_mut() {
+            parts.tunnel = tunnel;
+        }
+        self
     }
 
     /// The whole body; past what is handed over at once `Abort` with 413.
@@ -459,6 +474,18 @@ impl Request {
     ) -> PyResult<Bound<'py, PyAny>> {
         let forms = slf.py().import("edgerouter.functions.forms")?;
         forms.call_method("read", (slf,), bounds)
+    }
+
+    /// The client's bytes after the request has become a WebSocket, to be iterated over; `None`: it is to become none, or
+    /// they have been taken. The response to it is `Response.switched`.
+    fn take_tunnel<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let Some(tunnel) = self.edit(|parts| parts.tunnel.take())? else {
+            return Ok(None);
+        };
+        let source = PieceSource::new(tunnel);
+        py.import("edgerouter.functions.streams")?
+            .call_method1("awaited", (PyBytes::new(py, b""), source))
+            .map(Some)
     }
 
     /// The body in pieces, of whatever size, once: `async for piece in request`.

@@ -235,6 +235,15 @@ impl Response {
         made.with(headers)
     }
 
+    /// The connection becomes a WebSocket (RFC 6455 §4.2.2), on which an iterator gives the bytes: 101.
+    #[staticmethod]
+    fn switched(iterator: &Bound<'_, PyAny>, headers: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let mut made = ResponseParts::streamed(StatusCode::SWITCHING_PROTOCOLS, iterator, None);
+        made.headers
+            .insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+        made.with(Some(headers))
+    }
+
     /// 301, 302, 303, 307 or 308.
     #[staticmethod]
     #[pyo3(signature = (url, status=302, headers=None))]

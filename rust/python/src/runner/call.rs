@@ -75,6 +75,26 @@ pub(crate) enum Kind {
     Plain,
     /// One at a time, on one thread.
     Serial,
+    /// On a thread that is reserved for plain calls that others wait for.
+    Nested,
+}
+
+impl Kind {
+    /// Its word for Python.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Loop => "loop",
+            Self::Plain => "plain",
+            Self::Serial => "serial",
+            Self::Nested => "nested",
+        }
+    }
+
+    /// From its word, of the threads that take calls themselves.
+    pub(crate) fn of(word: &str) -> Option<Self> {
+        let kinds = [Self::Plain, Self::Serial, Self::Nested];
+        kinds.into_iter().find(|kind| kind.as_str() == word)
+    }
 }
 
 /// The state of a call that waits.
@@ -158,7 +178,8 @@ impl Views {
         };
         let from = (invocation.phase == Phase::Function)
             .then(|| Arc::new(FetchFrom::new(&invocation.request, invocation.fetcher)));
-        let request = Request::new(invocation.request, invocation.body, invocation.rest);
+        let request = Request::new(invocation.request, invocation.body, invocation.rest)
+            .with_tunnel(invocation.tunnel);
         let request = Py::new(py, request)?;
         let response = invocation
             .response

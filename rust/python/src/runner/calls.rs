@@ -107,7 +107,9 @@ impl CallingWorker {
             && let Some(shared) = self.shared.upgrade()
         {
             // The threads that are awake may all be in slow calls.
+            // It may be on either.
             shared.nudge(Kind::Plain);
+            shared.nudge(Kind::Nested);
         }
         let now = Instant::now();
         while let Some(waker) = self.expired(now) {

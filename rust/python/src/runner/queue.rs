@@ -38,6 +38,8 @@ pub(crate) struct Queues {
     queued: AtomicUsize,
     plain: ThreadPool,
     serial: ThreadPool,
+    /// As many again as `plain` has, for calls that other calls wait for.
+    nested: ThreadPool,
     /// Bound on calls that wait, wherever, and on tasks of the event loop.
     most: AtomicUsize,
     /// Python has been woken, or takes calls.
@@ -80,6 +82,7 @@ impl Queues {
             queued: AtomicUsize::new(0),
             plain: ThreadPool::new(threads(limits)),
             serial: ThreadPool::new(1),
+            nested: ThreadPool::new(threads(limits)),
             most: AtomicUsize::new(limits.queue.max(1)),
             awake: AtomicBool::new(false),
             held: AtomicBool::new(false),
@@ -114,15 +117,18 @@ impl Queues {
             }
         }
         // A call that another one waits for must not wait for that one's place.
-        let busy = match self.pool(job.kind()) {
+        let kind = match job.kind() {
+            Kind::Plain if job.nested && self.plain.is_full() => Kind::Nested,
+            kind => kind,
+        };
+        let busy = match self.pool(kind) {
             Some(pool) => job.nested && pool.is_full(),
             None => job.nested && self.running.load(Ordering::Acquire) >= most,
         };
         if busy {
             return Err((Box::new(job), FunctionError::QueueFull(most)));
         }
-        if let Some(pool) = self.pool(job.kind()) {
-            let kind = job.kind();
+        if let Some(pool) = self.pool(kind) {
             return match pool.push(job) {
                 Ok(Demand::None) => Ok(None),
                 Ok(Demand::Wake(pool_thread)) => Ok(Some(WakeOnDrop::Thread(pool_thread))),
@@ -144,6 +150,7 @@ impl Queues {
     fn forget_closed(&self) {
         self.plain.forget_closed();
         self.serial.forget_closed();
+        self.nested.forget_closed();
         let mut queue = self.queue.lock();
         let closed = forget_closed(&mut queue);
         self.queued.store(queue.len(), Ordering::Relaxed);
@@ -153,7 +160,10 @@ impl Queues {
     }
 
     fn waiting(&self) -> usize {
-        self.queued.load(Ordering::Relaxed) + self.plain.waiting() + self.serial.waiting()
+        self.queued.load(Ordering::Relaxed)
+            + self.plain.waiting()
+            + self.serial.waiting()
+            + self.nested.waiting()
     }
 
     pub(crate) fn pool(&self, kind: Kind) -> Option<&ThreadPool> {
@@ -161,6 +171,7 @@ impl Queues {
             Kind::Loop => None,
             Kind::Plain => Some(&self.plain),
             Kind::Serial => Some(&self.serial),
+            Kind::Nested => Some(&self.nested),
         }
     }
 
@@ -296,7 +307,8 @@ impl Queues {
             waiting: self.waiting(),
             running: self.running.load(Ordering::Relaxed)
                 + self.plain.running()
-                + self.serial.running(),
+                + self.serial.running()
+                + self.nested.running(),
             abandoned,
             streams: self.streams.open(),
             ready: abandoned <= MOST_ABANDONED,
@@ -307,6 +319,7 @@ impl Queues {
     pub(crate) fn bound(&self, limits: &FunctionLimits) {
         self.most.store(limits.queue.max(1), Ordering::Relaxed);
         self.plain.bound(threads(limits));
+        self.nested.bound(threads(limits));
         self.background.bound(limits);
         self.streams.bound(limits.streams);
     }
@@ -318,7 +331,8 @@ impl Queues {
         self.queued.store(0, Ordering::Relaxed);
         drop(queue);
         // The drop notifies their workers; it may free Python objects, so not under a lock.
-        drop((left, self.plain.stop(), self.serial.stop()));
+        let pools = [&self.plain, &self.serial, &self.nested].map(ThreadPool::stop);
+        drop((left, pools));
         self.called.notify_all();
     }
 }

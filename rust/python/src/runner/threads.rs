@@ -54,11 +54,11 @@ impl Runner {
         LoopQueue::new(py, &self.shared, create, later)
     }
 
-    /// Runs plain calls on this very thread until it is not needed any more; `serial`: those that run one at a time.
-    fn work(&self, py: Python<'_>, serial: bool) -> PyResult<()> {
-        let kind = if serial { Kind::Serial } else { Kind::Plain };
+    /// Runs plain calls on this very thread until it is not needed any more: `"plain"`, `"serial"` or `"nested"` ones.
+    fn work(&self, py: Python<'_>, kind: &str) -> PyResult<()> {
         let shared = &self.shared;
-        let Some(pool) = shared.pool(kind) else {
+        let Some((kind, pool)) = Kind::of(kind).and_then(|kind| Some((kind, shared.pool(kind)?)))
+        else {
             return Ok(());
         };
         let pool_thread = pool.join();
@@ -92,17 +92,16 @@ impl Runner {
         worked
     }
 
-    /// Waits until threads are wanted, for `seconds` at most. Each item: whether it is the one of serial calls.
-    fn watch(&self, py: Python<'_>, seconds: f64) -> Vec<bool> {
+    /// Waits until threads are wanted, for `seconds` at most: the kind of calls of each.
+    fn watch(&self, py: Python<'_>, seconds: f64) -> Vec<&'static str> {
         let patience = Duration::try_from_secs_f64(seconds).unwrap_or_default();
         let wanted = py.detach(|| self.shared.wanted(patience));
-        wanted.iter().map(|kind| *kind == Kind::Serial).collect()
+        wanted.into_iter().map(Kind::as_str).collect()
     }
 
     /// A thread that was wanted could not be started.
-    fn not_started(&self, serial: bool) {
-        let kind = if serial { Kind::Serial } else { Kind::Plain };
-        if let Some(pool) = self.shared.pool(kind) {
+    fn not_started(&self, kind: &str) {
+        if let Some(pool) = Kind::of(kind).and_then(|kind| self.shared.pool(kind)) {
             pool.not_started();
         }
     }

@@ -10,7 +10,7 @@ use edgerouter_core::{
         question::Question,
     },
     outcome::Detail,
-    plan::{Route, Target},
+    plan::Route,
 };
 use http::Method;
 use tokio::task::spawn_local;

@@ -1,30 +1,21 @@
 //! One call of a callable: its time-out, its failure, and its answer as a response.
 
-use std::{
-    future::Future,
-    pin::Pin,
-    rc::Rc,
-    sync::Arc,
-    task::{Context, Poll},
-    time::Instant,
-};
+use std::{future::Future, rc::Rc, sync::Arc, time::Instant};
 
-use bytes::Bytes;
 use edgerouter_core::http::{Fields, PathAndQuery, header};
 use edgerouter_core::plan::{CallableId, FailMode};
 use http::{HeaderValue, StatusCode};
-use http_body::{Body, Frame};
 
 use crate::{
     account::Hold,
-    body::{EdgeBody, EdgeResponse},
+    body::{EdgeBody, EdgeResponse, PipedBody},
     functions::{
-        Answer, CallResult, FunctionError, FunctionOutput, Invocation, Phase, RequestHead,
-        ResponseHead, StreamedAnswer, fetch::Fetcher, pipe::PieceReader,
+        Answer, CallResult, FunctionError, FunctionOutput, Invocation, Phase, RequestContent,
+        RequestHead, ResponseHead, StreamedAnswer, fetch::Fetcher,
     },
     live::LocalLive,
     request::answer::{self, Early},
-    upstream::{BoxError, FunctionFailure},
+    upstream::FunctionFailure,
     worker::Worker,
 };
 
@@ -35,7 +26,7 @@ pub(super) fn invoke(
     call: CallableId,
     phase: Phase,
     request: Box<RequestHead>,
-    (body, rest): (Bytes, Option<PieceReader>),
+    RequestContent { body, rest, tunnel }: RequestContent,
     response: Option<ResponseHead>,
 ) -> impl Future<Output = Result<FunctionOutput, FunctionError>> {
     let timeout = live
@@ -51,6 +42,7 @@ pub(super) fn invoke(
         request,
         body,
         rest,
+        tunnel,
         response,
         timeout,
         fetcher: Arc::clone(&worker.fetches) as Arc<dyn Fetcher>,
@@ -197,37 +189,4 @@ pub(super) fn unframed(mut headers: Fields) -> Fields {
     headers.remove(header::TRANSFER_ENCODING);
     headers.remove(header::CONNECTION);
     headers
-}
-
-/// The content that comes through a pipe.
-pub(crate) struct PipedBody {
-    pieces: PieceReader,
-    _hold: Hold,
-}
-
-impl PipedBody {
-    /// `hold`: the memory for the pieces that wait.
-    pub(super) fn new(pieces: PieceReader, hold: Hold) -> Self {
-        Self {
-            pieces,
-            _hold: hold,
-        }
-    }
-}
-
-impl Body for PipedBody {
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let polled = self.pieces.poll_piece(cx);
-        polled.map(|piece| piece.map(|piece| piece.map(Frame::data).map_err(Into::into)))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.pieces.is_at_end()
-    }
 }

@@ -19,12 +19,13 @@ use crate::{
     body::EdgeResponse,
     connection::ClientBody,
     functions::{
-        FunctionOutput, Phase,
-        pipe::{PieceReader, PieceWriter, ROOM, pipe},
+        FunctionOutput, Phase, RequestContent,
+        pipe::{PieceWriter, ROOM, pipe},
     },
     request::{
         answer::{self, Early},
         exchange::{self, Exchange},
+        tunnel::{self, PipedEnd},
     },
     telemetry::Outcome,
 };
@@ -42,10 +43,16 @@ pub(crate) async fn function(
     exchange.note.outcome = Outcome::Function;
     exchange.note.detail = Some(Detail::Function);
     let most = live.plan.limits.functions.body_bytes;
-    let body = match exchange.body.take() {
+    let mut body = match exchange.body.take() {
         Some(body) if exchange.has_body => content(exchange, body, most).await?,
-        _ => Default::default(),
+        _ => RequestContent::default(),
     };
+    // The other end of the tunnel that an upgrade would be.
+    let end = wants_websocket(exchange).then(|| {
+        let (writer, reader) = pipe();
+        body.tunnel = Some(reader);
+        writer
+    });
     let headers = if exchange.needs_headers_later(route) {
         exchange.head.headers.clone()
     } else {
@@ -62,6 +69,11 @@ pub(crate) async fn function(
     let (worker, phase) = (&exchange.worker, Phase::Function);
     match invoke(worker, &live, call, phase, head, body, None).await {
         Ok(FunctionOutput::Answer(answer)) => Ok(answered(answer)),
+        Ok(FunctionOutput::Stream(answer)) if answer.status == StatusCode::SWITCHING_PROTOCOLS => {
+            let hold = waiting_pieces(exchange).await?;
+            let end = end.map(|writer| PipedEnd::new(writer, answer.pieces, hold));
+            tunnel::open(exchange, answer.headers, end)
+        }
         Ok(FunctionOutput::Stream(answer)) => {
             let hold = waiting_pieces(exchange).await?;
             Ok(streamed(answer, hold))
@@ -84,22 +96,39 @@ pub(crate) async fn function(
     }
 }
 
+/// True if the request is to become a WebSocket (RFC 6455 §4.1).
+fn wants_websocket(exchange: &Exchange) -> bool {
+    exchange.wants_upgrade
+        && exchange
+            .head
+            .headers
+            .get(header::UPGRADE)
+            .is_some_and(|protocol| protocol.as_bytes().eq_ignore_ascii_case(b"websocket"))
+}
+
 /// The content of a request for a function: all of it if it has no more than `most` bytes, otherwise its beginning and a
 /// pipe for the rest.
 async fn content(
     exchange: &mut Exchange,
     body: ClientBody,
     most: usize,
-) -> Result<(Bytes, Option<PieceReader>), Early> {
+) -> Result<RequestContent, Early> {
     match gather(exchange, body, most).await? {
-        (whole, None) => Ok((whole, None)),
+        (whole, None) => Ok(RequestContent {
+            body: whole,
+            ..RequestContent::default()
+        }),
         (begun, Some(rest)) => {
             let hold = waiting_pieces(exchange).await?;
             let limits = &exchange.live.plan.limits.http;
             let (writer, reader) = pipe();
             let left = limits.body_bytes.saturating_sub(begun.len() as u64);
             spawn_local(feed(rest, writer, left, limits.body_timeout, hold));
-            Ok((begun, Some(reader)))
+            Ok(RequestContent {
+                body: begun,
+                rest: Some(reader),
+                tunnel: None,
+            })
         }
     }
 }

@@ -11,8 +11,9 @@ use edgerouter_core::{
 };
 use http::{HeaderValue, StatusCode};
 
-use super::call::{PipedBody, failure, invoke, unframed};
+use super::call::{failure, invoke, unframed};
 use crate::{
+    body::PipedBody,
     functions::{FunctionOutput, Notes, Phase, RequestHead, StreamedAnswer, pipe::ROOM},
     request::origin_request::{OriginRequest, Received, ReceivedBody},
     upstream::{FetchError, FunctionFailure},

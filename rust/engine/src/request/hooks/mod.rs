@@ -12,7 +12,7 @@ mod origin;
 mod viewer;
 
 pub(crate) use self::{
-    call::{PipedBody, page},
+    call::page,
     function::{collect, function},
     made::made,
     origin::{origin_request, origin_response},

@@ -1,0 +1,168 @@
+"""The messages between an edge and its worker processes: msgpack after its length, never pickle.
+
+A content that is larger than ``INLINE`` bytes is in shared memory, one piece for each direction, which both have open
+from the start. They read and write it by position, so that a process that shortens it harms nobody else.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TypedDict
+
+import msgspec
+
+__all__ = [
+    "INLINE",
+    "MOST_MESSAGE",
+    "Call",
+    "Failed",
+    "Log",
+    "Ready",
+    "Result",
+    "Start",
+    "ToEdge",
+    "ToWorker",
+    "decode_to_edge",
+    "decode_to_worker",
+    "encode",
+    "load",
+    "store",
+]
+
+#: Bytes of a content that goes in the message itself.
+INLINE = 16 << 10
+#: Bytes of a message.
+MOST_MESSAGE = 4 << 20
+
+Pairs = list[tuple[str, str]]
+
+
+class Start(msgspec.Struct, tag="start"):
+    """The first message: what the worker imports."""
+
+    path: list[str]
+    functions: list[tuple[str, str, str, str]]
+    """Module, file, qualified name and pattern of each."""
+    cpu: float
+    """Seconds of processor time of a call."""
+
+
+class RequestParts(TypedDict):
+    """The parts of a request, as ``dismantle`` gives them."""
+
+    method: str
+    scheme: str
+    host: str
+    port: int | None
+    path: str
+    query: str | None
+    headers: Pairs
+    client: str
+    params: Pairs
+    claims: str | None
+    variants: Pairs
+    id: int
+
+
+class Call(msgspec.Struct, tag="call"):
+    """A call."""
+
+    function: int
+    name: str
+    request: RequestParts
+    request_id: str
+    left: float
+    body: bytes
+    shared: int = 0
+    """Bytes of the content in shared memory, in the place of ``body``."""
+
+
+ToWorker = Start | Call
+
+
+class Ready(msgspec.Struct, tag="ready"):
+    """The worker has imported the functions."""
+
+
+class Result(msgspec.Struct, tag="result"):
+    """The outcome of a call that returned."""
+
+    kind: str
+    """``response``, ``text``, ``bytes`` or ``json``."""
+    status: int
+    headers: Pairs
+    body: bytes
+    shared: int = 0
+    tags: list[str] = []
+
+
+class Failed(msgspec.Struct, tag="failed"):
+    """The exception of a call or of the start."""
+
+    name: str
+    message: str
+    trace: str
+    abort: tuple[int, str, dict[str, str] | None] | None = None
+
+
+class Log(msgspec.Struct, tag="log"):
+    """A record of a logger."""
+
+    logger: str
+    level: int
+    message: str
+
+
+ToEdge = Ready | Result | Failed | Log
+
+_encoder = msgspec.msgpack.Encoder()
+_to_edge = msgspec.msgpack.Decoder(ToEdge)
+_to_worker = msgspec.msgpack.Decoder(ToWorker)
+
+
+def encode(message: ToWorker | ToEdge) -> bytes:
+    """A message as it is sent."""
+    content = _encoder.encode(message)
+    return len(content).to_bytes(4, "big") + content
+
+
+def decode_to_edge(content: bytes) -> ToEdge:
+    """A message of a worker."""
+    message: ToEdge = _to_edge.decode(content)
+    return message
+
+
+def decode_to_worker(content: bytes) -> ToWorker:
+    """A message of the edge."""
+    message: ToWorker = _to_worker.decode(content)
+    return message
+
+
+def store(memory: int, content: bytes) -> tuple[bytes, int]:
+    """The parts of a message that carry a content."""
+    if len(content) <= INLINE:
+        return content, 0
+    at = 0
+    view = memoryview(content)
+    while at < len(content):
+        at += os.pwrite(memory, view[at:], at)
+    return b"", len(content)
+
+
+def load(memory: int, body: bytes, shared: int, most: int) -> bytes:
+    """The content of a message; ``ValueError`` where it is not there."""
+    if not shared:
+        return body
+    if not 0 <= shared <= most:
+        raise ValueError(f"a content of {shared} bytes is larger than {most}")
+    pieces = []
+    at = 0
+    while at < shared:
+        piece = os.pread(memory, shared - at, at)
+        if not piece:
+            raise ValueError("the shared memory has less than the message says")
+        pieces.append(piece)
+        at += len(piece)
+    # The memory of a large content is free again.
+    os.ftruncate(memory, 0)
+    return b"".join(pieces)

@@ -1,0 +1,364 @@
+"""Worker processes for functions with ``isolation="process"``: a pool that belongs to one version of an application.
+
+Processes are started anew, never forked. Each runs one call at a time, so that its end costs one call at most. One that
+crashed, took too long, too much processor time or too much memory is ended, and another takes its place.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections import deque
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import msgspec
+
+from edgerouter._core import Response, dismantle
+from edgerouter.errors import Abort, EdgeError
+from edgerouter.functions import TimeLimit, logs
+from edgerouter.functions import process_messages as messages
+
+if TYPE_CHECKING:
+    from edgerouter._core import AsyncContext, Request
+    from edgerouter.isolation import Isolation
+
+__all__ = ["ProcessPool", "WorkerError"]
+
+log = logging.getLogger("edgerouter.functions")
+
+#: Seconds between two looks at the memory of processes that run a call.
+LOOK = 0.1
+#: Seconds until a process that could not start is tried again, at first and at most.
+AGAIN = (0.1, 5.0)
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+class WorkerError(Exception):
+    """A worker process ended during a call."""
+
+
+class RemoteError(Exception):
+    """The traceback in a worker process."""
+
+    def __init__(self, trace: str) -> None:
+        super().__init__(trace)
+        self.trace = trace
+
+    def __str__(self) -> str:
+        return f"\n{self.trace}"
+
+
+def _shared(name: str) -> int:
+    """A piece of shared memory that has no name and ends with its processes."""
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create(name)
+    with tempfile.TemporaryFile() as file:
+        return os.dup(file.fileno())
+
+
+class Worker:
+    """One process."""
+
+    def __init__(self, pool: ProcessPool) -> None:
+        self.pool = pool
+        ours, theirs = socket.socketpair()
+        self.sock = ours
+        ours.setblocking(False)
+        self.requests, self.responses = _shared("requests"), _shared("responses")
+        passed = (theirs.fileno(), self.requests, self.responses)
+        command = [sys.executable, "-m", "edgerouter.functions.process_worker", *map(str, passed)]
+        try:
+            self.process = subprocess.Popen(  # noqa: S603  # this interpreter, with numbers
+                command, stdin=subprocess.DEVNULL, pass_fds=passed, start_new_session=True, env=_environment()
+            )
+        except OSError:
+            self.close()
+            raise
+        finally:
+            theirs.close()
+        self.over = False
+        #: The reason why it was ended during a call.
+        self.why: str | None = None
+        self.busy = False
+
+    async def send(self, message: messages.ToWorker) -> None:
+        """Sends a message; ``WorkerError`` when the process is gone."""
+        try:
+            await asyncio.get_running_loop().sock_sendall(self.sock, messages.encode(message))
+        except OSError:
+            raise WorkerError(self.ended()) from None
+
+    async def exactly(self, count: int) -> bytes:
+        loop = asyncio.get_running_loop()
+        pieces = bytearray()
+        while len(pieces) < count:
+            try:
+                piece = await loop.sock_recv(self.sock, count - len(pieces))
+            except OSError:
+                piece = b""
+            if not piece:
+                raise WorkerError(self.ended())
+            pieces += piece
+        return bytes(pieces)
+
+    async def receive(self) -> messages.ToEdge:
+        """The next message; records of its log are written by the way."""
+        while True:
+            length = int.from_bytes(await self.exactly(4), "big")
+            if length > messages.MOST_MESSAGE:
+                raise WorkerError("the worker process sent a message that is too large")
+            try:
+                message = messages.decode_to_edge(await self.exactly(length))
+            except msgspec.MsgspecError as error:
+                raise WorkerError(f"the worker process sent a message that cannot be read: {error}") from None
+            if not isinstance(message, messages.Log):
+                return message
+            logging.getLogger(message.logger).log(message.level, "%s", message.message)
+
+    def ended(self) -> str:
+        """Why the process is gone, in words."""
+        self.kill()
+        if self.why is not None:
+            return self.why
+        code = self.process.wait()
+        if code >= 0:
+            return f"the worker process ended with exit code {code}"
+        try:
+            name = signal.Signals(-code).name
+        except ValueError:
+            name = f"signal {-code}"
+        return f"the worker process was ended by {name}"
+
+    def memory(self) -> int:
+        """Its resident memory in bytes; 0 where it cannot be read."""
+        try:
+            return int(Path(f"/proc/{self.process.pid}/statm").read_bytes().split()[1]) * _PAGE
+        except (OSError, IndexError, ValueError):
+            return 0
+
+    def kill(self) -> None:
+        """Ends the process. A second time does nothing."""
+        if not self.over:
+            self.over = True
+            # One that has ended by itself keeps the code of its end until it is waited for.
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(0.02 if self.why is None else 0)
+            self.process.kill()
+            self.process.wait()
+            self.close()
+
+    def close(self) -> None:
+        self.sock.close()
+        os.close(self.requests)
+        os.close(self.responses)
+
+
+def _environment() -> dict[str, str]:
+    """The environment of a worker: that of the edge, without what would make it another program."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("EDGEROUTER_")}
+
+
+class ProcessPool:
+    """The processes of one edge and one ``Isolation``."""
+
+    def __init__(self, isolation: Isolation) -> None:
+        self.isolation = isolation
+        self.functions: list[tuple[str, str, str, str]] = []
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self.workers: set[Worker] = set()
+        self.free: deque[Worker] = deque()
+        self.waiting: deque[asyncio.Future[Worker]] = deque()
+        self.tasks: set[asyncio.Task[None]] = set()
+        self.stopped = False
+        #: Seconds for the start of all: imports may take a while.
+        self.patience = 60.0
+
+    def add(self, module: str, file: str, name: str, pattern: str) -> int:
+        """Adds a function; gives its number."""
+        self.functions.append((module, file, name, pattern))
+        return len(self.functions) - 1
+
+    # -- life ------------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Starts the processes; ``EdgeError`` when one cannot import the functions."""
+        self.loop = asyncio.get_running_loop()
+        self.stopped = False
+        try:
+            await asyncio.gather(*(self.fresh() for _ in range(self.isolation.count)))
+        except BaseException as error:
+            await self.stop()
+            if isinstance(error, (OSError, WorkerError)):
+                raise EdgeError(f"a worker process could not start: {error}") from error
+            raise
+        self.keep(self.watch())
+
+    async def stop(self) -> None:
+        """Ends the processes."""
+        self.stopped = True
+        for task in self.tasks:
+            task.cancel()
+        for worker in list(self.workers):
+            worker.why = "the edge stops"
+            worker.kill()
+        self.workers.clear()
+        self.free.clear()
+
+    def keep(self, work: object) -> None:
+        """Makes it a task that is not forgotten."""
+        task = asyncio.ensure_future(work)  # type: ignore[call-overload]
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
+    async def fresh(self) -> None:
+        """A process that is ready for calls."""
+        worker = Worker(self)
+        self.workers.add(worker)
+        try:
+            await worker.send(messages.Start(sys.path.copy(), self.functions, self.isolation.cpu))
+            answer = await worker.receive()
+            if isinstance(answer, messages.Failed):
+                raise WorkerError(f"{answer.name}: {answer.message}\n{answer.trace}")
+        except BaseException:
+            self.workers.discard(worker)
+            worker.kill()
+            raise
+        self.release(worker)
+
+    def replace(self, worker: Worker) -> None:
+        """Ends a process, and starts another in its place."""
+        worker.kill()
+        if worker in self.workers:
+            self.workers.discard(worker)
+            if not self.stopped:
+                self.keep(self.again())
+
+    async def again(self) -> None:
+        """Starts a process, after a while where that fails."""
+        wait, longest = AGAIN
+        while not self.stopped:
+            try:
+                await self.fresh()
+            except (OSError, WorkerError) as error:
+                log.error("a worker process could not start again, and is tried in %g s: %s", wait, error)
+                await asyncio.sleep(wait)
+                wait = min(2 * wait, longest)
+            else:
+                return
+
+    async def watch(self) -> None:
+        """Ends processes whose call takes too much memory."""
+        most = self.isolation.memory_bytes
+        while True:
+            await asyncio.sleep(LOOK)
+            for worker in [worker for worker in self.workers if worker.busy]:
+                if (memory := worker.memory()) > most and worker.why is None:
+                    worker.why = f"the worker process had {memory} bytes of memory, more than {most}"
+                    worker.process.kill()
+
+    # -- calls -----------------------------------------------------------------------------------------------------
+
+    async def acquire(self) -> Worker:
+        """A process that is free."""
+        while self.free:
+            worker = self.free.popleft()
+            # One may have ended while it was free.
+            if worker.process.poll() is None:
+                return worker
+            self.replace(worker)
+        place: asyncio.Future[Worker] = asyncio.get_running_loop().create_future()
+        self.waiting.append(place)
+        try:
+            return await place
+        except asyncio.CancelledError:
+            if place.done() and not place.cancelled():
+                self.release(place.result())
+            raise
+
+    def release(self, worker: Worker) -> None:
+        """Gives a process to the call that has waited longest."""
+        worker.busy = False
+        while self.waiting:
+            place = self.waiting.popleft()
+            if not place.done():
+                place.set_result(worker)
+                return
+        self.free.append(worker)
+
+    async def call(self, number: int, request: Request, ctx: AsyncContext) -> Response:
+        """Runs a call in one of the processes."""
+        if self.loop is not asyncio.get_running_loop():
+            await self.move()
+        parts, body = cast("messages.RequestParts", dismantle(request)), request.body
+        worker = await self.acquire()
+        worker.busy = True
+        try:
+            inline, shared = messages.store(worker.requests, body)
+            left = ctx.remaining()
+            await worker.send(messages.Call(number, ctx.name, parts, ctx.log_id, left, inline, shared))
+            answer = await worker.receive()
+            if isinstance(answer, messages.Result):
+                body = messages.load(worker.responses, answer.body, answer.shared, self.isolation.response_bytes)
+        except asyncio.CancelledError:
+            # Its time is over, or nobody waits for it.
+            worker.why = "its time was over"
+            worker.process.kill()
+            self.replace(worker)
+            raise
+        except (WorkerError, ValueError, OSError) as error:
+            self.replace(worker)
+            if worker.process.returncode == -signal.SIGPROF:
+                message = "%s was ended: its processor time is %g s"
+                log.warning(message, ctx.name, self.isolation.cpu_seconds, extra=logs.about(ctx.name, ctx.log_id))
+                raise TimeLimit from None
+            raise WorkerError(str(error)) from None
+        if worker.memory() > self.isolation.memory_bytes:
+            self.replace(worker)
+        else:
+            self.release(worker)
+        if isinstance(answer, messages.Result):
+            for tag in answer.tags:
+                ctx.tag(tag)
+            return _response(answer, body)
+        if isinstance(answer, messages.Failed):
+            raise _raised(answer)
+        raise WorkerError("the worker process sent a message out of its order")
+
+    async def move(self) -> None:
+        """Another loop has replaced the one of these processes: their successors belong to it."""
+        self.loop = asyncio.get_running_loop()
+        old, self.workers, self.free, self.waiting = list(self.workers), set(), deque(), deque()
+        for worker in old:
+            worker.why = "the event loop was replaced"
+            worker.kill()
+        for _ in range(self.isolation.count):
+            self.keep(self.again())
+        self.keep(self.watch())
+
+
+def _response(result: messages.Result, body: bytes) -> Response:
+    if result.kind == "text":
+        return Response.text(body.decode(), result.status)
+    if result.kind == "response":
+        return Response(body, result.status, result.headers)
+    kind = "application/json" if result.kind == "json" else "application/octet-stream"
+    return Response(body, result.status, {"content-type": kind})
+
+
+def _raised(failed: messages.Failed) -> Exception:
+    """The exception of a call, with its traceback as the cause."""
+    if failed.abort is not None:
+        status, detail, headers = failed.abort
+        return Abort(status, detail, headers=headers)
+    kind: type[Exception] = type(failed.name, (Exception,), {"__module__": "builtins"})
+    error = kind(failed.message)
+    error.__cause__ = RemoteError(failed.trace)
+    return error

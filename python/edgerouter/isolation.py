@@ -1,0 +1,69 @@
+"""Functions in processes of their own: the policy, and the callable that stands for one in the edge's process."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgerouter.cache import Duration
+from edgerouter.checks import Check, Value
+from edgerouter.errors import ConfigError, Problem
+
+if TYPE_CHECKING:
+    from edgerouter._core import AsyncContext, Request, Response
+    from edgerouter.functions.processes import ProcessPool
+
+__all__ = ["Isolation", "isolated"]
+
+
+class Isolation(Value, frozen=True, kw_only=True):
+    """The processes in which functions with ``isolation=`` run; those with equal values share them.
+
+    ``processes``  how many; each runs one call at a time. ``None``: one for each core
+    ``memory_bytes``  resident memory: a process that has more after a call is replaced, and one that has more during a
+        call is ended, which is a 502
+    ``cpu_seconds``  processor time of a call; more is a 504
+    ``response_bytes``  the content of a response
+    """
+
+    processes: int | None = None
+    memory_bytes: int = 512 << 20
+    cpu_seconds: Duration = 10.0
+    response_bytes: int = 64 << 20
+
+    def _check(self, check: Check) -> None:
+        if self.processes is not None:
+            check.whole("processes", least=1, most=1024)
+        check.whole("memory_bytes", least=16 << 20)
+        check.seconds("cpu_seconds", positive=True)
+        check.whole("response_bytes", least=1, most=1 << 30)
+
+    @property
+    def cpu(self) -> float:
+        """Seconds of processor time."""
+        # A timedelta became a number when it was checked.
+        return float(self.cpu_seconds)  # type: ignore[arg-type]
+
+    @property
+    def count(self) -> int:
+        """The number of processes."""
+        return self.processes or len(os.sched_getaffinity(0))
+
+
+def isolated(function: Callable[..., Any], name: str, pattern: str, pool: ProcessPool) -> Callable[..., Any]:
+    """The callable that has a process of ``pool`` call ``function``."""
+    module = getattr(function, "__module__", None) or ""
+    qualname = getattr(function, "__qualname__", "")
+    file = getattr(sys.modules.get(module), "__file__", None)
+    if "<" in qualname or not qualname or file is None:
+        message = "runs in a process that imports it by its name: declare it at the top level of a module's file"
+        raise ConfigError([Problem("function.isolation", name, message)])
+    number = pool.add(module, str(Path(file).resolve()), qualname, pattern)
+
+    async def call(request: Request, ctx: AsyncContext) -> Response:
+        return await pool.call(number, request, ctx)
+
+    return call

@@ -1,0 +1,277 @@
+"""WebSockets of mounted ASGI applications: the messages of ASGI on one side, bytes through pipes on the other.
+
+The frames are read and written by ``WebSocketCodec``. A connection holds at most the messages of the client that wait
+to be received (``HELD`` bytes and one message), and the bytes that wait to be sent (``ROOM`` and one message).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import contextlib
+import hashlib
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Coroutine, MutableMapping
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from edgerouter._core import Response, WebSocketCodec
+from edgerouter.errors import BodyError
+from edgerouter.functions.streams import failed
+
+if TYPE_CHECKING:
+    from edgerouter._core import AsyncContext, Request
+
+__all__ = ["WebSocketCall"]
+
+Message: TypeAlias = MutableMapping[str, Any]
+
+#: Bytes of messages that wait for the application before the client has to.
+HELD = 1 << 20
+#: Bytes that wait for the client before the application has to.
+ROOM = 64 << 10
+#: Bytes of the response by which an application denies a connection.
+DENIAL = 1 << 20
+#: Seconds without a byte of the client after which it is sent a ping, and again until it counts as gone.
+PING = 20.0
+#: Seconds for the client's part of a close, for an application whose client is gone, and again once it was cancelled.
+GRACE = 1.0
+
+_MAGIC = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+
+
+class GoneError(OSError):
+    """The client is gone: nothing can be sent to it."""
+
+
+def refused(request: Request) -> Response | None:
+    """The answer to a request that is no opening handshake (RFC 6455 §4.2.1)."""
+    if request.headers.get("sec-websocket-version") != "13":
+        return Response("The version of WebSocket must be 13.\n", 426, {"sec-websocket-version": "13"})
+    try:
+        key = base64.b64decode(request.headers.get("sec-websocket-key", ""), validate=True)
+    except binascii.Error:
+        key = b""
+    if len(key) != 16:
+        return Response("Sec-WebSocket-Key must have 16 bytes in base64.\n", 400)
+    return None
+
+
+def offered(request: Request) -> list[str]:
+    """The subprotocols that the client offers."""
+    lines = request.headers.get_all("sec-websocket-protocol")
+    return [name for line in lines for name in (part.strip() for part in line.split(",")) if name]
+
+
+class WebSocketCall:
+    """One connection to an application."""
+
+    def __init__(self, request: Request, tunnel: AsyncIterator[bytes], most: int) -> None:
+        self.tunnel = tunnel
+        self.key = request.headers.get("sec-websocket-key", "")
+        self.offered = offered(request)
+        self.codec = WebSocketCodec(most)
+        #: The application's answer to the handshake.
+        self.answer: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
+        self.accepted = False
+        self.connected = False
+        self.denial: tuple[int, list[tuple[str, str]]] | None = None
+        self.denied = b""
+        self.inbox: deque[tuple[Message, int]] = deque()
+        self.held = 0
+        #: Code and reason, once the connection has ended.
+        self.closed: tuple[int, str] | None = None
+        #: The application has begun the close.
+        self.closing = False
+        self.heard = False
+        self.running: asyncio.Future[None] | None = None
+        self.arrived, self.taken, self.written, self.drained = (asyncio.Event() for _ in range(4))
+
+    async def receive(self) -> Message:
+        """The next message of the client."""
+        if not self.connected:
+            self.connected = True
+            return {"type": "websocket.connect"}
+        while not self.inbox and self.closed is None:
+            self.arrived.clear()
+            await self.arrived.wait()
+        if self.inbox:
+            message, size = self.inbox.popleft()
+            self.held -= size
+            self.taken.set()
+            return message
+        code, reason = self.closed or (1006, "")
+        return {"type": "websocket.disconnect", "code": code, "reason": reason}
+
+    async def send(self, message: Message) -> None:
+        """Takes a message of the application."""
+        kind = message["type"]
+        if not self.answer.done():
+            self.shake(kind, message)
+        elif not self.accepted:
+            raise RuntimeError(f"{kind} was sent after the connection was denied")
+        elif kind == "websocket.send":
+            await self.say(message)
+        elif kind == "websocket.close":
+            self.close(int(message.get("code") or 1000), str(message.get("reason") or ""))
+        else:
+            raise RuntimeError(f"{kind} is no message for a WebSocket that is open")
+
+    def shake(self, kind: str, message: Message) -> None:
+        """The application's part of the handshake."""
+        fields = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in message.get("headers") or ()]
+        if kind == "websocket.accept":
+            self.accept(message.get("subprotocol"), fields)
+        elif kind == "websocket.close":
+            self.answer.set_result(Response("The application refuses this WebSocket.\n", 403))
+        elif kind == "websocket.http.response.start":
+            self.denial = (int(message["status"]), fields)
+        elif kind == "websocket.http.response.body" and self.denial is not None:
+            self.denied += bytes(message.get("body") or b"")
+            if len(self.denied) > DENIAL:
+                raise RuntimeError(f"the response that denies a WebSocket has more than {DENIAL} bytes")
+            if not message.get("more_body", False):
+                status, headers = self.denial
+                self.answer.set_result(Response(self.denied, status, headers))
+        else:
+            raise RuntimeError(f"{kind} was sent before websocket.accept")
+
+    def accept(self, subprotocol: str | None, fields: list[tuple[str, str]]) -> None:
+        """Opens the connection."""
+        if subprotocol is not None and subprotocol not in self.offered:
+            raise RuntimeError(f"the subprotocol {subprotocol!r} is none that the client offers: {self.offered}")
+        accept = base64.b64encode(hashlib.sha1(self.key.encode() + _MAGIC, usedforsecurity=False).digest()).decode()
+        fields = [(name, value) for name, value in fields if not name.lower().startswith("sec-websocket-")]
+        fields.append(("sec-websocket-accept", accept))
+        if subprotocol is not None:
+            fields.append(("sec-websocket-protocol", subprotocol))
+        self.accepted = True
+        self.answer.set_result(Response.switched(self.frames(), fields))
+
+    async def say(self, message: Message) -> None:
+        """Sends a message, when there is room for it."""
+        while self.codec.waiting > ROOM and self.closed is None:
+            self.drained.clear()
+            await self.drained.wait()
+        if self.closed is not None:
+            raise GoneError("the client is gone")
+        if self.closing:
+            raise RuntimeError("websocket.send was sent after websocket.close")
+        if (text := message.get("text")) is not None:
+            self.codec.send_text(text)
+        else:
+            self.codec.send_bytes(bytes(message["bytes"]))
+        self.written.set()
+
+    def close(self, code: int, reason: str = "") -> None:
+        """Begins the closing handshake, unless it has begun."""
+        if not self.closing and self.closed is None:
+            self.codec.close(code, reason)
+            self.closing = True
+            self.written.set()
+
+    def ended(self, code: int, reason: str) -> None:
+        """Nothing more comes of the client."""
+        if self.closed is None:
+            self.closed = (code, reason)
+        for event in (self.arrived, self.taken, self.written, self.drained):
+            event.set()
+
+    async def read(self) -> None:
+        """Takes what the client sends, as fast as the application receives it."""
+        code, reason = 1006, ""
+        with contextlib.suppress(BodyError):
+            async for piece in self.tunnel:
+                self.heard = True
+                for kind, value in self.codec.feed(piece):
+                    if kind in ("text", "bytes"):
+                        self.inbox.append(({"type": "websocket.receive", kind: value}, len(value)))
+                        self.held += len(value)
+                        self.arrived.set()
+                    elif kind == "close":
+                        code, reason = value
+                self.written.set()
+                if code != 1006:
+                    break
+                while self.held > HELD and self.closed is None:
+                    self.taken.clear()
+                    await self.taken.wait()
+        self.ended(code, reason)
+
+    async def beat(self) -> None:
+        """Pings a client that is silent, and gives up one that stays so."""
+        pinged = False
+        while self.closed is None:
+            self.heard = False
+            await asyncio.sleep(PING)
+            # A client that waits for the application is not sent one.
+            if self.heard or self.held > HELD:
+                pinged = False
+            elif pinged:
+                self.close(1011, "no answer to a ping")
+                self.ended(1006, "")
+            else:
+                pinged = True
+                with contextlib.suppress(RuntimeError):
+                    self.codec.ping()
+                self.written.set()
+
+    async def frames(self) -> AsyncIterator[bytes]:
+        """The bytes for the client, until both sides have closed."""
+        reading, beating = asyncio.create_task(self.read()), asyncio.create_task(self.beat())
+        loop = asyncio.get_running_loop()
+        until: float | None = None
+        try:
+            while True:
+                self.written.clear()
+                if piece := self.codec.take():
+                    self.drained.set()
+                    yield piece
+                elif self.closed is not None:
+                    return
+                elif not self.closing:
+                    await self.written.wait()
+                else:
+                    # The client's part of the close.
+                    until = until or loop.time() + GRACE
+                    try:
+                        await asyncio.wait_for(self.written.wait(), max(0.0, until - loop.time()))
+                    except TimeoutError:
+                        return
+        finally:
+            self.ended(1006, "")
+            reading.cancel()
+            beating.cancel()
+            for _ in range(2):
+                if self.running is not None and not self.running.done():
+                    await asyncio.wait({self.running}, timeout=GRACE)
+                    self.running.cancel()
+
+    async def response(
+        self, app: Callable[..., Coroutine[Any, Any, None]], scope: Message, ctx: AsyncContext
+    ) -> Response:
+        """Runs the application until it answers the handshake; the connection goes on beside it."""
+        self.running = running = asyncio.ensure_future(app(scope, self.receive, self.send))
+        try:
+            either: set[asyncio.Future[Any]] = {running, self.answer}
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            if not self.answer.done():
+                running.result()
+                raise RuntimeError("the ASGI application ended without an answer to the WebSocket")
+        except BaseException:
+            self.ended(1006, "")
+            running.cancel()
+            raise
+        if not self.accepted:
+            self.ended(1006, "")
+
+        def over(task: asyncio.Future[Any]) -> None:
+            error = None if task.cancelled() else task.exception()
+            if error is not None and not isinstance(error, GoneError):
+                failed(ctx, error)
+            self.close(1000 if error is None else 1011)
+
+        running.add_done_callback(over)
+        if not self.accepted and not running.done() and not ctx.wait_until(running):
+            running.cancel()
+        return self.answer.result()

@@ -1,0 +1,44 @@
+//! The content that a callable makes while it is sent.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use http_body::{Body, Frame};
+
+use crate::{account::Hold, functions::pipe::PieceReader, upstream::BoxError};
+
+/// The content that comes through a pipe.
+pub(crate) struct PipedBody {
+    pieces: PieceReader,
+    _hold: Hold,
+}
+
+impl PipedBody {
+    /// `hold`: the memory for the pieces that wait.
+    pub(crate) fn new(pieces: PieceReader, hold: Hold) -> Self {
+        Self {
+            pieces,
+            _hold: hold,
+        }
+    }
+}
+
+impl Body for PipedBody {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let polled = self.pieces.poll_piece(cx);
+        polled.map(|piece| piece.map(|piece| piece.map(Frame::data).map_err(Into::into)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.pieces.is_at_end()
+    }
+}

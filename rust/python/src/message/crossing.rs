@@ -1,0 +1,94 @@
+//! A request as plain values, for a process that has no edge: it goes there as a message and is made anew.
+
+use std::{net::IpAddr, sync::Arc};
+
+use bytes::Bytes;
+use edgerouter_core::{http::Fields, plan::Scheme};
+use edgerouter_functions::{RequestHead, fetch::FetchChain};
+use http::Method;
+use pyo3::{exceptions::PyValueError, prelude::*, types::PyDict};
+
+use super::{
+    headers::{self, latin_1},
+    request::{Request, scheme_of},
+};
+
+/// All parts of a request but its content and the certificate of its client. A stored response would depend on all of them.
+#[pyfunction]
+pub(crate) fn dismantle<'py>(
+    py: Python<'py>,
+    request: &Bound<'py, Request>,
+) -> PyResult<Bound<'py, PyDict>> {
+    let head = request.get().edit(|parts| {
+        parts.note(|reads| {
+            reads.all_fields();
+            reads.personal = true;
+        });
+        parts.head.clone()
+    })?;
+    let fields: Vec<(String, String)> = head
+        .headers
+        .iter()
+        .map(|(name, value)| (name.owned().as_str().to_owned(), latin_1(value.as_bytes())))
+        .collect();
+    let variants: Vec<(&str, &str)> = (head.variants.iter())
+        .map(|(name, variant)| (&**name, &**variant))
+        .collect();
+    let parts = PyDict::new(py);
+    parts.set_item("method", head.method.as_str())?;
+    parts.set_item("scheme", scheme_of(head.scheme))?;
+    parts.set_item("host", &*head.host)?;
+    parts.set_item("port", head.port)?;
+    parts.set_item("path", &head.path)?;
+    parts.set_item("query", head.query.as_deref())?;
+    parts.set_item("headers", fields)?;
+    parts.set_item("client", head.client.to_string())?;
+    parts.set_item("params", &head.params)?;
+    parts.set_item("claims", head.claims.as_deref())?;
+    parts.set_item("variants", variants)?;
+    parts.set_item("id", head.id)?;
+    Ok(parts)
+}
+
+/// The request of such parts.
+#[pyfunction]
+pub(crate) fn assemble(parts: &Bound<'_, PyDict>, body: Vec<u8>) -> PyResult<Request> {
+    let given = |name: &str| {
+        parts
+            .get_item(name)?
+            .ok_or_else(|| PyValueError::new_err(format!("a request without {name}")))
+    };
+    let pairs = |name: &str| given(name)?.extract::<Vec<(String, String)>>();
+    let mut fields = Fields::new();
+    for (name, value) in pairs("headers")? {
+        fields.append(headers::name_of(&name)?, headers::value_of(&name, &value)?);
+    }
+    let method: String = given("method")?.extract()?;
+    let client: String = given("client")?.extract()?;
+    let wrong = |what: &str| PyValueError::new_err(format!("{what} of a request cannot be read"));
+    let claims: Option<String> = given("claims")?.extract()?;
+    let head = RequestHead {
+        method: Method::from_bytes(method.as_bytes()).map_err(|_| wrong("the method"))?,
+        scheme: match given("scheme")?.extract::<String>()?.as_str() {
+            "https" => Scheme::Https,
+            _ => Scheme::Http,
+        },
+        host: given("host")?.extract::<String>()?.into(),
+        port: given("port")?.extract()?,
+        path: given("path")?.extract()?,
+        query: given("query")?.extract()?,
+        headers: fields,
+        client: client.parse::<IpAddr>().map_err(|_| wrong("the client"))?,
+        params: pairs("params")?,
+        claims: claims.map(Arc::from),
+        certificate: None,
+        variants: pairs("variants")?
+            .into_iter()
+            .map(|(name, variant)| (name.into(), variant.into()))
+            .collect(),
+        id: given("id")?.extract()?,
+        chain: FetchChain::default(),
+        notes: None,
+    };
+    Ok(Request::new(Box::new(head), Bytes::from(body), None))
+}

@@ -1,0 +1,338 @@
+"""Functions in worker processes: what goes wrong in one ends in the promised error and costs other calls nothing."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import pytest
+
+from edgerouter import ConfigError, Edge, EdgeError, Isolation, Response
+from edgerouter.application import FileApplication
+from edgerouter.functions import processes
+from edgerouter.testing import Running, running
+
+from ..origins import wait_until
+
+MODULE = """
+import asyncio, ctypes, dataclasses, logging, os, signal, threading, time
+from edgerouter import Abort, CachePolicy, Edge, Isolation, Response
+
+edge = Edge("isolated")
+TWO = Isolation(processes=2, memory_bytes=160 << 20, cpu_seconds=0.3)
+ONE = Isolation(processes=1)
+
+
+@dataclasses.dataclass
+class Row:
+    pid: int
+    name: str
+
+
+def at(pattern, isolation=TWO, **options):
+    return edge.function(pattern, isolation=isolation, **options)
+
+
+@at("/echo/{name}")
+def echo(request, ctx, name, n: int = 1):
+    seen = {
+        "pid": os.getpid(), "name": name, "n": n, "method": request.method, "url": request.url,
+        "x": request.headers.get_all("x-a"), "cookies": dict(request.cookies), "client": request.client,
+        "body": len(request.body), "phase": ctx.phase, "id": ctx.request_id == request.id, "left": ctx.remaining() > 1,
+    }
+    ctx.log.warning("seen %s", name)
+    return seen
+
+
+@at("/kinds/{kind}")
+async def kinds(request, ctx, kind):
+    await asyncio.sleep(0)
+    return {
+        "text": "text", "bytes": b"bytes", "data": Row(1, "a"), "pair": ({"a": 1}, 201),
+        "response": Response("made", 203, {"x-a": "b"}),
+    }[kind]
+
+
+@at("/body")
+def body(request, ctx):
+    return Response(request.body[::-1], headers={"content-type": "x/y"})
+
+
+@at("/aborts")
+def aborts(request, ctx):
+    raise Abort(409, "no such thing", headers={"x-a": "b"})
+
+
+@at("/json")
+def reads(request, ctx):
+    return request.json()["a"]
+
+
+@at("/raises")
+def raises(request, ctx):
+    def inner():
+        raise ValueError("the reason")
+    inner()
+
+
+@at("/streams")
+def streams(request, ctx):
+    yield "a"
+
+
+@at("/fetches")
+def fetches(request, ctx):
+    return ctx.fetch("/x")
+
+
+@at("/exits")
+def exits(request, ctx):
+    os._exit(3)
+
+
+@at("/segfaults")
+def segfaults(request, ctx):
+    ctypes.string_at(1)
+
+
+@at("/spins", timeout=30)
+def spins(request, ctx):
+    # In C, with the interpreter's lock: no exception reaches it.
+    sum(range(10**12))
+
+
+@at("/hangs", timeout=0.3)
+def hangs(request, ctx):
+    ctypes.PyDLL(None).sleep(60)
+
+
+@at("/leaks")
+def leaks(request, ctx):
+    kept = bytearray(400 << 20)
+    time.sleep(20)
+    return "kept"
+
+
+KEPT = []
+
+
+@at("/grows")
+def grows(request, ctx):
+    KEPT.append(b"x" * (170 << 20))
+    return str(os.getpid())
+
+
+@at("/one", isolation=ONE)
+def one(request, ctx):
+    return str(os.getpid())
+
+
+@at("/cached", isolation=ONE, cache=CachePolicy(default_ttl=60), varies=[])
+def cached(request, ctx):
+    ctx.tag("page")
+    KEPT.append(1)
+    return str(len(KEPT))
+
+
+@edge.function("/here")
+def here(request, ctx):
+    return str(os.getpid())
+"""
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    folder = tmp_path_factory.mktemp("isolated")
+    (folder / "app.py").write_text(MODULE)
+    with running(FileApplication("app.py", folder=folder).load()) as edge:
+        yield edge
+
+
+@pytest.fixture
+def client(served: Running) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=served.url, timeout=20) as made:
+        yield made
+
+
+def pid(client: httpx.Client) -> int:
+    return int(client.get("/echo/a").json()["pid"])
+
+
+def is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_a_call_has_its_request_and_runs_in_another_process(
+    client: httpx.Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    fields = [(b"x-a", b"1"), (b"x-a", "ä".encode("latin-1")), (b"cookie", b"c=d")]
+    with caplog.at_level(logging.INFO):
+        seen = client.post("/echo/ada?n=7", headers=fields, content=b"abc").json()
+    assert seen.pop("pid") != os.getpid() == int(client.get("/here").text)
+    assert seen == {
+        "name": "ada",
+        "n": 7,
+        "method": "POST",
+        "url": f"{client.base_url}/echo/ada?n=7".replace("//echo", "/echo"),
+        "x": ["1", "ä"],
+        "cookies": {"c": "d"},
+        "client": "127.0.0.1",
+        "body": 3,
+        "phase": "function",
+        "id": True,
+        "left": True,
+    }
+    assert "seen ada" in caplog.text
+    assert client.get("/echo/ada?n=x").status_code == 400
+
+
+@pytest.mark.parametrize(
+    ("kind", "status", "media", "body"),
+    [
+        ("text", 200, "text/plain; charset=utf-8", b"text"),
+        ("bytes", 200, "application/octet-stream", b"bytes"),
+        ("data", 200, "application/json", b'{"pid":1,"name":"a"}'),
+        ("pair", 201, "application/json", b'{"a":1}'),
+        ("response", 203, "text/plain; charset=utf-8", b"made"),
+    ],
+)
+def test_a_function_returns_what_others_return(
+    client: httpx.Client, kind: str, status: int, media: str, body: bytes
+) -> None:
+    response = client.get(f"/kinds/{kind}")
+    assert (response.status_code, response.headers["content-type"], response.content) == (status, media, body)
+    assert (response.headers.get("x-a") == "b") == (kind == "response")
+
+
+def test_large_contents_go_through_shared_memory(client: httpx.Client) -> None:
+    for size in (0, 1, 20_000, 1_000_000):
+        content = os.urandom(size)
+        response = client.post("/body", content=content)
+        assert response.content == content[::-1] and response.headers["content-type"] == "x/y"
+
+
+def test_failures_are_those_of_functions(client: httpx.Client, caplog: pytest.LogCaptureFixture) -> None:
+    aborted = client.get("/aborts", headers={"accept": "application/json"})
+    assert (aborted.status_code, aborted.json()["detail"], aborted.headers["x-a"]) == (409, "no such thing", "b")
+    assert client.post("/json", content=b"{").status_code == 400
+    assert client.post("/json", content=b'{"a": [1]}').json() == [1]
+    for path, text in (("/raises", "the reason"), ("/streams", "it cannot stream"), ("/fetches", "without isolation")):
+        caplog.clear()
+        with caplog.at_level(logging.ERROR):
+            failed = client.get(path)
+        assert failed.status_code == 502 and failed.headers["x-error-id"] in caplog.text
+        assert text in caplog.text
+        if path == "/raises":
+            # The lines of the function itself, as it raised them in its process.
+            assert 'raise ValueError("the reason")' in caplog.text and "in inner" in caplog.text
+            assert "raised ValueError" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "text"),
+    [
+        ("/exits", 502, "exit code 3"),
+        ("/segfaults", 502, "SIGSEGV"),
+        ("/leaks", 502, "bytes of memory, more than"),
+        ("/spins", 504, "processor time is 0.3 s"),
+        ("/hangs", 504, None),
+    ],
+)
+def test_a_process_that_ends_or_must_be_ended_costs_its_own_call(
+    client: httpx.Client, caplog: pytest.LogCaptureFixture, path: str, status: int, text: str | None
+) -> None:
+    before = {pid(client) for _ in range(4)}
+    with caplog.at_level(logging.WARNING), ThreadPoolExecutor(1) as threads:
+        began = time.monotonic()
+        pending = threads.submit(client.get, path)
+        count = 0
+        while not pending.done():
+            assert client.get("/echo/b").status_code == client.get("/here").status_code == 200
+            count += 1
+        failed = pending.result()
+        assert time.monotonic() - began < 15
+    assert failed.status_code == status and count > 0
+    assert text is None or text in caplog.text
+    # Another takes its place.
+    wait_until(lambda: len({pid(client) for _ in range(4)} | before) > len(before))
+
+
+def test_a_process_that_has_grown_is_replaced_after_its_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Nobody looks during the call.
+    monkeypatch.setattr(processes, "LOOK", 60.0)
+    (tmp_path / "app.py").write_text(MODULE)
+    with running(FileApplication("app.py", folder=tmp_path).load()) as served:
+        grown = httpx.get(f"{served}/grows", timeout=20)
+        assert grown.status_code == 200
+        wait_until(lambda: not is_alive(int(grown.text)))
+
+
+def test_more_processes_serve_more_calls_and_equal_values_share_them(client: httpx.Client) -> None:
+    assert len({client.get("/one").text for _ in range(5)}) == 1
+    with ThreadPoolExecutor(8) as threads:
+        found = list(threads.map(lambda _: pid(client), range(60)))
+    assert len(set(found)) <= 2
+
+
+def test_the_cache_is_in_front_of_an_isolated_function(client: httpx.Client) -> None:
+    assert [client.get("/cached").text for _ in range(3)] == ["1"] * 3
+
+
+def test_processes_end_with_the_version_of_their_application(tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text(MODULE)
+    with running(FileApplication("app.py", folder=tmp_path).load()) as served:
+        old = int(httpx.get(f"{served}/one").text)
+        (tmp_path / "app.py").write_text(MODULE.replace("return str(os.getpid())", "return f'{os.getpid()}0'"))
+        served.reload(FileApplication("app.py", folder=tmp_path).load())
+        new = int(httpx.get(f"{served}/one").text) // 10
+        assert new != old
+        wait_until(lambda: not is_alive(old))
+        os.kill(new, 9)
+        # A call that comes before the end is noticed, or after it: a new process answers.
+        wait_until(lambda: httpx.get(f"{served}/one").status_code == 200)
+        last = int(httpx.get(f"{served}/one").text) // 10
+        assert last != new
+    assert not is_alive(last)
+
+
+def test_a_version_whose_processes_cannot_start_is_refused(tmp_path: Path) -> None:
+    text = "import sys\nassert not sys.argv[0].endswith('process_worker.py'), 'not here'\n"
+    (tmp_path / "app.py").write_text(text + MODULE)
+    with pytest.raises(EdgeError, match="not here"), running(FileApplication("app.py", folder=tmp_path).load()):
+        pass
+
+
+def test_what_cannot_be_isolated_is_refused() -> None:
+    edge = Edge("test")
+
+    def inner(request: object, ctx: object) -> Response:
+        return Response("a")
+
+    for options, message in (
+        ({}, "top level of a module"),
+        ({"inline": True}, "inline or serial"),
+        ({"isolation": "thread"}, 'must be "process"'),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            edge.function("/a", **{"isolation": "process", **options})(inner)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="processes"):
+        Isolation(processes=0)
+
+
+def test_no_code_of_a_worker_reaches_the_edge() -> None:
+    """Messages are msgpack of known types: none makes an object of a class of the sender's choice."""
+    from edgerouter.functions import process_messages as messages
+
+    for content in (b"\xc1", b"\x80", json.dumps({"type": "result"}).encode(), b"cos\nsystem\n(S'x'\ntR."):
+        with pytest.raises(Exception, match=r"(?i)malformed|invalid|expected|missing|truncated|trailing"):
+            messages.decode_to_edge(content)

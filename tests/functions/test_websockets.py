@@ -1,0 +1,283 @@
+"""WebSockets of mounted ASGI applications, over upgrades of HTTP/1.1 and streams of HTTP/2."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import fastapi
+import httpx
+import pytest
+from starlette.applications import Starlette
+from starlette.endpoints import WebSocketEndpoint
+from starlette.requests import HTTPConnection
+from starlette.responses import PlainTextResponse
+from starlette.routing import Mount, Route, WebSocketRoute
+from starlette.websockets import WebSocket, WebSocketDisconnect
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.frames import Frame, Opcode
+from websockets.sync.client import ClientConnection, connect
+
+from edgerouter import CachePolicy, Edge, Jwt
+from edgerouter.testing import Running
+
+from ..http2.clients import head, http2
+from ..identity.tokens import SECRET, bearer, token
+from ..origins import wait_until
+from ..raw import connect as raw_connect
+
+Serve = Callable[[Edge], Running]
+
+
+class Echo(WebSocketEndpoint):
+    """The endpoint of Starlette's documentation."""
+
+    encoding = "text"
+
+    async def on_connect(self, websocket: WebSocket) -> None:
+        await websocket.accept(subprotocol=(websocket.scope["subprotocols"] or [None])[0], headers=[(b"x-a", b"b")])
+
+    async def on_receive(self, websocket: WebSocket, data: Any) -> None:
+        await websocket.send_text(f"Message text was: {data}")
+
+    async def on_disconnect(self, websocket: WebSocket, close_code: int) -> None:
+        seen.append(close_code)
+
+
+seen: list[Any] = []
+
+
+@pytest.fixture(autouse=True)
+def nothing_seen() -> None:
+    seen.clear()
+
+
+async def about(websocket: WebSocket) -> None:
+    await websocket.accept()
+    path = websocket.path_params["name"]
+    await websocket.send_json({"url": str(websocket.url), "name": path, "root": websocket.scope["root_path"]})
+    async for message in websocket.iter_bytes():
+        await websocket.send_bytes(message[::-1])
+    seen.append("over")
+
+
+async def closes(websocket: WebSocket) -> None:
+    await websocket.accept()
+    assert await websocket.receive_json() == {"a": 1}
+    await websocket.close(4001, "enough")
+
+
+async def returns(websocket: WebSocket) -> None:
+    await websocket.accept()
+    await websocket.send_text("last")
+
+
+async def fails(websocket: WebSocket) -> None:
+    await websocket.accept()
+    await websocket.receive_text()
+    raise ValueError("the reason")
+
+
+async def refuses(websocket: WebSocket) -> None:
+    await websocket.close()
+
+
+async def denies(websocket: WebSocket) -> None:
+    await websocket.send_denial_response(PlainTextResponse("not you", 401, {"www-authenticate": "Bearer"}))
+
+
+async def breaks(websocket: WebSocket) -> None:
+    raise ValueError("before the handshake")
+
+
+async def floods(websocket: WebSocket) -> None:
+    await websocket.accept()
+    try:
+        while True:
+            await websocket.send_bytes(b"x" * 10_000)
+            seen.append(None)
+    except WebSocketDisconnect:
+        seen.append("gone")
+
+
+async def page(request: HTTPConnection) -> PlainTextResponse:
+    return PlainTextResponse("page", headers={"cache-control": "max-age=60"})
+
+
+APP = Starlette(
+    routes=[
+        WebSocketRoute("/echo", Echo),
+        Mount("/below", routes=[WebSocketRoute("/{name}", about)]),
+        *(WebSocketRoute(f"/{it.__name__}", it) for it in (closes, returns, fails, refuses, denies, breaks, floods)),
+        Route("/page", page),
+    ]
+)
+
+
+@pytest.fixture
+def served(serve: Serve) -> Running:
+    edge = Edge("test")
+    edge.mount("/app", APP, message_bytes=100_000, cache=CachePolicy())
+    edge.mount("/private", APP, auth=Jwt.hs256(SECRET))
+    return serve(edge)
+
+
+def to(served: Running, path: str, **options: Any) -> ClientConnection:
+    socket: ClientConnection = connect(
+        f"ws{served.url.removeprefix('http')}{path}", compression=None, ping_interval=None, **options
+    )
+    return socket
+
+
+def closed(socket: ClientConnection) -> tuple[int | None, str | None]:
+    with contextlib.suppress(ConnectionClosed):
+        for _ in range(100):
+            socket.recv(10)
+    return socket.close_code, socket.close_reason
+
+
+def test_starlettes_endpoint_echoes(served: Running) -> None:
+    with to(served, "/app/echo", subprotocols=["chat", "other"]) as socket:
+        assert socket.subprotocol == "chat" and socket.response is not None
+        assert socket.response.headers["x-a"] == "b"
+        for text in ("hello", "ä€😀" * 1000, ""):
+            socket.send(text)
+            assert socket.recv(10) == f"Message text was: {text}"
+        # In fragments, with a ping between them.
+        socket.send(iter(["a", "b", "c"]))
+        assert socket.recv(10) == "Message text was: abc"
+        assert socket.ping().wait(10)
+        socket.close(4000)
+    wait_until(lambda: seen == [4000])
+    assert httpx.get(f"{served}/app/page").text == "page"
+
+
+def test_the_scope_has_the_path_below_the_mount(served: Running) -> None:
+    with to(served, "/app/below/ab?q=1") as socket:
+        url = f"ws{served.url.removeprefix('http')}/app/below/ab?q=1"
+        assert socket.recv(10) == f'{{"url":"{url}","name":"ab","root":"/app/below"}}'
+        piece = bytes(range(256)) * 300
+        for _ in range(5):
+            socket.send(piece)
+            assert socket.recv(10) == piece[::-1]
+    wait_until(lambda: seen == ["over"])
+
+
+@pytest.mark.parametrize(
+    ("path", "first", "code"),
+    [("closes", '{"a":1}', (4001, "enough")), ("returns", "", (1000, "")), ("fails", "x", (1011, ""))],
+)
+def test_the_application_closes(
+    served: Running, caplog: pytest.LogCaptureFixture, path: str, first: str, code: tuple[int, str]
+) -> None:
+    with caplog.at_level(logging.ERROR, "edgerouter.functions"), to(served, f"/app/{path}") as socket:
+        if first:
+            socket.send(first)
+        assert closed(socket) == code
+        wait_until(lambda: path != "fails" or "the reason" in caplog.text)
+    assert (path == "fails") == bool(caplog.text)
+
+
+@pytest.mark.parametrize(
+    ("path", "status"), [("/app/refuses", 403), ("/app/denies", 401), ("/app/breaks", 502), ("/private/echo", 401)]
+)
+def test_a_handshake_that_is_refused_has_a_response(served: Running, path: str, status: int) -> None:
+    with pytest.raises(InvalidStatus) as refused:
+        to(served, path)
+    response = refused.value.response
+    assert response.status_code == status
+    if path == "/app/denies":
+        assert (response.body, response.headers["www-authenticate"]) == (b"not you", "Bearer")
+
+
+def test_policies_of_the_mount_hold_for_its_websockets(served: Running) -> None:
+    with to(served, "/private/echo", additional_headers=bearer(token())) as socket:
+        socket.send("a")
+        assert socket.recv(10) == "Message text was: a"
+
+
+@pytest.mark.parametrize(
+    ("frame", "code"),
+    [
+        (Frame(Opcode.TEXT, b"x" * 100_001), 1009),
+        (Frame(Opcode.TEXT, b"\xff"), 1007),
+        (Frame(Opcode.CONT, b"x"), 1002),
+    ],
+    ids=["too large", "no text", "no beginning"],
+)
+def test_a_client_that_breaks_the_rules_is_closed(served: Running, frame: Frame, code: int) -> None:
+    with to(served, "/app/echo") as socket:
+        with socket.protocol_mutex:
+            socket.socket.sendall(frame.serialize(mask=True))
+        assert closed(socket)[0] == code
+    wait_until(lambda: seen == [code])
+
+
+def test_a_client_that_vanishes_is_a_disconnect(served: Running) -> None:
+    with to(served, "/app/echo") as socket:
+        socket.socket.close()
+        wait_until(lambda: bool(seen))
+    assert seen == [1006]
+
+
+def test_an_application_waits_for_a_client_that_does_not_read(served: Running) -> None:
+    with to(served, "/app/floods", max_queue=1) as socket:
+        socket.recv(10)
+        count = -1
+        while len(seen) != count:
+            count = len(seen)
+            asyncio.run(asyncio.sleep(0.2))
+        # As much as the sockets and the pipe hold.
+        assert count < 2_000
+        socket.socket.close()
+    wait_until(lambda: seen[-1] == "gone")
+
+
+@pytest.mark.parametrize(
+    ("fields", "status"),
+    [
+        ("Sec-WebSocket-Version: 8\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n", 426),
+        ("Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: short\r\n", 400),
+    ],
+)
+def test_an_opening_handshake_must_be_one(served: Running, fields: str, status: int) -> None:
+    with raw_connect(served.url) as sock:
+        sock.sendall(
+            f"GET /app/echo HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n{fields}\r\n".encode()
+        )
+        assert sock.recv(65_536).startswith(f"HTTP/1.1 {status} ".encode())
+
+
+def test_fastapis_example_runs_on_a_stream_of_http2(serve: Serve) -> None:
+    app = fastapi.FastAPI()
+
+    @app.websocket("/items/{item_id}/ws")
+    async def items(websocket: fastapi.WebSocket, item_id: str, q: int | None = None) -> None:
+        await websocket.accept()
+        data = await websocket.receive_text()
+        await websocket.send_text(f"q is {q}, message is {data}, for item ID: {item_id}")
+        await websocket.close(4002)
+
+    edge = Edge("test")
+    edge.listen("127.0.0.1:0", http=("h2",))
+    edge.mount("/app", app)
+    served = serve(edge)
+    with http2(served.server.urls[-1], None) as client:
+        client.until_settled()
+        fields = head("/app/items/a/ws?q=7", "CONNECT", "www.example.com")
+        fields += [(":protocol", "websocket"), ("sec-websocket-version", "13")]
+        stream = client.request(fields, end=False)
+        client.http.send_data(stream, Frame(Opcode.TEXT, b"hello").serialize(mask=True))
+        client.flush()
+        received = client.responses[stream]
+        said = Frame(Opcode.TEXT, b"q is 7, message is hello, for item ID: a").serialize(mask=False)
+        said += Frame(Opcode.CLOSE, (4002).to_bytes(2, "big")).serialize(mask=False)
+        while len(received.body) < len(said):
+            assert client.step()
+        assert (received.status, bytes(received.body)) == (200, said)
+        client.http.send_data(stream, Frame(Opcode.CLOSE, (4002).to_bytes(2, "big")).serialize(mask=True))
+        client.flush()
+        client.response(stream)
