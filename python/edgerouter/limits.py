@@ -271,7 +271,7 @@ class ImageLimits(Value, frozen=True, kw_only=True):
     threads: int | None = None
     queue: int = 64
     source_bytes: Size = 20_971_520
-    pixels: int = 50_000_000
+    pixels: int = 32_000_000
     avif_pixels: int = 2_000_000
     timeout: Duration = 30.0
 

@@ -11,8 +11,8 @@ use image::{
 
 use super::ImageError;
 
-/// Memory of a decoder for each pixel: up to four channels of 16 bits, twice where it is converted.
-const BYTES_PER_PIXEL: u64 = 16;
+/// Memory of a decoder for each pixel: up to four channels of 16 bits. Conversions take as much again.
+const BYTES_PER_PIXEL: u64 = 8;
 /// Memory of a decoder beside pixels, such as for colour profiles.
 const BYTES_BESIDE: u64 = 16 << 20;
 /// Columns or rows of an image: those of JPEG, at most.

@@ -224,7 +224,7 @@ limits! {
         /// Of the image as its origin sends it; past it 422.
         source_bytes: usize = 20 << 20,
         /// Of an image that is decoded; past it 422.
-        pixels: u64 = 50_000_000,
+        pixels: u64 = 32_000_000,
         /// Of a variant in AVIF; past it WebP where the format is negotiated, otherwise 422.
         avif_pixels: u64 = 2_000_000,
         /// Time for one variant, the wait for a thread included; past it 503.
