@@ -45,7 +45,16 @@ def test_a_combined_line_says_the_same_as_its_json() -> None:
         r'192.0.2.1 - - [t] "GET /a?b=\"c HTTP/1.1" 404 12 "-" "curl \"8\"" host="a.test" cache="miss" '
         r'reason="uri-miss" route="/*" origin="first" id=000000000000001a head=0.001500 time=0.250000'
     )
-    same = line(url=r"/a?b=\"c", status=404, bytes=12, cache="miss", reason="uri-miss", origin="first", seconds=0.25)
+    same = line(
+        url=r"/a?b=\"c",
+        status=404,
+        bytes=12,
+        cache="miss",
+        reason="uri-miss",
+        origin="first",
+        seconds=0.25,
+        user_agent=r"curl \"8\"",
+    )
     assert read(combined) == read(same) is not None
 
 

@@ -11,8 +11,9 @@ from fnmatch import fnmatchcase
 __all__ = ["Chosen", "LogLine", "read"]
 
 _COMBINED = re.compile(
-    r'(?P<client>\S+) - \S+ \[(?P<time>[^\]]*)\] "(?P<request>(?:[^"\\]|\\.)*)" (?P<status>\d{3}) (?P<bytes>\d+)'
-    r'(?: "(?:[^"\\]|\\.)*" "(?:[^"\\]|\\.)*")?(?P<more>.*)'
+    r"(?P<client>\S+) - (?P<user>\S+) \[(?P<time>[^\]]*)\] "
+    r'"(?P<request>(?:[^"\\]|\\.)*)" (?P<status>\d{3}) (?P<bytes>\d+)'
+    r'(?: "(?:[^"\\]|\\.)*" "(?P<agent>(?:[^"\\]|\\.)*)")?(?P<more>.*)'
 )
 _FIELD = re.compile(r'([a-z_]+)=(?:"((?:[^"\\]|\\.)*)"|(\S+))')
 _STATUS = re.compile(r"[1-5](?:\d\d|xx)")
@@ -34,6 +35,9 @@ class LogLine:
     route: str
     origin: str
     seconds: float
+    variant: str = ""
+    agent: str = ""
+    user: str = ""
 
 
 def read(line: str) -> LogLine | None:
@@ -47,7 +51,8 @@ def _of_json(line: str) -> LogLine | None:
         if not isinstance(data, dict) or "status" not in data or "url" not in data:
             return None
         text = {name: str(data.get(name) or "") for name in ("time", "client", "method", "host", "url", "cache")}
-        text |= {name: str(data.get(name) or "") for name in ("reason", "route", "origin")}
+        text |= {name: str(data.get(name) or "") for name in ("reason", "route", "origin", "variant", "user")}
+        text["agent"] = str(data.get("user_agent") or "")
         numbers = int(data["status"]), int(data.get("bytes") or 0), float(data.get("seconds") or 0.0)
     except (ValueError, TypeError, RecursionError, OverflowError):
         return None
@@ -77,6 +82,9 @@ def _of_combined(line: str) -> LogLine | None:
         route=fields.get("route", ""),
         origin=fields.get("origin", ""),
         seconds=seconds,
+        variant=fields.get("variant", ""),
+        agent=found["agent"] or "",
+        user=found["user"].removeprefix("-"),
     )
 
 
