@@ -95,7 +95,8 @@ def advice(base: str, admin: str, primary: subprocess.Popen[bytes]) -> str:
     app = os.path.relpath(HERE / "app.py")
     return f"""
 storefront   {base}/
-admin        {admin}/metrics
+dashboard    {admin}/dashboard
+metrics      {admin}/metrics
 
 Try, in another terminal:
 

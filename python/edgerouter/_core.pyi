@@ -234,6 +234,15 @@ class Engine:
         """The end of such a call, with the result, or the reason if it failed."""
     def watch_signals(self) -> SignalWatch:
         """Watches for signals to stop while Python is busy; for ``signal.set_wakeup_fd``."""
+    def admin_reader_token(self, token: str) -> None:
+        """The token of those who may read and change nothing; before ``start``."""
+
+    def document(self, data: bytes) -> None:
+        """The data of the plan in service as JSON, for those who look at it: without secrets.
+
+        Raises ``ValueError`` if it is not JSON.
+        """
+
     def admin_keys(self, keys: list[tuple[str, str]]) -> None:
         """The access keys of CloudFront clients and their secrets; before ``start``."""
     def purge(self, order: str) -> str:

@@ -125,7 +125,7 @@ def resolve(plan: MutableMapping[str, Any], *, environ: Mapping[str, str] | None
     """
     environment = os.environ if environ is None else environ
     known: dict[tuple[str, str], dict[str, str]] = {}
-    for holder, field in _places(plan):
+    for holder, field in places(plan):
         secret = holder[field]
         for kind in ("env", "file"):
             name = secret.get(kind)
@@ -140,13 +140,13 @@ def resolve(plan: MutableMapping[str, Any], *, environ: Mapping[str, str] | None
 
 def rebase(plan: MutableMapping[str, Any], folder: Path) -> None:
     """Makes the relative secret files of a plan file relative to ``folder``."""
-    for holder, field in _places(plan):
+    for holder, field in places(plan):
         file = holder[field].get("file")
         if isinstance(file, str):
             holder[field] = {**holder[field], "file": str(folder / file)}
 
 
-def _places(plan: Mapping[str, Any]) -> Iterator[tuple[Any, Any]]:
+def places(plan: Mapping[str, Any]) -> Iterator[tuple[Any, Any]]:
     """The places of a plan that may hold secrets. Anything of another shape is left for the compiler to refuse."""
     for listener in _dicts(plan.get("listeners")):
         for policy in _dicts(listener.get("tls")):

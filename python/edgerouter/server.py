@@ -17,6 +17,7 @@ from edgerouter.obtaining import Records
 from edgerouter.purging import Purging
 from edgerouter.secrets import as_secret, reveal
 from edgerouter.settings import Settings
+from edgerouter.shown import shown
 
 if TYPE_CHECKING:
     from edgerouter import _core
@@ -77,6 +78,8 @@ class Server(Purging):
                 ended=life.ended if life else None,
             )
             engine.admin_keys(keys)
+            if settings.admin_reader_token is not None:
+                engine.admin_reader_token(reveal(as_secret(settings.admin_reader_token), "admin_reader_token"))
             _open_access_log(engine, settings, watched=watched)
             _begin(engine, life)
             try:
@@ -88,6 +91,7 @@ class Server(Purging):
             raise edge.placed(error) from None
         _warn_of_blocking(edge)
         guard_files(edge.to_dict())
+        engine.document(shown(edge.to_dict()))
         if life:
             life.serve()
         return cls(engine, edge, life)
@@ -136,6 +140,7 @@ class Server(Purging):
             raise
         _warn_of_blocking(edge)
         guard_files(edge.to_dict())
+        self._engine.document(shown(edge.to_dict()))
         if self._life:
             self._life.retire()
         self._life = life

@@ -19,6 +19,7 @@ class Settings(Value, frozen=True, kw_only=True):
         ``None``: 127.0.0.1:8080, if the edge has no listeners of its own
     ``admin``  the address of the admin listener, ``None`` for none
     ``admin_token``  demanded as a Bearer token by the admin listener
+    ``admin_reader_token``  another token, whose holder may read and change nothing; needs ``admin_token``
     ``admin_keys``  access keys of the CloudFront-compatible calls and their secrets
     ``workers``  threads that serve; one a core when ``None``
     ``access_log``  a file that gets a line for each request, ``"-"`` for standard output, ``None`` for none
@@ -30,6 +31,7 @@ class Settings(Value, frozen=True, kw_only=True):
     listen: str | Collection[str] | None = None
     admin: str | None = None
     admin_token: Secret | str | None = None
+    admin_reader_token: Secret | str | None = None
     admin_keys: Mapping[str, Secret | str] = {}
     workers: int | None = None
     debug_errors: bool = False
@@ -48,6 +50,10 @@ class Settings(Value, frozen=True, kw_only=True):
             check.fail("admin", message)
         if self.admin_token is not None:
             check.keep("admin_token", as_secret(self.admin_token))
+        if self.admin_reader_token is not None:
+            check.keep("admin_reader_token", as_secret(self.admin_reader_token))
+            if self.admin_token is None:
+                check.fail_secretly("admin_reader_token", "needs admin_token: without one, everybody may change")
         if not isinstance(self.admin_keys, Mapping) or not all(isinstance(k, str) and k for k in self.admin_keys):
             check.fail_secretly("admin_keys", "must be a mapping of access keys to secrets")
         else:

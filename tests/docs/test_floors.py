@@ -20,6 +20,7 @@ FLOORS = [
     "fetches",
     "values",
     "identity",
+    "observed",
     "live",
     "body",
     "worker",

@@ -82,6 +82,12 @@ class Browser:
             raise BrowserError(str(value))
         return value[0]
 
+    def resize(self, width: int, height: int) -> None:
+        """Gives the page this size."""
+        metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+        given = {"cmd": "Emulation.setDeviceMetricsOverride", "params": metrics}
+        self._call("POST", "/goog/cdp/execute", given)
+
     def close(self) -> None:
         try:
             if getattr(self, "_session", ""):

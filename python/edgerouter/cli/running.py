@@ -44,6 +44,9 @@ class Options:
     admin_token_env: str | None = _option(
         "The environment variable with the Bearer token that the admin listener requires.", "NAME"
     )
+    admin_reader_token_env: str | None = _option(
+        "The variable with another token of the admin listener, whose holder may read and change nothing.", "NAME"
+    )
     admin_key_env: list[str] = _option(  # noqa: RUF009
         "An access key for CloudFront clients, and the variable with its secret; may be repeated.",
         "KEY=NAME",
@@ -125,6 +128,7 @@ class Options:
             listen=self.addresses() or None,
             admin=self.admin or None,
             admin_token=env(self.admin_token_env) if self.admin_token_env else None,
+            admin_reader_token=env(self.admin_reader_token_env) if self.admin_reader_token_env else None,
             admin_keys=dict(_key_env(given) for given in self.admin_key_env),
             workers=self.workers,
             access_log=self.access_log or None,

@@ -13,6 +13,7 @@ mod identity;
 mod inspect;
 mod live;
 mod navigation;
+mod observed;
 mod prefetch;
 mod request;
 mod server;

@@ -3,9 +3,12 @@
 use std::sync::Arc;
 
 use edgerouter_core::plan::Plan;
+use parking_lot::Mutex;
+use serde_json::Value;
 
 use crate::{
     data::Bindings, functions::Functions, identity::KeySources, listen::tls::TlsListeners,
+    observed::Observed,
 };
 
 /// A plan in service with the runner of its callables and the holder of its keys: swapped as one.
@@ -27,11 +30,45 @@ pub(crate) struct Live {
 pub(crate) struct LocalLive {
     pub(crate) live: Arc<Live>,
     pub(crate) epoch: u64,
+    /// The readers of single requests, if there are any.
+    pub(crate) observed: Option<Observed>,
 }
 
 impl std::ops::Deref for LocalLive {
     type Target = Live;
     fn deref(&self) -> &Live {
         &self.live
+    }
+}
+
+/// A plan's data as it may be shown.
+#[derive(Debug, Clone)]
+pub(crate) struct Document {
+    pub version: u64,
+    /// Unix seconds at which it came in service.
+    pub since: u64,
+    pub data: Value,
+}
+
+/// The documents of the plan in service and of the one before it.
+#[derive(Debug, Default)]
+pub(crate) struct Documents(Mutex<[Option<Arc<Document>>; 2]>);
+
+impl Documents {
+    /// Puts the document of the plan in service before the others.
+    pub(crate) fn add(&self, version: u64, since: u64, data: Value) {
+        let document = Arc::new(Document {
+            version,
+            since,
+            data,
+        });
+        let mut kept = self.0.lock();
+        let [newest, before] = &mut *kept;
+        *before = newest.replace(document);
+    }
+
+    /// Of the plan in service, and of the one before it.
+    pub(crate) fn get(&self) -> [Option<Arc<Document>>; 2] {
+        self.0.lock().clone()
     }
 }

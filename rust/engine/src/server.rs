@@ -45,8 +45,9 @@ use crate::{
         tls::{HandshakeCounts, TlsListeners},
         unix::{self, SocketFile, UnixBindError},
     },
-    live::Live,
+    live::{Documents, Live},
     navigation::{Navigation, QUEUE},
+    observed::Tails,
     purge,
     secret::SecretNumbers,
     store::{Fills, disk::FolderError},
@@ -65,6 +66,8 @@ pub struct Settings {
     pub admin: Option<SocketAddr>,
     /// Token of the admin listener; needed unless its address is a loopback one.
     pub admin_token: Option<String>,
+    /// Another token, whose holder may read and change nothing.
+    pub admin_reader_token: Option<String>,
     /// Access keys and secrets of the CloudFront-compatible calls.
     pub admin_keys: Vec<(String, String)>,
     /// `None`: one for each core.
@@ -85,6 +88,10 @@ impl std::fmt::Debug for Settings {
             .field("listen", &self.listen)
             .field("admin", &self.admin)
             .field("admin_token", &self.admin_token.as_ref().map(|_| "…"))
+            .field(
+                "admin_reader_token",
+                &self.admin_reader_token.as_ref().map(|_| "…"),
+            )
             .field("admin_keys", &self.admin_keys.len())
             .field("workers", &self.workers)
             .field("descriptors", &self.descriptors)
@@ -242,6 +249,9 @@ impl Engine {
         if let Some(socket) = admin_socket {
             let credentials = admin::Credentials {
                 token: settings.admin_token.filter(|token| !token.is_empty()),
+                reader_token: settings
+                    .admin_reader_token
+                    .filter(|token| !token.is_empty()),
                 keys: settings.admin_keys,
             };
             let thread = admin::serve(socket, Arc::clone(&shared), credentials, watched)
@@ -307,8 +317,17 @@ impl Engine {
         }));
         self.shared.epoch.fetch_add(1, Ordering::AcqRel);
         self.shared.metrics.reload(true);
+        let number = version.to_string();
+        log::recent::note("info", "a new plan is in service", &[("version", &number)]);
         tracing::debug!(version, "plan reloaded");
         Ok(version)
+    }
+
+    /// Keeps the data of the plan in service for those who look at it: without secrets.
+    pub fn document(&self, data: serde_json::Value) {
+        let version = self.shared.live.load().version;
+        let now = self.shared.unix_now();
+        self.shared.documents.add(version, now, data);
     }
 
     /// Moves the wall clock of every decision to `seconds` from the real one, from the next request on. False, and nothing
@@ -325,6 +344,8 @@ impl Engine {
     /// Notes that a new plan was refused, and why; the one in service stays.
     pub fn reload_failed(&self, reason: &str) {
         self.shared.metrics.reload(false);
+        let message = "a new plan was refused; the one in service stays";
+        log::recent::note("warn", message, &[("why", reason)]);
         // The caller of the reload gets it, too, and prints it.
         tracing::debug!(reason, "the new plan was refused; the one in service stays");
     }
@@ -533,6 +554,8 @@ fn share(
         draining: AtomicBool::new(false),
         beats: Beats::new(workers),
         access_log: settings.access_log.clone(),
+        tails: Tails::default(),
+        documents: Documents::default(),
         epoch: AtomicU64::new(0),
         test_clock,
         acme,

@@ -33,8 +33,9 @@ use crate::{
     identity::{Passwords, Remembered},
     image_variants::Images,
     listen::tls::HandshakeCounts,
-    live::{Live, LocalLive},
+    live::{Documents, Live, LocalLive},
     navigation::Navigation,
+    observed::{Observed, Tails},
     secret::SecretNumbers,
     store::Fills,
     telemetry::{Metrics, Refused, WorkerMetrics, access::AccessLog, log},
@@ -87,6 +88,10 @@ pub(crate) struct Shared {
     pub beats: Beats,
     /// `None`: no line is written for each request.
     pub access_log: Option<AccessLog>,
+    /// Live tails of requests.
+    pub tails: Tails,
+    /// The plan in service and the one before it, as they may be shown.
+    pub documents: Documents,
 }
 
 #[derive(Debug)]
@@ -121,6 +126,11 @@ impl Shared {
     /// Unix seconds, as the workers count them.
     pub(crate) fn unix_now(&self) -> u64 {
         clock::wall(self.clock_shift()).as_secs()
+    }
+
+    /// The readers of single requests now.
+    fn observed(&self) -> Option<Observed> {
+        Observed::of(self.access_log.as_ref(), &self.tails)
     }
 
     /// Offset of the test clock.
@@ -202,7 +212,11 @@ impl Worker {
             connections,
             key: RefCell::new(Vec::with_capacity(1024)),
             random: RefCell::new(random),
-            live: RefCell::new(Rc::new(LocalLive { live, epoch })),
+            live: RefCell::new(Rc::new(LocalLive {
+                live,
+                epoch,
+                observed: shared.observed(),
+            })),
             ids,
             fetches: Arc::new(fetches),
             shared,
@@ -221,6 +235,7 @@ impl Worker {
         let fresh = Rc::new(LocalLive {
             live: self.shared.live.load_full(),
             epoch,
+            observed: self.shared.observed(),
         });
         *self.live.borrow_mut() = Rc::clone(&fresh);
         if fresh.version != before {

@@ -119,9 +119,15 @@ impl HealthBoard {
         }
     }
 
-    fn change(&self, origin: &Origin, event: impl FnOnce(&mut Health) -> Option<Change>) {
+    /// `why` is the cause that the log names, if the event changes anything.
+    fn change(
+        &self,
+        origin: &Origin,
+        why: &'static str,
+        event: impl FnOnce(&mut Health) -> Option<Change>,
+    ) {
         let flag = self.flag(origin);
-        if flag.change(origin, event) == Some(Change::BecameUnhealthy) {
+        if flag.change(origin, why, event) == Some(Change::BecameUnhealthy) {
             flag.fell.store(self.now(), Ordering::Relaxed);
             self.changes.notify_waiters();
         }
@@ -177,7 +183,9 @@ impl HealthBoard {
         }
         let thresholds = Thresholds::of(origin.health.as_ref());
         self.note_silence(origin, false);
-        self.change(origin, |health| health.succeeded(thresholds));
+        self.change(origin, "requests are answered", |health| {
+            health.succeeded(thresholds)
+        });
     }
 
     /// A request was answered with an error.
@@ -185,7 +193,9 @@ impl HealthBoard {
         let thresholds = Thresholds::of(origin.health.as_ref());
         let now = self.now();
         self.note_silence(origin, false);
-        self.change(origin, |health| health.erred(thresholds, now));
+        self.change(origin, "responses are errors", |health| {
+            health.erred(thresholds, now)
+        });
     }
 
     /// A request was not answered.
@@ -193,7 +203,9 @@ impl HealthBoard {
         let thresholds = Thresholds::of(origin.health.as_ref());
         let now = self.now();
         self.note_silence(origin, true);
-        self.change(origin, |health| health.failed(thresholds, now));
+        self.change(origin, "requests are not answered", |health| {
+            health.failed(thresholds, now)
+        });
     }
 
     /// A probe came back, or did not: `answered`.
@@ -201,7 +213,12 @@ impl HealthBoard {
         let thresholds = Thresholds::of(origin.health.as_ref());
         let now = self.now();
         self.note_silence(origin, !answered);
-        self.change(origin, |health| health.probed(thresholds, good, now));
+        let why = match (good, answered) {
+            (true, _) => "probes succeed",
+            (false, true) => "probes get a wrong answer",
+            (false, false) => "probes are not answered",
+        };
+        self.change(origin, why, |health| health.probed(thresholds, good, now));
     }
 
     /// The state of an origin, for `/metrics`.
@@ -219,6 +236,7 @@ impl Flag {
     fn change(
         &self,
         origin: &Origin,
+        why: &'static str,
         event: impl FnOnce(&mut Health) -> Option<Change>,
     ) -> Option<Change> {
         let mut health = self.health.lock();
@@ -229,10 +247,10 @@ impl Flag {
         self.spotless.store(health.is_spotless(), Ordering::Relaxed);
         match change {
             Some(Change::BecameHealthy) => {
-                tracing::info!(origin = %origin.name, "origin is healthy again");
+                tracing::info!(origin = %origin.name, why, "origin is healthy again");
             }
             Some(Change::BecameUnhealthy) => {
-                tracing::warn!(origin = %origin.name, "origin is unhealthy");
+                tracing::warn!(origin = %origin.name, why, "origin is unhealthy");
             }
             None => {}
         }

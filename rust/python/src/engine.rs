@@ -15,7 +15,11 @@ use edgerouter_engine::{
 };
 use edgerouter_functions::Functions;
 use parking_lot::Mutex;
-use pyo3::{exceptions::PyRuntimeError, prelude::*, sync::MutexExt as _};
+use pyo3::{
+    exceptions::{PyRuntimeError, PyValueError},
+    prelude::*,
+    sync::MutexExt as _,
+};
 
 use crate::{
     errors, logs,
@@ -77,6 +81,7 @@ impl PyEngine {
         let plan = compiled(py, plan)?;
         let settings = Settings {
             admin_keys: Vec::new(),
+            admin_reader_token: None,
             access_log: None,
             listen: listen
                 .iter()
@@ -302,6 +307,22 @@ impl PyEngine {
         if let Some((_, _, settings)) = self.start.lock().as_mut() {
             settings.admin_keys = keys;
         }
+    }
+
+    /// The token of those who may read and change nothing; before `start`.
+    fn admin_reader_token(&self, token: String) {
+        if let Some((_, _, settings)) = self.start.lock().as_mut() {
+            settings.admin_reader_token = Some(token);
+        }
+    }
+
+    /// The data of the plan in service as JSON, for those who look at it: without secrets. Raises `ValueError`.
+    fn document(&self, py: Python<'_>, data: &[u8]) -> PyResult<()> {
+        let running = self.engine()?;
+        let data = py.detach(|| serde_json::from_slice(data));
+        let data = data.map_err(|error| PyValueError::new_err(error.to_string()))?;
+        running.document(data);
+        Ok(())
     }
 
     /// Writes a line for each request to a file, or to standard output where there is none; before `start`. Raises

@@ -28,7 +28,7 @@ pub(super) fn bucket(micros: u64) -> usize {
 /// Durations with one set of labels.
 #[derive(Debug, Default)]
 pub(super) struct Histogram {
-    buckets: [AtomicU64; BUCKETS.len() + 1],
+    pub buckets: [AtomicU64; BUCKETS.len() + 1],
     micros: AtomicU64,
 }
 

@@ -12,6 +12,7 @@ pub mod log;
 mod render;
 pub mod secret;
 pub mod text;
+mod totals;
 mod worker;
 
 use std::sync::{
@@ -26,6 +27,7 @@ use edgerouter_core::{
 use parking_lot::Mutex;
 
 use family::Counts;
+pub use totals::Totals;
 use worker::Cells;
 pub use worker::WorkerMetrics;
 

@@ -115,7 +115,7 @@ impl Metrics {
     }
 
     /// Of all workers, and of all plans that have been in service.
-    fn counts(&self) -> Counts {
+    pub(super) fn counts(&self) -> Counts {
         // Held until the end: a table that a worker retires meanwhile is neither left out nor counted twice.
         let retired = self.retired.lock();
         let mut counts = retired.clone();

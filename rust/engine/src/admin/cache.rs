@@ -18,12 +18,12 @@ use crate::inspect::{self, Cursor, Filter};
 const LIMIT: usize = 100;
 const MOST: usize = 1_000;
 
-fn wrong(field: &str, message: &str) -> Answer {
+pub(super) fn wrong(field: &str, message: &str) -> Answer {
     answer::error(StatusCode::BAD_REQUEST, Some(field), message)
 }
 
 /// The first parameter that the endpoint does not know.
-fn unknown(call: &Call, known: &[&str]) -> Option<Answer> {
+pub(super) fn unknown(call: &Call, known: &[&str]) -> Option<Answer> {
     query_pairs(&call.query)
         .map(|(name, _)| decode(name).into_owned())
         .find(|name| !known.contains(&name.as_str()))

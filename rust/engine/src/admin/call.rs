@@ -9,6 +9,7 @@ use smallvec::SmallVec;
 
 use super::{
     answer::{self, Answer},
+    dashboard::{history::Pulse, sessions::Sessions},
     guard::Guard,
 };
 use crate::worker::Shared;
@@ -26,6 +27,11 @@ pub(super) struct Room {
     pub guard: Guard,
     /// Permits for walks through the whole store: one at a time.
     pub walks: tokio::sync::Semaphore,
+    /// Logins of browsers.
+    pub sessions: Sessions,
+    /// Permits for pages that are kept up to date.
+    pub pages: Arc<tokio::sync::Semaphore>,
+    pub pulse: Pulse,
 }
 
 impl Room {

@@ -28,6 +28,8 @@ struct State {
     /// Requests being answered.
     answering: Cell<usize>,
     silent_since: Cell<u64>,
+    /// The last answer is a stream of events.
+    streaming: Cell<bool>,
     evicted: Notify,
 }
 
@@ -76,6 +78,15 @@ impl ConnectionSlot {
     /// Resolves when the slot is given to another connection.
     pub(super) async fn evicted(&self) {
         self.state.evicted.notified().await;
+    }
+
+    /// Notes whether the answer is a stream of events.
+    pub(super) fn streams(&self, streaming: bool) {
+        self.state.streaming.set(streaming);
+    }
+
+    pub(super) fn is_streaming(&self) -> bool {
+        self.state.streaming.get()
     }
 
     /// Keeps the slot while a request is being answered.

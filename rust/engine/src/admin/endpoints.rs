@@ -16,7 +16,9 @@ use super::{
     answer::{self, Answer},
     cache,
     call::{Call, Later, MOST_BODY, Room},
-    guard, invalidations, probes, purges,
+    dashboard::{self, login, sessions, streams},
+    guard::{self, Role, same},
+    invalidations, probes, purges,
 };
 
 /// Time within which a request body must arrive.
@@ -94,6 +96,15 @@ const ENDPOINTS: &[Endpoint] = &[
     slow_get("/v1/cache/stats", cache::stats),
     slow_get("/v1/cache/entries", cache::entries),
     slow_get("/v1/cache/entry", cache::entry),
+    slow_get("/v1/live", streams::live),
+    slow_get("/v1/requests", streams::requests),
+    get("/v1/events", Access::Token, dashboard::events),
+    get("/v1/plan", Access::Token, dashboard::plan),
+    get("/dashboard", Access::Open, dashboard::page),
+    get("/dashboard/session", Access::Open, login::session),
+    post("/dashboard/login", Access::Open, login::login),
+    post("/dashboard/logout", Access::Open, login::logout),
+    get("/dashboard/{file}", Access::Open, dashboard::asset),
 ];
 
 impl Room {
@@ -110,10 +121,16 @@ pub(super) async fn answer(room: Rc<Room>, request: Request<Incoming>) -> Answer
     if let Err(refused) = room.guard.admit(&headers) {
         return refused;
     }
-    let path = head.uri.path();
+    let (path, by_page) = match head.uri.path().strip_prefix(dashboard::API) {
+        Some(path) if path.starts_with('/') => (path, true),
+        _ => (head.uri.path(), false),
+    };
     let mut allowed: Vec<&str> = Vec::new();
     let mut found = None;
     for endpoint in ENDPOINTS {
+        if by_page && endpoint.access != Access::Token {
+            continue;
+        }
         let Some(parameters) = captured(endpoint.path, path) else {
             continue;
         };
@@ -141,10 +158,19 @@ pub(super) async fn answer(room: Rc<Room>, request: Request<Incoming>) -> Answer
         let refused = answer::error(StatusCode::METHOD_NOT_ALLOWED, Some("method"), &message);
         return answer::with(refused, header::ALLOW, &allowed);
     };
-    if endpoint.access == Access::Token
-        && let Err(refused) = room.guard.check_token(&headers)
-    {
-        return refused;
+    if endpoint.access == Access::Token {
+        let role = match by_page {
+            true => by_cookie(&room, &headers, &endpoint.method),
+            false => room.guard.check_token(&headers),
+        };
+        match role {
+            Err(refused) => return refused,
+            Ok(Role::Reader) if endpoint.method != Method::GET => {
+                let message = "this token may read, and change nothing";
+                return answer::error(StatusCode::FORBIDDEN, Some("Authorization"), message);
+            }
+            Ok(_) => {}
+        }
     }
     if endpoint.method != Method::GET
         && endpoint.access != Access::Signed
@@ -171,6 +197,35 @@ pub(super) async fn answer(room: Rc<Room>, request: Request<Incoming>) -> Answer
         EndpointHandler::Now(work) => work(&room, &call),
         EndpointHandler::Later(work) => work(room, call).await,
     }
+}
+
+/// The role of a page's login. A change has to carry the secret that only the page knows: a browser sends the cookie by
+/// itself with each request, even one that another page caused.
+fn by_cookie(room: &Room, headers: &Fields, method: &Method) -> Result<Role, Answer> {
+    if !room.guard.needs_token() {
+        return Ok(Role::Admin);
+    }
+    let Some(session) = room.sessions.find(&login::cookie_name(room), headers) else {
+        let message = "log in at /dashboard";
+        return Err(answer::error(
+            StatusCode::UNAUTHORIZED,
+            Some("Cookie"),
+            message,
+        ));
+    };
+    let is_known = || {
+        let given = headers.get(sessions::CSRF);
+        given.is_some_and(|given| same(given.as_bytes(), session.csrf.as_bytes()))
+    };
+    if *method != Method::GET && !is_known() {
+        let message = "must be the secret of this login";
+        return Err(answer::error(
+            StatusCode::FORBIDDEN,
+            Some("X-CSRF-Token"),
+            message,
+        ));
+    }
+    Ok(session.role)
 }
 
 /// The body, within the bounds on its size and time.

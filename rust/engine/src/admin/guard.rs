@@ -13,6 +13,8 @@ pub(super) const NO_FORM: &str = "x-edgerouter";
 /// The credentials of callers.
 pub(crate) struct Credentials {
     pub token: Option<String>,
+    /// The token of those who may read and change nothing.
+    pub reader_token: Option<String>,
     /// Access keys and their secrets.
     pub keys: Vec<(String, String)>,
 }
@@ -21,8 +23,27 @@ impl std::fmt::Debug for Credentials {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Credentials")
             .field("token", &self.token.as_ref().map(|_| "…"))
+            .field("reader_token", &self.reader_token.as_ref().map(|_| "…"))
             .field("keys", &self.keys.len())
             .finish()
+    }
+}
+
+/// The rights of a caller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Role {
+    /// Reads and changes.
+    Admin,
+    /// Reads.
+    Reader,
+}
+
+impl Role {
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Admin => "admin",
+            Self::Reader => "reader",
+        }
     }
 }
 
@@ -52,9 +73,42 @@ impl Guard {
         Ok(())
     }
 
-    pub(super) fn check_token(&self, headers: &Fields) -> Result<(), Answer> {
-        if self.token_is_right(headers) {
-            return Ok(());
+    /// True if callers have to know a token.
+    pub(super) fn needs_token(&self) -> bool {
+        self.credentials.token.is_some()
+    }
+
+    /// The role of the holder of a token.
+    pub(super) fn role_of(&self, given: &[u8]) -> Option<Role> {
+        let is = |token: &Option<String>| {
+            let token = token.as_deref();
+            token.is_some_and(|token| same(given, token.as_bytes()))
+        };
+        // Both are compared, whichever is right.
+        let (admin, reader) = (
+            is(&self.credentials.token),
+            is(&self.credentials.reader_token),
+        );
+        if admin {
+            Some(Role::Admin)
+        } else {
+            reader.then_some(Role::Reader)
+        }
+    }
+
+    /// The role of a caller by its Bearer token.
+    pub(super) fn check_token(&self, headers: &Fields) -> Result<Role, Answer> {
+        if !self.needs_token() {
+            return Ok(Role::Admin);
+        }
+        let given = headers
+            .get(header::AUTHORIZATION)
+            .and_then(|value| value.to_str().ok());
+        let given = given
+            .and_then(|value| value.split_once(' '))
+            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
+        if let Some(role) = given.and_then(|(_, given)| self.role_of(given.trim().as_bytes())) {
+            return Ok(role);
         }
         let refused = answer::error(
             StatusCode::UNAUTHORIZED,
@@ -94,19 +148,6 @@ impl Guard {
                     _ => true,
                 }
             })
-    }
-
-    fn token_is_right(&self, headers: &Fields) -> bool {
-        let Some(token) = &self.credentials.token else {
-            return true;
-        };
-        let given = headers
-            .get(header::AUTHORIZATION)
-            .and_then(|value| value.to_str().ok());
-        let given = given
-            .and_then(|value| value.split_once(' '))
-            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
-        given.is_some_and(|(_, given)| same(given.trim().as_bytes(), token.as_bytes()))
     }
 }
 

@@ -3,7 +3,7 @@
 //! One thread, and a few for work that waits for a disk; small bounds (`connections`). `guard` admits only requests
 //! whose `Host` is an address of this machine or `localhost`, and none that a web page of another origin sends, so a
 //! browser cannot be made to read or change anything (DNS rebinding, forms). Outside loopback a token is required.
-//! `endpoints` is the table of endpoints, `answer` builds their responses; the other modules here are the endpoints
+//! `dashboard` is the page for browsers, which log in with a token. `endpoints` is the table of endpoints, `answer` builds their responses; the other modules here are the endpoints
 //! themselves.
 
 #![allow(clippy::result_large_err)] // a refusal is a response, and is moved once
@@ -12,6 +12,7 @@ mod answer;
 mod cache;
 mod call;
 mod connections;
+mod dashboard;
 mod endpoints;
 mod guard;
 mod invalidations;
@@ -33,8 +34,10 @@ use tokio::{
 
 pub(crate) use self::guard::Credentials;
 use self::{
+    answer::AdminBody,
     call::Room,
     connections::{AdminConnections, ConnectionSlot},
+    dashboard::{history::Pulse, sessions::Sessions},
     guard::Guard,
 };
 use crate::{life::Life, worker::Shared};
@@ -45,6 +48,8 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 /// Age at which a connection is closed.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(60);
 const LAST_ANSWER: Duration = Duration::from_secs(30);
+/// The same for a stream of events, which ends by itself before.
+const LAST_STREAM: Duration = Duration::from_secs(900);
 
 /// Serves until the engine has ended.
 pub(crate) fn serve(
@@ -90,7 +95,11 @@ async fn run(
             address: listener.local_addr().ok(),
         },
         walks: Semaphore::new(1),
+        sessions: Sessions::default(),
+        pages: dashboard::streams::permits(),
+        pulse: Pulse::default(),
     });
+    spawn_local(dashboard::pulse::beat(Rc::clone(&room)));
     let connections = Rc::new(AdminConnections::default());
     loop {
         tokio::select! {
@@ -121,7 +130,9 @@ async fn serve_connection(room: Rc<Room>, stream: TcpStream, slot: ConnectionSlo
             let (room, slot) = (Rc::clone(&room), Rc::clone(&slot));
             async move {
                 let _answering = slot.answering();
-                Ok::<_, Infallible>(endpoints::answer(room, request).await)
+                let answer = endpoints::answer(room, request).await;
+                slot.streams(matches!(answer.body(), AdminBody::Events(_)));
+                Ok::<_, Infallible>(answer)
             }
         })
     };
@@ -139,6 +150,14 @@ async fn serve_connection(room: Rc<Room>, stream: TcpStream, slot: ConnectionSlo
     if !lived {
         // The current request is answered first, with a notice that it is the last.
         connection.as_mut().graceful_shutdown();
-        let _ = tokio::time::timeout(LAST_ANSWER, connection).await;
+        let last = if slot.is_streaming() {
+            LAST_STREAM
+        } else {
+            LAST_ANSWER
+        };
+        tokio::select! {
+            _ = tokio::time::timeout(last, connection) => {}
+            () = slot.evicted() => {}
+        }
     }
 }

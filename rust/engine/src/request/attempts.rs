@@ -25,6 +25,7 @@ use tokio::time::Sleep;
 use super::origin_request::{OriginRequest, Received, ReceivedBody, Source};
 use crate::{
     live::LocalLive,
+    telemetry::log,
     upstream::{
         FetchError, HealthBoard, RequestBody, Turn, Unavailable, UpstreamRequest, UpstreamResponse,
     },
@@ -95,6 +96,7 @@ pub(super) async fn run(
                 let is_first = event == Event::Ready;
                 if !is_first && !fresh {
                     request.worker.metrics.failover(group_id);
+                    note_failover(plan, &group.name, &origin.name, event);
                 }
                 if board.knows_healthy(origin) {
                     trusted.push(id);
@@ -155,6 +157,21 @@ pub(super) async fn run(
             () = &mut deadline, if heeds_deadline || delay.is_some() => Event::Deadline,
         };
     }
+}
+
+/// Notes for the timeline why a request continues with another member.
+fn note_failover(plan: &Plan, group: &str, to: &str, event: Event) {
+    let name = |id| plan.origin(id).map_or("", |origin| &*origin.name);
+    let why = match event {
+        Event::Answered(id, status) => format!("{} answered {}", name(id), status.as_u16()),
+        Event::Failed(id, _) => format!("{} did not answer", name(id)),
+        Event::Unhealthy(id) => format!("{} became unhealthy", name(id)),
+        Event::Due => "the first took long".to_owned(),
+        Event::Ready | Event::Deadline => String::new(),
+    };
+    let message = "requests continue with another origin";
+    let fields = [("group", group), ("origin", to), ("why", &why)];
+    log::recent::note("warn", message, &fields);
 }
 
 /// Ends when the time for all attempts is over, which does not run while the client still sends its request.

@@ -65,7 +65,7 @@ pub(crate) struct Exchange {
     pub foreign: Option<Rc<ForeignImage>>,
     /// Fields that viewer hooks set, changed or removed, sorted, each once: part of the key.
     pub hooked: Vec<FieldName>,
-    /// Where there is an access log.
+    /// Where single requests are read: there is an access log, or a live tail.
     pub(crate) logged: Option<Rc<Logged>>,
     id: Cell<Option<u64>>,
     pub note: Note,
@@ -126,15 +126,13 @@ impl Exchange {
         body: Option<ClientBody>,
         started: Instant,
     ) -> Self {
-        let logged = worker
-            .shared
-            .access_log
-            .as_ref()
-            .map(|_| Rc::new(Logged::of(&head)));
+        let live = worker.live();
+        let observed = live.observed.as_ref();
+        let logged = observed.map(|_| Rc::new(Logged::of(&head)));
         let has_body = body.as_ref().is_some_and(|body| !body.is_end_stream());
         let (peer, scheme) = (stream.connection.peer.ip(), stream.connection.scheme);
         Self {
-            live: worker.live(),
+            live,
             now: worker.clock.unix(started),
             request: Admitted::arriving(head, has_body, peer, scheme),
             worker,
@@ -501,8 +499,8 @@ impl Exchange {
         if plan.predicts {
             self.report_navigation(response, &record);
         }
-        let access = self.worker.shared.access_log.as_ref();
-        let line = access.map(|access| access.begin(&record, &plan.access_log));
+        let observed = self.live.observed.as_ref();
+        let line = observed.map(|observed| observed.begin(&record, &plan.access_log));
         let count = record.bytes.is_none().then(|| Rc::clone(&self.worker));
         if line.is_none() && count.is_none() {
             return;

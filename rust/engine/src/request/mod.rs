@@ -68,7 +68,7 @@ impl ConnectionOwner for Worker {
             Ok(request) => request,
             Err(refusal) => {
                 self.metrics.refused(Refused::Request(refusal));
-                if let Some(access) = &self.shared.access_log {
+                if let Some(observed) = &self.live().observed {
                     let record = RequestRecord::refused(
                         self.clock.unix_millis(started),
                         stream.connection.peer.ip(),
@@ -76,7 +76,9 @@ impl ConnectionOwner for Worker {
                         self.next_id(),
                         (refusal.status(), refusal.as_str()),
                     );
-                    access.begin(&record, &AccessLogPolicy::default()).end(0, 0);
+                    observed
+                        .begin(&record, &AccessLogPolicy::default())
+                        .end(0, 0);
                 }
                 let mut response = answer::refused(refusal);
                 response.body_mut().hold(busy, None);

@@ -2,9 +2,10 @@
 //!
 //! The writer of a line never waits for its reader. `output` is a bounded queue of bytes and a thread for each
 //! descriptor; lines that do not fit are dropped and counted. `sums` keeps repeated lines of one origin to one a second
-//! and bounds the log as a whole. Readiness, signals and the drain depend on none of it.
+//! and bounds the log as a whole; `recent` keeps the last of them for the dashboard. Readiness, signals and the drain depend on none of it.
 
 mod output;
+pub mod recent;
 mod sums;
 
 use std::{
@@ -78,7 +79,10 @@ pub fn start(filter: EnvFilter, look: Look) {
         .with_writer(Lines)
         .with_ansi(look.colours)
         .with_target(false);
-    let registry = tracing_subscriber::registry().with(filter).with(Sums);
+    let registry = tracing_subscriber::registry()
+        .with(filter)
+        .with(Sums)
+        .with(recent::Remembers);
     let first = if look.json {
         tracing::subscriber::set_global_default(registry.with(builder.json())).is_ok()
     } else {

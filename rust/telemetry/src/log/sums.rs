@@ -139,7 +139,7 @@ pub(super) fn tick() {
     for (message, subject, more) in said {
         // A line without a subject has no such field, rather than an empty one.
         let of = (!subject.is_empty()).then(|| tracing::field::display(subject));
-        tracing::warn!(target: SUMMARY, of, more, "{message} (repeated)");
+        tracing::warn!(target: SUMMARY, of, more, "{message}{REPEATED}");
     }
     if over > 0 {
         tracing::warn!(target: SUMMARY, lines = over, "log lines were dropped: there were more in a second than limits.log.lines_per_second");
@@ -147,7 +147,9 @@ pub(super) fn tick() {
 }
 
 /// The target of the lines of `tick`, which are neither summed nor counted again.
-const SUMMARY: &str = "edgerouter_telemetry::log::summary";
+pub(super) const SUMMARY: &str = "edgerouter_telemetry::log::summary";
+/// The end of such a line.
+pub(super) const REPEATED: &str = " (repeated)";
 
 /// Drops repeated lines, and lines above the bound, before they are formatted.
 #[derive(Debug)]
