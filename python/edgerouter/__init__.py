@@ -69,6 +69,7 @@ from edgerouter.routes import (
 from edgerouter.secrets import Secret, env, secret_file
 from edgerouter.service_worker import ServiceWorker
 from edgerouter.storage import DiskCache
+from edgerouter.tracing import Tracing
 
 __all__ = [
     "Abort",
@@ -144,6 +145,7 @@ __all__ = [
     "SignedUrls",
     "Tls",
     "TlsLimits",
+    "Tracing",
     "When",
     "all_except",
     "cache",

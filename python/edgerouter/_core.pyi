@@ -47,6 +47,7 @@ __all__ = [
     "SqlResult",
     "SqlScript",
     "Statement",
+    "TracePlace",
     "Values",
     "WebSocketCodec",
     "__version__",
@@ -535,6 +536,9 @@ class Request:
     def id(self) -> str:
         """Its name in logs and error answers."""
     @property
+    def trace_id(self) -> str | None:
+        """The id of its trace; ``None`` if the edge does not trace."""
+    @property
     def body(self) -> bytes:
         """The whole body; hooks see none. A larger one than ``limits.functions.body_bytes`` is answered with 413."""
     def text(self) -> str:
@@ -632,6 +636,23 @@ class Response:
     def delete_cookie(self, name: str, *, path: str = "/", domain: str | None = None) -> None:
         """Has the client forget a cookie: name it with the path and domain that it was set with."""
 
+@final
+class TracePlace:
+    """The place of a call in a trace (W3C Trace Context)."""
+
+    @property
+    def trace_id(self) -> str:
+        """32 hexadecimal digits."""
+    @property
+    def span_id(self) -> str:
+        """Of the call's span, 16 digits."""
+    @property
+    def sampled(self) -> bool:
+        """The trace was chosen to be kept."""
+    @property
+    def traceparent(self) -> str:
+        """The value of ``traceparent`` for requests that the callable makes by itself."""
+
 @disjoint_base
 class CallContext:
     """The call of a callable, async or not."""
@@ -648,6 +669,9 @@ class CallContext:
     @property
     def log_id(self) -> str:
         """The id of its request for the log; reading it does not make the response depend on the request."""
+    @property
+    def trace(self) -> TracePlace | None:
+        """The place of the call in its trace; ``None`` if the edge does not trace."""
     @property
     def env(self) -> Env:
         """The data that the edge is bound to, by name. An async callable awaits its operations."""

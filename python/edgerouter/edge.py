@@ -19,6 +19,7 @@ import msgspec
 from edgerouter import error_pages, places, plugins, secrets
 from edgerouter import files as folders
 from edgerouter import images as pictures
+from edgerouter import tracing as traces
 from edgerouter.access_log import AccessLog
 from edgerouter.bindings import Binding, guard_files
 from edgerouter.cache import STANDARD, CachePolicy, Duration
@@ -55,6 +56,7 @@ from edgerouter.secrets import Secret
 from edgerouter.service_worker import ServiceWorker
 from edgerouter.settings import Settings
 from edgerouter.storage import DiskCache, Sizes
+from edgerouter.tracing import Tracing
 
 if TYPE_CHECKING:
     from edgerouter import _core
@@ -78,6 +80,7 @@ class Edge(Callables, Purging):
     ``rate_limit``  one or several bounds on the requests in a time of all routes together, before those of a route
     ``via``  the pseudonym in ``Via`` and ``Cache-Status``
     ``access_log``  what lines of the access log show of a request
+    ``tracing``  traces of requests, and where they are sent; ``None``: no request is traced
     """
 
     @helpful
@@ -95,6 +98,7 @@ class Edge(Callables, Purging):
         rate_limit: RateLimit | Collection[RateLimit | Mapping[str, Any]] = (),
         via: str = "edgerouter",
         access_log: AccessLog | None = None,
+        tracing: Tracing | None = None,
     ) -> None:
         head = Plan(
             version=1,
@@ -109,6 +113,7 @@ class Edge(Callables, Purging):
             rate_limits=(rate_limit,) if isinstance(rate_limit, RateLimit) else rate_limit,
             via=via,
             access_log=access_log,
+            tracing=tracing,
         )
         self._declared = Declarations(head)
         #: The server that serves this edge now.
@@ -607,6 +612,7 @@ class Edge(Callables, Purging):
 
     @staticmethod
     def _encoded(data: dict[str, Any]) -> bytes:
+        traces.resolve(data)
         secrets.resolve(data)
         error_pages.resolve(data)
         folders.resolve(data)

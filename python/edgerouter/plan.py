@@ -21,6 +21,7 @@ from edgerouter.prefetch import Prefetch
 from edgerouter.routes import Hook, Route, check_rate_limits
 from edgerouter.service_worker import ServiceWorker
 from edgerouter.storage import DiskCache
+from edgerouter.tracing import Tracing
 
 __all__ = ["Plan"]
 
@@ -41,6 +42,7 @@ class Plan(Value, frozen=True, kw_only=True):
     rate_limits: Collection[RateLimit | Mapping[str, Any]] = ()
     via: str = "edgerouter"
     access_log: AccessLog | None = None
+    tracing: Tracing | None = None
     origins: Collection[Origin] = ()
     groups: Collection[Group] = ()
     callables: Collection[Called] = ()
@@ -61,4 +63,5 @@ class Plan(Value, frozen=True, kw_only=True):
         check_rate_limits(check, self.rate_limits)
         check.instance("limits", Limits)
         check.instance("access_log", AccessLog, optional=True)
+        check.instance("tracing", Tracing, optional=True)
         check.instance("disk_cache", DiskCache, optional=True)

@@ -164,14 +164,12 @@ def places(plan: Mapping[str, Any]) -> Iterator[tuple[Any, Any]]:
     for origin in _dicts(plan.get("origins")):
         if isinstance(origin.get("tls_ca"), dict):
             yield origin, "tls_ca"
-        headers = origin.get("headers")
-        for values in _dicts([headers]):
-            for name, value in values.items():
-                if isinstance(value, dict):
-                    yield values, name
-                elif isinstance(value, (list, tuple)):
-                    values[name] = items = list(value)
-                    yield from ((items, at) for at, item in enumerate(items) if isinstance(item, dict))
+        yield from _held(origin.get("headers"))
+    tracing = plan.get("tracing")
+    if isinstance(tracing, dict):
+        if isinstance(tracing.get("debug_token"), dict):
+            yield tracing, "debug_token"
+        yield from _held(tracing.get("headers"))
     for binding in _dicts(plan.get("bindings")):
         if isinstance(binding.get("url"), dict):
             yield binding, "url"
@@ -188,6 +186,17 @@ def places(plan: Mapping[str, Any]) -> Iterator[tuple[Any, Any]]:
         signed = route.get("signed")
         for keys in _dicts([signed.get("keys"), signed.get("secrets")] if isinstance(signed, dict) else None):
             yield from ((keys, name) for name, key in keys.items() if isinstance(key, dict))
+
+
+def _held(headers: object) -> Iterator[tuple[Any, Any]]:
+    """The places of header values that are secrets."""
+    for values in _dicts([headers]):
+        for name, value in values.items():
+            if isinstance(value, dict):
+                yield values, name
+            elif isinstance(value, (list, tuple)):
+                values[name] = items = list(value)
+                yield from ((items, at) for at, item in enumerate(items) if isinstance(item, dict))
 
 
 def _dicts(value: object) -> Iterator[dict[str, Any]]:

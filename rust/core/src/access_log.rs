@@ -148,7 +148,7 @@ fn combined(out: &mut Vec<u8>, entry: &RequestRecord<'_>, policy: &AccessLogPoli
     out.extend_from_slice(b"\" \"");
     escape(out, entry.agent.unwrap_or(b"-"), TEXT, Quoting::Backslash);
     out.push(b'"');
-    for (name, value) in fields(entry, &entry.variant()) {
+    for (name, value) in fields(entry, &entry.variant(), &trace(entry)) {
         let _ = write!(out, " {name}=\"");
         escape(out, value.as_bytes(), TEXT, Quoting::Backslash);
         out.push(b'"');
@@ -161,6 +161,7 @@ fn combined(out: &mut Vec<u8>, entry: &RequestRecord<'_>, policy: &AccessLogPoli
 fn fields<'a>(
     entry: &RequestRecord<'a>,
     variant: &'a str,
+    trace: &'a str,
 ) -> impl Iterator<Item = (&'static str, &'a str)> {
     [
         ("host", entry.host),
@@ -169,6 +170,7 @@ fn fields<'a>(
         ("route", entry.label),
         ("origin", entry.origin.unwrap_or("")),
         ("variant", variant),
+        ("trace", trace),
         ("tls", entry.tls.map_or("", |tls| tls.version)),
         ("cipher", entry.tls.map_or("", |tls| tls.cipher)),
         (
@@ -182,6 +184,12 @@ fn fields<'a>(
     ]
     .into_iter()
     .filter(|(_, value)| !value.is_empty())
+}
+
+/// The id of its trace; empty without one.
+fn trace(entry: &RequestRecord<'_>) -> String {
+    let id = entry.trace.map(|id| format!("{id:032x}"));
+    id.unwrap_or_default()
 }
 
 fn json(out: &mut Vec<u8>, entry: &RequestRecord<'_>, policy: &AccessLogPolicy) -> usize {
@@ -214,7 +222,7 @@ fn json(out: &mut Vec<u8>, entry: &RequestRecord<'_>, policy: &AccessLogPolicy) 
         escape(out, user.as_bytes(), TEXT, Quoting::Json);
         out.push(b'"');
     }
-    for (name, value) in fields(entry, &entry.variant()) {
+    for (name, value) in fields(entry, &entry.variant(), &trace(entry)) {
         let _ = write!(out, ",\"{name}\":\"");
         escape(out, value.as_bytes(), TEXT, Quoting::Json);
         out.push(b'"');
@@ -443,6 +451,7 @@ mod tests {
             origin: Some("first"),
             variants: &[("home", "control")],
             id: 26,
+            trace: None,
             head: 1_500,
             tls: None,
         }
@@ -459,6 +468,24 @@ mod tests {
 
     fn line(entry: &RequestRecord<'_>, policy: &AccessLogPolicy, form: Form) -> String {
         String::from_utf8(begin(entry, policy, form).end(512, 2_000_001)).unwrap()
+    }
+
+    #[test]
+    fn a_line_names_the_trace_of_its_request() {
+        let traced = RequestRecord {
+            trace: Some(0xab),
+            ..entry("/")
+        };
+        let policy = AccessLogPolicy::default();
+        let id = format!("{:032x}", 0xab);
+        let combined = line(&traced, &policy, Form::Combined);
+        assert!(
+            combined.contains(&format!(" trace=\"{id}\" ")),
+            "{combined}"
+        );
+        let json = line(&traced, &policy, Form::Json);
+        assert!(json.contains(&format!(",\"trace\":\"{id}\",")), "{json}");
+        assert!(!line(&entry("/"), &policy, Form::Combined).contains("trace="));
     }
 
     #[test]

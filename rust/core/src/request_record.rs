@@ -69,6 +69,8 @@ pub struct RequestRecord<'a> {
     pub variants: &'a [(&'a str, &'a str)],
     /// The request's id, as error pages show it.
     pub id: u64,
+    /// The trace that it belongs to.
+    pub trace: Option<u128>,
     /// Microseconds until the head.
     pub head: u64,
     /// Length of the content, where it is known before the end.
@@ -109,6 +111,7 @@ impl<'a> RequestRecord<'a> {
             origin: None,
             variants: &[],
             id,
+            trace: None,
             head: 0,
             bytes: Some(0),
             tls: None,

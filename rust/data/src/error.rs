@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+/// Results of operations, as labels.
+pub(crate) const RESULTS: [&str; 5] = ["ok", "refused", "busy", "timed-out", "unreachable"];
+
 /// The failure of an operation.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DataError {
@@ -39,6 +42,11 @@ impl DataError {
             Self::TimedOut(_) => 3,
             Self::Unreachable(_) | Self::Closed => 4,
         }
+    }
+
+    /// The word for it in metrics and spans.
+    pub fn word(&self) -> &'static str {
+        RESULTS.get(self.label()).copied().unwrap_or_default()
     }
 
     /// True if it says that the file or the server did not do its work.

@@ -56,6 +56,18 @@ pub enum DataCall {
     Sql(SqlCall),
 }
 
+impl DataCall {
+    /// The word for the operation in metrics and spans.
+    pub fn word(&self) -> &'static str {
+        let operation = match self {
+            Self::KeyValue(call) => call.operation(),
+            Self::Sql(call) => call.operation(),
+        };
+        let word = meter::OPERATIONS.get(operation);
+        word.copied().unwrap_or_default()
+    }
+}
+
 /// The engine of a binding.
 #[derive(Debug)]
 enum Store {

@@ -8,14 +8,13 @@ use std::{
 
 use edgerouter_telemetry::text;
 
-use crate::error::DataError;
+use crate::error::{DataError, RESULTS};
 
 /// Names of operations, as labels.
-const OPERATIONS: [&str; 7] = ["get", "put", "delete", "list", "add", "query", "batch"];
+pub(crate) const OPERATIONS: [&str; 7] = ["get", "put", "delete", "list", "add", "query", "batch"];
 /// Those of each kind of binding.
 const KV: std::ops::Range<usize> = 0..5;
 const DATABASE: std::ops::Range<usize> = 5..7;
-const RESULTS: [&str; 5] = ["ok", "refused", "busy", "timed-out", "unreachable"];
 /// Upper bounds in microseconds.
 const BUCKETS: [u64; 9] = [
     50, 200, 1_000, 5_000, 20_000, 100_000, 500_000, 2_000_000, 10_000_000,

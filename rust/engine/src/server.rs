@@ -20,7 +20,7 @@ use edgerouter_core::{
     plan::{ListenAddress, Listener, ListenerId, Plan, Problem, Scheme},
 };
 use parking_lot::Mutex;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 
 use thread::WorkerSocket;
 
@@ -51,7 +51,7 @@ use crate::{
     purge,
     secret::SecretNumbers,
     store::{Fills, disk::FolderError},
-    telemetry::{Metrics, access::AccessLog, log},
+    telemetry::{Metrics, access::AccessLog, log, trace::TraceQueue},
     upstream::HealthBoard,
     watched::Watched,
     worker::Shared,
@@ -306,6 +306,9 @@ impl Engine {
         self.shared.files.bound(&plan.limits.files, open_files);
         self.shared.images.bound(&plan.limits.images);
         log::bound(&plan.limits.log);
+        if let Some(policy) = &plan.tracing {
+            self.shared.traces.bound(policy.queue_spans);
+        }
         self.shared.live.store(Arc::new(Live {
             plan,
             functions,
@@ -391,7 +394,7 @@ impl Engine {
 
     /// All metrics in Prometheus' text format.
     pub fn metrics(&self) -> String {
-        self.shared.metrics()
+        self.shared.metrics(false)
     }
 
     /// Orders a purge, given and answered as the admin endpoint's JSON. Effective for every request from the return on.
@@ -519,6 +522,12 @@ fn share(
     let files = Files::new(&plan.limits.files, open_files(descriptors, &plan));
     let images = Images::new(&plan.limits.images);
     let named_caches = plan.limits.functions.named_caches;
+    let traces_due = Arc::<Notify>::default();
+    let due = Arc::clone(&traces_due);
+    let traces = Arc::new(TraceQueue::new(move || due.notify_one()));
+    if let Some(policy) = &plan.tracing {
+        traces.bound(policy.queue_spans);
+    }
     let live = Arc::new(ArcSwap::from_pointee(Live {
         plan,
         functions,
@@ -556,6 +565,8 @@ fn share(
         access_log: settings.access_log.clone(),
         tails: Tails::default(),
         documents: Documents::default(),
+        traces,
+        traces_due,
         epoch: AtomicU64::new(0),
         test_clock,
         acme,

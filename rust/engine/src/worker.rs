@@ -17,7 +17,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use edgerouter_core::bounds::descriptors::Descriptors;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 use crate::{
     account::{Account, PerClientCounts, Rates},
@@ -38,7 +38,7 @@ use crate::{
     observed::{Observed, Tails},
     secret::SecretNumbers,
     store::Fills,
-    telemetry::{Metrics, Refused, WorkerMetrics, access::AccessLog, log},
+    telemetry::{Metrics, Refused, WorkerMetrics, access::AccessLog, log, trace::TraceQueue},
     upstream::{self, HealthBoard, Upstreams},
     values::FieldValues,
     watched::Watched,
@@ -86,6 +86,9 @@ pub(crate) struct Shared {
     pub descriptors: Option<Descriptors>,
     pub draining: AtomicBool,
     pub beats: Beats,
+    /// Kept traces that wait to be sent, and the wake-up of the task that sends them.
+    pub traces: Arc<TraceQueue>,
+    pub traces_due: Arc<Notify>,
     /// `None`: no line is written for each request.
     pub access_log: Option<AccessLog>,
     /// Live tails of requests.
@@ -140,11 +143,13 @@ impl Shared {
             .map_or(0, |shift| shift.load(Ordering::Acquire))
     }
 
-    pub(crate) fn metrics(&self) -> String {
+    /// `exemplars`: for OpenMetrics.
+    pub(crate) fn metrics(&self, exemplars: bool) -> String {
         let live = self.live.load();
         let mut text = String::with_capacity(16 << 10);
         let connections = self.connections.count() as u64;
-        self.metrics.render(&mut text, connections, live.version);
+        let counts = (connections, live.version);
+        self.metrics.render(&mut text, counts, exemplars);
         self.cache.render(&mut text);
         live.functions.load().render(&mut text);
         self.function_caches.render(&mut text);
@@ -161,6 +166,7 @@ impl Shared {
         self.rates.render(&mut text);
         self.compressors.render(&mut text);
         self.cache.purges.render(&mut text);
+        self.traces.render(&mut text);
         let access = self.access_log.as_ref().map(AccessLog::output);
         log::render(&mut text, access);
         text

@@ -12,6 +12,7 @@ use edgerouter_core::{
     http::{Fields, PathAndQuery},
     plan::Scheme,
 };
+use edgerouter_telemetry::trace::SpanParent;
 use http::Method;
 
 use crate::Answer;
@@ -145,6 +146,8 @@ pub struct Fetch {
     pub client: IpAddr,
     /// The requests around it, the callable's own included.
     pub chain: FetchChain,
+    /// The span of the call that makes it.
+    pub trace: Option<SpanParent>,
 }
 
 /// The reason why there is no response.

@@ -28,7 +28,7 @@ use edgerouter_core::{
 };
 use http::{Method, StatusCode};
 
-use edgerouter_telemetry::text;
+use edgerouter_telemetry::{text, trace::SpanParent};
 use fetch::{FetchChain, Fetcher};
 use pipe::PieceReader;
 
@@ -64,6 +64,8 @@ pub struct RequestHead {
     pub variants: Vec<(Arc<str>, Arc<str>)>,
     /// Request id, in the log and in error answers.
     pub id: u64,
+    /// The span of the call, or of the request before there is a call; `None`: it is not traced.
+    pub trace: Option<SpanParent>,
     /// The requests around this one, if a callable made it.
     pub chain: FetchChain,
     /// `None` where nothing that is stored depends on it.

@@ -6,6 +6,7 @@ use std::{
 };
 
 use edgerouter_functions::{FunctionCaches, Notes, Phase};
+use edgerouter_telemetry::trace::SpanParent;
 use pyo3::{
     exceptions::{PyRuntimeError, PyValueError},
     prelude::*,
@@ -34,9 +35,25 @@ pub(crate) struct CallContext {
     request: u64,
     /// Records that the id was read, as on the request itself.
     notes: Option<Arc<Notes>>,
+    /// The span of the call.
+    trace: Option<SpanParent>,
     caches: Weak<dyn FunctionCaches>,
     /// Of functions.
     from: Option<Arc<FetchFrom>>,
+}
+
+/// The place of a call in a trace (W3C Trace Context).
+#[pyclass(frozen, get_all, module = "edgerouter._core")]
+#[derive(Debug)]
+pub(crate) struct TracePlace {
+    /// 32 hexadecimal digits.
+    trace_id: String,
+    /// Of the call's span, 16 digits.
+    span_id: String,
+    /// The trace was chosen to be kept.
+    sampled: bool,
+    /// The value of `traceparent` for requests that the callable makes by itself.
+    traceparent: String,
 }
 
 /// Of a plain callable.
@@ -55,7 +72,7 @@ impl CallContext {
         caller: Caller,
         phase: Phase,
         deadline: Instant,
-        (request, notes): (u64, Option<Arc<Notes>>),
+        (request, notes, trace): (u64, Option<Arc<Notes>>, Option<SpanParent>),
         caches: Weak<dyn FunctionCaches>,
         from: Option<Arc<FetchFrom>>,
     ) -> PyResult<Bound<'_, Self>> {
@@ -66,6 +83,7 @@ impl CallContext {
             deadline,
             request,
             notes,
+            trace,
             caches,
             from,
         });
@@ -193,10 +211,25 @@ impl CallContext {
         Ok(())
     }
 
+    /// The place of the call in its trace; `None` if the edge does not trace.
+    #[getter]
+    fn trace(&self) -> Option<TracePlace> {
+        let place = self.trace.as_ref()?.context();
+        if let Some(notes) = &self.notes {
+            notes.lock().personal = true;
+        }
+        Some(TracePlace {
+            trace_id: format!("{:032x}", place.trace),
+            span_id: format!("{:016x}", place.span),
+            sampled: place.sampled,
+            traceparent: place.to_string(),
+        })
+    }
+
     /// The data that the edge is bound to, by name. An async callable awaits its operations.
     #[getter]
     fn env(&self) -> Env {
-        Env::new(&self.caller, self.deadline)
+        Env::new(&self.caller, self.deadline, self.trace.clone())
     }
 
     /// Scheme and authority of its request.

@@ -16,6 +16,7 @@ use edgerouter_functions::{
     RequestHead,
     fetch::{self, Fetch, FetchCache, FetchChain, Fetched, Fetcher},
 };
+use edgerouter_telemetry::trace::SpanParent;
 use http::Method;
 use parking_lot::{Condvar, Mutex};
 use pyo3::{exceptions::PyValueError, prelude::*};
@@ -40,6 +41,7 @@ pub(crate) struct FetchFrom {
     target: String,
     client: IpAddr,
     chain: FetchChain,
+    trace: Option<SpanParent>,
     fetcher: Arc<dyn Fetcher>,
 }
 
@@ -57,6 +59,7 @@ impl FetchFrom {
             target,
             client: request.client,
             chain: request.chain.clone(),
+            trace: request.trace.clone(),
             fetcher,
         }
     }
@@ -120,6 +123,7 @@ impl FetchFrom {
             timeout,
             client: self.client,
             chain: self.chain.with(&name),
+            trace: self.trace.clone(),
         };
         py.detach(|| {
             self.fetcher

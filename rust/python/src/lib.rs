@@ -44,6 +44,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<values::Values>()?;
     values::register(module.py())?;
     module.add_class::<context::CallContext>()?;
+    module.add_class::<context::TracePlace>()?;
     module.add_class::<context::Context>()?;
     module.add_class::<context::AsyncContext>()?;
     module.add_class::<fetch::PendingFetch>()?;

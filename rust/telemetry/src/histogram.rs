@@ -1,7 +1,7 @@
 //! Durations in buckets.
 
 use std::{
-    fmt::Write as _,
+    fmt::{self, Write as _},
     sync::atomic::{AtomicU64, Ordering},
 };
 
@@ -41,6 +41,26 @@ impl Histogram {
     }
 }
 
+/// A request that is in a bucket, by its trace (OpenMetrics 1.0).
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Exemplar {
+    pub trace: u128,
+    pub micros: u64,
+    /// Milliseconds since the Unix epoch.
+    pub at: u64,
+}
+
+impl fmt::Display for Exemplar {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (seconds, at) = (self.micros as f64 / 1e6, self.at as f64 / 1e3);
+        write!(
+            f,
+            " # {{trace_id=\"{:032x}\"}} {seconds} {at:.3}",
+            self.trace
+        )
+    }
+}
+
 /// Sums of histograms, for a scrape.
 #[derive(Debug, Default)]
 pub(super) struct Durations {
@@ -66,6 +86,17 @@ impl Durations {
 
     /// The samples of these durations.
     pub(super) fn write(&self, out: &mut String, name: &str, labels: &str) {
+        self.write_with(out, name, labels, |_| None);
+    }
+
+    /// The same, with the exemplar of each bucket that has one.
+    pub(super) fn write_with(
+        &self,
+        out: &mut String,
+        name: &str,
+        labels: &str,
+        exemplar: impl Fn(usize) -> Option<Exemplar>,
+    ) {
         let comma = if labels.is_empty() { "" } else { "," };
         let mut total = 0;
         for (index, count) in self.buckets.iter().enumerate() {
@@ -76,7 +107,8 @@ impl Durations {
             );
             let _ = writeln!(
                 out,
-                "{name}_bucket{{{labels}{comma}le=\"{bound}\"}} {total}"
+                "{name}_bucket{{{labels}{comma}le=\"{bound}\"}} {total}{}",
+                exemplar(index).map_or_else(String::new, |found| found.to_string())
             );
         }
         let braces = if labels.is_empty() {

@@ -10,11 +10,17 @@ use super::{
 };
 
 impl Metrics {
-    /// `connections`: those of clients that are open. `plan_version`: of the plan in service.
-    pub fn render(&self, out: &mut String, connections: u64, plan_version: u64) {
+    /// `connections`: those of clients that are open. `plan_version`: of the plan in service. `exemplars`: latencies name
+    /// traces, which the text of Prometheus cannot.
+    pub fn render(
+        &self,
+        out: &mut String,
+        (connections, plan_version): (u64, u64),
+        exemplars: bool,
+    ) {
         let counts = self.counts();
         family(out, &counts, Family::Requests as usize);
-        self.latencies(out);
+        self.latencies(out, exemplars);
         for index in Family::Requests as usize + 1..FAMILIES.len() {
             family(out, &counts, index);
         }
@@ -125,7 +131,7 @@ impl Metrics {
         counts
     }
 
-    fn latencies(&self, out: &mut String) {
+    fn latencies(&self, out: &mut String, exemplars: bool) {
         let name = "edgerouter_request_duration_seconds";
         head(
             out,
@@ -139,7 +145,13 @@ impl Metrics {
             for histogram in workers.filter_map(|cells| cells.latency.get(outcome as usize)) {
                 sum.add(histogram);
             }
-            sum.write(out, name, &format!("cache=\"{}\"", outcome.as_str()));
+            let labels = format!("cache=\"{}\"", outcome.as_str());
+            sum.write_with(out, name, &labels, |bucket| {
+                let place = (outcome as usize, bucket);
+                let found = self.workers.iter().filter(|_| exemplars);
+                let found = found.filter_map(|cells| cells.exemplars.lock().get(&place).copied());
+                found.max_by_key(|exemplar| exemplar.at)
+            });
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::{
     cell::RefCell,
+    collections::BTreeMap,
     sync::{Arc, atomic::AtomicU64},
     time::Duration,
 };
@@ -26,7 +27,7 @@ use parking_lot::Mutex;
 use super::{
     Metrics, Refused,
     family::{CLASSES, Family, SUM, Tables},
-    histogram::{Histogram, add, bucket},
+    histogram::{Exemplar, Histogram, add, bucket},
 };
 
 /// Counters that a worker writes and a scrape reads.
@@ -34,6 +35,8 @@ use super::{
 pub(super) struct Cells {
     pub tables: Mutex<Arc<Tables>>,
     pub latency: [Histogram; Outcome::ALL.len()],
+    /// Of the last kept trace in each bucket, by outcome and bucket.
+    pub exemplars: Mutex<BTreeMap<(usize, usize), Exemplar>>,
     pub accepted: AtomicU64,
     pub http2_connections: AtomicU64,
     pub http2_requests: AtomicU64,
@@ -86,6 +89,14 @@ impl WorkerMetrics {
         {
             tables.note(Family::Forwarded, None, detail.index());
         }
+    }
+
+    /// The trace of a request is kept. `at`: milliseconds since the Unix epoch.
+    pub fn exemplar(&self, record: &RequestRecord<'_>, at: u64) {
+        let Some(trace) = record.trace else { return };
+        let (micros, place) = (record.head, (record.outcome as usize, bucket(record.head)));
+        let exemplar = Exemplar { trace, micros, at };
+        self.cells.exemplars.lock().insert(place, exemplar);
     }
 
     /// From now on names are those of `plan`; the counts until now stay.

@@ -148,6 +148,7 @@ fn checked(spec: PlanSpec, problems: &Problems) -> Option<Plan> {
         hooks,
         routes,
         access_log,
+        tracing,
         service_workers,
         prefetch,
         bindings,
@@ -285,6 +286,7 @@ fn checked(spec: PlanSpec, problems: &Problems) -> Option<Plan> {
         bindings,
         predicts,
         access_log,
+        tracing,
         idle_hooks,
     })
 }

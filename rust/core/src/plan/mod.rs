@@ -53,6 +53,7 @@ use crate::{
     access_log::AccessLogPolicy,
     admit::Sanitiser,
     http::{framing::head::HeadLimits, via::Via},
+    trace::TracingPolicy,
 };
 
 /// Position of a route in [`Plan::routes`], in declaration order.
@@ -112,6 +113,8 @@ pub struct Plan {
     pub predicts: bool,
     /// The parts of a request that the access log shows.
     pub access_log: AccessLogPolicy,
+    /// `None`: no request is traced.
+    pub tracing: Option<TracingPolicy>,
     /// Hooks that no request meets: their position in the declaration, and their callable.
     pub idle_hooks: Vec<(usize, CallableId)>,
 }

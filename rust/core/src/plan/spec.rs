@@ -17,6 +17,7 @@ mod reader;
 mod route;
 mod site;
 mod spelling;
+mod tracing;
 
 use std::time::Duration;
 
@@ -39,6 +40,7 @@ use crate::{
     identity::jwt::JwtSpec,
     secret::Secret,
     service_worker::ServiceWorker,
+    trace::TracingPolicy,
 };
 
 pub(crate) use reader::{Problems, join};
@@ -71,6 +73,7 @@ pub(crate) struct PlanSpec {
     pub prefetch: Vec<PrefetchSpec>,
     pub bindings: Vec<Binding>,
     pub access_log: AccessLogPolicy,
+    pub tracing: Option<TracingPolicy>,
 }
 
 /// A list of URLs to prefetch as declared.

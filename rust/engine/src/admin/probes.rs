@@ -34,8 +34,9 @@ pub(super) fn readiness(room: &Room, _call: &Call) -> Answer {
 
 /// In the format that the scraper prefers.
 pub(super) fn metrics(room: &Room, call: &Call) -> Answer {
-    let metrics = room.shared.metrics();
-    let (kind, body) = if accept::prefers_open_metrics(&call.headers) {
+    let is_open = accept::prefers_open_metrics(&call.headers);
+    let metrics = room.shared.metrics(is_open);
+    let (kind, body) = if is_open {
         let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
         (kind, text::open_metrics(&metrics))
     } else {

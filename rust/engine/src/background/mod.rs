@@ -1,6 +1,7 @@
-//! Work outside requests: health probes, key sets by URL, prefetching. One thread, one event loop.
+//! Work outside requests: health probes, key sets by URL, prefetching, sending of traces. One thread, one event loop.
 
 mod probes;
+mod traces;
 
 use std::{future::poll_fn, pin::Pin, rc::Rc, sync::Arc, thread::JoinHandle, time::Duration};
 
@@ -60,6 +61,8 @@ async fn run(
     spawn_local(fetches::serve(Rc::clone(&worker), wanted));
     let upstreams = Rc::clone(&worker.upstreams);
     spawn_local(predicted::run(Rc::clone(&worker), navigations));
+    let sending = traces::run(Rc::clone(&upstreams), Arc::clone(&shared), life.clone());
+    let sending = spawn_local(sending);
     let mut version = 0;
     let mut tasks: Vec<tokio::task::JoinHandle<()>> = Vec::new();
     let mut seconds = tokio::time::interval(std::time::Duration::from_millis(500));
@@ -90,11 +93,12 @@ async fn run(
             }
             changed = life.changed() => {
                 if changed.is_err() || *life.borrow_and_update() == Life::Ended {
-                    return;
+                    break;
                 }
             }
         }
     }
+    let _ = sending.await;
 }
 
 /// Fetches key sets through the engine's own client.
@@ -105,8 +109,8 @@ impl Fetch for KeyFetch {
         let upstreams = Rc::clone(&self.0);
         let url = url.to_owned();
         Box::pin(async move {
-            let (origin, path_and_query) =
-                issuer(&url).ok_or_else(|| "the URL is not one of http or https".to_owned())?;
+            let (origin, path_and_query) = receiver("jwks", &url, PATIENCE)
+                .ok_or_else(|| "the URL is not one of http or https".to_owned())?;
             let mut headers = Fields::new();
             headers.insert(header::HOST, origin.authority.clone());
             headers.insert(
@@ -137,8 +141,11 @@ impl Fetch for KeyFetch {
     }
 }
 
-/// The issuer's server as an origin that is not in the plan.
-fn issuer(url: &str) -> Option<(Origin, PathAndQuery)> {
+/// Time for each step of a request to an issuer of keys.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The server of a URL as an origin that is not in the plan. `timeout`: for each step of a request.
+fn receiver(name: &str, url: &str, timeout: Duration) -> Option<(Origin, PathAndQuery)> {
     let uri: Uri = url.parse().ok()?;
     let authority = uri.authority()?;
     let (scheme, port) = match uri.scheme_str()? {
@@ -146,9 +153,8 @@ fn issuer(url: &str) -> Option<(Origin, PathAndQuery)> {
         "https" => (Scheme::Https, 443),
         _ => return None,
     };
-    let timeout = Duration::from_secs(5);
     let origin = Origin {
-        name: "jwks".into(),
+        name: name.into(),
         scheme,
         host: authority.host().trim_matches(['[', ']']).into(),
         port: authority.port_u16().unwrap_or(port),
@@ -159,7 +165,7 @@ fn issuer(url: &str) -> Option<(Origin, PathAndQuery)> {
         first_byte_timeout: timeout,
         expect_timeout: timeout,
         between_bytes_timeout: timeout,
-        total_timeout: Some(Duration::from_secs(10)),
+        total_timeout: Some(timeout * 2),
         max_connections: 1,
         idle_connections: 0,
         idle_timeout: timeout,

@@ -1,6 +1,7 @@
 //! Phase 11: carries out the steps of `core::origin::attempts` until a response is taken or none can be had.
 
 use std::{
+    borrow::Cow,
     future::poll_fn,
     pin::{Pin, pin},
     rc::Rc,
@@ -17,15 +18,22 @@ use edgerouter_core::{
     outcome::Detail,
     outward::Outward,
     plan::{Origin, OriginId, Plan},
+    trace::context::{TRACEPARENT, TRACESTATE},
 };
-use http::{Method, StatusCode};
+use http::{HeaderValue, Method, StatusCode};
 use smallvec::SmallVec;
 use tokio::time::Sleep;
 
-use super::origin_request::{OriginRequest, Received, ReceivedBody, Source};
+use super::{
+    origin_request::{OriginRequest, Received, ReceivedBody, Source},
+    traced::method,
+};
 use crate::{
     live::LocalLive,
-    telemetry::log,
+    telemetry::{
+        log,
+        trace::{OpenSpan, Work},
+    },
     upstream::{
         FetchError, HealthBoard, RequestBody, Turn, Unavailable, UpstreamRequest, UpstreamResponse,
     },
@@ -264,6 +272,7 @@ async fn attempt(
 ) -> Result<Box<Received>, FetchError> {
     let mut headers = request.headers.clone();
     forward::address(&mut headers, origin, &request.authority);
+    let span = traced(request, origin, &mut headers, started);
     let upstream = UpstreamRequest {
         method: request.method.clone(),
         path_and_query: prefixed(origin, &request.path_and_query),
@@ -303,6 +312,9 @@ async fn attempt(
     }
     let result = fetched.as_ref().map(|response| response.status);
     let (result, took) = (result.map_err(Detail::from), ended.duration_since(started));
+    if let Some(span) = span {
+        end(*span, result);
+    }
     request.worker.metrics.origin(id, result, took);
     if let (Some(logged), Ok(_)) = (&request.logged, &fetched) {
         logged.origin.set(Some(id));
@@ -360,6 +372,43 @@ async fn attempt(
             Err(error)
         }
     }
+}
+
+/// Begins the span of an attempt. The origin gets its place in the trace, and not the client's.
+fn traced(
+    request: &OriginRequest,
+    origin: &Origin,
+    headers: &mut Fields,
+    started: Instant,
+) -> Option<Box<OpenSpan>> {
+    request.live.plan.tracing.as_ref()?;
+    headers.remove(TRACEPARENT);
+    headers.remove(TRACESTATE);
+    let parent = request.trace.as_ref()?;
+    let method = method(request.method.as_str());
+    let mut span = Box::new(parent.begin_at(Work::Origin, method, started));
+    if let Ok(place) = HeaderValue::from_str(&span.context().to_string()) {
+        headers.insert(TRACEPARENT, place);
+    }
+    if let Some(Ok(state)) = parent.state().map(HeaderValue::from_str) {
+        headers.insert(TRACESTATE, state);
+    }
+    span.note("http.request.method", method);
+    span.note("edgerouter.origin", origin.name.to_string());
+    span.note("server.address", origin.host.to_string());
+    span.note("server.port", origin.port);
+    Some(span)
+}
+
+fn end(mut span: OpenSpan, result: Result<StatusCode, Detail>) {
+    let error = match result {
+        Ok(status) => {
+            span.note("http.response.status_code", status.as_u16());
+            (status.is_server_error()).then(|| Cow::Owned(status.as_str().to_owned()))
+        }
+        Err(detail) => Some(Cow::Borrowed(detail.as_str())),
+    };
+    span.end(error);
 }
 
 fn prefixed(origin: &Origin, path_and_query: &PathAndQuery) -> PathAndQuery {

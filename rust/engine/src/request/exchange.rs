@@ -35,7 +35,7 @@ use crate::{
     connection::{ClientBody, Stream},
     functions::fetch::{FetchCache, FetchChain},
     live::LocalLive,
-    telemetry::{Outcome, Refused, access::Logged},
+    telemetry::{Outcome, Refused, access::Logged, trace::RequestTrace},
     upstream::{RequestBody, Wanted},
     worker::Worker,
 };
@@ -68,6 +68,10 @@ pub(crate) struct Exchange {
     /// Where single requests are read: there is an access log, or a live tail.
     pub(crate) logged: Option<Rc<Logged>>,
     id: Cell<Option<u64>>,
+    /// `None`: it is not traced, or not yet.
+    pub(crate) trace: Option<Box<RequestTrace>>,
+    /// The response has `Server-Timing`.
+    pub(super) shows_timing: bool,
     pub note: Note,
     /// The account's part in a body that is held whole.
     pub held_body: Option<Hold>,
@@ -148,6 +152,8 @@ impl Exchange {
             hooked: Vec::new(),
             logged,
             id: Cell::new(None),
+            trace: None,
+            shows_timing: false,
             note: Note {
                 outcome: Outcome::Pass,
                 hit: false,
@@ -273,6 +279,7 @@ impl Exchange {
 
     /// From here on it is one of its client's requests that are under way: what comes may take a while (RFC 6585 §4).
     pub(crate) fn enter(&mut self) -> Result<(), Early> {
+        self.trace_work();
         let bound = self.live.plan.limits.http.client_requests;
         let Some(most) = bound.requests(self.client.address) else {
             return Ok(());
@@ -401,6 +408,7 @@ impl Exchange {
             expects: self.expects,
             hooks,
             logged: self.logged.clone(),
+            trace: self.trace.as_ref().map(|trace| trace.parent().clone()),
             interims: self.stream.interims.ticket().map(|ticket| InterimReceiver {
                 stream: Rc::clone(&self.stream),
                 ticket,
@@ -458,7 +466,9 @@ impl Exchange {
     }
 
     /// Phase 16: one record of the request, for everything that keeps account of it.
-    pub(crate) fn account(&self, response: &mut EdgeResponse) {
+    pub(crate) fn account(&mut self, response: &mut EdgeResponse) {
+        let (trace, head) = (self.trace.take(), micros(self.started));
+        let trace = self.keep_trace(trace, response.status().as_u16(), head);
         let plan = &self.live.plan;
         let route = self.route.and_then(|id| plan.route(id));
         let variants: SmallVec<[(&str, &str); 2]> =
@@ -491,7 +501,8 @@ impl Exchange {
             origin: origin.map(|origin| &*origin.name),
             variants: &variants,
             id: self.id(),
-            head: micros(self.started),
+            trace: trace.as_ref().map(|(trace, _)| trace.id()),
+            head,
             bytes: response.body().size_hint().exact(),
             tls: logged.and_then(|_| Some(self.stream.connection.tls()?.record())),
         };
@@ -499,10 +510,11 @@ impl Exchange {
         if plan.predicts {
             self.report_navigation(response, &record);
         }
+        let trace = trace.and_then(|trace| self.trace_end(trace, &record));
         let observed = self.live.observed.as_ref();
         let line = observed.map(|observed| observed.begin(&record, &plan.access_log));
         let count = record.bytes.is_none().then(|| Rc::clone(&self.worker));
-        if line.is_none() && count.is_none() {
+        if line.is_none() && count.is_none() && trace.is_none() {
             return;
         }
         let (started, route) = (self.started, record.route);
@@ -513,6 +525,9 @@ impl Exchange {
             }
             if let Some(line) = line {
                 line.end(bytes, micros(started));
+            }
+            if let Some(trace) = trace {
+                trace.end(bytes);
             }
         });
     }

@@ -21,6 +21,7 @@ use crate::{
         Answer,
         fetch::{self, DEEPEST, Fetch, FetchError, Fetched},
     },
+    telemetry::trace::RequestTrace,
     worker::Worker,
 };
 
@@ -89,6 +90,8 @@ async fn fetched(worker: &Rc<Worker>, fetch: Fetch) -> Fetched {
     let head = Box::new(head);
     let mut exchange = Exchange::new(Rc::clone(worker), stream, head, body, Instant::now());
     exchange.chain = fetch.chain;
+    let within = |outer| Box::new(RequestTrace::within(outer, exchange.started));
+    exchange.trace = fetch.trace.as_ref().map(within);
     exchange.counted_before = true;
     exchange.fetch_cache = fetch.cache;
     let response = match exchange.admit() {
@@ -103,6 +106,7 @@ async fn fetched(worker: &Rc<Worker>, fetch: Fetch) -> Fetched {
             }
         },
     };
+    exchange.end_fetch(&response);
     let most = exchange.live.plan.limits.functions.fetch_bytes;
     let account = &worker.shared.account;
     let hold = account.open_uncut(Purpose::Bodies, Owner::default());

@@ -21,6 +21,7 @@ mod nonce;
 pub(crate) mod origin;
 pub(crate) mod origin_request;
 pub(crate) mod pages;
+mod traced;
 pub(crate) mod tunnel;
 mod variant;
 
@@ -50,7 +51,10 @@ use crate::{
     connection::{ClientBody, ConnectionOwner, Connections, Stream, queue},
     functions::fetch::FetchCache,
     listen::tls::{HandshakeCounts, TlsListener},
-    telemetry::{Outcome, Refused, WorkerMetrics},
+    telemetry::{
+        Outcome, Refused, WorkerMetrics,
+        trace::{OpenSpan, Work},
+    },
     worker::Worker,
 };
 
@@ -90,6 +94,9 @@ impl ConnectionOwner for Worker {
             let mut response = *early.0;
             response.body_mut().hold(busy, None);
             return Ok(response);
+        }
+        if exchange.live.plan.tracing.is_some() {
+            exchange.choose_trace();
         }
         let mut response = match path(&mut exchange).await {
             Ok(response) => response,
@@ -167,6 +174,7 @@ async fn path(exchange: &mut Exchange) -> Result<EdgeResponse, Early> {
     }
     // 7 viewer_request hook
     if !route.hooks.viewer_request.is_empty() {
+        exchange.trace_work();
         Box::pin(hooks::viewer_request(exchange, route)).await?;
     }
     exchange.key_client(route);
@@ -200,8 +208,12 @@ async fn path(exchange: &mut Exchange) -> Result<EdgeResponse, Early> {
                 && exchange.fetch_cache != FetchCache::NoStore;
             if cached::cacheable(&exchange.head.method, route) && plain && exchange.agrees(route) {
                 // 8 key, 9 look up
+                let span = exchange.begin_span(Work::Cache, "cache");
                 match cached::look_up(exchange, route).await {
                     Found::Answer(response) => {
+                        if let Some(span) = span {
+                            looked_up(*span, exchange.note.outcome, None);
+                        }
                         if exchange.note.hit && exchange.written.is_some() {
                             hooks::found(exchange);
                         }
@@ -209,6 +221,9 @@ async fn path(exchange: &mut Exchange) -> Result<EdgeResponse, Early> {
                     }
                     // 10 origin_request hook, 11 fetch, 12 origin_response hook, 13 store
                     Found::Missing(missing) => {
+                        if let Some(span) = span {
+                            looked_up(*span, Outcome::Miss, Some(missing.detail));
+                        }
                         exchange.enter()?;
                         let body = exchange.take_body();
                         Box::pin(cached::fetch(exchange, route, missing, body)).await?
@@ -232,6 +247,7 @@ async fn path(exchange: &mut Exchange) -> Result<EdgeResponse, Early> {
     }
     // 14 viewer_response hook
     if !route.hooks.viewer_response.is_empty() {
+        exchange.trace_work();
         Box::pin(hooks::viewer_response(exchange, route, &mut response)).await?;
     }
     // 15 finish
@@ -243,6 +259,15 @@ async fn path(exchange: &mut Exchange) -> Result<EdgeResponse, Early> {
     }
     exchange.finish(&mut response);
     Ok(response)
+}
+
+/// Ends the span of a look-up.
+fn looked_up(mut span: OpenSpan, outcome: Outcome, why: Option<Detail>) {
+    span.note("edgerouter.cache", outcome.as_str());
+    if let Some(why) = why {
+        span.note("edgerouter.reason", why.as_str());
+    }
+    span.end(None);
 }
 
 /// A fixed response, as its conditions leave it (RFC 9110 §13).
@@ -312,6 +337,11 @@ impl Exchange {
                 self.note.key.as_deref(),
             );
             headers.append(header::CACHE_STATUS, field);
+        }
+        if self.shows_timing
+            && let Some((name, value)) = self.server_timing()
+        {
+            response.headers_mut().append(name, value);
         }
         let to_head = self.head.method == Method::HEAD;
         let status = response.status();

@@ -20,7 +20,7 @@ use crate::{
     body::PipedBody,
     connection::{Stream, interim::Ticket},
     live::LocalLive,
-    telemetry::access::Logged,
+    telemetry::{access::Logged, trace::SpanParent},
     upstream::{HearInterims, Unavailable, Upgraded, UpstreamBody, Wanted},
     worker::Worker,
 };
@@ -57,6 +57,8 @@ pub(crate) struct OriginRequest {
     pub wanted: Option<Wanted>,
     /// Notes the origin that answered, for the access log.
     pub(crate) logged: Option<Rc<Logged>>,
+    /// The span of the request that it is made for.
+    pub trace: Option<SpanParent>,
 }
 
 /// The source of a response.

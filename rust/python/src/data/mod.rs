@@ -11,6 +11,7 @@ use std::{sync::Arc, time::Instant};
 
 use edgerouter_core::plan::binding::BindingKind;
 use edgerouter_data::Bindings;
+use edgerouter_telemetry::trace::SpanParent;
 use pyo3::{exceptions::PyAttributeError, prelude::*};
 
 use crate::{
@@ -74,6 +75,7 @@ impl OpenBindings {
             awaits: false,
             inline: false,
             deadline: Instant::now(),
+            trace: None,
         }
     }
 
@@ -91,16 +93,18 @@ pub(crate) struct Env {
     awaits: bool,
     inline: bool,
     deadline: Instant,
+    trace: Option<SpanParent>,
 }
 
 impl Env {
-    pub(crate) fn new(caller: &Caller, deadline: Instant) -> Self {
+    pub(crate) fn new(caller: &Caller, deadline: Instant, trace: Option<SpanParent>) -> Self {
         Self {
             bindings: Arc::clone(&caller.bindings),
             shared: Arc::clone(&caller.shared),
             awaits: caller.awaits,
             inline: caller.inline,
             deadline,
+            trace,
         }
     }
 }
@@ -123,6 +127,7 @@ impl Env {
             shared: Arc::clone(&self.shared),
             inline: self.inline,
             deadline: self.deadline,
+            trace: self.trace.clone(),
         };
         match (bound.kind(), self.awaits) {
             (BindingKind::KeyValue, false) => Ok(Py::new(py, kv::Kv::new(handle))?.into_any()),

@@ -1,11 +1,13 @@
 //! An operation on a binding, from its begin to the value that Python gets.
 
 use std::{
+    borrow::Cow,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use edgerouter_data::{Bound as Binding, DataCall, DataError, DataReply, DataResult};
+use edgerouter_telemetry::trace::{OpenSpan, SpanParent, Work};
 use parking_lot::{Condvar, Mutex};
 use pyo3::{
     exceptions::{PyRuntimeError, PyStopIteration, PyValueError},
@@ -29,6 +31,8 @@ pub(super) struct Handle {
     pub(super) inline: bool,
     /// The end of the call's time.
     pub(super) deadline: Instant,
+    /// The span of the call.
+    pub(super) trace: Option<SpanParent>,
 }
 
 /// Makes Python's value of a result.
@@ -56,15 +60,29 @@ impl Handle {
             state: Mutex::new(SlotState::Waiting(None)),
             arrived: Condvar::new(),
             shared: Arc::clone(&self.shared),
+            span: Mutex::new(self.span(&call)),
         });
         let delivered = Arc::clone(&slot);
         let ended = self
             .bound
             .call(call, move |result| delivered.deliver(result));
         Ok(match ended {
-            Some(result) => Begun::Ended(result),
+            Some(result) => {
+                slot.end_span(&result);
+                Begun::Ended(result)
+            }
             None => Begun::GoesOn(slot),
         })
+    }
+
+    /// The span of an operation, if it is recorded.
+    fn span(&self, call: &DataCall) -> Option<Box<OpenSpan>> {
+        let trace = self.trace.as_ref().filter(|trace| trace.records())?;
+        let (name, operation) = (self.bound.name(), call.word());
+        let mut span = Box::new(trace.begin(Work::Binding, format!("{name} {operation}")));
+        span.note("edgerouter.binding", name.to_string());
+        span.note("db.operation.name", operation);
+        Some(span)
     }
 
     /// Python's value, or the exception for a failure.
@@ -113,6 +131,7 @@ impl Handle {
                 state: Mutex::new(SlotState::Arrived(result)),
                 arrived: Condvar::new(),
                 shared: Arc::clone(&self.shared),
+                span: Mutex::new(None),
             }),
         };
         Ok(Operation {
@@ -129,6 +148,7 @@ pub(super) struct Slot {
     state: Mutex<SlotState>,
     arrived: Condvar,
     shared: Arc<Queues>,
+    span: Mutex<Option<Box<OpenSpan>>>,
 }
 
 #[derive(Debug)]
@@ -140,10 +160,18 @@ enum SlotState {
 
 impl Slot {
     fn deliver(&self, result: DataResult) {
+        self.end_span(&result);
         let before = std::mem::replace(&mut *self.state.lock(), SlotState::Arrived(result));
         self.arrived.notify_all();
         if let SlotState::Waiting(Some(waiter)) = before {
             self.shared.arrived(waiter);
+        }
+    }
+
+    fn end_span(&self, result: &DataResult) {
+        if let Some(span) = self.span.lock().take() {
+            let error = result.as_ref().err().map(DataError::word);
+            span.end(error.map(Cow::Borrowed));
         }
     }
 

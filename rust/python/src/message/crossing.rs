@@ -87,6 +87,7 @@ pub(crate) fn assemble(parts: &Bound<'_, PyDict>, body: Vec<u8>) -> PyResult<Req
             .map(|(name, variant)| (name.into(), variant.into()))
             .collect(),
         id: given("id")?.extract()?,
+        trace: None,
         chain: FetchChain::default(),
         notes: None,
     };

@@ -16,6 +16,7 @@ use edgerouter_core::{
     plan::Scheme,
 };
 use edgerouter_functions::{Notes, RequestHead, fetch::FetchChain, pipe::PieceReader};
+use edgerouter_telemetry::trace::SpanParent;
 use http::Method;
 use parking_lot::Mutex;
 use pyo3::{
@@ -110,6 +111,11 @@ impl Request {
     /// Its id; 0 when it is over.
     pub(crate) fn number(&self) -> u64 {
         self.edit(|parts| parts.head.id).unwrap_or(0)
+    }
+
+    /// The span of the call that it was given to.
+    pub(crate) fn trace(&self) -> Option<SpanParent> {
+        self.edit(|parts| parts.head.trace.clone()).ok().flatten()
     }
 
     /// Records the parts that a hook reads.
@@ -222,6 +228,7 @@ impl Request {
             certificate: None,
             variants: Vec::new(),
             id: 0,
+            trace: None,
             chain: FetchChain::default(),
             notes: None,
         });
@@ -443,6 +450,16 @@ impl Request {
         self.edit(|parts| {
             parts.note(|reads| reads.personal = true);
             id(parts.head.id)
+        })
+    }
+
+    /// The id of its trace, for the log and for other systems; `None` if the edge does not trace.
+    #[getter]
+    fn trace_id(&self) -> PyResult<Option<String>> {
+        self.edit(|parts| {
+            parts.note(|reads| reads.personal = true);
+            let trace = parts.head.trace.as_ref();
+            trace.map(|trace| format!("{:032x}", trace.context().trace))
         })
     }
 

@@ -205,7 +205,7 @@ impl Views {
         deadline: Instant,
     ) -> PyResult<Bound<'py, CallContext>> {
         let request = self.request.get();
-        let request = (request.number(), request.notes());
+        let request = (request.number(), request.notes(), request.trace());
         let context = CallContext::of(
             py,
             callable.into(),

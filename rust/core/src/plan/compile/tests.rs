@@ -9,6 +9,7 @@ use crate::plan::{
     CachePolicy, ClientFact, ForwardPolicy, HttpProtocol, ProxyRule, Scheme, SecurityPolicy,
     Select, Target, UpstreamHost,
 };
+use crate::trace::{Believed, ShownTo};
 
 fn compiled(plan: &Value) -> Plan {
     compile(&serde_json::to_vec(plan).unwrap()).unwrap_or_else(|problems| {
@@ -66,6 +67,27 @@ fn full() -> Value {
 fn a_plan_with_every_field_compiles_to_what_it_says() {
     let plan = compiled(&full());
     assert_eq!((&*plan.name, plan.trusted_proxies.len()), ("storefront", 2));
+    let tracing = plan.tracing.as_ref().unwrap();
+    assert_eq!(
+        (tracing.endpoint.as_deref(), tracing.errors, tracing.slow),
+        (
+            Some("https://collector.example.com/v1/traces"),
+            false,
+            Some(std::time::Duration::from_millis(250))
+        )
+    );
+    assert_eq!(
+        (tracing.believe, tracing.server_timing, tracing.queue_spans),
+        (Believed::Everybody, ShownTo::Debug, 1024)
+    );
+    assert!(tracing.admits(b"open") && tracing.threshold == 1 << 55);
+    assert_eq!(tracing.headers.len(), 1);
+    assert!(!format!("{tracing:?}").contains("Bearer"));
+    let last = tracing.resource.last().unwrap();
+    assert_eq!(
+        (&*last.0, &*last.1),
+        ("deployment.environment.name", "production")
+    );
     assert!(plan.callables[0].serial && !plan.callables[1].serial);
     let [listener] = plan.listeners.as_slice() else {
         panic!()

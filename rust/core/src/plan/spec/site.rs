@@ -12,7 +12,7 @@ use super::{
     latency, limits, listener,
     policies::secret,
     reader::{Fields, Problems},
-    route,
+    route, tracing,
 };
 use crate::{
     access_log::AccessLogPolicy,
@@ -120,8 +120,12 @@ pub(crate) fn read(json: &[u8], problems: &Problems) -> Option<PlanSpec> {
         .some("access_log")
         .and_then(|value| access_log(value, problems))
         .unwrap_or_default();
+    let tracing = fields
+        .some("tracing")
+        .and_then(|value| tracing::tracing(value, &name, problems));
     fields.end();
     Some(PlanSpec {
+        tracing,
         access_log,
         name,
         via,

@@ -31,7 +31,7 @@ pub(crate) async fn beat(room: Rc<Room>) {
             METRICS_EVERY
         };
         if number.is_multiple_of(every) && pulse.metrics.receiver_count() > 0 {
-            let text = room.shared.metrics();
+            let text = room.shared.metrics(false);
             pulse.size.set(text.len());
             let event = super::streams::event("metrics", &Value::String(text));
             pulse.metrics.send_replace(event);

@@ -101,7 +101,7 @@ async fn numbers(
     let until = Instant::now() + LONGEST;
     let mut metrics = room.pulse.subscribe();
     let mut number = 0;
-    let first = event("metrics", &Value::String(room.shared.metrics()));
+    let first = event("metrics", &Value::String(room.shared.metrics(false)));
     send(sender, first).await?;
     while Instant::now() < until {
         let samples = room.pulse.since(at);

@@ -1,6 +1,6 @@
 //! One call of a callable: its time-out, its failure, and its answer as a response.
 
-use std::{future::Future, rc::Rc, sync::Arc, time::Instant};
+use std::{borrow::Cow, future::Future, rc::Rc, sync::Arc, time::Instant};
 
 use edgerouter_core::http::{Fields, PathAndQuery, header};
 use edgerouter_core::plan::{CallableId, FailMode};
@@ -15,6 +15,7 @@ use crate::{
     },
     live::LocalLive,
     request::answer::{self, Early},
+    telemetry::trace::Work,
     upstream::FunctionFailure,
     worker::Worker,
 };
@@ -25,7 +26,7 @@ pub(super) fn invoke(
     live: &LocalLive,
     call: CallableId,
     phase: Phase,
-    request: Box<RequestHead>,
+    mut request: Box<RequestHead>,
     RequestContent { body, rest, tunnel }: RequestContent,
     response: Option<ResponseHead>,
 ) -> impl Future<Output = Result<FunctionOutput, FunctionError>> {
@@ -36,6 +37,19 @@ pub(super) fn invoke(
             callable.timeout
         });
     let since = Instant::now();
+    let span = request.trace.take().map(|parent| {
+        let (work, kind) = match phase {
+            Phase::Function => (Work::Function, "function"),
+            _ => (Work::Hook, phase.as_str()),
+        };
+        let callable = live.plan.callable(call);
+        let name = callable.map_or("", |callable| &*callable.name);
+        let mut span = Box::new(parent.begin_at(work, format!("{kind} {name}"), since));
+        span.note("code.function.name", name.to_owned());
+        span.note("edgerouter.phase", phase.as_str());
+        request.trace = Some(span.parent());
+        span
+    });
     let started = live.functions.invoke(Invocation {
         call,
         phase,
@@ -52,6 +66,13 @@ pub(super) fn invoke(
         let output = started.output().await;
         let result = output.as_ref().map_or_else(Into::into, |_| CallResult::Ok);
         worker.metrics.hook(call, phase, result, since.elapsed());
+        if let Some(span) = span {
+            let error = output
+                .as_ref()
+                .err()
+                .map(|_| Cow::Borrowed(result.as_str()));
+            span.end(error);
+        }
         output
     }
 }

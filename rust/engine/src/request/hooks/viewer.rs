@@ -124,6 +124,7 @@ impl Exchange {
                 .map(|(name, variant)| (name.into(), variant.into()))
                 .collect(),
             id: self.id(),
+            trace: self.trace.as_ref().map(|trace| trace.parent().clone()),
             chain: self.chain.clone(),
             notes: None,
         })
