@@ -923,6 +923,9 @@ class Database:
     @property
     def name(self) -> str:
         """The name of the binding."""
+    @property
+    def engine(self) -> Literal["sqlite", "postgresql", "mysql"]:
+        """The dialect of SQL; MariaDB is ``"mysql"``."""
     def prepare(self, sql: str) -> Statement:
         """One statement, whose parameters are ``?``; nothing runs yet."""
     def batch(self, statements: list[Statement]) -> list[SqlResult]:
@@ -939,6 +942,9 @@ class AsyncDatabase:
     @property
     def name(self) -> str:
         """The name of the binding."""
+    @property
+    def engine(self) -> Literal["sqlite", "postgresql", "mysql"]:
+        """The dialect of SQL; MariaDB is ``"mysql"``."""
     def prepare(self, sql: str) -> AsyncStatement:
         """As ``Database.prepare``; it is not awaited."""
     def batch(self, statements: list[AsyncStatement]) -> Awaitable[list[SqlResult]]:
@@ -1011,6 +1017,9 @@ class Bindings:
         """As a plain callable finds them."""
     def close(self) -> None:
         """Closes files and connections."""
+
+def mysql_statements(script: str) -> list[tuple[str, bool]]:
+    """The statements of a script for MySQL: first words, and whether it ends the transaction that it is in."""
 
 def is_bound_file(device: int, inode: int) -> bool:
     """True if a binding has a file open."""

@@ -532,7 +532,9 @@ class Edge(Callables, Purging):
         """Binds a SQL database to ``ctx.env``: ``edge.database("DB", "sqlite:app.db")``.
 
         ``name``  the attribute of ``ctx.env``
-        ``url``  ``sqlite:FILE``, which is made when it is not there; a relative path starts at the current directory
+        ``url``  ``sqlite:FILE``, which is made when it is not there; a relative path starts at the current directory;
+        ``postgresql://USER:PASSWORD@HOST/DATABASE``; ``mysql://USER:PASSWORD@HOST/DATABASE``, also for MariaDB. A URL
+        with a password is best given as ``env("DATABASE_URL")``
         """
         binding = Binding(name, "database", url)
         self._declared.note("bindings")

@@ -7,7 +7,7 @@ not for a mistake in a configuration.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 __all__ = [
     "Abort",
@@ -84,7 +84,22 @@ class FunctionError(EdgeError):
 
 
 class BindingError(EdgeError):
-    """Something bound to the edge (a key-value store, a database) is not usable."""
+    """Something bound to the edge (a key-value store, a database) is not usable, or refused an operation."""
+
+    constraint: Literal["unique", "foreign-key", "not-null", "check"] | None
+    """The rule of a database's schema that the operation would break; ``None`` for every other failure."""
+    in_doubt: bool
+    """True if the operation may have taken effect all the same: its time was over, or the connection was lost."""
+
+    def __init__(
+        self,
+        message: str,
+        constraint: Literal["unique", "foreign-key", "not-null", "check"] | None = None,
+        in_doubt: bool = False,
+    ) -> None:
+        super().__init__(message)
+        self.constraint = constraint
+        self.in_doubt = in_doubt
 
 
 class Abort(Exception):  # noqa: N818  # the name that people know

@@ -191,7 +191,7 @@ class DataLimits(Value, frozen=True, kw_only=True):
     ``result_bytes``  of the rows that one call of a database gives
     ``store_bytes``, ``store_entries``  of a store in memory; past them a put is refused
     ``cache_bytes``  of the read cache of a store elsewhere
-    ``connections``  threads that read a file, each with a connection; one more writes
+    ``connections``  threads that read a file, each with a connection; one more writes. Connections to a database server
     ``operations``  under way at a time; past it ``BindingError``
     ``timeout``  seconds for one operation
     """

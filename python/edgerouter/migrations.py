@@ -2,18 +2,20 @@
 
 ``0001_users.sql`` makes a change and ``0001_users.down.sql``, where there is one, undoes it. A file and its record take
 effect in one transaction, so one that fails or is killed leaves the schema as it was.
+
+MySQL and MariaDB end the transaction at each statement that changes the schema. There such a statement must be the only
+one of its file, and its record is made in two steps: the file was begun, the file was applied.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from edgerouter.errors import ConfigError, Problem
+from edgerouter.errors import BindingError, ConfigError, Problem
 
 if TYPE_CHECKING:
     from edgerouter._core import Database
@@ -22,6 +24,8 @@ __all__ = ["Migration", "Migrations", "State"]
 
 _FILE = re.compile(r"(?P<number>\d{4,9})_(?P<name>[A-Za-z0-9_]{1,64})(?P<down>\.down)?\.sql")
 _LARGEST = 1 << 20
+#: In place of the time at which a migration was applied: it was begun, or its undoing was.
+_BEGUN = ""
 _TABLE = """CREATE TABLE IF NOT EXISTS edgerouter_migrations (
     number INTEGER PRIMARY KEY, name TEXT NOT NULL, checksum TEXT NOT NULL, applied_at TEXT NOT NULL
 )"""
@@ -45,7 +49,7 @@ class Migration(NamedTuple):
 
 
 class State(NamedTuple):
-    """A migration in a database: ``applied_at`` is ``None`` while it is pending."""
+    """A migration in a database: ``applied_at`` is ``None`` while it is pending, and empty if its end is not known."""
 
     number: int
     name: str
@@ -103,13 +107,19 @@ def new(folder: Path, name: str) -> Path:
     return file
 
 
+def folder_for(folder: Path, engine: str) -> Path:
+    """The folder of the files for an engine: ``postgresql``, ``mysql`` or ``sqlite`` in it, or itself for all."""
+    own = folder / engine
+    return own if own.is_dir() else folder
+
+
 class Migrations:
     """The migrations of a folder and a database."""
 
     def __init__(self, database: Database, folder: Path) -> None:
         self._database = database
-        self._folder = folder
-        self._files = read(folder)
+        self._folder = folder_for(folder, database.engine)
+        self._files = read(self._folder)
         database.exec(_TABLE)
         rows = database.prepare(
             "SELECT number, name, checksum, applied_at FROM edgerouter_migrations ORDER BY number"
@@ -138,6 +148,36 @@ class Migrations:
         if problems:
             raise ConfigError(problems)
 
+    def _begun(self) -> Migration | None:
+        return next((it for it in self._files if self._applied.get(it.number, {}).get("applied_at") == _BEGUN), None)
+
+    def _check_settled(self) -> None:
+        if (begun := self._begun()) is not None:
+            message = (
+                "was interrupted, and whether it took effect is not known; look at the database, then run "
+                "edgerouter db settle with applied or pending"
+            )
+            raise ConfigError([Problem(str(self._folder / f"{begun}.sql"), None, message)])
+
+    def _is_lone_change(self, file: Path, sql: str) -> bool:
+        """True for a file whose only statement changes the schema where that is no part of a transaction.
+
+        Raises ``ConfigError`` for a file that could take effect by half.
+        """
+        if self._database.engine != "mysql":
+            return False
+        from edgerouter import _core
+
+        statements = _core.mysql_statements(sql)
+        changes = [first_words for first_words, commits in statements if commits]
+        if changes and len(statements) > 1:
+            message = (
+                f"has {len(statements)} statements, and MySQL cannot undo {changes[0]}, so it could take effect by "
+                "half; give each statement that changes the schema a file of its own"
+            )
+            raise ConfigError([Problem(str(file), None, message)])
+        return bool(changes)
+
     def status(self) -> list[State]:
         """Every migration, applied or pending."""
         applied = self._applied
@@ -145,24 +185,64 @@ class Migrations:
 
     def migrate(self) -> list[Migration]:
         """Applies what is pending, one file after another; gives what was applied. Raises ``BindingError``."""
-        done = []
-        for migration in [it for it in self._files if it.number not in self._applied]:
+        self._check_settled()
+        pending = [it for it in self._files if it.number not in self._applied]
+        alone = {it.number: self._is_lone_change(self._folder / f"{it}.sql", it.sql) for it in pending}
+        for migration in pending:
             now = datetime.now(UTC).isoformat(timespec="seconds")
-            record: Sequence[object] = (migration.number, migration.name, migration.checksum, now)
-            insert = "INSERT INTO edgerouter_migrations (number, name, checksum, applied_at) VALUES (?, ?, ?, ?)"
-            self._database.apply(migration.sql, insert, tuple(record))
-            done.append(migration)
-        return done
+            if alone[migration.number]:
+                self._insert(migration, _BEGUN)
+                self._run(migration, migration.sql, undone=self._DELETE)
+                self._database.prepare(self._UPDATE).bind(now, migration.number).run()
+            else:
+                record = (migration.number, migration.name, migration.checksum, now)
+                self._database.apply(migration.sql, self._INSERT, record)
+        return pending
+
+    _INSERT = "INSERT INTO edgerouter_migrations (number, name, checksum, applied_at) VALUES (?, ?, ?, ?)"
+    _UPDATE = "UPDATE edgerouter_migrations SET applied_at = ? WHERE number = ?"
+    _DELETE = "DELETE FROM edgerouter_migrations WHERE number = ?"
+
+    def _insert(self, migration: Migration, applied_at: str) -> None:
+        record = (migration.number, migration.name, migration.checksum, applied_at)
+        self._database.prepare(self._INSERT).bind(*record).run()
+
+    def _run(self, migration: Migration, sql: str, *, undone: str, values: tuple[str, ...] = ()) -> None:
+        """Runs a file of one statement. If the server refuses it, ``undone`` makes the record as it was."""
+        try:
+            self._database.exec(sql)
+        except BindingError as error:
+            if not error.in_doubt:
+                self._database.prepare(undone).bind(*values, migration.number).run()
+            raise
 
     def rollback(self) -> Migration | None:
         """Undoes the newest migration; ``None`` when there is none. Raises ``ConfigError`` where no file undoes it."""
+        self._check_settled()
         applied = [it for it in self._files if it.number in self._applied]
         if not applied:
             return None
         newest = applied[-1]
+        name = self._folder / f"{newest}.down.sql"
         if newest.down is None:
-            name = self._folder / f"{newest}.down.sql"
             raise ConfigError([Problem(str(name), None, "is not there, so nothing can undo this migration; write it")])
-        delete = "DELETE FROM edgerouter_migrations WHERE number = ?"
-        self._database.apply(newest.down, delete, (newest.number,))
+        if self._is_lone_change(name, newest.down):
+            before = str(self._applied[newest.number]["applied_at"])
+            self._database.prepare(self._UPDATE).bind(_BEGUN, newest.number).run()
+            self._run(newest, newest.down, undone=self._UPDATE, values=(before,))
+            self._database.prepare(self._DELETE).bind(newest.number).run()
+        else:
+            self._database.apply(newest.down, self._DELETE, (newest.number,))
         return newest
+
+    def settle(self, outcome: Literal["applied", "pending"]) -> Migration | None:
+        """Records how a migration that was interrupted has ended; ``None`` when none was interrupted."""
+        begun = self._begun()
+        if begun is None:
+            return None
+        if outcome == "applied":
+            now = datetime.now(UTC).isoformat(timespec="seconds")
+            self._database.prepare(self._UPDATE).bind(now, begun.number).run()
+        else:
+            self._database.prepare(self._DELETE).bind(begun.number).run()
+        return begun

@@ -12,7 +12,7 @@ import pytest
 from edgerouter import AsyncContext, Context, DataLimits, Edge, Limits, Request, Response
 from edgerouter.testing import Running
 
-from .servers import RedisServer
+from .servers import DatabaseServer, MariaServer, PostgresServer, RedisServer
 
 Serve = Callable[[Edge], Running]
 ClientFor = Callable[[Running], httpx.Client]
@@ -32,6 +32,27 @@ def kv_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
         server: RedisServer = request.getfixturevalue("redis")
         return server.url
     return "memory:" if request.param == "memory" else f"sqlite:{tmp_path}/kv.db"
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    server = PostgresServer()
+    yield server
+    server.remove()
+
+
+@pytest.fixture(scope="session")
+def mariadb() -> Iterator[MariaServer]:
+    server = MariaServer()
+    yield server
+    server.remove()
+
+
+@pytest.fixture(params=["postgres", "mariadb"])
+def database_server(request: pytest.FixtureRequest) -> DatabaseServer:
+    """A server of each product in turn."""
+    server: DatabaseServer = request.getfixturevalue(request.param)
+    return server
 
 
 def refused(operation: Callable[[], object]) -> str:

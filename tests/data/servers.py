@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 from pathlib import Path
+from typing import Any, ClassVar
+from urllib.parse import quote
 
+from ..certificates import Authority
 from ..origins import wait_until
 
 
@@ -66,3 +71,179 @@ class RedisServer:
 
     def go_on(self) -> None:
         self.process.send_signal(signal.SIGCONT)
+
+
+class DatabaseServer:
+    """A database server of a session: started once, emptied for each test. Superusers must not run it."""
+
+    #: The user of the system that the distribution's package makes.
+    USER: ClassVar[str]
+    #: The signal at which it ends at once, and leaves what a crash leaves.
+    CRASH: ClassVar[signal.Signals] = signal.SIGKILL
+    password = "it's a p@ss:word/%"
+
+    def __init__(self) -> None:
+        self.port = free_port()
+        self.folder = Path(tempfile.mkdtemp(prefix="edge-"))
+        self.user = self.USER if os.getuid() == 0 else None
+        authority = Authority(self.folder)
+        self.authority, issued = authority.file, authority.issue("127.0.0.1")
+        self.certificate, self.key = issued.chain, issued.key
+        self.key.chmod(0o600)
+        if self.user is not None:
+            for made in (self.folder, self.authority, self.certificate, self.key):
+                shutil.chown(made, self.user)
+        self.folder.chmod(0o755)
+        self.install()
+        self.start()
+
+    def install(self) -> None:
+        raise NotImplementedError
+
+    def arguments(self) -> list[str]:
+        raise NotImplementedError
+
+    def is_ready(self) -> bool:
+        raise NotImplementedError
+
+    def sql(self, text: str) -> str:
+        """Runs SQL beside the edge; what it prints."""
+        raise NotImplementedError
+
+    def empty(self) -> str:
+        """Removes what tests made; the URL."""
+        raise NotImplementedError
+
+    def run(self, *command: str, **options: Any) -> subprocess.CompletedProcess[str]:
+        """Runs a program as the server's user; fails with its output."""
+        ended = subprocess.run(
+            command, cwd=self.folder, user=self.user, group=self.user, capture_output=True, text=True, **options
+        )
+        assert ended.returncode == 0, ended.stdout + ended.stderr
+        return ended
+
+    def start(self) -> None:
+        with (self.folder / "log").open("ab") as log:
+            self.process = subprocess.Popen(
+                self.arguments(), cwd=self.folder, user=self.user, group=self.user, stdout=log, stderr=log
+            )
+        wait_until(self.is_there, what=f"{type(self).__name__} to answer")
+
+    def is_there(self) -> bool:
+        assert self.process.poll() is None, (self.folder / "log").read_text()
+        return self.is_ready()
+
+    def kill(self) -> None:
+        self.process.send_signal(self.CRASH)
+        self.process.wait(10)
+
+    def remove(self) -> None:
+        self.process.send_signal(signal.SIGQUIT)
+        self.process.wait(20)
+        shutil.rmtree(self.folder)
+
+
+class PostgresServer(DatabaseServer):
+    """PostgreSQL, with passwords on TCP and none on its socket."""
+
+    USER = "postgres"
+    # Its processes would outlive a first one that was killed.
+    CRASH = signal.SIGQUIT
+
+    def program(self, name: str) -> str:
+        folders = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda it: float(it.parent.name))
+        path = os.pathsep.join([*map(str, reversed(folders)), os.environ["PATH"]])
+        found = shutil.which(name, path=path)
+        assert found, f"{name} is missing; scripts/install-packages installs it"
+        return found
+
+    def install(self) -> None:
+        (self.folder / "password").write_text(self.password)
+        (self.folder / "password").chmod(0o644)
+        self.run(
+            self.program("initdb"),
+            *("--pgdata=data", "--username=app", "--pwfile=password", "--no-sync", "--encoding=UTF8", "--locale=C"),
+            *("--auth-local=trust", "--auth-host=scram-sha-256"),
+        )
+
+    def arguments(self) -> list[str]:
+        options = {
+            "listen_addresses": "127.0.0.1",
+            "port": self.port,
+            "unix_socket_directories": self.folder,
+            # A crash of the process loses nothing without it.
+            "fsync": "off",
+            "shared_buffers": "16MB",
+            "ssl": "on",
+            "ssl_cert_file": self.certificate,
+            "ssl_key_file": self.key,
+        }
+        return [self.program("postgres"), "-D", "data", *(f"--{key}={value}" for key, value in options.items())]
+
+    def is_ready(self) -> bool:
+        return subprocess.run([*self.client(), "-c", "SELECT 1"], capture_output=True).returncode == 0
+
+    def client(self) -> list[str]:
+        return [
+            self.program("psql"),
+            "-qAtX",
+            "-v",
+            "ON_ERROR_STOP=1",
+            "-h",
+            str(self.folder),
+            "-p",
+            str(self.port),
+            "-U",
+            "app",
+            "postgres",
+        ]
+
+    def sql(self, text: str) -> str:
+        """Runs SQL beside the edge; what it prints."""
+        return self.run(*self.client(), "-c", text).stdout.strip()
+
+    def empty(self) -> str:
+        """Removes what tests made; the URL."""
+        self.sql("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+        return f"postgresql://app:{quote(self.password, safe='')}@127.0.0.1:{self.port}/postgres"
+
+
+class MariaServer(DatabaseServer):
+    """MariaDB."""
+
+    USER = "mysql"
+
+    def install(self) -> None:
+        self.run(
+            program("mariadb-install-db"),
+            *("--no-defaults", f"--datadir={self.folder}/data", "--auth-root-authentication-method=normal"),
+            *("--skip-test-db", "--skip-name-resolve"),
+        )
+
+    def arguments(self) -> list[str]:
+        return [
+            shutil.which("mariadbd", path=f"/usr/sbin{os.pathsep}{os.environ['PATH']}") or program("mariadbd"),
+            *("--no-defaults", f"--datadir={self.folder}/data", f"--socket={self.folder}/socket"),
+            *("--bind-address=127.0.0.1", f"--port={self.port}", "--skip-name-resolve", "--skip-log-bin"),
+            *("--innodb-flush-log-at-trx-commit=2", "--innodb-buffer-pool-size=16M", f"--pid-file={self.folder}/pid"),
+            *(f"--ssl-cert={self.certificate}", f"--ssl-key={self.key}"),
+        ]
+
+    def is_ready(self) -> bool:
+        return subprocess.run([*self.client(), "-e", "SELECT 1"], capture_output=True).returncode == 0
+
+    def client(self) -> list[str]:
+        return [program("mariadb"), "--no-defaults", "-N", "-B", f"--socket={self.folder}/socket", "-u", "root"]
+
+    def sql(self, text: str) -> str:
+        """Runs SQL beside the edge; what it prints."""
+        return self.run(*self.client(), "-e", text).stdout.strip()
+
+    def empty(self) -> str:
+        """Removes what tests made; the URL."""
+        password = self.password.replace("'", "''")
+        self.sql(
+            "DROP DATABASE IF EXISTS app; CREATE DATABASE app CHARACTER SET utf8mb4; "
+            f"GRANT ALL ON app.* TO app@'%' IDENTIFIED BY '{password}'"
+        )
+        return f"mysql://app:{quote(self.password, safe='')}@127.0.0.1:{self.port}/app"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -35,6 +36,13 @@ Folder = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of text.")]
 
 
+class Outcome(StrEnum):
+    """The end of a file that was interrupted."""
+
+    APPLIED = "applied"
+    PENDING = "pending"
+
+
 @contextmanager
 def _refusals() -> Iterator[None]:
     try:
@@ -57,7 +65,9 @@ def _found(application: str, binding: str | None, folder: Path | None) -> tuple[
         message = f"say which one: {', '.join(names)}" if names else none
         raise ConfigError([Problem("--binding", None, message)])
     name = binding or names[0]
-    return edge, name, folder or loading.folder / "migrations" / name
+    with edge.bindings() as env:
+        engine = getattr(env, name).engine
+    return edge, name, migrations.folder_for(folder or loading.folder / "migrations" / name, engine)
 
 
 @app.command()
@@ -92,7 +102,7 @@ def migrate(application: App, binding: Bound = None, folder: Folder = None, as_j
 
 @app.command()
 def status(application: App, binding: Bound = None, folder: Folder = None, as_json: Json = False) -> None:
-    """Show which files were applied and which are pending. Exits with 1 if one is pending."""
+    """Show which files were applied and which are pending. Exits with 1 if one is pending, or was interrupted."""
     with _refusals():
         edge, name, where = _found(application, binding, folder)
         with edge.bindings(_LONGEST) as env:
@@ -101,8 +111,8 @@ def status(application: App, binding: Bound = None, folder: Folder = None, as_js
         say(json.dumps({"binding": name, "migrations": [it._asdict() for it in states]}))
     else:
         for it in states:
-            say(f"{it.number:04}_{it.name}  {it.applied_at or 'pending'}")
-    raise typer.Exit(1 if any(it.applied_at is None for it in states) else 0)
+            say(f"{it.number:04}_{it.name}  {'pending' if it.applied_at is None else it.applied_at or 'interrupted'}")
+    raise typer.Exit(0 if all(it.applied_at for it in states) else 1)
 
 
 @app.command()
@@ -116,3 +126,28 @@ def rollback(application: App, binding: Bound = None, folder: Folder = None, as_
         say(json.dumps({"binding": name, "undone": None if undone is None else str(undone)}))
         return
     say(f"undid {undone}" if undone is not None else f"{name} has no migration to undo")
+
+
+@app.command()
+def settle(
+    application: App,
+    outcome: Annotated[
+        Outcome,
+        typer.Argument(help="Whether the database has the change.", metavar="applied|pending", show_default=False),
+    ],
+    binding: Bound = None,
+    folder: Folder = None,
+    as_json: Json = False,
+) -> None:
+    """Record how a file that was interrupted has ended. Look at the database first.
+
+    Only MySQL and MariaDB need it: a change of their schema and its record are no single transaction.
+    """
+    with _refusals():
+        edge, name, where = _found(application, binding, folder)
+        with edge.bindings(_LONGEST) as env:
+            settled = migrations.Migrations(getattr(env, name), where).settle(outcome.value)
+    if as_json:
+        say(json.dumps({"binding": name, "settled": None if settled is None else str(settled)}))
+        return
+    say(f"{settled} is {outcome.value}" if settled is not None else f"{name} has no interrupted migration")

@@ -5,6 +5,31 @@ use std::time::Duration;
 /// Results of operations, as labels.
 pub(crate) const RESULTS: [&str; 5] = ["ok", "refused", "busy", "timed-out", "unreachable"];
 
+/// Rules of a schema that every engine knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Constraint {
+    /// A value that must not be there twice, a primary key among them.
+    Unique,
+    /// A row that another one refers to.
+    ForeignKey,
+    /// A value that must be there.
+    NotNull,
+    /// A condition.
+    Check,
+}
+
+impl Constraint {
+    /// The name in Python.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Unique => "unique",
+            Self::ForeignKey => "foreign-key",
+            Self::NotNull => "not-null",
+            Self::Check => "check",
+        }
+    }
+}
+
 /// The failure of an operation.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DataError {
@@ -25,6 +50,14 @@ pub enum DataError {
     /// The engine refused the operation.
     #[error("{0}")]
     Refused(String),
+    /// The operation would break a rule of the schema.
+    #[error("{message}")]
+    Violated {
+        /// The rule.
+        constraint: Constraint,
+        /// In the words of the engine.
+        message: String,
+    },
     /// A binding in memory has no room.
     #[error("has no room for this: {0}")]
     Full(&'static str),
@@ -37,7 +70,7 @@ impl DataError {
     /// The label in metrics.
     pub(crate) fn label(&self) -> usize {
         match self {
-            Self::Invalid(_) | Self::Refused(_) | Self::Full(_) => 1,
+            Self::Invalid(_) | Self::Refused(_) | Self::Violated { .. } | Self::Full(_) => 1,
             Self::Busy(_) => 2,
             Self::TimedOut(_) => 3,
             Self::Unreachable(_) | Self::Closed => 4,
@@ -47,6 +80,22 @@ impl DataError {
     /// The word for it in metrics and spans.
     pub fn word(&self) -> &'static str {
         RESULTS.get(self.label()).copied().unwrap_or_default()
+    }
+
+    /// The rule of the schema that the operation would break.
+    pub fn constraint(&self) -> Option<Constraint> {
+        match self {
+            Self::Violated { constraint, .. } => Some(*constraint),
+            _ => None,
+        }
+    }
+
+    /// True if the operation may have taken effect all the same.
+    pub fn is_in_doubt(&self) -> bool {
+        matches!(
+            self,
+            Self::TimedOut(_) | Self::Unreachable(_) | Self::Closed
+        )
     }
 
     /// True if it says that the file or the server did not do its work.

@@ -30,7 +30,7 @@ use edgerouter_core::plan::{
 };
 
 pub use answer::DataResult;
-pub use error::DataError;
+pub use error::{Constraint, DataError};
 pub use kv::call::{
     Entry, KeyPage, KvCall, KvReply, LONGEST_KEY, LONGEST_METADATA, MOST_LISTED, PutCondition,
 };
@@ -39,6 +39,7 @@ pub use sql::call::{
     LONGEST_SQL, MOST_STATEMENTS, SqlCall, SqlMeta, SqlPart, SqlReply, SqlResult, SqlValue,
     Statement,
 };
+pub use sql::mysql_statements;
 pub use sqlite::is_open;
 
 use clock::WallClock;
@@ -110,7 +111,9 @@ impl Bound {
                     let (clock, remote) = (&room.clock, &room.remote);
                     Store::KeyValue(KeyValues::open(binding, limits, clock, remote)?)
                 }
-                BindingKind::Database => Store::Sql(SqlDatabase::open(binding, limits)?),
+                BindingKind::Database => {
+                    Store::Sql(SqlDatabase::open(binding, limits, &room.remote)?)
+                }
             },
             binding: binding.clone(),
             limits: limits.clone(),
@@ -133,6 +136,14 @@ impl Bound {
     /// The kind of its calls.
     pub fn kind(&self) -> BindingKind {
         self.binding.kind
+    }
+
+    /// The dialect of SQL of a database; `None` for other kinds.
+    pub fn engine(&self) -> Option<&'static str> {
+        match &self.store {
+            Store::KeyValue(_) => None,
+            Store::Sql(store) => Some(store.engine()),
+        }
     }
 
     /// True if each call is answered at once, so that even a worker may make it.

@@ -18,11 +18,11 @@ use std::{
 use edgerouter_core::plan::limits::DataLimits;
 use edgerouter_threads::ThreadPool;
 use parking_lot::Mutex;
-use rusqlite::{Connection, ErrorCode, OpenFlags};
+use rusqlite::{Connection, ErrorCode, OpenFlags, ffi};
 
 use crate::{
     answer::{Answer, DataResult},
-    error::DataError,
+    error::{Constraint, DataError},
 };
 
 /// Virtual instructions of SQLite between two looks at the deadline.
@@ -265,6 +265,14 @@ impl SqliteFile {
         let Some(code) = error.sqlite_error_code() else {
             return DataError::Refused(error.to_string());
         };
+        if code == ErrorCode::ConstraintViolation
+            && let Some(constraint) = violated(error)
+        {
+            return DataError::Violated {
+                constraint,
+                message: error.to_string(),
+            };
+        }
         let path = self.path.display();
         match code {
             ErrorCode::OperationInterrupted => DataError::TimedOut(self.patience),
@@ -301,6 +309,18 @@ impl SqliteFile {
             all.append(&mut idle.lock());
         }
         all
+    }
+}
+
+fn violated(error: &rusqlite::Error) -> Option<Constraint> {
+    match error.sqlite_error()?.extended_code {
+        ffi::SQLITE_CONSTRAINT_UNIQUE
+        | ffi::SQLITE_CONSTRAINT_PRIMARYKEY
+        | ffi::SQLITE_CONSTRAINT_ROWID => Some(Constraint::Unique),
+        ffi::SQLITE_CONSTRAINT_FOREIGNKEY => Some(Constraint::ForeignKey),
+        ffi::SQLITE_CONSTRAINT_NOTNULL => Some(Constraint::NotNull),
+        ffi::SQLITE_CONSTRAINT_CHECK => Some(Constraint::Check),
+        _ => None,
     }
 }
 

@@ -68,6 +68,17 @@ pub(crate) fn binding(py: Python<'_>, message: &str) -> PyErr {
     made().map_or_else(|error| error, PyErr::from_value)
 }
 
+/// The same for an operation that an engine did not do: the rule of its schema, and true if it may have done it.
+pub(crate) fn undone(
+    py: Python<'_>,
+    message: &str,
+    constraint: Option<&str>,
+    in_doubt: bool,
+) -> PyErr {
+    let made = || class(py, "BindingError")?.call1((message, constraint, in_doubt));
+    made().map_or_else(|error| error, PyErr::from_value)
+}
+
 /// `FetchError` with one line that holds the remedy.
 pub(crate) fn fetch(py: Python<'_>, message: &str) -> PyErr {
     let made = || class(py, "FetchError")?.call1((message,));

@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use super::database_server::{DatabaseServer, ServerProduct};
 use crate::secret::Secret;
 
 /// A binding of a plan.
@@ -45,6 +46,8 @@ pub enum DataAddress {
     Sqlite(Box<str>),
     /// A server that speaks the protocol of Redis. The URL may hold a password.
     Redis(Secret),
+    /// A database on a server.
+    Server(Box<DatabaseServer>),
 }
 
 /// True if Python can name an attribute like this, and it is none of its own.
@@ -76,13 +79,31 @@ impl DataAddress {
                 Ok(Self::Redis(url.clone()))
             }
             "redis" | "rediss" => Err("must name the server, as in redis://127.0.0.1:6379/0"),
+            "postgresql" | "postgres" => server(ServerProduct::Postgres, rest),
+            "mysql" | "mariadb" => server(ServerProduct::MySql, rest),
             _ => Err(KNOWN),
+        }
+    }
+
+    /// The reason for which a binding of a kind cannot be here, and the remedy.
+    pub(crate) fn misfit(&self, kind: BindingKind) -> Option<&'static str> {
+        match (kind, self) {
+            (BindingKind::KeyValue, Self::Server(_)) => {
+                Some("must be memory:, sqlite:FILE, redis:// or rediss:// for a key-value store")
+            }
+            (BindingKind::Database, Self::Memory | Self::Redis(_)) => {
+                Some("must be sqlite:FILE, postgresql:// or mysql:// for a database")
+            }
+            _ => None,
         }
     }
 }
 
-const KNOWN: &str =
-    "must be memory:, sqlite:FILE, or the URL of a Redis server (redis:// or rediss://)";
+fn server(product: ServerProduct, rest: &str) -> Result<DataAddress, &'static str> {
+    DatabaseServer::parse(product, rest).map(|it| DataAddress::Server(Box::new(it)))
+}
+
+const KNOWN: &str = "must be memory:, sqlite:FILE, or the URL of a server: redis://, rediss://, postgresql:// or mysql://";
 
 fn sqlite(rest: &str) -> Result<&str, &'static str> {
     let path = match rest.strip_prefix("//") {

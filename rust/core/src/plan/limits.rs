@@ -195,7 +195,7 @@ limits! {
         result_bytes: usize = 16 << 20,
         /// Of a read cache.
         cache_bytes: usize = 16 << 20,
-        /// Threads that read a file, each with a connection.
+        /// Threads that read a file, each with a connection; connections to a database server.
         connections: usize = 4,
         /// Operations under way; past it an error.
         operations: usize = 1_000,

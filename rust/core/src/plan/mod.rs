@@ -8,6 +8,7 @@ mod acme;
 pub mod binding;
 mod cache_policy;
 pub(crate) mod compile;
+pub mod database_server;
 mod file_folder;
 mod guard;
 mod images;

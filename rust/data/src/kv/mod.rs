@@ -25,6 +25,8 @@ pub(crate) fn check(address: &DataAddress) -> Result<(), String> {
     match address {
         DataAddress::Memory | DataAddress::Sqlite(_) => Ok(()),
         DataAddress::Redis(url) => redis::client(url).map(drop),
+        // Its address was read with the plan.
+        DataAddress::Server(_) => Ok(()),
     }
 }
 
@@ -66,6 +68,9 @@ impl KeyValues {
                 remote,
                 Arc::clone(clock),
             )?),
+            DataAddress::Server(_) => {
+                return Err("must be memory:, sqlite:FILE, redis:// or rediss://".to_owned());
+            }
         };
         let cached =
             !binding.staleness.is_zero() && !matches!(binding.address, DataAddress::Memory);

@@ -18,6 +18,8 @@ const VALUE_OVERHEAD: usize = 32;
 pub enum SqlValue {
     /// No value.
     Null,
+    /// True or false, in results of engines that have it.
+    Bool(bool),
     /// A whole number.
     Integer(i64),
     /// A number.
@@ -32,7 +34,7 @@ impl SqlValue {
     fn weight(&self) -> usize {
         VALUE_OVERHEAD
             + match self {
-                Self::Null | Self::Integer(_) | Self::Real(_) => 0,
+                Self::Null | Self::Bool(_) | Self::Integer(_) | Self::Real(_) => 0,
                 Self::Text(text) => text.len(),
                 Self::Blob(bytes) => bytes.len(),
             }
@@ -137,6 +139,27 @@ impl ResultBytes {
                 self.most
             ))),
         }
+    }
+}
+
+/// The number that has the same shortest digits.
+pub(super) fn widened(number: f32) -> f64 {
+    number.to_string().parse().unwrap_or_else(|_| number.into())
+}
+
+/// A failure within a batch, with the place in it.
+pub(super) fn in_batch(error: DataError, at: usize, parts: &[SqlPart]) -> DataError {
+    let place = format!("statement {} of the batch, which changed nothing: ", at + 1);
+    match error {
+        DataError::Refused(why) if parts.len() > 1 => DataError::Refused(place + &why),
+        DataError::Violated {
+            constraint,
+            message,
+        } if parts.len() > 1 => DataError::Violated {
+            constraint,
+            message: place + &message,
+        },
+        other => other,
     }
 }
 

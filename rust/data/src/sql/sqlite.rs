@@ -11,7 +11,7 @@ use rusqlite::{
 };
 
 use super::call::{
-    ResultBytes, SqlCall, SqlMeta, SqlPart, SqlReply, SqlResult, SqlValue, Statement,
+    ResultBytes, SqlCall, SqlMeta, SqlPart, SqlReply, SqlResult, SqlValue, Statement, in_batch,
 };
 use crate::{
     answer::{Answer, DataResult},
@@ -139,13 +139,7 @@ fn done(file: &SqliteFile, connection: &mut Connection, call: &SqlCall, most: us
                     }
                     SqlPart::Script(sql) => script(file, &change, sql),
                 };
-                count += ran.map_err(|error| match error {
-                    DataError::Refused(why) if parts.len() > 1 => DataError::Refused(format!(
-                        "statement {} of the batch, which changed nothing: {why}",
-                        at + 1
-                    )),
-                    other => other,
-                })?;
+                count += ran.map_err(|error| in_batch(error, at, parts))?;
             }
             change.commit().map_err(failed)?;
             (results, count)
@@ -239,6 +233,7 @@ impl rusqlite::ToSql for Bound<'_> {
     fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
         Ok(match self.0 {
             SqlValue::Null => ToSqlOutput::Owned(Value::Null),
+            SqlValue::Bool(yes) => ToSqlOutput::Owned(Value::Integer(i64::from(*yes))),
             SqlValue::Integer(number) => ToSqlOutput::Owned(Value::Integer(*number)),
             SqlValue::Real(number) => ToSqlOutput::Owned(Value::Real(*number)),
             SqlValue::Text(text) => ToSqlOutput::Borrowed(ValueRef::Text(text.as_bytes())),

@@ -35,7 +35,14 @@ pub(crate) fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<sql::PySqlResult>()?;
     module.add_class::<sql::SqlScript>()?;
     module.add_class::<OpenBindings>()?;
+    module.add_function(wrap_pyfunction!(mysql_statements, module)?)?;
     module.add_function(wrap_pyfunction!(is_bound_file, module)?)
+}
+
+/// The statements of a script for MySQL: first words, and whether it ends the transaction that it is in.
+#[pyfunction]
+fn mysql_statements(script: &str) -> Vec<(String, bool)> {
+    edgerouter_data::mysql_statements(script)
 }
 
 /// True if a binding has a file open, by its device and inode.

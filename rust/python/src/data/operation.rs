@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use edgerouter_data::{Bound as Binding, DataCall, DataError, DataReply, DataResult};
+use edgerouter_data::{Bound as Binding, Constraint, DataCall, DataError, DataReply, DataResult};
 use edgerouter_telemetry::trace::{OpenSpan, SpanParent, Work};
 use parking_lot::{Condvar, Mutex};
 use pyo3::{
@@ -96,9 +96,10 @@ impl Handle {
             Ok(reply) => convert(py, reply),
             Err(error) => {
                 let text = format!("{}: {error}", self.bound.name());
-                Err(match error {
+                let constraint = error.constraint().map(Constraint::as_str);
+                Err(match &error {
                     DataError::Invalid(_) => PyValueError::new_err(text),
-                    _ => errors::binding(py, &text),
+                    _ => errors::undone(py, &text, constraint, error.is_in_doubt()),
                 })
             }
         }

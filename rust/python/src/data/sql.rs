@@ -59,6 +59,7 @@ fn bound_value(at: usize, given: &Bound<'_, PyAny>) -> PyResult<SqlValue> {
 fn python_value<'py>(py: Python<'py>, value: &SqlValue) -> PyResult<Bound<'py, PyAny>> {
     match value {
         SqlValue::Null => Ok(py.None().into_bound(py)),
+        SqlValue::Bool(yes) => yes.into_bound_py_any(py),
         SqlValue::Integer(number) => number.into_bound_py_any(py),
         SqlValue::Real(number) => number.into_bound_py_any(py),
         SqlValue::Text(text) => text.into_bound_py_any(py),
@@ -275,6 +276,12 @@ impl Database {
         self.handle.bound.name()
     }
 
+    /// The dialect of SQL.
+    #[getter]
+    fn engine(&self) -> &'static str {
+        self.handle.bound.engine().unwrap_or_default()
+    }
+
     /// One statement, whose parameters are `?`.
     fn prepare(&self, sql: &str) -> PyStatement {
         PyStatement {
@@ -326,6 +333,12 @@ impl AsyncDatabase {
     #[getter]
     fn name(&self) -> &str {
         self.handle.bound.name()
+    }
+
+    /// The dialect of SQL.
+    #[getter]
+    fn engine(&self) -> &'static str {
+        self.handle.bound.engine().unwrap_or_default()
     }
 
     /// As `Database.prepare`; it is not awaited.

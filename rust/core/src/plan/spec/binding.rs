@@ -62,10 +62,10 @@ fn binding(value: &Value, path: String, problems: &Problems) -> Option<Binding> 
             None
         }
     });
-    if kind == Some(BindingKind::Database)
-        && matches!(address, Some(DataAddress::Memory | DataAddress::Redis(_)))
+    if let (Some(kind), Some(address)) = (kind, &address)
+        && let Some(why) = address.misfit(kind)
     {
-        problems.add(fields.at("url"), None, "must be sqlite:FILE for a database");
+        problems.add(fields.at("url"), None, why);
     }
     let staleness = fields.timeout("staleness", Duration::ZERO, false);
     if staleness > LONGEST_STALENESS {

@@ -1,0 +1,52 @@
+//! Errors of MySQL and MariaDB, for the program that called.
+
+use std::time::Duration;
+
+use mysql_async::{DriverError, Error};
+
+use crate::error::{Constraint, DataError};
+
+/// The error, and true if the connection must not be used any more.
+pub(super) fn failure(error: &Error, patience: Duration) -> (DataError, bool) {
+    let unreachable =
+        |why: &dyn std::fmt::Display| DataError::Unreachable(format!("the MySQL server: {why}"));
+    let server = match error {
+        Error::Server(server) => server,
+        Error::Driver(DriverError::PacketTooLarge) => {
+            let why = "a row or statement is larger than a packet may be (64 MiB)";
+            return (DataError::Refused(why.to_owned()), true);
+        }
+        other => return (unreachable(other), true),
+    };
+    let message = &server.message;
+    let violated = |constraint| DataError::Violated {
+        constraint,
+        message: message.clone(),
+    };
+    let failed = match server.code {
+        1062 | 1586 => violated(Constraint::Unique),
+        1216 | 1217 | 1451 | 1452 => violated(Constraint::ForeignKey),
+        1048 | 1364 => violated(Constraint::NotNull),
+        3819 | 4025 => violated(Constraint::Check),
+        // max_statement_time of MariaDB, max_execution_time of MySQL: the time of an operation.
+        1969 | 3024 => DataError::TimedOut(patience),
+        // No connection, no right to one, no database of the name, no resources, the end of the server.
+        1040..=1045
+        | 1049
+        | 1053
+        | 1077..=1079
+        | 1129
+        | 1130
+        | 1152..=1161
+        | 1203
+        | 1226
+        | 1698
+        | 1927
+        | 3159
+        | 4031 => {
+            return (unreachable(message), true);
+        }
+        _ => DataError::Refused(message.clone()),
+    };
+    (failed, false)
+}

@@ -1,0 +1,419 @@
+//! A database on a MySQL or MariaDB server.
+//!
+//! Each statement that changes the schema ends the transaction that it is in, so a batch that has one beside others is
+//! refused: it could take effect by half.
+
+mod error;
+mod value;
+
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use edgerouter_core::plan::{
+    database_server::{DatabaseServer, ServerPlace, ServerTls},
+    limits::DataLimits,
+};
+use mysql_async::{
+    Conn, Error, Opts, OptsBuilder, Params, SslOpts, Value, prelude::Queryable as _,
+};
+use tokio::runtime::Handle;
+
+use super::{
+    call::{ResultBytes, SqlCall, SqlMeta, SqlPart, SqlReply, SqlResult, Statement, in_batch},
+    pool::{Dial, Pool},
+    roots,
+    text::{self, Dialect, Translated, Verb},
+};
+use crate::{answer::Answer, error::DataError};
+
+/// Prepared statements that a connection keeps.
+const STATEMENTS: usize = 128;
+/// Bytes of one packet of the protocol, and so of a row and of a statement with its values.
+const LONGEST_PACKET: usize = 64 << 20;
+/// Time to connect, and to find out whether a connection is alive.
+const BRIEF: Duration = Duration::from_secs(2);
+
+/// A database on a server.
+#[derive(Debug)]
+pub(crate) struct MySqlDatabase {
+    pool: Arc<Pool<MySqlDial>>,
+    handle: Handle,
+    result_bytes: usize,
+}
+
+struct MySqlDial {
+    options: Opts,
+    patience: Duration,
+    connect_timeout: Duration,
+}
+
+/// A connection. Its driver keeps the prepared statements.
+struct MySqlConnection {
+    connection: Conn,
+    translations: HashMap<Arc<str>, Arc<Translated>>,
+    patience: Duration,
+}
+
+/// The way in which work on a connection failed.
+struct Trouble {
+    error: DataError,
+    /// The connection must not be used any more.
+    is_lost: bool,
+}
+
+impl From<DataError> for Trouble {
+    fn from(error: DataError) -> Self {
+        Self {
+            error,
+            is_lost: false,
+        }
+    }
+}
+
+impl MySqlDatabase {
+    pub(crate) fn new(
+        server: &DatabaseServer,
+        limits: &DataLimits,
+        handle: Handle,
+    ) -> Result<Self, String> {
+        let password = match &server.password {
+            Some(password) => Some(String::from_utf8_lossy(password.as_bytes()).into_owned()),
+            None => None,
+        };
+        let mut options = OptsBuilder::default()
+            .user(Some(&*server.user))
+            .pass(password)
+            .db_name(Some(&*server.database))
+            .prefer_socket(false)
+            .stmt_cache_size(STATEMENTS)
+            .max_allowed_packet(Some(LONGEST_PACKET))
+            .wait_timeout(Some(28_800))
+            // As the other engines count: rows that a condition found, changed or not.
+            .client_found_rows(true)
+            .setup(vec![setup(limits.timeout)]);
+        options = match &server.place {
+            ServerPlace::Host(host, port) => options.ip_or_hostname(&**host).tcp_port(*port),
+            ServerPlace::Socket(file, _) => options.socket(Some(&**file)),
+        };
+        if let ServerTls::Verified(file) = &server.tls {
+            let found = roots::usable(roots::certificates(file.as_deref())?);
+            let roots = found.iter().map(|it| it.to_vec().into()).collect();
+            let tls = SslOpts::default()
+                .with_root_certs(roots)
+                .with_disable_built_in_roots(true);
+            options = options.ssl_opts(tls);
+        }
+        let dial = MySqlDial {
+            options: options.into(),
+            patience: limits.timeout,
+            connect_timeout: BRIEF.min(limits.timeout),
+        };
+        Ok(Self {
+            pool: Arc::new(Pool::new(dial, limits.connections)),
+            handle,
+            result_bytes: limits.result_bytes,
+        })
+    }
+
+    pub(crate) fn begin(&self, call: SqlCall, answer: Answer) {
+        let (pool, most) = (Arc::clone(&self.pool), self.result_bytes);
+        self.handle.spawn(async move {
+            let deadline = answer.deadline();
+            // Past its time the operation is answered by the end of its time; here its work ends.
+            if let Ok(done) =
+                tokio::time::timeout_at(deadline.into(), done(&pool, &call, most)).await
+            {
+                answer.send(done.map(Into::into));
+            }
+        });
+    }
+
+    pub(crate) fn close(&self) {
+        self.pool.close();
+    }
+}
+
+/// Sets a session up: with the quotes that `text` reads by, and with an end for statements whose caller is gone. The
+/// comments are for one product each.
+fn setup(patience: Duration) -> String {
+    let seconds = patience.as_secs_f64().clamp(0.001, 31_536_000.0);
+    format!(
+        "SET SESSION autocommit = 1, time_zone = '+00:00', \
+         sql_mode = 'STRICT_TRANS_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION', \
+         innodb_lock_wait_timeout = {} /*M! , max_statement_time = {seconds:.3} */ /*!80000 , max_execution_time = {} */",
+        seconds.ceil(),
+        (seconds * 1_000.0).ceil().min(4_000_000_000.0),
+    )
+}
+
+impl Dial for MySqlDial {
+    type Connection = MySqlConnection;
+
+    async fn connect(&self) -> Result<MySqlConnection, DataError> {
+        let connecting =
+            tokio::time::timeout(self.connect_timeout, Conn::new(self.options.clone()));
+        let connection = match connecting.await {
+            Ok(Ok(connection)) => connection,
+            Ok(Err(error)) => {
+                let why = match &error {
+                    Error::Server(server) => server.message.clone(),
+                    other => other.to_string(),
+                };
+                return Err(DataError::Unreachable(format!("the MySQL server: {why}")));
+            }
+            Err(_) => {
+                let why = "the MySQL server: no connection within 2 seconds";
+                return Err(DataError::Unreachable(why.to_owned()));
+            }
+        };
+        Ok(MySqlConnection {
+            connection,
+            translations: HashMap::new(),
+            patience: self.patience,
+        })
+    }
+
+    async fn is_alive(&self, connection: &mut MySqlConnection) -> bool {
+        let answered = tokio::time::timeout(BRIEF, connection.connection.ping());
+        matches!(answered.await, Ok(Ok(())))
+    }
+
+    // The server ends what it is doing at its own time limit, and all that was uncommitted is undone.
+    fn abandon(&self, connection: MySqlConnection) {
+        drop(connection);
+    }
+}
+
+async fn done(pool: &Pool<MySqlDial>, call: &SqlCall, most: usize) -> Result<SqlReply, DataError> {
+    if let SqlCall::Batch(parts) = call {
+        check_batch(parts)?;
+    }
+    let mut lease = pool.lease().await?;
+    match lease.connection()?.call(call, most).await {
+        Ok(reply) => {
+            lease.give_back();
+            Ok(reply)
+        }
+        Err(trouble) if trouble.is_lost => {
+            drop(lease);
+            if matches!(trouble.error, DataError::Unreachable(_)) {
+                pool.forget();
+            }
+            Err(trouble.error)
+        }
+        Err(trouble) => {
+            lease.give_back();
+            Err(trouble.error)
+        }
+    }
+}
+
+/// Refuses a batch that could take effect by half.
+fn check_batch(parts: &[SqlPart]) -> Result<(), DataError> {
+    let mut all = Vec::new();
+    for part in parts {
+        match part {
+            SqlPart::Statement(statement) => all.push(&*statement.sql),
+            SqlPart::Script(script) => all.extend(text::statements(Dialect::MySql, script)),
+        }
+    }
+    let commits = |sql: &&str| Verb::of(Dialect::MySql, sql).commits();
+    match all.iter().find(|sql| commits(sql)) {
+        Some(sql) if all.len() > 1 => Err(DataError::Refused(format!(
+            "{} changes the schema, which MySQL cannot undo, so {} statements could take effect by half; run it alone",
+            text::first_words(sql),
+            all.len()
+        ))),
+        _ => Ok(()),
+    }
+}
+
+impl MySqlConnection {
+    fn trouble(&self, error: &Error) -> Trouble {
+        let (error, is_lost) = error::failure(error, self.patience);
+        Trouble { error, is_lost }
+    }
+
+    async fn command(&mut self, sql: &str) -> Result<(), Trouble> {
+        let ran = self.connection.query_drop(sql).await;
+        ran.map_err(|error| self.trouble(&error))
+    }
+
+    async fn call(&mut self, call: &SqlCall, most: usize) -> Result<SqlReply, Trouble> {
+        let began = Instant::now();
+        let mut bytes = ResultBytes::new(most);
+        let (results, count) = match call {
+            SqlCall::Ping => {
+                let reached = self.connection.ping().await;
+                reached.map_err(|error| self.trouble(&error))?;
+                return Ok(SqlReply::Reached);
+            }
+            SqlCall::Query { statement, first } => {
+                (vec![self.run(statement, *first, &mut bytes).await?], 1)
+            }
+            SqlCall::Batch(parts) => self.batch(parts, &mut bytes).await?,
+        };
+        Ok(SqlReply::Results {
+            results,
+            count,
+            duration: began.elapsed(),
+        })
+    }
+
+    async fn batch(
+        &mut self,
+        parts: &[SqlPart],
+        bytes: &mut ResultBytes,
+    ) -> Result<(Vec<SqlResult>, u64), Trouble> {
+        self.command("START TRANSACTION").await?;
+        match self.parts(parts, bytes).await {
+            Ok(done) => {
+                self.command("COMMIT").await?;
+                Ok(done)
+            }
+            Err(trouble) if trouble.is_lost => Err(trouble),
+            Err(trouble) => {
+                let is_lost = self.command("ROLLBACK").await.is_err();
+                Err(Trouble { is_lost, ..trouble })
+            }
+        }
+    }
+
+    async fn parts(
+        &mut self,
+        parts: &[SqlPart],
+        bytes: &mut ResultBytes,
+    ) -> Result<(Vec<SqlResult>, u64), Trouble> {
+        let (mut results, mut count) = (Vec::with_capacity(parts.len()), 0);
+        for (at, part) in parts.iter().enumerate() {
+            let ran = match part {
+                SqlPart::Statement(statement) => {
+                    self.run(statement, false, bytes).await.map(|result| {
+                        results.push(result);
+                        1
+                    })
+                }
+                SqlPart::Script(script) => self.script(script).await,
+            };
+            count += ran.map_err(|trouble| Trouble {
+                error: in_batch(trouble.error, at, parts),
+                ..trouble
+            })?;
+        }
+        Ok((results, count))
+    }
+
+    /// Runs the statements of a script. The number of them.
+    async fn script(&mut self, script: &str) -> Result<u64, Trouble> {
+        let statements = text::statements(Dialect::MySql, script);
+        for statement in &statements {
+            if let Some(why) = Verb::of(Dialect::MySql, statement).misplaced(Dialect::MySql) {
+                return Err(DataError::Refused(why.into_owned()).into());
+            }
+            self.command(statement).await?;
+        }
+        Ok(statements.len() as u64)
+    }
+
+    fn translated(&mut self, sql: &Arc<str>) -> Result<Arc<Translated>, DataError> {
+        if let Some(known) = self.translations.get(sql) {
+            return Ok(Arc::clone(known));
+        }
+        let translated = Arc::new(text::translate(Dialect::MySql, sql)?);
+        if self.translations.len() >= STATEMENTS {
+            self.translations.clear();
+        }
+        let kept = Arc::clone(&translated);
+        self.translations.insert(Arc::clone(sql), kept);
+        Ok(translated)
+    }
+
+    async fn run(
+        &mut self,
+        statement: &Statement,
+        first: bool,
+        bytes: &mut ResultBytes,
+    ) -> Result<SqlResult, Trouble> {
+        let (began, patience) = (Instant::now(), self.patience);
+        let failed = |error: Error| {
+            let (error, is_lost) = error::failure(&error, patience);
+            Trouble { error, is_lost }
+        };
+        let translated = self.translated(&statement.sql)?;
+        text::check_count(translated.parameters, statement.values.len())?;
+        let prepared = self
+            .connection
+            .prep(&*translated.sql)
+            .await
+            .map_err(failed)?;
+        if usize::from(prepared.num_params()) != translated.order.len() {
+            let why = "sql: the server finds another number of parameters; write none into comments that it runs";
+            return Err(DataError::Invalid(why.to_owned()).into());
+        }
+        let bound = translated
+            .order
+            .iter()
+            .filter_map(|&at| statement.values.get(at));
+        let bound: Vec<_> = bound.map(value::bound).collect();
+        let params = if bound.is_empty() {
+            Params::Empty
+        } else {
+            Params::Positional(bound)
+        };
+        let mut found = self
+            .connection
+            .exec_iter(&prepared, params)
+            .await
+            .map_err(failed)?;
+        let columns = found.columns().unwrap_or_default();
+        let (mut rows, mut read) = (Vec::new(), 0_u64);
+        while let Some(row) = found.next().await.map_err(failed)? {
+            read += 1;
+            // The rest is read all the same: to end a statement early would undo its changes.
+            if first && read > 1 {
+                continue;
+            }
+            let cells = row
+                .unwrap_raw()
+                .into_iter()
+                .map(|cell| cell.unwrap_or(Value::NULL));
+            let values: Vec<_> = columns
+                .iter()
+                .zip(cells)
+                .map(|(column, cell)| value::value(column, cell))
+                .collect();
+            bytes.take(&values).map_err(|error| Trouble {
+                error,
+                is_lost: true,
+            })?;
+            rows.push(values);
+        }
+        let (affected, inserted) = (found.affected_rows(), found.last_insert_id());
+        found.drop_result().await.map_err(failed)?;
+        let changes = match translated.verb.changes_rows() {
+            // INSERT … RETURNING gives the rows in place of their number.
+            true if affected == 0 => read,
+            true => affected,
+            false => 0,
+        };
+        let inserted = inserted
+            .filter(|_| changes > 0)
+            .and_then(|id| i64::try_from(id).ok());
+        Ok(SqlResult {
+            meta: SqlMeta {
+                duration: began.elapsed(),
+                changes,
+                last_row_id: inserted.unwrap_or(0),
+                rows_read: rows.len() as u64,
+            },
+            columns: columns
+                .iter()
+                .map(|column| column.name_str().into_owned())
+                .collect(),
+            rows,
+        })
+    }
+}

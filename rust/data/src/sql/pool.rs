@@ -1,0 +1,161 @@
+//! Connections to a database server: a bounded number, taken in turn by the calls of one binding.
+
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+use crate::error::DataError;
+
+/// Time after a failed attempt to connect in which calls fail without another.
+const PAUSE: Duration = Duration::from_millis(250);
+/// Age at which a connection is replaced, so that a name that points elsewhere is noticed.
+const LONGEST_LIFE: Duration = Duration::from_secs(1_800);
+/// Time without use after which a connection is tried before a call depends on it.
+const DOUBT: Duration = Duration::from_secs(1);
+
+/// The protocol of a server, as far as a pool needs it.
+pub(super) trait Dial: Send + Sync + 'static {
+    type Connection: Send + 'static;
+
+    /// Makes a connection, and sets it up.
+    fn connect(&self) -> impl Future<Output = Result<Self::Connection, DataError>> + Send;
+
+    /// True if the server answers on it.
+    fn is_alive(&self, connection: &mut Self::Connection) -> impl Future<Output = bool> + Send;
+
+    /// Ends a connection in whatever state it is.
+    fn abandon(&self, connection: Self::Connection);
+}
+
+struct Idle<C> {
+    connection: C,
+    opened: Instant,
+    used: Instant,
+}
+
+/// The connections of a binding.
+pub(super) struct Pool<D: Dial> {
+    pub(super) dial: D,
+    permits: Semaphore,
+    /// The last one was used last.
+    idle: Mutex<Vec<Idle<D::Connection>>>,
+    failed: Mutex<Option<(Instant, String)>>,
+}
+
+impl<D: Dial> std::fmt::Debug for Pool<D> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pool").finish_non_exhaustive()
+    }
+}
+
+/// A connection that one call has. Unless it is given back, it is abandoned.
+pub(super) struct Lease<'a, D: Dial> {
+    pool: &'a Pool<D>,
+    held: Option<Idle<D::Connection>>,
+    _permit: SemaphorePermit<'a>,
+}
+
+impl<D: Dial> Pool<D> {
+    pub(super) fn new(dial: D, connections: usize) -> Self {
+        Self {
+            dial,
+            permits: Semaphore::new(connections),
+            idle: Mutex::default(),
+            failed: Mutex::default(),
+        }
+    }
+
+    /// A connection, once one is free. The caller bounds the wait.
+    pub(super) async fn lease(&self) -> Result<Lease<'_, D>, DataError> {
+        let permit = self
+            .permits
+            .acquire()
+            .await
+            .map_err(|_| DataError::Closed)?;
+        let mut lease = Lease {
+            pool: self,
+            held: None,
+            _permit: permit,
+        };
+        loop {
+            let idle = self.idle.lock().pop();
+            let Some(idle) = idle else { break };
+            let (opened, used) = (idle.opened, idle.used);
+            let held = lease.held.insert(idle);
+            if opened.elapsed() < LONGEST_LIFE
+                && (used.elapsed() < DOUBT || self.dial.is_alive(&mut held.connection).await)
+            {
+                return Ok(lease);
+            }
+            lease.abandon();
+        }
+        if let Some((at, why)) = &*self.failed.lock()
+            && at.elapsed() < PAUSE
+        {
+            return Err(DataError::Unreachable(why.clone()));
+        }
+        match self.dial.connect().await {
+            Ok(connection) => {
+                *self.failed.lock() = None;
+                let now = Instant::now();
+                lease.held = Some(Idle {
+                    connection,
+                    opened: now,
+                    used: now,
+                });
+                Ok(lease)
+            }
+            Err(error) => {
+                if let DataError::Unreachable(why) = &error {
+                    *self.failed.lock() = Some((Instant::now(), why.clone()));
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Ends the connections that nobody uses; those in use end when they are given back, and calls that wait fail.
+    pub(super) fn close(&self) {
+        self.permits.close();
+        self.forget();
+    }
+
+    /// Ends the connections that nobody uses, as the server went away.
+    pub(super) fn forget(&self) {
+        let idle = std::mem::take(&mut *self.idle.lock());
+        for idle in idle {
+            self.dial.abandon(idle.connection);
+        }
+    }
+}
+
+impl<D: Dial> Lease<'_, D> {
+    pub(super) fn connection(&mut self) -> Result<&mut D::Connection, DataError> {
+        let held = self.held.as_mut().ok_or(DataError::Closed)?;
+        Ok(&mut held.connection)
+    }
+
+    /// Keeps the connection for the next call.
+    pub(super) fn give_back(mut self) {
+        if self.pool.permits.is_closed() {
+            return;
+        }
+        if let Some(mut held) = self.held.take() {
+            held.used = Instant::now();
+            self.pool.idle.lock().push(held);
+        }
+    }
+
+    fn abandon(&mut self) {
+        if let Some(held) = self.held.take() {
+            self.pool.dial.abandon(held.connection);
+        }
+    }
+}
+
+impl<D: Dial> Drop for Lease<'_, D> {
+    fn drop(&mut self) {
+        self.abandon();
+    }
+}

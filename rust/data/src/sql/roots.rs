@@ -1,0 +1,46 @@
+//! The authorities whose certificates a database server may have.
+
+use rustls_native_certs::load_native_certs;
+use tokio_rustls::rustls::{
+    RootCertStore,
+    pki_types::{CertificateDer, pem::PemObject as _},
+};
+
+/// The certificates of a file, or of the system. Read at the start, so that a file that is none is noticed then.
+pub(super) fn certificates(file: Option<&str>) -> Result<Vec<CertificateDer<'static>>, String> {
+    let Some(file) = file else {
+        let found = load_native_certs().certs;
+        if found.is_empty() {
+            return Err(
+                "there are no certificates to verify the server with; install the system's, or name a file by sslrootcert"
+                    .to_owned(),
+            );
+        }
+        return Ok(found);
+    };
+    let bad = |why: &dyn std::fmt::Display| format!("sslrootcert {file}: {why}");
+    let read = CertificateDer::pem_file_iter(file).map_err(|error| bad(&error))?;
+    let found: Vec<_> = read
+        .collect::<Result<_, _>>()
+        .map_err(|error| bad(&error))?;
+    if found.is_empty() {
+        return Err(bad(&"holds no certificate in PEM"));
+    }
+    Ok(found)
+}
+
+/// The same as a store. Systems have certificates that this library does not accept; they verify nothing.
+pub(super) fn store(certificates: Vec<CertificateDer<'static>>) -> Result<RootCertStore, String> {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(certificates);
+    if roots.is_empty() {
+        return Err("no certificate of sslrootcert can be used".to_owned());
+    }
+    Ok(roots)
+}
+
+/// Those of them that can be used.
+pub(super) fn usable(certificates: Vec<CertificateDer<'static>>) -> Vec<CertificateDer<'static>> {
+    let is_usable = |it: &CertificateDer<'static>| RootCertStore::empty().add(it.clone()).is_ok();
+    certificates.into_iter().filter(is_usable).collect()
+}

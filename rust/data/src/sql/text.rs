@@ -1,0 +1,664 @@
+//! The text of statements: their tokens, as far as parameters, the ends of statements and their first words need them.
+//!
+//! Parameters are those of SQLite for every engine: `?` has the number after the largest before it, `?7` the number 7. The
+//! servers have others, so each statement is translated once for each connection that prepares it.
+
+use std::borrow::Cow;
+
+use crate::error::DataError;
+
+/// The largest number of a parameter, as in SQLite.
+const LARGEST: usize = 32_766;
+
+/// Rules of quotes, comments and names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Dialect {
+    Postgres,
+    MySql,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// White space or a comment.
+    Space,
+    /// A name without quotes, or a keyword.
+    Word,
+    /// A parameter, with its number if it has one.
+    Parameter(Option<usize>),
+    /// A question mark that is an operator or a part of one: `??`.
+    Question,
+    Semicolon,
+    Open,
+    Close,
+    Other,
+}
+
+/// Tokens in their order; together they are the whole text.
+struct Tokens<'a> {
+    dialect: Dialect,
+    rest: &'a str,
+}
+
+fn is_name(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'$') || !byte.is_ascii()
+}
+
+/// The length of a run at the start.
+fn run(text: &str, of: impl Fn(u8) -> bool) -> usize {
+    text.bytes()
+        .position(|byte| !of(byte))
+        .unwrap_or(text.len())
+}
+
+/// The length up to the end of `mark`, or of all.
+fn past(text: &str, mark: &str) -> usize {
+    text.find(mark).map_or(text.len(), |at| at + mark.len())
+}
+
+/// The length of a quoted text. A quote within is doubled, or behind a backslash where that escapes.
+fn quoted(text: &str, quote: u8, backslash: bool) -> usize {
+    let mut bytes = text.bytes().enumerate().skip(1).peekable();
+    while let Some((at, byte)) = bytes.next() {
+        if byte == b'\\' && backslash {
+            bytes.next();
+        } else if byte == quote && bytes.next_if(|&(_, next)| next == quote).is_none() {
+            return at + 1;
+        }
+    }
+    text.len()
+}
+
+/// The length of a comment with comments within.
+fn nested(text: &str) -> usize {
+    let (mut at, mut depth) = (0, 0_usize);
+    while let Some(rest) = text.get(at..) {
+        if rest.starts_with("/*") {
+            (at, depth) = (at + 2, depth + 1);
+        } else if rest.starts_with("*/") {
+            (at, depth) = (at + 2, depth.saturating_sub(1));
+            if depth == 0 {
+                return at;
+            }
+        } else {
+            match rest.chars().next() {
+                Some(letter) => at += letter.len_utf8(),
+                None => break,
+            }
+        }
+    }
+    text.len()
+}
+
+impl Tokens<'_> {
+    fn number(&self, from: usize) -> (usize, Option<usize>) {
+        let digits = self.rest.get(from..).unwrap_or_default();
+        let digits = digits
+            .get(..run(digits, |byte| byte.is_ascii_digit()))
+            .unwrap_or_default();
+        // A number that is too large for the type is too large for a parameter.
+        let number = (!digits.is_empty()).then(|| digits.parse().unwrap_or(usize::MAX));
+        (from + digits.len(), number)
+    }
+
+    fn shared(&self, first: u8, second: u8) -> Option<(usize, Kind)> {
+        Some(match first {
+            b';' => (1, Kind::Semicolon),
+            b'(' => (1, Kind::Open),
+            b')' => (1, Kind::Close),
+            byte if byte.is_ascii_whitespace() => (
+                run(self.rest, |byte| byte.is_ascii_whitespace()),
+                Kind::Space,
+            ),
+            b'?' if second == b'?' && self.dialect == Dialect::Postgres => (2, Kind::Question),
+            b'?' => {
+                let (length, number) = self.number(1);
+                (length, Kind::Parameter(number))
+            }
+            b'0'..=b'9' => (run(self.rest, |byte| byte.is_ascii_digit()), Kind::Other),
+            _ => return None,
+        })
+    }
+
+    fn postgres(&self, first: u8, second: u8) -> (usize, Kind) {
+        let text = self.rest;
+        match first {
+            b'-' if second == b'-' => (past(text, "\n"), Kind::Space),
+            b'/' if second == b'*' => (nested(text), Kind::Space),
+            b'\'' | b'"' => (quoted(text, first, false), Kind::Other),
+            b'e' | b'E' if second == b'\'' => {
+                let after = text.get(1..).unwrap_or_default();
+                (1 + quoted(after, b'\'', true), Kind::Other)
+            }
+            b'$' if second.is_ascii_digit() => {
+                let (length, number) = self.number(1);
+                (length, Kind::Parameter(number))
+            }
+            b'$' => {
+                let name = text.get(1..).unwrap_or_default();
+                let end = 1 + run(name, |byte| is_name(byte) && byte != b'$');
+                match text.as_bytes().get(end) {
+                    Some(b'$') => {
+                        let (tag, content) = text.split_at(end + 1);
+                        (tag.len() + past(content, tag), Kind::Other)
+                    }
+                    _ => (1, Kind::Other),
+                }
+            }
+            byte if is_name(byte) => (run(text, is_name), Kind::Word),
+            _ => (1, Kind::Other),
+        }
+    }
+
+    fn mysql(&self, first: u8, second: u8) -> (usize, Kind) {
+        let text = self.rest;
+        let third = text.as_bytes().get(2);
+        match first {
+            b'#' => (past(text, "\n"), Kind::Space),
+            b'-' if second == b'-' && third.is_none_or(|&it| it <= b' ') => {
+                (past(text, "\n"), Kind::Space)
+            }
+            // The server runs what is in it.
+            b'/' if text.starts_with("/*!") => (3, Kind::Other),
+            b'/' if text.starts_with("/*M!") => (4, Kind::Other),
+            b'/' if second == b'*' => (
+                2 + past(text.get(2..).unwrap_or_default(), "*/"),
+                Kind::Space,
+            ),
+            b'\'' | b'"' => (quoted(text, first, true), Kind::Other),
+            b'`' => (quoted(text, first, false), Kind::Other),
+            byte if is_name(byte) => (run(text, is_name), Kind::Word),
+            _ => (1, Kind::Other),
+        }
+    }
+}
+
+impl<'a> Iterator for Tokens<'a> {
+    type Item = (Kind, &'a str);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let first = *self.rest.as_bytes().first()?;
+        let second = self.rest.as_bytes().get(1).copied().unwrap_or_default();
+        let (length, kind) = self
+            .shared(first, second)
+            .unwrap_or_else(|| match self.dialect {
+                Dialect::Postgres => self.postgres(first, second),
+                Dialect::MySql => self.mysql(first, second),
+            });
+        // Every token ends between characters: what ends one is of ASCII. In doubt it is all that is left.
+        let (token, rest) = self
+            .rest
+            .split_at_checked(length)
+            .unwrap_or((self.rest, ""));
+        self.rest = rest;
+        Some((kind, token))
+    }
+}
+
+fn tokens(dialect: Dialect, text: &str) -> Tokens<'_> {
+    Tokens {
+        dialect,
+        rest: text,
+    }
+}
+
+/// The words that say what a statement does.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Verb {
+    /// The first word, in capitals.
+    pub(super) first: String,
+    /// The one after it.
+    second: String,
+    /// The one after that.
+    third: String,
+    /// As the first, or what follows the common table expressions of `WITH`.
+    main: String,
+}
+
+impl Verb {
+    pub(super) fn of(dialect: Dialect, sql: &str) -> Self {
+        let mut found = Self::default();
+        let (mut depth, mut count) = (0_usize, 0_usize);
+        for (kind, token) in tokens(dialect, sql) {
+            match kind {
+                Kind::Open => depth += 1,
+                Kind::Close => depth = depth.saturating_sub(1),
+                Kind::Word if depth == 0 || count == 0 => {
+                    let word = token.to_ascii_uppercase();
+                    count += 1;
+                    match count {
+                        1 => found.first.clone_from(&word),
+                        2 => found.second.clone_from(&word),
+                        3 => found.third.clone_from(&word),
+                        _ => {}
+                    }
+                    let is_main = match &*found.first {
+                        "WITH" => matches!(
+                            &*word,
+                            "SELECT"
+                                | "VALUES"
+                                | "TABLE"
+                                | "INSERT"
+                                | "UPDATE"
+                                | "DELETE"
+                                | "MERGE"
+                        ),
+                        _ => true,
+                    };
+                    if is_main && found.main.is_empty() {
+                        found.main = word;
+                    }
+                    if count >= 3 && !found.main.is_empty() {
+                        break;
+                    }
+                }
+                _ => {}
+            }
+        }
+        found
+    }
+
+    /// True if the number of rows that the server gives is of rows that changed.
+    pub(super) fn changes_rows(&self) -> bool {
+        matches!(
+            &*self.main,
+            "INSERT" | "UPDATE" | "DELETE" | "MERGE" | "REPLACE"
+        )
+    }
+
+    /// The reason for which a statement must not run on a connection that others share.
+    pub(super) fn misplaced(&self, dialect: Dialect) -> Option<Cow<'static, str>> {
+        let transaction = match &*self.first {
+            "BEGIN" | "START" | "COMMIT" | "END" | "ROLLBACK" | "ABORT" | "SAVEPOINT"
+            | "RELEASE" => true,
+            "PREPARE" => self.second == "TRANSACTION",
+            "XA" => dialect == Dialect::MySql,
+            _ => false,
+        };
+        if transaction {
+            return Some(TRANSACTION.into());
+        }
+        let session = match &*self.first {
+            "SET" | "RESET" | "PREPARE" | "DEALLOCATE" | "DISCARD" | "LISTEN" | "UNLISTEN"
+            | "DECLARE" => true,
+            "USE" | "LOCK" | "UNLOCK" | "HANDLER" => dialect == Dialect::MySql,
+            _ => false,
+        };
+        if session {
+            return Some(
+                format!(
+                    "{} would hold for one of several connections only",
+                    self.first
+                )
+                .into(),
+            );
+        }
+        let transfer = match dialect {
+            Dialect::Postgres => self.first == "COPY",
+            Dialect::MySql => self.first == "LOAD",
+        };
+        transfer.then(|| format!("{} is not possible; insert rows in a batch", self.first).into())
+    }
+
+    /// True if MySQL ends the transaction that the statement is in, so that nothing before it can be undone.
+    pub(super) fn commits(&self) -> bool {
+        match &*self.first {
+            "CREATE" | "DROP" => self.second != "TEMPORARY",
+            "ALTER" | "RENAME" | "TRUNCATE" | "GRANT" | "REVOKE" | "INSTALL" | "UNINSTALL"
+            | "ANALYZE" | "CACHE" | "CHECK" | "FLUSH" | "OPTIMIZE" | "REPAIR" | "STOP"
+            | "CHANGE" | "IMPORT" => true,
+            _ => false,
+        }
+    }
+
+    /// True if the statement has a body in which semicolons do not end it.
+    fn has_body(&self) -> bool {
+        self.first == "CREATE"
+    }
+}
+
+const TRANSACTION: &str = "a transaction cannot be begun or ended by a statement, as others use the connection, too; use \
+    batch([...]), which is one";
+
+/// The statements of a script, without empty ones. Semicolons in the body of a routine or trigger (from `BEGIN` to its
+/// `END`) do not end one.
+pub(super) fn statements(dialect: Dialect, script: &str) -> Vec<&str> {
+    let mut found = Vec::new();
+    let (mut start, mut at) = (0, 0);
+    let (mut is_create, mut routine, mut depth, mut empty) = (false, None, 0_usize, true);
+    let mut before = String::new();
+    for (kind, token) in tokens(dialect, script) {
+        at += token.len();
+        match kind {
+            Kind::Space => continue,
+            Kind::Semicolon if depth == 0 => {
+                if !empty {
+                    found.extend(script.get(start..at - token.len()).map(str::trim));
+                }
+                start = at;
+                (is_create, routine, empty) = (false, None, true);
+                before.clear();
+                continue;
+            }
+            Kind::Word => {
+                let word = token.to_ascii_uppercase();
+                is_create |= empty && word == "CREATE";
+                if is_create && routine.is_none() {
+                    routine = match &*word {
+                        "FUNCTION" | "PROCEDURE" | "TRIGGER" | "EVENT" => Some(true),
+                        "TABLE" | "VIEW" | "INDEX" | "TYPE" | "SCHEMA" | "RULE" => Some(false),
+                        _ => None,
+                    };
+                }
+                if routine == Some(true) {
+                    match &*word {
+                        // Those of `END CASE` and `END IF` belong to the `END` before.
+                        "CASE" if before != "END" => depth += 1,
+                        "IF" | "LOOP" | "REPEAT" | "WHILE" if before == "END" => depth += 1,
+                        "BEGIN" => depth += 1,
+                        "END" => depth = depth.saturating_sub(1),
+                        _ => {}
+                    }
+                }
+                before = word;
+            }
+            _ => before.clear(),
+        }
+        empty = false;
+    }
+    if !empty {
+        found.extend(script.get(start..).map(str::trim));
+    }
+    found
+}
+
+/// The first words of a statement.
+pub(super) fn first_words(sql: &str) -> String {
+    let words: Vec<&str> = sql.split_whitespace().take(3).collect();
+    words.join(" ").chars().take(60).collect()
+}
+
+/// A statement in the words of its server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Translated {
+    pub(super) sql: String,
+    /// Values that have to be bound.
+    pub(super) parameters: usize,
+    /// For MySQL: the value of each parameter in its order, from 0.
+    pub(super) order: Vec<usize>,
+    pub(super) verb: Verb,
+}
+
+/// Translates one statement, and refuses what must not run by itself on a shared connection.
+pub(super) fn translate(dialect: Dialect, sql: &str) -> Result<Translated, DataError> {
+    let verb = Verb::of(dialect, sql);
+    if let Some(why) = verb.misplaced(dialect) {
+        return Err(DataError::Refused(why.into_owned()));
+    }
+    let is_one = verb.has_body() || {
+        let mut ended = false;
+        tokens(dialect, sql).all(|(kind, _)| {
+            ended |= kind == Kind::Semicolon;
+            !ended || matches!(kind, Kind::Semicolon | Kind::Space)
+        })
+    };
+    if !is_one && statements(dialect, sql).len() > 1 {
+        return Err(DataError::Refused(
+            "prepare takes one statement, and this has several; use batch([...]), or exec(sql)"
+                .to_owned(),
+        ));
+    }
+    let mut out = String::with_capacity(sql.len() + 8);
+    let (mut parameters, mut order) = (0, Vec::new());
+    for (kind, token) in tokens(dialect, sql) {
+        match kind {
+            Kind::Parameter(number) => {
+                let number = number.unwrap_or(parameters + 1);
+                if number == 0 || number > LARGEST {
+                    return Err(DataError::Invalid(format!(
+                        "sql: {token}: parameters have the numbers 1 to {LARGEST}"
+                    )));
+                }
+                parameters = parameters.max(number);
+                match dialect {
+                    Dialect::Postgres => {
+                        out.push('$');
+                        out.push_str(&number.to_string());
+                    }
+                    Dialect::MySql => {
+                        out.push('?');
+                        order.push(number - 1);
+                    }
+                }
+            }
+            Kind::Question => out.push('?'),
+            _ => out.push_str(token),
+        }
+    }
+    Ok(Translated {
+        sql: out,
+        parameters,
+        order,
+        verb,
+    })
+}
+
+/// Refuses a number of bound values that is not the number of parameters.
+pub(super) fn check_count(wanted: usize, bound: usize) -> Result<(), DataError> {
+    if wanted == bound {
+        return Ok(());
+    }
+    Err(DataError::Invalid(format!(
+        "bind: the statement has {wanted} parameters, and {bound} values were bound"
+    )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use Dialect::{MySql, Postgres};
+
+    fn translated(dialect: Dialect, sql: &str) -> (String, usize, Vec<usize>) {
+        let found = translate(dialect, sql).unwrap();
+        (found.sql, found.parameters, found.order)
+    }
+
+    #[test]
+    fn parameters_are_numbered_as_in_sqlite() {
+        for (sql, want, count) in [
+            ("SELECT ?, ?", "SELECT $1, $2", 2),
+            ("SELECT ?2, ?1, ?", "SELECT $2, $1, $3", 3),
+            ("SELECT ?3", "SELECT $3", 3),
+            ("SELECT $2, ?", "SELECT $2, $3", 3),
+            (
+                "SELECT a ?? 'k' AND b ??| ?",
+                "SELECT a ? 'k' AND b ?| $1",
+                1,
+            ),
+            ("SELECT a?", "SELECT a$1", 1),
+            ("SELECT 1", "SELECT 1", 0),
+        ] {
+            assert_eq!(
+                translated(Postgres, sql),
+                (want.to_owned(), count, vec![]),
+                "{sql}"
+            );
+        }
+        for (sql, want, count, order) in [
+            ("SELECT ?, ?", "SELECT ?, ?", 2, vec![0, 1]),
+            (
+                "SELECT ?2, ?1, ?2, ?",
+                "SELECT ?, ?, ?, ?",
+                3,
+                vec![1, 0, 1, 2],
+            ),
+            ("SELECT a$1, ?", "SELECT a$1, ?", 1, vec![0]),
+        ] {
+            assert_eq!(
+                translated(MySql, sql),
+                (want.to_owned(), count, order),
+                "{sql}"
+            );
+        }
+    }
+
+    #[test]
+    fn question_marks_in_quotes_and_comments_are_no_parameters() {
+        for sql in [
+            "SELECT 'it''s ?'",
+            "SELECT E'\\'?', 'a\\'",
+            "SELECT \"a\"\"?\"",
+            "SELECT 1 -- ?\n",
+            "SELECT 1 /* ? /* ? */ ? */",
+            "SELECT $$ ? $a$ $$",
+            "SELECT $ü_1$ ? $$ ? $ü_1$",
+            "SELECT a$1 FROM t",
+            "SELECT 'ü?'",
+            "SELECT '?",
+            "SELECT /* ?",
+            "SELECT $x$ ?",
+        ] {
+            assert_eq!(
+                translated(Postgres, sql),
+                (sql.to_owned(), 0, vec![]),
+                "{sql}"
+            );
+        }
+        for sql in [
+            "SELECT 'it''s ?', 'a\\'?'",
+            "SELECT \"?\\\"?\"\"?\"",
+            "SELECT `a``?`, `\\`",
+            "SELECT 1 -- ?\n",
+            "SELECT 1 # ?\n",
+            "SELECT 1 /* ? /* ? */",
+        ] {
+            assert_eq!(translated(MySql, sql), (sql.to_owned(), 0, vec![]), "{sql}");
+        }
+        assert_eq!(translated(MySql, "SELECT 1--?").1, 1);
+        assert_eq!(translated(MySql, "SELECT 1 /*! + ? */").1, 1);
+        assert_eq!(translated(MySql, "SELECT $$?$$").1, 1);
+    }
+
+    #[test]
+    fn a_parameter_has_a_number_in_its_range() {
+        for sql in [
+            "SELECT ?0",
+            "SELECT ?32767",
+            "SELECT ?99999999999999999999999",
+            "SELECT ?32766, ?",
+        ] {
+            assert!(
+                matches!(translate(Postgres, sql), Err(DataError::Invalid(_))),
+                "{sql}"
+            );
+        }
+        assert_eq!(translated(Postgres, "SELECT ?32766").1, 32_766);
+    }
+
+    #[test]
+    fn a_script_ends_its_statements_at_semicolons_outside_of_quotes_and_bodies() {
+        let function = "CREATE FUNCTION f() RETURNS int BEGIN ATOMIC SELECT CASE WHEN true THEN 1 END; SELECT 2; END";
+        let dollar = "CREATE FUNCTION f() RETURNS int LANGUAGE sql AS $$ SELECT 1; $$";
+        for (script, want) in [
+            ("", vec![]),
+            (" ; -- nothing;\n;", vec![]),
+            ("SELECT 1; SELECT ';' ; ", vec!["SELECT 1", "SELECT ';'"]),
+            ("/* a; */ SELECT 1 -- b;", vec!["/* a; */ SELECT 1 -- b;"]),
+            (
+                &format!("{function}; {dollar}; SELECT 3"),
+                vec![function, dollar, "SELECT 3"],
+            ),
+            (
+                "SELECT 1 AS begin; SELECT 2",
+                vec!["SELECT 1 AS begin", "SELECT 2"],
+            ),
+            (
+                "CREATE TABLE event (begin int); SELECT 2",
+                vec!["CREATE TABLE event (begin int)", "SELECT 2"],
+            ),
+        ] {
+            assert_eq!(statements(Postgres, script), want, "{script}");
+        }
+        let trigger = "CREATE TRIGGER t AFTER INSERT ON a FOR EACH ROW BEGIN IF NEW.x > 1 THEN SET @a = IF(1, 2, 3); \
+            END IF; CASE WHEN 1 THEN SET @b = 1; END CASE; WHILE 0 DO SET @c = 1; END WHILE; END";
+        for (script, want) in [
+            (
+                "SELECT 'a\\';'; SELECT 2",
+                vec!["SELECT 'a\\';'", "SELECT 2"],
+            ),
+            (&format!("{trigger}; SELECT 2;"), vec![trigger, "SELECT 2"]),
+            (
+                "SELECT `;` # a;\n; SELECT 2",
+                vec!["SELECT `;` # a;", "SELECT 2"],
+            ),
+        ] {
+            assert_eq!(statements(MySql, script), want, "{script}");
+        }
+    }
+
+    #[test]
+    fn one_statement_may_end_with_a_semicolon_and_no_other_may_follow() {
+        for sql in ["SELECT 1;", "SELECT 1; -- done", "SELECT 1;;"] {
+            assert!(translate(Postgres, sql).is_ok(), "{sql}");
+        }
+        for sql in [
+            "SELECT 1; SELECT 2",
+            "SELECT 1; DROP TABLE t",
+            "CREATE TABLE t (a int); SELECT 1",
+        ] {
+            assert!(
+                matches!(translate(Postgres, sql), Err(DataError::Refused(_))),
+                "{sql}"
+            );
+        }
+    }
+
+    #[test]
+    fn statements_that_others_would_notice_are_refused() {
+        for sql in [
+            "BEGIN",
+            "/* */ commit",
+            "-- a\nROLLBACK",
+            "SET a = 1",
+            "COPY t FROM STDIN",
+            "LISTEN a",
+        ] {
+            assert!(
+                matches!(translate(Postgres, sql), Err(DataError::Refused(_))),
+                "{sql}"
+            );
+        }
+        for sql in [
+            "START TRANSACTION",
+            "USE other",
+            "SET @a = 1",
+            "LOCK TABLES t READ",
+            "LOAD DATA INFILE 'a'",
+        ] {
+            assert!(
+                matches!(translate(MySql, sql), Err(DataError::Refused(_))),
+                "{sql}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_main_verb_follows_the_common_table_expressions() {
+        for (sql, changes) in [
+            ("WITH a AS (SELECT 1) INSERT INTO t SELECT * FROM a", true),
+            ("WITH RECURSIVE a(n) AS (VALUES (1)) SELECT n FROM a", false),
+            ("(SELECT 1) UNION (SELECT 2)", false),
+            ("update t set a = 1", true),
+            ("SELECT 1 FROM insert_log", false),
+        ] {
+            assert_eq!(Verb::of(Postgres, sql).changes_rows(), changes, "{sql}");
+        }
+        for (sql, commits) in [
+            ("CREATE TABLE t (a INT)", true),
+            ("CREATE TEMPORARY TABLE t (a INT)", false),
+            ("alter table t add b int", true),
+            ("INSERT INTO t VALUES (1)", false),
+        ] {
+            assert_eq!(Verb::of(MySql, sql).commits(), commits, "{sql}");
+        }
+    }
+}
