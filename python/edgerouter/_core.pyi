@@ -64,6 +64,7 @@ __all__ = [
     "flush_streams",
     "inherited_addresses",
     "is_bound_file",
+    "mysql_statements",
     "issue_certificate",
     "lint",
     "log",

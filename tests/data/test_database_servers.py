@@ -23,7 +23,8 @@ from .servers import DatabaseServer, MariaServer, PostgresServer
 EXAMPLES = Path(__file__).parents[2] / "examples"
 USERS = {
     "PostgresServer": "CREATE TABLE users (id INT GENERATED ALWAYS AS IDENTITY PRIMARY KEY, email TEXT UNIQUE "
-    "NOT NULL, name TEXT, age INT CHECK (age > 0)); CREATE TABLE posts (id INT PRIMARY KEY, user_id INT REFERENCES users(id))",
+    "NOT NULL, name TEXT, age INT CHECK (age > 0)); "
+    "CREATE TABLE posts (id INT PRIMARY KEY, user_id INT REFERENCES users(id))",
     "MariaServer": "CREATE TABLE users (id INT AUTO_INCREMENT PRIMARY KEY, email VARCHAR(99) UNIQUE NOT NULL, "
     "name TEXT, age INT CHECK (age > 0)); CREATE TABLE posts (id INT PRIMARY KEY, user_id INT REFERENCES users(id))",
 }
@@ -200,8 +201,8 @@ def test_values_of_postgresql_come_back_in_types_of_python(asking: Asking, postg
         ),
         "ValueError: DB: bind: value 1 is bytes, and the parameter has the type text; bind str, or cast it to bytea",
         (
-            "ValueError: DB: bind: value 1 has a zero character, which PostgreSQL cannot store in text; bind bytes for a "
-            "column of bytea"
+            "ValueError: DB: bind: value 1 has a zero character, which PostgreSQL cannot store in text; bind bytes "
+            "for a column of bytea"
         ),
         "ValueError: DB: bind: value 1 is a number, and the parameter has the type bytea; bind bytes",
         "BindingError: DB: could not determine data type of parameter $1; cast it, as in CAST(? AS text)",

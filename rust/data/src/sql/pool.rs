@@ -24,7 +24,7 @@ pub(super) trait Dial: Send + Sync + 'static {
     /// True if the server answers on it.
     fn is_alive(&self, connection: &mut Self::Connection) -> impl Future<Output = bool> + Send;
 
-    /// Ends a connection in whatever state it is.
+    /// Ends a connection that may still be at work.
     fn abandon(&self, connection: Self::Connection);
 }
 
@@ -88,7 +88,7 @@ impl<D: Dial> Pool<D> {
             {
                 return Ok(lease);
             }
-            lease.abandon();
+            lease.held = None;
         }
         if let Some((at, why)) = &*self.failed.lock()
             && at.elapsed() < PAUSE
@@ -123,10 +123,7 @@ impl<D: Dial> Pool<D> {
 
     /// Ends the connections that nobody uses, as the server went away.
     pub(super) fn forget(&self) {
-        let idle = std::mem::take(&mut *self.idle.lock());
-        for idle in idle {
-            self.dial.abandon(idle.connection);
-        }
+        drop(std::mem::take(&mut *self.idle.lock()));
     }
 }
 

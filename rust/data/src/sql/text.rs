@@ -309,11 +309,6 @@ impl Verb {
             _ => false,
         }
     }
-
-    /// True if the statement has a body in which semicolons do not end it.
-    fn has_body(&self) -> bool {
-        self.first == "CREATE"
-    }
 }
 
 const TRANSACTION: &str = "a transaction cannot be begun or ended by a statement, as others use the connection, too; use \
@@ -394,14 +389,8 @@ pub(super) fn translate(dialect: Dialect, sql: &str) -> Result<Translated, DataE
     if let Some(why) = verb.misplaced(dialect) {
         return Err(DataError::Refused(why.into_owned()));
     }
-    let is_one = verb.has_body() || {
-        let mut ended = false;
-        tokens(dialect, sql).all(|(kind, _)| {
-            ended |= kind == Kind::Semicolon;
-            !ended || matches!(kind, Kind::Semicolon | Kind::Space)
-        })
-    };
-    if !is_one && statements(dialect, sql).len() > 1 {
+    let mut tokens_of = tokens(dialect, sql);
+    if tokens_of.any(|(kind, _)| kind == Kind::Semicolon) && statements(dialect, sql).len() > 1 {
         return Err(DataError::Refused(
             "prepare takes one statement, and this has several; use batch([...]), or exec(sql)"
                 .to_owned(),
@@ -453,6 +442,7 @@ pub(super) fn check_count(wanted: usize, bound: usize) -> Result<(), DataError> 
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use Dialect::{MySql, Postgres};

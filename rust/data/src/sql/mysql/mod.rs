@@ -79,10 +79,8 @@ impl MySqlDatabase {
         limits: &DataLimits,
         handle: Handle,
     ) -> Result<Self, String> {
-        let password = match &server.password {
-            Some(password) => Some(String::from_utf8_lossy(password.as_bytes()).into_owned()),
-            None => None,
-        };
+        let password = server.password.as_ref();
+        let password = password.map(|it| String::from_utf8_lossy(it.as_bytes()).into_owned());
         let mut options = OptsBuilder::default()
             .user(Some(&*server.user))
             .pass(password)
@@ -181,9 +179,12 @@ impl Dial for MySqlDial {
         matches!(answered.await, Ok(Ok(())))
     }
 
-    // The server ends what it is doing at its own time limit, and all that was uncommitted is undone.
+    // The server ends what it is doing at its own time limit, and all that was uncommitted is undone. On a thread with an
+    // event loop the driver would read the rest of the result, for as long as the server is silent.
     fn abandon(&self, connection: MySqlConnection) {
-        drop(connection);
+        let _ = std::thread::Builder::new()
+            .name("edge-data-close".to_owned())
+            .spawn(move || drop(connection));
     }
 }
 

@@ -116,8 +116,8 @@ mod tests {
             text("18446744073709551615")
         );
         assert_eq!(
-            of(MYSQL_TYPE_FLOAT, Value::Float(3.14)),
-            SqlValue::Real(3.14)
+            of(MYSQL_TYPE_FLOAT, Value::Float(2.72)),
+            SqlValue::Real(2.72)
         );
         let moment = Value::Date(2026, 11, 27, 16, 0, 1, 500_000);
         assert_eq!(

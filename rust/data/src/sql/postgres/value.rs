@@ -336,6 +336,7 @@ fn numeric(raw: &[u8]) -> Option<SqlValue> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
