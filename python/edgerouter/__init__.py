@@ -29,6 +29,7 @@ from edgerouter.experiments import Experiment
 from edgerouter.files import Files
 from edgerouter.functions import AsyncContext, Context, Request, Response
 from edgerouter.functions.events import Event
+from edgerouter.geo import GeoPolicy
 from edgerouter.guarding import AddressPolicy, BasicAuth, Cors, Hsts, RateLimit, SecurityHeaders, SignedUrls
 from edgerouter.identity import Jwt
 from edgerouter.images import Images, ImageSources
@@ -103,6 +104,7 @@ __all__ = [
     "ForwardPolicy",
     "FunctionError",
     "FunctionLimits",
+    "GeoPolicy",
     "Group",
     "HeaderEdits",
     "HeaderPolicy",

@@ -452,6 +452,15 @@ class Geo:
     @property
     def longitude(self) -> float | None:
         """Degrees."""
+    @property
+    def time_zone(self) -> str | None:
+        """A name of the IANA time zone database, as ``"Europe/Berlin"``."""
+    @property
+    def asn(self) -> int | None:
+        """The number of the autonomous system that announces the address."""
+    @property
+    def eu(self) -> bool | None:
+        """``True`` if the country is a member of the European Union; ``None`` where the country is not known."""
 
 @final
 class ClientCertificate:
@@ -667,6 +676,9 @@ class CallContext:
     @property
     def request_id(self) -> str:
         """The id of its request, as ``request.id``."""
+    @property
+    def region(self) -> str | None:
+        """The region of ``GeoPolicy.regions`` that is nearest to the client; ``None`` where its place is not known."""
     @property
     def log_id(self) -> str:
         """The id of its request for the log; reading it does not make the response depend on the request."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from datetime import timedelta
-from typing import ClassVar, Literal, TypeAlias
+from typing import ClassVar, Literal, TypeAlias, get_args
 
 import msgspec
 
@@ -98,6 +98,15 @@ def check_star(name: str, starred: bool = True) -> str | None:
     return None if name.index("*") == len(name) - 1 else "a * stands for more names only at the end"
 
 
+GeoFact: TypeAlias = Literal["country", "region", "city", "latitude", "longitude", "time_zone", "asn", "eu"]
+
+
+def check_facts(check: Check, field: str, *, optional: bool = False) -> None:
+    """A list of facts about the client's place."""
+    must = "must be one of " + ", ".join(get_args(GeoFact))
+    check.texts(field, optional=optional, test=get_args(GeoFact).__contains__, must=must)
+
+
 class CachePolicy(Value, frozen=True, kw_only=True):
     """The rules by which a route's responses are stored and reused.
 
@@ -117,8 +126,9 @@ class CachePolicy(Value, frozen=True, kw_only=True):
         §4.2.4); 0 switches it off. The origin's ``stale-if-error``, ``stale_if_error`` and ``sick_grace`` win over it
     ``refresh_ahead``  hits refresh a response shortly before it expires, by chance, so that hot ones never expire
     ``refresh_beta``  how early: 1 suits most, more is earlier
-    ``query``, ``headers``, ``cookies``, ``claims``  what of the request is in the key besides host and path.
-        ``cookies=None`` follows HTTP: cookies go upstream and only ``Vary: Cookie`` tells responses apart
+    ``query``, ``headers``, ``cookies``, ``claims``, ``geo``  what of the request is in the key besides host and path.
+        ``cookies=None`` follows HTTP: cookies go upstream and only ``Vary: Cookie`` tells responses apart. ``geo``
+        names facts about the client's place, such as ``["country"]``, which go to the origin, too (``Edge.geo``)
     ``sort_query``  the query is sorted by name, those of one name in their order, in the key and upstream; ``None``:
         where ``query`` is a list or ``all_except``
     ``compress``  routes compress their responses unless they say ``compress=False``, or demand a token, a password or
@@ -163,6 +173,7 @@ class CachePolicy(Value, frozen=True, kw_only=True):
     headers: Collection[str] = ()
     cookies: Selection | None = None
     claims: Collection[str] = ()
+    geo: Collection[GeoFact] = ()
     compress: bool = False
     accept_encoding: bool = False
     normalise: Collection[Literal["accept-language"]] = ()
@@ -201,6 +212,7 @@ class CachePolicy(Value, frozen=True, kw_only=True):
         check.tokens("tags")
         check.flag("send_tags")
         check.texts("claims")
+        check_facts(check, "geo")
         check.choice("fill", ("second", "first", "never"))
         if self.slices is False and self.fill != "second":
             check.fail("fill", "has no effect with slices=False: leave one of them out")

@@ -396,6 +396,11 @@ def is_token(value: object) -> bool:
     return isinstance(value, str) and _TOKEN.match(value) is not None
 
 
+def is_country(text: str) -> bool:
+    """True for the code of a country (ISO 3166-1); ``XX`` is none."""
+    return len(text) == 2 and text.isascii() and text.isalpha() and text.upper() != "XX"
+
+
 def is_status(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 200 <= value <= 599
 

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from edgerouter import error_pages, files, secrets
+from edgerouter import error_pages, files, geo, secrets
 from edgerouter.bindings import Binding
 from edgerouter.callables import CallableSpec, Called, is_async
 from edgerouter.errors import ConfigError, Problem
+from edgerouter.geo import GeoPolicy
 from edgerouter.isolation import Isolation
 from edgerouter.jobs import Handler, Job
 from edgerouter.listening import Listener, Tls
@@ -52,6 +53,7 @@ class Declarations:
         self.starts: list[Handler] = []
         self.stops: list[Handler] = []
         self.jobs: list[Job] = []
+        self.geo: GeoPolicy | None = None
         #: The worker processes of functions, by their policy.
         self.processes: dict[Isolation, ProcessPool] = {}
         self.places = Places()
@@ -89,7 +91,7 @@ class Declarations:
         except ConfigError as error:
             raise places.placed(error) from None
         declared.places = places
-        for rebase in (secrets.rebase, error_pages.rebase, files.rebase):
+        for rebase in (secrets.rebase, error_pages.rebase, files.rebase, geo.rebase):
             rebase(declared.base, file.resolve().parent)
         return declared
 
@@ -155,6 +157,8 @@ class Declarations:
         ):
             if own:
                 data[field] = [*data.get(field, ()), *(_data(item) for item in own)]
+        if self.geo is not None:
+            data["geo"] = _data(self.geo)
         return data
 
     def pages(self) -> set[Path]:

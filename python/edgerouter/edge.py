@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from edgerouter import error_pages, places, plugins, secrets
+from edgerouter import error_pages, geo, places, plugins, secrets
 from edgerouter import files as folders
 from edgerouter import images as pictures
 from edgerouter import tracing as traces
@@ -27,9 +27,10 @@ from edgerouter.callables import Callables
 from edgerouter.checks import accepts, helpful
 from edgerouter.declarations import Declarations
 from edgerouter.error_pages import ErrorPage
-from edgerouter.errors import ConfigError, EdgeError
+from edgerouter.errors import ConfigError, EdgeError, Problem
 from edgerouter.experiments import Experiment
 from edgerouter.files import Files
+from edgerouter.geo import GeoPolicy
 from edgerouter.guarding import AddressPolicy, BasicAuth, Cors, RateLimit, SecurityHeaders, SignedUrls
 from edgerouter.identity import Jwt
 from edgerouter.images import Images, ImageSources
@@ -508,6 +509,22 @@ class Edge(Callables, Purging):
         self._declared.note("service_workers")
         self._declared.service_workers.append(worker)
         return worker
+
+    # -- places of clients -----------------------------------------------------------------------------------------
+
+    @accepts(GeoPolicy)
+    def geo(self, policy: GeoPolicy) -> GeoPolicy:
+        """Looks up where clients are: ``edge.geo(["GeoLite2-City.mmdb", "GeoLite2-ASN.mmdb"])``; once for an edge.
+
+        A place is looked up by the first that reads it: a condition ``When(country=…)``, ``AddressPolicy``, a field for
+        the origin or the key (``CachePolicy.geo``, ``ForwardPolicy.geo``), ``request.geo`` or ``ctx.region``. The
+        arguments are the fields of ``GeoPolicy``.
+        """
+        if self._declared.geo is not None or "geo" in self._declared.base:
+            raise ConfigError([Problem("geo", None, "is declared already: an edge has one, with up to 4 files")])
+        self._declared.places.note("geo")
+        self._declared.geo = geo.located(policy, places.folder_of_caller())
+        return self._declared.geo
 
     # -- data ------------------------------------------------------------------------------------------------------
 

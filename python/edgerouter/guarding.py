@@ -12,7 +12,7 @@ from datetime import timedelta
 from typing import Any, Literal, TypeAlias, get_args
 
 from edgerouter.cache import Duration
-from edgerouter.checks import Check, Value, is_token, listed
+from edgerouter.checks import Check, Value, is_country, is_token, listed
 from edgerouter.errors import ConfigError, Problem
 from edgerouter.secrets import Secret, as_secret, reveal, secret_file, text_or_file
 
@@ -31,21 +31,40 @@ def _is_network(text: str) -> bool:
 
 
 class AddressPolicy(Value, frozen=True, kw_only=True):
-    """The clients that a site or a route serves, by address or network; others get 403.
+    """The clients that a site or a route serves, by address, country or network operator; others get 403.
 
-    ``allow``  only these are served; ``None``: all
+    ``allow``  only these addresses and networks are served; ``None``: all
     ``deny``  these are not served, even if they are allowed
+    ``allow_countries``, ``deny_countries``  the same by country (ISO 3166-1, as in ``["DE", "AT"]``; ``Edge.geo``)
+    ``allow_asns``, ``deny_asns``  the same by the number of the autonomous system that announces the address
+
+    With more than one list of what is served, a client that is in one of them is served. A client whose place is not
+    known is in no list by country or number.
     """
 
     allow: Collection[str] | None = None
     deny: Collection[str] = ()
+    allow_countries: Collection[str] | None = None
+    deny_countries: Collection[str] = ()
+    allow_asns: Collection[int] | None = None
+    deny_asns: Collection[int] = ()
 
     def _check(self, check: Check) -> None:
         must = 'must be an address or a network such as "10.0.0.0/8", IPv4 written as IPv4'
         check.texts("allow", optional=True, test=_is_network, must=must)
         check.texts("deny", test=_is_network, must=must)
-        if self.allow is None and not self.deny:
-            check.fail_secretly("allow", "must be given, or deny: without networks it has no effect")
+        must = 'must be two letters as in "DE" (ISO 3166-1)'
+        check.texts("allow_countries", optional=True, test=is_country, must=must)
+        check.texts("deny_countries", test=is_country, must=must)
+        for field in ("allow_asns", "deny_asns"):
+            numbers = listed(value) if (value := getattr(self, field)) is not None else ()
+            if numbers is None or not all(type(number) is int and 0 <= number < 1 << 32 for number in numbers):
+                check.fail(field, "must be a list of numbers of autonomous systems, as in [64500]")
+            elif value is not None:
+                check.keep(field, tuple(numbers))
+        allowing = (self.allow, self.allow_countries, self.allow_asns)
+        if all(given is None for given in allowing) and not (self.deny or self.deny_countries or self.deny_asns):
+            check.fail_secretly("allow", "must be given, or another list: without any it has no effect")
 
 
 def _is_method(text: str) -> bool:

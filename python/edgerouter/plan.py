@@ -13,6 +13,7 @@ from edgerouter.access_log import AccessLog
 from edgerouter.bindings import Binding
 from edgerouter.callables import Called
 from edgerouter.checks import Check, Value
+from edgerouter.geo import GeoPolicy
 from edgerouter.guarding import AddressPolicy, RateLimit, SecurityHeaders
 from edgerouter.limits import Limits
 from edgerouter.listening import Listener
@@ -51,6 +52,7 @@ class Plan(Value, frozen=True, kw_only=True):
     service_workers: Collection[ServiceWorker] = ()
     prefetch: Collection[Prefetch] = ()
     bindings: Collection[Binding] = ()
+    geo: GeoPolicy | Mapping[str, Any] | None = None
 
     def _check(self, check: Check) -> None:
         check.name("name")
@@ -64,4 +66,5 @@ class Plan(Value, frozen=True, kw_only=True):
         check.instance("limits", Limits)
         check.instance("access_log", AccessLog, optional=True)
         check.instance("tracing", Tracing, optional=True)
+        check.instance("geo", GeoPolicy, optional=True)
         check.instance("disk_cache", DiskCache, optional=True)

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any, Literal, TypeAlias, get_args
 
-from edgerouter.cache import STANDARD, CachePolicy, Selection, check_selection, check_star
-from edgerouter.checks import Check, Value, is_status, is_token, listed
+from edgerouter.cache import STANDARD, CachePolicy, GeoFact, Selection, check_facts, check_selection, check_star
+from edgerouter.checks import Check, Value, is_country, is_status, is_token, listed
 from edgerouter.error_pages import ErrorPage
 from edgerouter.experiments import Experiment
 from edgerouter.files import Files
@@ -151,17 +151,22 @@ class ForwardPolicy(Value, frozen=True, kw_only=True):
         ``"query:NAME"``, ``"cookie:NAME"`` (both may end in ``*``) or ``"claim:NAME"``. Other requests get the response
         that was made with it. A request with a query parameter or cookie that goes upstream and is neither in the key
         nor here passes the cache
+    ``geo``  facts about the client's place that the origin gets as fields, such as ``["country", "city"]``; ``None``:
+        those of the cache key. On a route that stores responses each is part of the key, unless ``unkeyed`` names its
+        field
     """
 
     query: Selection | None = None
     headers: Selection | None = None
     cookies: Selection | None = None
     unkeyed: Collection[str] = ()
+    geo: Collection[GeoFact] | None = None
 
     def _check(self, check: Check) -> None:
         check_selection(check, "query", "cookies", optional=True)
         check_selection(check, "headers", optional=True, starred=False)
         check.texts("unkeyed")
+        check_facts(check, "geo", optional=True)
         for text in listed(self.unkeyed) or ():
             kind, colon, name = text.partition(":") if isinstance(text, str) else ("", "", "")
             if not colon:
@@ -178,9 +183,10 @@ class ForwardPolicy(Value, frozen=True, kw_only=True):
 
 
 class When(Value, frozen=True, kw_only=True):
-    """A condition besides host, path and method, on one ``header``, ``cookie`` or ``query`` parameter.
+    """A condition besides host, path and method: on one ``header``, ``cookie``, ``query`` parameter or ``country``.
 
     One test each: it ``equals`` a text, ``matches`` a pattern with ``*`` and ``?``, or is ``present`` (the default).
+    ``country`` needs none: the client is in one of these countries (ISO 3166-1, as in ``["DE", "AT"]``; ``Edge.geo``).
     """
 
     header: str | None = None
@@ -189,10 +195,18 @@ class When(Value, frozen=True, kw_only=True):
     equals: str | None = None
     matches: str | None = None
     present: bool | None = None
+    country: Collection[str] | None = None
 
     def _check(self, check: Check) -> None:
-        if sum(subject is not None for subject in (self.header, self.cookie, self.query)) != 1:
-            check.fail_secretly("header", "must be given, or cookie, or query: exactly one")
+        if sum(subject is not None for subject in (self.header, self.cookie, self.query, self.country)) != 1:
+            check.fail_secretly("header", "must be given, or cookie, query or country: exactly one")
+        if self.country is not None:
+            check.texts("country", test=is_country, must='must be two letters as in "DE" (ISO 3166-1)')
+            if not self.country:
+                check.fail("country", "must name at least one country")
+            if any(test is not None for test in (self.equals, self.matches, self.present)):
+                check.fail_secretly("country", "cannot be combined with equals, matches or present")
+            return
         tests = sum(test is not None for test in (self.equals, self.matches, self.present))
         if not tests:
             check.keep("present", True)

@@ -12,7 +12,7 @@ mod stored;
 mod tests;
 mod visitor;
 
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc};
 
 use http::{Method, StatusCode};
 use serde::Serialize;
@@ -21,6 +21,7 @@ use self::caching::{fetch, find, store};
 pub use self::stored::ExplainResponse;
 use crate::{
     cache::{question::Question, validate::Precondition},
+    geo::PlaceSource,
     path::Admitted,
     plan::{ErrorPage, Hook, Plan, Route, RouteId, Scheme, Target, table},
 };
@@ -38,6 +39,8 @@ pub struct ExplainRequest {
     pub client: IpAddr,
     /// Of the connection, where the URL does not say it.
     pub scheme: Option<Scheme>,
+    /// Where places are looked up; `None`: none is known.
+    pub places: Option<Arc<dyn PlaceSource>>,
     /// A response that an origin might give.
     pub response: Option<ExplainResponse>,
 }
@@ -67,6 +70,7 @@ pub fn explain(plan: &Plan, request: &ExplainRequest, now: u64) -> Explained {
     let mut steps = Steps {
         plan,
         now,
+        places: request.places.clone(),
         taken: Vec::new(),
         variants: Vec::new(),
         question: None,
@@ -84,6 +88,7 @@ pub fn explain(plan: &Plan, request: &ExplainRequest, now: u64) -> Explained {
 struct Steps<'p> {
     plan: &'p Plan,
     now: u64,
+    places: Option<Arc<dyn PlaceSource>>,
     taken: Vec<ExplainStep>,
     /// Each experiment with the variant that the key will have.
     variants: Vec<(String, String)>,

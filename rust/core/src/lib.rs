@@ -17,6 +17,7 @@ pub mod explain;
 pub mod files;
 pub mod finish;
 pub mod forward;
+pub mod geo;
 pub mod guard;
 pub mod http;
 pub mod identity;

@@ -15,6 +15,7 @@ use crate::{
     cache::{key::Base, storable::Authorization, validate},
     experiment::{Assignment, Experiment, Mode},
     forward,
+    geo::Place,
     guard::{
         addresses::AddressRefusal,
         basic::{BasicPolicy, BasicRefusal, Credentials},
@@ -28,11 +29,15 @@ use crate::{
         jwt::{self, Claims, Extracted, JwtPolicy, TokenError},
     },
     outcome::{Detail, Outcome},
-    plan::{FixedResponse, Plan, Preflight, Redirect, Route, RouteId, Scheme, matcher::Probe},
+    plan::{
+        FixedResponse, Plan, Preflight, Redirect, Route, RouteId, Scheme,
+        matcher::{Located, Probe, ProbeQuery},
+    },
     viewer::{self, Https},
 };
 
 mod guarded;
+mod located;
 #[cfg(test)]
 mod tests;
 
@@ -50,6 +55,11 @@ pub trait LookUps {
 
     /// True if the credentials are the policy's; `None`: they must be verified elsewhere first, which takes long.
     fn password(&mut self, policy: &Arc<BasicPolicy>, credentials: &Credentials) -> Option<bool>;
+
+    /// The place of an address, as the files of the plan's `geo` say.
+    fn place(&mut self, _: IpAddr) -> Place {
+        Place::default()
+    }
 
     /// Unix seconds of every decision about the request.
     fn now(&self) -> u64;
@@ -69,6 +79,8 @@ pub enum PathDecision<'a> {
     Routed(&'a Route, &'a Probe<'a>),
     /// The route's https policy is met.
     Viewer(&'a Route),
+    /// The client's place was looked up.
+    Located(IpAddr, &'a Place),
     /// The route's policy serves the client's address.
     Address(IpAddr),
     /// The route's policy for pages of other origins, and the value for the page that may read the response.
@@ -241,6 +253,8 @@ pub struct Admitted {
     /// The nonce in the content of the response.
     pub page_nonce: PageNonce,
     met: guarded::MetLimits,
+    /// The client's place, once something has read it.
+    place: Option<Arc<Place>>,
     /// `None` until phase 3 has found one.
     pub route: Option<RouteId>,
     /// Of a verified token; `None` if there is none.
@@ -281,6 +295,37 @@ fn with_query(path: &str, query: Option<&str>) -> Result<PathAndQuery, http::uri
     }
 }
 
+/// The route of a request. The probe's method becomes that of `requested`, if the edge answers the preflight.
+fn route_of<'p, 'a>(
+    plan: &'p Plan,
+    probe: &mut Probe<'a>,
+    requested: Option<&'a Method>,
+) -> Result<&'p Route, PathEnd> {
+    if let Some(method) = requested {
+        let preflighted = Probe { method, ..*probe };
+        let answers = plan
+            .router
+            .find(&plan.routes, &preflighted)
+            .and_then(|id| plan.route(id));
+        if answers.is_some_and(Route::answers_preflights) {
+            *probe = preflighted;
+        }
+    }
+    let found = plan.router.find(&plan.routes, probe);
+    let Some(route) = found.and_then(|id| plan.route(id)) else {
+        let allowed = plan.router.allowed_methods(&plan.routes, probe);
+        return Err(if allowed.is_empty() {
+            PathEnd::NoRoute
+        } else {
+            PathEnd::MethodNotAllowed(allowed)
+        });
+    };
+    match admit::evades(plan, route, probe) {
+        Some(guarded) => Err(PathEnd::Evades(guarded.id)),
+        None => Ok(route),
+    }
+}
+
 impl Admitted {
     /// A request from its connection, framed and parsed, before phase 2. `has_body`: false if the content is known to be
     /// empty. `scheme`: of the connection from `peer`; a trusted proxy may still say otherwise about the viewer's.
@@ -305,6 +350,7 @@ impl Admitted {
             readable_for: None,
             page_nonce: PageNonce::Absent,
             met: Vec::new(),
+            place: None,
             route: None,
             claims: None,
             chosen: SmallVec::new(),
@@ -357,14 +403,14 @@ impl Admitted {
         plan: &'p Plan,
         look_ups: &mut impl LookUps,
     ) -> Result<&'p Route, PathEnd> {
-        self.pass_site(&plan.guard)?;
+        self.pass_site(plan, look_ups)?;
         if self.viewer_path.as_str() == "*" {
             return Err(PathEnd::Server);
         }
         let route = self.find_route(plan, look_ups)?;
         let guard = route.guard.as_deref();
         if let Some(guard) = guard {
-            self.pass_route(guard, look_ups)?;
+            self.pass_route(plan, guard, look_ups)?;
         }
         self.viewer(plan, route)?;
         look_ups.decided(PathDecision::Viewer(route));
@@ -410,29 +456,14 @@ impl Admitted {
     ) -> Result<&'p Route, PathEnd> {
         // A preflight is for the route of the request that it precedes.
         let requested = self.preflight_method(plan);
+        if plan.guard.routes_by_country {
+            let found = self.find_located_route(plan, requested.as_ref(), look_ups)?;
+            look_ups.decided(PathDecision::Routed(found, &self.probe()));
+            self.route = Some(found.id);
+            return Ok(found);
+        }
         let mut probe = self.probe();
-        if let Some(method) = &requested {
-            let preflighted = Probe { method, ..probe };
-            let answers = plan
-                .router
-                .find(&plan.routes, &preflighted)
-                .and_then(|id| plan.route(id));
-            if answers.is_some_and(Route::answers_preflights) {
-                probe = preflighted;
-            }
-        }
-        let found = plan.router.find(&plan.routes, &probe);
-        let Some(route) = found.and_then(|id| plan.route(id)) else {
-            let allowed = plan.router.allowed_methods(&plan.routes, &probe);
-            return Err(if allowed.is_empty() {
-                PathEnd::NoRoute
-            } else {
-                PathEnd::MethodNotAllowed(allowed)
-            });
-        };
-        if let Some(guarded) = admit::evades(plan, route, &probe) {
-            return Err(PathEnd::Evades(guarded.id));
-        }
+        let route = route_of(plan, &mut probe, requested.as_ref())?;
         look_ups.decided(PathDecision::Routed(route, &probe));
         self.route = Some(route.id);
         Ok(route)
@@ -592,9 +623,10 @@ impl Admitted {
         Probe {
             host: self.host(),
             path: self.head.target.path(),
-            query: self.head.target.query(),
+            query: ProbeQuery::Of(&self.head.target),
             method: &self.head.method,
             headers: &self.head.headers,
+            place: self.place.as_deref().map(|place| place as &dyn Located),
         }
     }
 

@@ -28,12 +28,14 @@ use edgerouter_compress as compress;
 use edgerouter_data as data;
 use edgerouter_files as files;
 use edgerouter_functions as functions;
+use edgerouter_geo as geo;
 use edgerouter_images as image_variants;
 use edgerouter_listen::{self as listen, connection};
 use edgerouter_origin as upstream;
 use edgerouter_store as store;
 use edgerouter_telemetry::{self as telemetry, life, secret};
 
+pub use geo::{check as check_geo, unwatched as places};
 pub use listen::{inherited::addresses as inherited_addresses, tls::development};
 pub use server::{Engine, Settings, StartError, check_tls, default_capacity};
 pub use telemetry::{access, log};

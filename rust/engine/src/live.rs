@@ -7,8 +7,8 @@ use parking_lot::Mutex;
 use serde_json::Value;
 
 use crate::{
-    data::Bindings, functions::Functions, identity::KeySources, listen::tls::TlsListeners,
-    observed::Observed,
+    data::Bindings, functions::Functions, geo::GeoFiles, identity::KeySources,
+    listen::tls::TlsListeners, observed::Observed,
 };
 
 /// A plan in service with the runner of its callables and the holder of its keys: swapped as one.
@@ -20,6 +20,8 @@ pub(crate) struct Live {
     pub bindings: Arc<Bindings>,
     pub version: u64,
     pub keys: KeySources,
+    /// Where places of clients are looked up; `None`: the plan has no `geo`.
+    pub geo: Option<Arc<GeoFiles>>,
     pub tls: TlsListeners,
     /// Bound on client connections: the plan's, as far as the process has descriptors for them.
     pub connections: usize,

@@ -36,6 +36,7 @@ use crate::{
     data::Bindings,
     files::Files,
     functions::Functions,
+    geo::GeoFiles,
     identity::{KeySources, Passwords},
     image_variants::Images,
     life::Life,
@@ -120,6 +121,9 @@ pub enum StartError {
     /// Certificates or keys of the plan's listeners cannot be used.
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
     Tls(Vec<Problem>),
+    /// Files of the plan's `geo` cannot be used.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+    Geo(Vec<Problem>),
     /// The folder of the disk cache cannot be used.
     #[error(transparent)]
     Disk(#[from] FolderError),
@@ -292,6 +296,7 @@ impl Engine {
         if let Err(error) = self.shared.acme.serve(&plan) {
             tracing::error!(%error, "no certificates are obtained: a thread could not be started");
         }
+        let geo = places(&plan, previous.geo.as_ref())?;
         let version = previous.version + 1;
         let keys = KeySources::succeed(&previous.keys, &plan);
         let connections = tight::fit(self.shared.descriptors, &plan, Some(&previous.plan));
@@ -315,6 +320,7 @@ impl Engine {
             bindings,
             version,
             keys,
+            geo,
             tls,
             connections,
         }));
@@ -496,6 +502,17 @@ pub fn check_tls(plan: &Plan) -> Result<(), Vec<Problem>> {
     TlsListeners::of(plan, None, &Arc::default()).map(drop)
 }
 
+/// The files of a plan's `geo`: those of the previous plan if it named the same.
+fn places(
+    plan: &Plan,
+    previous: Option<&Arc<GeoFiles>>,
+) -> Result<Option<Arc<GeoFiles>>, Vec<Problem>> {
+    let policy = plan.geo.as_ref();
+    policy
+        .map(|policy| GeoFiles::succeed(previous, policy))
+        .transpose()
+}
+
 fn share(
     plan: Plan,
     (functions, bindings): (Arc<dyn Functions>, Arc<Bindings>),
@@ -503,6 +520,7 @@ fn share(
     settings: &Settings,
     (navigations, own_addresses): (mpsc::Sender<Navigation>, Box<[SocketAddr]>),
 ) -> Result<Arc<Shared>, StartError> {
+    let geo = places(&plan, None).map_err(StartError::Geo)?;
     let test_clock = settings.test_clock.then(Arc::<AtomicI64>::default);
     let acme = AcmeService::new(clock::shared(test_clock.clone()));
     let tls = TlsListeners::of(&plan, None, acme.certificates()).map_err(StartError::Tls)?;
@@ -534,6 +552,7 @@ fn share(
         bindings,
         version: 1,
         keys,
+        geo,
         tls,
         connections,
     }));

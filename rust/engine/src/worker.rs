@@ -154,6 +154,9 @@ impl Shared {
         live.functions.load().render(&mut text);
         self.function_caches.render(&mut text);
         live.bindings.render(&mut text);
+        if let Some(geo) = &live.geo {
+            geo.render(&mut text);
+        }
         let origins = live.plan.origins.iter();
         let states: Vec<_> = origins.map(|origin| self.health.state(origin)).collect();
         upstream::render_states(&states, &mut text);

@@ -5,6 +5,7 @@
 
 pub mod fetch;
 pub mod pipe;
+mod place;
 
 use std::{
     fmt::{self, Write as _},
@@ -31,6 +32,8 @@ use http::{Method, StatusCode};
 use edgerouter_telemetry::{text, trace::SpanParent};
 use fetch::{FetchChain, Fetcher};
 use pipe::PieceReader;
+
+pub use place::ClientPlace;
 
 /// The place where the views on a request note what a hook reads and writes of it.
 pub type Notes = parking_lot::Mutex<edgerouter_core::cache::hooked::Reads>;
@@ -60,6 +63,8 @@ pub struct RequestHead {
     pub claims: Option<Arc<str>>,
     /// The verified certificate of the client of the connection.
     pub certificate: Option<Arc<ClientCertificate>>,
+    /// The place of the client; `None`: the plan looks no places up.
+    pub place: Option<Arc<ClientPlace>>,
     /// Experiment name and variant.
     pub variants: Vec<(Arc<str>, Arc<str>)>,
     /// Request id, in the log and in error answers.

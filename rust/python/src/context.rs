@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use edgerouter_functions::{FunctionCaches, Notes, Phase};
+use edgerouter_functions::{ClientPlace, FunctionCaches, Notes, Phase};
 use edgerouter_telemetry::trace::SpanParent;
 use pyo3::{
     exceptions::{PyRuntimeError, PyValueError},
@@ -37,6 +37,7 @@ pub(crate) struct CallContext {
     notes: Option<Arc<Notes>>,
     /// The span of the call.
     trace: Option<SpanParent>,
+    place: Option<Arc<ClientPlace>>,
     caches: Weak<dyn FunctionCaches>,
     /// Of functions.
     from: Option<Arc<FetchFrom>>,
@@ -72,7 +73,12 @@ impl CallContext {
         caller: Caller,
         phase: Phase,
         deadline: Instant,
-        (request, notes, trace): (u64, Option<Arc<Notes>>, Option<SpanParent>),
+        (request, notes, trace, place): (
+            u64,
+            Option<Arc<Notes>>,
+            Option<SpanParent>,
+            Option<Arc<ClientPlace>>,
+        ),
         caches: Weak<dyn FunctionCaches>,
         from: Option<Arc<FetchFrom>>,
     ) -> PyResult<Bound<'_, Self>> {
@@ -84,6 +90,7 @@ impl CallContext {
             request,
             notes,
             trace,
+            place,
             caches,
             from,
         });
@@ -184,6 +191,15 @@ impl CallContext {
             notes.lock().personal = true;
         }
         request::id(self.request)
+    }
+
+    /// The configured region that is nearest to the client; `None` where its place is not known.
+    #[getter]
+    fn region(&self) -> Option<String> {
+        if let Some(notes) = &self.notes {
+            notes.lock().personal = true;
+        }
+        Some(self.place.as_ref()?.region()?.to_string())
     }
 
     /// The id of its request for the log, on which nothing that is stored depends.

@@ -140,7 +140,9 @@ impl PyEngine {
                 self.end_runtime(py);
                 py.detach(|| self.bindings().close());
                 match error {
-                    StartError::Tls(problems) => Err(errors::config(py, &problems)),
+                    StartError::Tls(problems) | StartError::Geo(problems) => {
+                        Err(errors::config(py, &problems))
+                    }
                     StartError::Disk(_) => Err(errors::plain_config(py, &error.to_string())),
                     _ => Err(errors::listen(py, &error.to_string())),
                 }

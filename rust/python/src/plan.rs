@@ -25,6 +25,7 @@ pub(crate) fn compiled(py: Python<'_>, plan: &[u8]) -> PyResult<Plan> {
     let checked = || {
         let plan = plan::compile(plan)?;
         edgerouter_engine::check_tls(&plan)?;
+        edgerouter_engine::check_geo(&plan)?;
         let problems = edgerouter_data::check(&plan);
         if !problems.is_empty() {
             return Err(problems);
@@ -130,6 +131,7 @@ fn explain<'py>(
             .parse()
             .map_err(|_| PyValueError::new_err(format!("{client:?} is no IP address")))?,
         scheme: None,
+        places: edgerouter_engine::places(&plan),
         response: response.map(response_of).transpose()?,
     };
     let now = now.unwrap_or_else(|| {

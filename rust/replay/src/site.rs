@@ -13,7 +13,10 @@ use edgerouter_core::{
     identity::jwt::{Claims, JwtPolicy, TokenError},
     outcome::Outcome,
     path::{Admitted, LookUps, PathEnd},
-    plan::{Plan, Route, Scheme, Target, matcher::Probe},
+    plan::{
+        Plan, Route, Scheme, Target,
+        matcher::{Probe, ProbeQuery},
+    },
     viewer,
 };
 use http::{HeaderValue, Method, StatusCode, Version};
@@ -227,7 +230,7 @@ impl<'p> Site<'p> {
         let (path, query) = (admitted.viewer_path.path(), admitted.viewer_path.query());
         let probe = Probe {
             path,
-            query,
+            query: ProbeQuery::Text(query),
             method: &Method::GET,
             ..admitted.probe()
         };

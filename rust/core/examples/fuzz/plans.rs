@@ -88,6 +88,7 @@ fn request(text: &str) -> ExplainRequest {
         client: [127, 0, 0, 1].into(),
         scheme: None,
         // The same fields as those of an origin's response.
+        places: None,
         response: Some(ExplainResponse {
             status: StatusCode::OK,
             headers: answer.into_iter().collect(),

@@ -105,7 +105,7 @@ fn decoded(path: &str) -> String {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use crate::http::Fields;
+    use crate::{http::Fields, plan::matcher::ProbeQuery};
     use http::Method;
     use serde_json::json;
 
@@ -176,7 +176,8 @@ mod tests {
             let probe = Probe {
                 host: "h",
                 path,
-                query: None,
+                query: ProbeQuery::Text(None),
+                place: None,
                 method: &Method::GET,
                 headers: &headers,
             };

@@ -44,6 +44,7 @@ fn told_to(client: [u8; 4], method: &str, url: &str, headers: &[(&str, &str)]) -
             .collect(),
         client: client.into(),
         scheme: None,
+        places: None,
         response: None,
     };
     explain(&plan(), &request, 1_800_000_000)
@@ -215,6 +216,7 @@ fn missing_routes_and_methods_are_told() {
             headers: Vec::new(),
             client: "::1".parse().unwrap(),
             scheme: None,
+            places: None,
             response: None,
         };
         explain(&plan, &request, 0).steps.pop().unwrap()

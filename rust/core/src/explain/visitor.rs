@@ -1,12 +1,13 @@
 //! Phases 3 to 6 in words.
 
-use std::{fmt::Write as _, sync::Arc};
+use std::{fmt::Write as _, net::IpAddr, sync::Arc};
 
 use http::{HeaderValue, Method};
 
 use super::{Admitted, Steps};
 use crate::{
     experiment::{AssignedBy, Assignment, Experiment},
+    geo::Place,
     guard::{
         basic::{BasicPolicy, Credentials},
         rate::{RateDecision, RateKey, RateLimit},
@@ -59,6 +60,11 @@ impl LookUps for Steps<'_> {
         0
     }
 
+    fn place(&mut self, address: IpAddr) -> Place {
+        let places = self.places.as_ref();
+        places.map_or_else(Place::default, |places| places.find(address))
+    }
+
     fn decided(&mut self, decision: PathDecision<'_>) {
         match decision {
             PathDecision::Routed(route, probe) => {
@@ -68,6 +74,11 @@ impl LookUps for Steps<'_> {
             PathDecision::Viewer(route) => {
                 let policy = table::viewer(route.viewer);
                 self.add(VIEWER, "proceed", format!("viewer policy {policy}"));
+            }
+            PathDecision::Located(address, place) => {
+                let country = place.country.map_or_else(|| "unknown".to_owned(), |country| country.to_string());
+                let network = place.asn.map_or_else(String::new, |asn| format!(" in AS{asn}"));
+                self.add(ROUTE, format!("country {country}"), format!("the place of {address}{network}"));
             }
             PathDecision::Address(address) => self.add(
                 ROUTE,

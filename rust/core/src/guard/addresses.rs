@@ -4,6 +4,9 @@ use std::{fmt, net::IpAddr};
 
 use ipnet::IpNet;
 
+use super::places::PlacePolicy;
+use crate::geo::Place;
+
 /// The most networks of one list; `docs/limits.md` names it.
 pub const MOST_NETWORKS: usize = 100_000;
 
@@ -83,6 +86,8 @@ pub struct AddressPolicy {
     pub allow: Option<AddressSet>,
     /// These are not served, even if they are allowed.
     pub deny: AddressSet,
+    /// The same by country and network operator; `None`: their places are not looked up.
+    pub places: Option<Box<PlacePolicy>>,
 }
 
 /// Why an address is not served.
@@ -92,6 +97,12 @@ pub enum AddressRefusal {
     Denied,
     /// It is not in `allow`.
     NotAllowed,
+    /// It is in none of the lists of what is served.
+    NotAllowedPlace,
+    /// Its country is in `deny_countries`.
+    DeniedCountry,
+    /// Its autonomous system is in `deny_asns`.
+    DeniedAsn,
 }
 
 impl AddressRefusal {
@@ -100,27 +111,123 @@ impl AddressRefusal {
         match self {
             Self::Denied => "is in addresses.deny",
             Self::NotAllowed => "is not in addresses.allow",
+            Self::NotAllowedPlace => "is in none of the lists of addresses that are allowed",
+            Self::DeniedCountry => "is of a country in addresses.deny_countries",
+            Self::DeniedAsn => "is of a network in addresses.deny_asns",
         }
     }
 }
 
 impl AddressPolicy {
-    /// The decision about a client's address; `deny` has precedence.
-    pub fn judge(&self, address: IpAddr) -> Result<(), AddressRefusal> {
+    /// The decision about a client's address. Each `deny` has precedence, and one of the lists of what is served has to
+    /// name the client, if there is any. `place`: called only if the decision depends on it.
+    pub fn judge<P: AsRef<Place>>(
+        &self,
+        address: IpAddr,
+        place: impl FnOnce() -> P,
+    ) -> Result<(), AddressRefusal> {
         if self.deny.contains(address) {
             return Err(AddressRefusal::Denied);
         }
-        match &self.allow {
-            Some(allow) if !allow.contains(address) => Err(AddressRefusal::NotAllowed),
-            _ => Ok(()),
+        let listed = self.allow.as_ref().map(|allow| allow.contains(address));
+        let Some(places) = &self.places else {
+            return served(listed != Some(false), AddressRefusal::NotAllowed);
+        };
+        let place = place();
+        if let Some(refusal) = places.denies(place.as_ref()) {
+            return Err(refusal);
         }
+        let limited = listed.is_some() || places.allows_some();
+        let named = listed == Some(true) || places.allows(place.as_ref());
+        served(!limited || named, AddressRefusal::NotAllowedPlace)
     }
+}
+
+fn served(served: bool, otherwise: AddressRefusal) -> Result<(), AddressRefusal> {
+    if served { Ok(()) } else { Err(otherwise) }
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use std::sync::Arc;
+
     use super::*;
+    use crate::geo::Country;
+
+    #[test]
+    fn places_are_judged_beside_addresses_and_looked_up_only_if_they_matter() {
+        use AddressRefusal::{Denied, DeniedAsn, DeniedCountry, NotAllowedPlace};
+        let countries = |codes: &[&str]| -> Box<[Country]> {
+            codes
+                .iter()
+                .filter_map(|code| Country::parse(code.as_bytes()))
+                .collect()
+        };
+        let germany = PlacePolicy {
+            allow_countries: Some(countries(&["AT", "DE"])),
+            ..PlacePolicy::default()
+        };
+        let not_france = PlacePolicy {
+            deny_countries: countries(&["FR"]),
+            ..PlacePolicy::default()
+        };
+        let operator = PlacePolicy {
+            allow_asns: Some([64_500].into()),
+            deny_asns: [64_511].into(),
+            ..PlacePolicy::default()
+        };
+        for (places, allow, country, asn, want) in [
+            (&germany, None, "DE", None, Ok(())),
+            (&germany, None, "FR", None, Err(NotAllowedPlace)),
+            // A place that is not known is in no list.
+            (&germany, None, "", None, Err(NotAllowedPlace)),
+            (&germany, Some("203.0.113.0/24"), "", None, Ok(())),
+            (
+                &germany,
+                Some("198.51.100.0/24"),
+                "FR",
+                None,
+                Err(NotAllowedPlace),
+            ),
+            (&not_france, None, "FR", None, Err(DeniedCountry)),
+            (&not_france, None, "", None, Ok(())),
+            (
+                &not_france,
+                Some("203.0.113.0/24"),
+                "FR",
+                None,
+                Err(DeniedCountry),
+            ),
+            (&operator, None, "", Some(64_500), Ok(())),
+            (&operator, None, "", Some(64_511), Err(DeniedAsn)),
+            (&operator, None, "", Some(1), Err(NotAllowedPlace)),
+            (&operator, None, "", None, Err(NotAllowedPlace)),
+        ] {
+            let policy = AddressPolicy {
+                allow: allow.map(|net| set(&[net])),
+                deny: set(&[]),
+                places: Some(Box::new(places.clone())),
+            };
+            let place = Place {
+                country: Country::parse(country.as_bytes()),
+                asn,
+                ..Place::default()
+            };
+            let judged = policy.judge("203.0.113.7".parse().unwrap(), || Arc::new(place));
+            assert_eq!(judged, want, "{places:?} {allow:?} {country} {asn:?}");
+        }
+        let denied = AddressPolicy {
+            allow: None,
+            deny: set(&["203.0.113.7/32"]),
+            places: Some(Box::new(germany)),
+        };
+        let never = || -> Arc<Place> { unreachable!("the address decides") };
+        assert_eq!(
+            denied.judge("203.0.113.7".parse().unwrap(), never),
+            Err(Denied)
+        );
+    }
 
     fn set(networks: &[&str]) -> AddressSet {
         let networks: Vec<IpNet> = networks.iter().map(|net| net.parse().unwrap()).collect();
@@ -154,8 +261,10 @@ mod tests {
             let policy = AddressPolicy {
                 allow: allow.map(set),
                 deny: set(deny),
+                places: None,
             };
-            let found = policy.judge(address.parse().unwrap());
+            let never = || -> Arc<Place> { unreachable!("no place is looked up") };
+            let found = policy.judge(address.parse().unwrap(), never);
             assert_eq!(found, want, "{allow:?} {deny:?} {address}");
         }
     }

@@ -7,31 +7,47 @@ use http::{HeaderValue, Method};
 use super::{Admitted, LookUps, PathDecision, PathEnd, with_query};
 use crate::{
     guard::{
+        addresses::AddressPolicy,
         basic::{self, BasicRefusal},
         cors,
         rate::{self, RateDecision, RateKey, RateLimit},
         signed::{self, SignedRequest},
     },
     http::{Fields, cookie, header},
-    plan::{Plan, Route, RouteGuard, Scheme, SiteGuard},
+    plan::{Plan, Route, RouteGuard, Scheme},
     viewer,
 };
 
 impl Admitted {
     /// Phase 2: the site's clients and hosts. Requests that the edge makes of itself pass.
-    pub(super) fn pass_site(&self, site: &SiteGuard) -> Result<(), PathEnd> {
+    pub(super) fn pass_site(
+        &mut self,
+        plan: &Plan,
+        look_ups: &mut impl LookUps,
+    ) -> Result<(), PathEnd> {
         if self.internal {
             return Ok(());
         }
+        let site = &plan.guard;
         if let Some(policy) = &site.addresses {
-            let judged = policy.judge(self.client.address);
-            judged.map_err(PathEnd::Address)?;
+            self.judge(policy, plan, look_ups)?;
         }
         let hosts = &site.hosts;
         if !hosts.is_empty() && !hosts.iter().any(|host| host.matches(self.host())) {
             return Err(PathEnd::Misdirected);
         }
         Ok(())
+    }
+
+    fn judge(
+        &mut self,
+        policy: &AddressPolicy,
+        plan: &Plan,
+        look_ups: &mut impl LookUps,
+    ) -> Result<(), PathEnd> {
+        let address = self.client.address;
+        let judged = policy.judge(address, || self.locate(plan, look_ups));
+        judged.map_err(PathEnd::Address)
     }
 
     /// The method that the request is a preflight for, on a site that answers preflights.
@@ -44,6 +60,7 @@ impl Admitted {
     /// Phase 3, once the route is known: its clients.
     pub(super) fn pass_route(
         &mut self,
+        plan: &Plan,
         guard: &RouteGuard,
         look_ups: &mut impl LookUps,
     ) -> Result<(), PathEnd> {
@@ -53,9 +70,12 @@ impl Admitted {
             .as_ref()
             .and_then(|cors| cors.allows(&self.head.headers));
         if let Some(policy) = guard.addresses.as_ref().filter(|_| !self.internal) {
-            let judged = policy.judge(self.client.address);
-            judged.map_err(PathEnd::Address)?;
+            self.judge(policy, plan, look_ups)?;
             look_ups.decided(PathDecision::Address(self.client.address));
+        }
+        if let Some(geo) = guard.geo.as_ref().filter(|_| !self.internal) {
+            let place = self.locate(plan, look_ups);
+            geo.set(&place, &mut self.head.headers);
         }
         Ok(())
     }

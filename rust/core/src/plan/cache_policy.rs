@@ -6,7 +6,10 @@ use crate::http::{FieldName, header};
 use http::StatusCode;
 
 use super::Select;
-use crate::cache::{fill::Fill, vary::Reduced};
+use crate::{
+    cache::{fill::Fill, vary::Reduced},
+    geo::GeoFact,
+};
 
 /// How responses are stored and reused, resolved. Durations in whole seconds.
 #[derive(Debug, Clone, PartialEq)]
@@ -47,6 +50,8 @@ pub struct CachePolicy {
     pub key_cookies: Option<Select>,
     /// Verified claims in the key; only these go upstream, unless it is empty.
     pub key_claims: Vec<Arc<str>>,
+    /// Facts about the client's place in the key. The route's fields carry them, which are in `key_headers` then.
+    pub key_geo: Vec<GeoFact>,
     /// Responses are compressed, unless the route says otherwise or they may hold secrets.
     pub compress: bool,
     /// `Accept-Encoding`, reduced to `br`, `zstd`, `gzip` or `identity`, is in the key and goes upstream.
@@ -111,6 +116,7 @@ impl Default for CachePolicy {
             key_headers: Vec::new(),
             key_cookies: None,
             key_claims: Vec::new(),
+            key_geo: Vec::new(),
             compress: false,
             accept_encoding: false,
             accept_language: false,

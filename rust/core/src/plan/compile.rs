@@ -10,6 +10,7 @@ mod images;
 mod keys;
 mod origins;
 mod paths;
+mod places;
 mod prefetch;
 mod routes;
 mod service_workers;
@@ -31,6 +32,7 @@ use super::{
 };
 use crate::{
     cache::vary,
+    geo::GeoNaming,
     guard::{rate::RateLimit, security::SecurityFields},
     http::via::Via,
 };
@@ -61,6 +63,8 @@ pub(super) struct DeclaredNames {
     site_limits: Vec<Arc<RateLimit>>,
     /// The rate limits of the site and of the routes so far.
     limits: Vec<Arc<RateLimit>>,
+    /// The names of the fields for places; `None`: none is looked up.
+    geo: Option<GeoNaming>,
 }
 
 impl DeclaredNames {
@@ -152,6 +156,7 @@ fn checked(spec: PlanSpec, problems: &Problems) -> Option<Plan> {
         service_workers,
         prefetch,
         bindings,
+        geo,
     } = spec;
     let hop = Via::new(&via);
     if hop.is_none() {
@@ -205,7 +210,9 @@ fn checked(spec: PlanSpec, problems: &Problems) -> Option<Plan> {
         security: security.map(Arc::new),
         site_limits: Vec::new(),
         limits: Vec::new(),
+        geo: geo.as_ref().map(|geo| geo.naming),
     };
+    places::site_fits(addresses.as_ref(), &names, problems);
     guard::site_limits(rate_limits, &mut names, problems);
     let hooks: Vec<Option<(HookPhase, Hook)>> = hooks
         .into_iter()
@@ -274,6 +281,7 @@ fn checked(spec: PlanSpec, problems: &Problems) -> Option<Plan> {
             security: names.security,
             limits: names.limits,
             has_cors: routes.iter().any(Route::answers_preflights),
+            routes_by_country: routes.iter().any(Route::is_by_country),
         },
         origins: origins.into_iter().collect::<Option<_>>()?,
         groups: names.groups,
@@ -284,6 +292,7 @@ fn checked(spec: PlanSpec, problems: &Problems) -> Option<Plan> {
         marks_personal: !service_workers.is_empty(),
         prefetch,
         bindings,
+        geo: geo.map(Arc::new),
         predicts,
         access_log,
         tracing,

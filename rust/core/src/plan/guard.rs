@@ -3,9 +3,12 @@
 use std::sync::Arc;
 
 use super::HostPattern;
-use crate::guard::{
-    addresses::AddressPolicy, basic::BasicPolicy, cors::Cors, rate::RateLimit,
-    security::SecurityFields, signed::SignedPolicy,
+use crate::{
+    geo::RouteGeo,
+    guard::{
+        addresses::AddressPolicy, basic::BasicPolicy, cors::Cors, rate::RateLimit,
+        security::SecurityFields, signed::SignedPolicy,
+    },
 };
 
 /// Policies for every request of the site.
@@ -21,6 +24,8 @@ pub struct SiteGuard {
     pub limits: Vec<Arc<RateLimit>>,
     /// At least one route answers preflights.
     pub has_cors: bool,
+    /// At least one route has a condition on the client's country.
+    pub routes_by_country: bool,
 }
 
 /// Policies for the requests of one route.
@@ -40,6 +45,8 @@ pub struct RouteGuard {
     pub basic: Option<Arc<BasicPolicy>>,
     /// Fields of every response.
     pub security: Option<Arc<SecurityFields>>,
+    /// Facts about the client's place in the request's fields; `None`: there are none.
+    pub geo: Option<RouteGeo>,
 }
 
 impl RouteGuard {
@@ -55,6 +62,7 @@ impl RouteGuard {
             ("signed", self.signed.is_some()),
             ("basic", self.basic.is_some()),
             ("security", self.security.is_some()),
+            ("geo", self.geo.is_some()),
         ]
         .into_iter()
         .filter_map(|(name, given)| given.then_some(name))

@@ -16,7 +16,10 @@ mod trie;
 
 use std::cmp::Reverse;
 
-use crate::http::Fields;
+use crate::{
+    geo::Country,
+    http::{Fields, PathAndQuery},
+};
 use foldhash::fast::RandomState;
 use http::Method;
 use smallvec::SmallVec;
@@ -39,12 +42,39 @@ pub struct Probe<'a> {
     pub host: &'a str,
     /// Normalised (RFC 3986 §6.2.2).
     pub path: &'a str,
-    /// Without `?`, not decoded; `None` if the URL has none.
-    pub query: Option<&'a str>,
+    /// Read by conditions only.
+    pub query: ProbeQuery<'a>,
     /// Case matters (RFC 9110 §9.1); HEAD matches routes for GET.
     pub method: &'a Method,
     /// The fields that [`Condition`]s test, cookies included.
     pub headers: &'a Fields,
+    /// The place of the client; `None`: no condition of the plan depends on it.
+    pub place: Option<&'a dyn Located>,
+}
+
+/// Where a client is, looked up when a condition tests it.
+pub trait Located: std::fmt::Debug {
+    /// `None`: it is not known.
+    fn country(&self) -> Option<Country>;
+}
+
+/// The query of a request, without `?` and not decoded.
+#[derive(Debug, Clone, Copy)]
+pub enum ProbeQuery<'a> {
+    /// That of a target.
+    Of(&'a PathAndQuery),
+    /// By itself; `None` if the URL has none.
+    Text(Option<&'a str>),
+}
+
+impl<'a> ProbeQuery<'a> {
+    /// The query; `None` if the URL has none.
+    pub fn get(self) -> Option<&'a str> {
+        match self {
+            Self::Of(target) => target.query(),
+            Self::Text(text) => text,
+        }
+    }
 }
 
 /// A route under one of its hosts.
@@ -400,8 +430,18 @@ fn holds(condition: &Condition, probe: &Probe<'_>) -> bool {
         Subject::Query(name) => {
             let value = probe
                 .query
+                .get()
                 .and_then(|query| crate::http::uri::get_query(query, name));
             meets(&condition.test, value.as_deref())
+        }
+        Subject::Country => {
+            let country = probe.place.and_then(Located::country);
+            match &condition.test {
+                Test::Country(countries) => {
+                    country.is_some_and(|country| countries.contains(&country))
+                }
+                test => meets(test, country.as_ref().map(Country::as_str)),
+            }
         }
     }
 }
@@ -418,6 +458,8 @@ fn passes(test: &Test, value: &str) -> bool {
         Test::Present(wanted) => *wanted,
         Test::Equals(wanted) => &**wanted == value,
         Test::Matches(pattern) => pattern.matches(value),
+        // Tested as such above.
+        Test::Country(_) => false,
     }
 }
 

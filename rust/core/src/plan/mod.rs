@@ -53,6 +53,7 @@ pub use route::{
 use crate::{
     access_log::AccessLogPolicy,
     admit::Sanitiser,
+    geo::GeoPolicy,
     http::{framing::head::HeadLimits, via::Via},
     trace::TracingPolicy,
 };
@@ -110,6 +111,8 @@ pub struct Plan {
     pub prefetch: Vec<Prefetch>,
     /// Data that functions find on `ctx.env`.
     pub bindings: Vec<Binding>,
+    /// The source of places of clients; `None`: none is looked up.
+    pub geo: Option<Arc<GeoPolicy>>,
     /// At least one route predicts.
     pub predicts: bool,
     /// The parts of a request that the access log shows.

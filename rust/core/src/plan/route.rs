@@ -9,7 +9,9 @@ use super::{
     CachePolicy, CallableId, FileFolder, GroupId, HostPattern, ImagePolicy, ImageSources,
     PathPattern, Predict, RouteGuard, RouteId, Select,
 };
-use crate::{experiment::Experiment, guard::nonce::NoncePlaceholder, identity::jwt::JwtPolicy};
+use crate::{
+    experiment::Experiment, geo::Country, guard::nonce::NoncePlaceholder, identity::jwt::JwtPolicy,
+};
 
 /// A hook that may run on a route: it runs if `pattern` and `host` match the request.
 #[derive(Debug, Clone)]
@@ -135,6 +137,12 @@ impl Route {
         self.cache.enabled && matches!(self.target, Target::Group(_) | Target::Function(_))
     }
 
+    /// True if it depends on the client's country whether the route takes a request.
+    pub fn is_by_country(&self) -> bool {
+        let mut subjects = self.when.iter().map(|condition| &condition.subject);
+        subjects.any(|subject| *subject == Subject::Country)
+    }
+
     /// True if the edge answers preflights in place of the origin.
     pub fn answers_preflights(&self) -> bool {
         self.guard
@@ -228,6 +236,8 @@ pub enum Subject {
     Cookie(Arc<str>),
     /// The name of a query parameter, decoded; the first of that name counts.
     Query(Arc<str>),
+    /// The country of the client.
+    Country,
 }
 
 /// The test of a condition. Only `Present(false)` holds for an absent subject.
@@ -239,6 +249,8 @@ pub enum Test {
     Equals(Arc<str>),
     /// A glob over the whole value: `*` and `?`, nothing is normalised.
     Matches(PathPattern),
+    /// One of these countries.
+    Country(Box<[Country]>),
 }
 
 /// How a route treats requests that came over plain `http`.

@@ -12,6 +12,7 @@ mod latency;
 mod limits;
 mod listener;
 mod numbers;
+mod places;
 mod policies;
 mod reader;
 mod route;
@@ -33,6 +34,7 @@ use super::{
 use crate::{
     access_log::AccessLogPolicy,
     experiment::ExperimentSpec,
+    geo::{GeoFact, GeoPolicy},
     guard::{
         addresses::AddressPolicy, basic::BasicPolicy, cors::Cors, rate::RateLimit,
         security::SecurityFields, signed::SignedPolicy,
@@ -72,6 +74,7 @@ pub(crate) struct PlanSpec {
     pub service_workers: Vec<ServiceWorker>,
     pub prefetch: Vec<PrefetchSpec>,
     pub bindings: Vec<Binding>,
+    pub geo: Option<GeoPolicy>,
     pub access_log: AccessLogPolicy,
     pub tracing: Option<TracingPolicy>,
 }
@@ -238,6 +241,8 @@ pub(crate) struct ForwardSpec {
     pub cookies: Option<Select>,
     /// With the position of each.
     pub unkeyed: Vec<(String, UnkeyedSpec)>,
+    /// `None`: those in the key.
+    pub geo: Option<Vec<GeoFact>>,
 }
 
 /// One member of `forward.unkeyed`.

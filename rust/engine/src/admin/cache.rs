@@ -1,9 +1,10 @@
 //! The content of the store: `/v1/cache/stats`, `/v1/cache/entries`, `/v1/cache/entry`.
 
-use std::{net::IpAddr, rc::Rc};
+use std::{net::IpAddr, rc::Rc, sync::Arc};
 
 use edgerouter_core::{
     explain::ExplainRequest,
+    geo::PlaceSource,
     http::uri::{decode, query_pairs},
 };
 use http::StatusCode;
@@ -105,8 +106,9 @@ pub(super) fn entry(room: Rc<Room>, call: Call) -> Later {
     Box::pin(async move {
         match explained(&call) {
             Err(refused) => refused,
-            Ok(request) => {
+            Ok(mut request) => {
                 let live = room.shared.live.load_full();
+                request.places = live.geo.clone().map(|files| files as Arc<dyn PlaceSource>);
                 let now = room.shared.unix_now();
                 let found = inspect::find(&room.shared.cache, &live.plan, &request, now).await;
                 answer::json(StatusCode::OK, &found)
@@ -147,6 +149,7 @@ fn explained(call: &Call) -> Result<ExplainRequest, Answer> {
         headers: inspect::fields(&lines).map_err(|message| wrong("header", &message))?,
         client,
         scheme: None,
+        places: None,
         response: None,
     })
 }

@@ -14,7 +14,10 @@ use edgerouter_core::http::Fields;
 use edgerouter_core::{
     admit,
     outcome::{PrefetchResult, PrefetchSource},
-    plan::{Plan, Predict, PrefetchTarget, Route, matcher::Probe},
+    plan::{
+        Plan, Predict, PrefetchTarget, Route,
+        matcher::{Probe, ProbeQuery},
+    },
     predict::{Ledger, Likely, MinuteBudget, Model, ModelBounds},
 };
 use hashbrown::HashMap;
@@ -216,9 +219,10 @@ fn predicting<'p>(plan: &'p Plan, target: &PrefetchTarget) -> Option<(&'p Route,
     let probe = Probe {
         host: host(target),
         path: target.path_and_query.path(),
-        query: None,
+        query: ProbeQuery::Text(None),
         method: &Method::GET,
         headers: &Fields::new(),
+        place: None,
     };
     let route = plan.route(plan.router.find(&plan.routes, &probe)?)?;
     Some((route, route.predict.as_ref()?))

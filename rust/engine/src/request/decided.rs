@@ -1,9 +1,10 @@
 //! Phases 2 to 6, acted on: the look-ups that their decisions need, and the response to an answer that ends them.
 
-use std::{sync::Arc, time::Instant};
+use std::{net::IpAddr, sync::Arc, time::Instant};
 
 use edgerouter_core::{
     bounds::clients::Client,
+    geo::{Place, PlaceSource as _},
     guard::{
         basic::{self, BasicPolicy, BasicRefusal, Credentials},
         rate::{RateDecision, RateKey, RateLimit},
@@ -80,6 +81,11 @@ impl LookUps for Worked<'_> {
             .passwords
             .knows(policy, credentials, self.now);
         known.then_some(true)
+    }
+
+    fn place(&mut self, address: IpAddr) -> Place {
+        let files = self.live.geo.as_ref();
+        files.map_or_else(Place::default, |files| files.find(address))
     }
 
     fn now(&self) -> u64 {

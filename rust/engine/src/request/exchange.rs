@@ -17,7 +17,10 @@ use edgerouter_core::{
     images::{ImageRequest, VARIANT},
     outcome::Detail,
     path::Admitted,
-    plan::{Route, Select, Target, matcher::Probe},
+    plan::{
+        Route, Select, Target,
+        matcher::{Probe, ProbeQuery},
+    },
     request_record::RequestRecord,
 };
 use http::{HeaderValue, Method, StatusCode, Version};
@@ -239,7 +242,7 @@ impl Exchange {
     ) -> Option<&'l Route> {
         let probe = Probe {
             path,
-            query,
+            query: ProbeQuery::Text(query),
             method: &Method::GET,
             ..self.probe()
         };

@@ -15,7 +15,7 @@ use edgerouter_core::{
     http::{cookie, uri},
     plan::Scheme,
 };
-use edgerouter_functions::{Notes, RequestHead, fetch::FetchChain, pipe::PieceReader};
+use edgerouter_functions::{ClientPlace, Notes, RequestHead, fetch::FetchChain, pipe::PieceReader};
 use edgerouter_telemetry::trace::SpanParent;
 use http::Method;
 use parking_lot::Mutex;
@@ -27,6 +27,7 @@ use pyo3::{
 
 use super::{
     certificate::PyClientCertificate,
+    geo::Geo,
     headers::{self, Headers, latin_1},
 };
 use crate::{
@@ -123,6 +124,11 @@ impl Request {
         self.edit(|parts| parts.head.notes.clone()).ok().flatten()
     }
 
+    /// The place of its client; `None` without geo.
+    pub(crate) fn place(&self) -> Option<Arc<ClientPlace>> {
+        self.edit(|parts| parts.head.place.clone()).ok().flatten()
+    }
+
     /// Method and path, for the log.
     pub(crate) fn what(&self) -> String {
         self.edit(|parts| format!("{} {}", parts.head.method, parts.head.path))
@@ -133,22 +139,6 @@ impl Request {
 /// A request's id as Python and the log have it.
 pub(crate) fn id(number: u64) -> String {
     format!("{number:016x}")
-}
-
-/// The place of a client, as far as it is known.
-#[pyclass(frozen, get_all, module = "edgerouter")]
-#[derive(Debug, Default)]
-pub(crate) struct Geo {
-    /// ISO 3166-1 code, as "DE".
-    country: Option<String>,
-    /// ISO 3166-2 code of the subdivision, without the country.
-    region: Option<String>,
-    /// Its English name.
-    city: Option<String>,
-    /// Degrees.
-    latitude: Option<f64>,
-    /// Degrees.
-    longitude: Option<f64>,
 }
 
 /// A dictionary of pairs; of repeated names the first, and the others beside it.
@@ -226,6 +216,7 @@ impl Request {
             params: Vec::new(),
             claims: None,
             certificate: None,
+            place: None,
             variants: Vec::new(),
             id: 0,
             trace: None,
@@ -440,8 +431,10 @@ impl Request {
     /// The place of the client, as far as it is known.
     #[getter]
     fn geo(&self) -> PyResult<Geo> {
-        self.edit(|parts| parts.note(|reads| reads.personal = true))?;
-        Ok(Geo::default())
+        self.edit(|parts| Geo {
+            place: parts.head.place.clone(),
+            notes: parts.head.notes.clone(),
+        })
     }
 
     /// Its name in logs and error answers.

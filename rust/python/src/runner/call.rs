@@ -205,7 +205,12 @@ impl Views {
         deadline: Instant,
     ) -> PyResult<Bound<'py, CallContext>> {
         let request = self.request.get();
-        let request = (request.number(), request.notes(), request.trace());
+        let request = (
+            request.number(),
+            request.notes(),
+            request.trace(),
+            request.place(),
+        );
         let context = CallContext::of(
             py,
             callable.into(),

@@ -9,7 +9,8 @@ use crate::{
     admit,
     http::uri::normalise_path,
     plan::{
-        HostPattern, Prefetch, PrefetchTarget, Route, Router, Scheme, Target, matcher::Probe,
+        HostPattern, Prefetch, PrefetchTarget, Route, Router, Scheme, Target,
+        matcher::{Probe, ProbeQuery},
         spec::PrefetchSpec,
     },
 };
@@ -144,9 +145,10 @@ fn finds(
             .get(..admit::host_length(target.authority.as_bytes()))
             .unwrap_or(host),
         path: target.path_and_query.path(),
-        query: target.path_and_query.query(),
+        query: ProbeQuery::Of(&target.path_and_query),
         method: &Method::GET,
         headers,
+        place: None,
     };
     let found = router.find(routes, &probe);
     let Some(route) = found.and_then(|id| routes.get(id.0 as usize)) else {

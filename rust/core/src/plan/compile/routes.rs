@@ -9,7 +9,7 @@ use super::{
     fit::{cache_fits, compress, pages, predict_fits, preflight_fits, target_fits},
     guard, host, images, index,
     paths::{location, prefix, rewrite},
-    pattern,
+    pattern, places,
 };
 use crate::{
     experiment::{Experiment, ExperimentBy, ExperimentSpec},
@@ -32,12 +32,13 @@ pub(super) fn route(
     problems: &Problems,
 ) -> Option<Route> {
     let path = format!("routes[{at}]");
-    let (hosts, own) = places(&spec, &path, problems);
+    let (hosts, own) = hosts_and_path(&spec, &path, problems);
     target_fits(&spec, &path, problems);
     files::files_fit(&spec, &path, problems);
     cache_fits(&spec, &path, problems);
     preflight_fits(&spec, &path, problems);
     guard::fits(&spec, &path, problems);
+    places::fits(&spec, names, &path, problems);
     predict_fits(&spec, &path, problems);
     images::images_fit(&spec, &path, problems);
     let (compress, uncompressed) = compress(&spec, &path, problems);
@@ -114,6 +115,18 @@ pub(super) fn route(
     let security = guard.as_ref().and_then(|guard| guard.security.as_ref());
     let nonce = security.and_then(|security| security.placeholder.clone());
     let experiments = experiments(spec.experiments, spec.has_auth, &path, fields, problems);
+    let sent_facts = (spec.forward.as_ref()).and_then(|forward| forward.geo.clone());
+    let (mut cache, mut request_headers) = (spec.cache, spec.request_headers);
+    let mut forward = forward(spec.forward, &cache);
+    let policies = (&mut cache, &mut forward, &mut request_headers);
+    let guard = match places::of_route(sent_facts, names, policies, fields) {
+        Some(geo) => {
+            let mut guard = guard.unwrap_or_default();
+            guard.geo = Some(geo);
+            Some(guard)
+        }
+        None => guard,
+    };
     let own = own?;
     let label = label(&hosts, own.as_str());
     Some(Route {
@@ -135,10 +148,10 @@ pub(super) fn route(
         strip_prefix,
         add_prefix,
         rewrite,
-        request_headers: spec.request_headers,
+        request_headers,
         response_headers: spec.response_headers,
-        forward: forward(spec.forward, &spec.cache),
-        cache: spec.cache,
+        forward,
+        cache,
         key_tag: None,
         guard,
         auth,
@@ -171,7 +184,7 @@ fn within(path: &str, found: Vec<SubProblem>, problems: &Problems) {
     }
 }
 
-fn places(
+fn hosts_and_path(
     spec: &RouteSpec,
     path: &str,
     problems: &Problems,

@@ -4,6 +4,7 @@ use http::StatusCode;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::geo::{Country, Place};
 use crate::images::ImageFormat;
 use crate::plan::{
     CachePolicy, ClientFact, ForwardPolicy, HttpProtocol, ProxyRule, Scheme, SecurityPolicy,
@@ -205,9 +206,28 @@ fn a_plan_with_every_field_compiles_to_what_it_says() {
         (Some("/shop"), 5)
     );
     assert!(shop.cache.compress && !shop.compress && plan.routes[6].compress);
-    assert_eq!(shop.when.len(), 3);
+    assert_eq!(shop.when.len(), 4);
     assert_eq!(shop.request_headers.add.len(), 2);
-    assert_eq!(shop.cache.key_headers, ["accept"]);
+    assert_eq!(
+        shop.cache.key_headers,
+        [
+            "accept",
+            "cloudfront-viewer-country",
+            "cloudfront-viewer-city",
+            "x-geo-eu"
+        ],
+        "facts in the key, and facts that go to the origin"
+    );
+    let geo = shop.guard.as_ref().unwrap().geo.as_ref().unwrap();
+    assert_eq!(geo.fields.len(), 3);
+    assert_eq!(shop.request_headers.remove.last().unwrap(), "x-geo-eu");
+    assert!(plan.guard.routes_by_country);
+    let policy = plan.geo.as_ref().unwrap();
+    assert_eq!(policy.country_fields, ["cf-ipcountry"]);
+    assert_eq!(
+        (policy.interval.as_secs(), policy.regions[0].longitude),
+        (6, 8.5)
+    );
     assert_eq!(shop.cache.targets, ["my-cdn-cache-control"]);
     assert_eq!(shop.cache.tags, ["x-tags"]);
     assert!(shop.cache.send_tags);
@@ -218,7 +238,15 @@ fn a_plan_with_every_field_compiles_to_what_it_says() {
     assert_eq!(shop.cache.stale_when_disconnected, 0);
     assert_eq!(shop.cache.refresh_ahead, Some(1.5));
     assert!(shop.cache.status_key && shop.cache.extension_guard);
-    assert_eq!(shop.forward.headers, Select::Only(vec!["accept".into()]));
+    let sent = [
+        "accept",
+        "cloudfront-viewer-country",
+        "cloudfront-viewer-city",
+    ];
+    assert_eq!(
+        shop.forward.headers,
+        Select::Only(sent.map(Into::into).into())
+    );
     assert!(
         shop.auth
             .as_ref()
@@ -230,11 +258,22 @@ fn a_plan_with_every_field_compiles_to_what_it_says() {
         "the plan's limit reaches the policy"
     );
     assert_eq!((plan.guard.hosts.len(), plan.guard.has_cors), (1, true));
-    let judged = [[203, 0, 113, 9], [192, 0, 2, 1]].map(|address| {
+    let judged = ["", "DE", "FR"].map(|code| {
         let policy = plan.guard.addresses.as_ref().unwrap();
-        policy.judge(address.into()).is_ok()
+        let country = Country::parse(code.as_bytes());
+        let asn = Some(64_500);
+        let place = Place {
+            country,
+            asn,
+            ..Place::default()
+        };
+        let judge = |address: [u8; 4]| policy.judge(address.into(), || Arc::new(place.clone()));
+        [
+            judge([203, 0, 113, 9]).is_ok(),
+            judge([192, 0, 2, 1]).is_ok(),
+        ]
     });
-    assert_eq!(judged, [false, true]);
+    assert_eq!(judged, [[false, true], [false, true], [false, false]]);
     let fields = |security: &crate::guard::security::SecurityFields| {
         let hsts = security
             .hsts
@@ -419,7 +458,10 @@ fn a_plan_with_every_field_compiles_to_what_it_says() {
             "client-cert",
             "x-client-subject",
             "x-tier",
-            "x-home"
+            "x-home",
+            "cloudfront-viewer-country",
+            "cloudfront-viewer-city",
+            "x-geo-eu"
         ]
     );
     assert!(matches!(plan.routes[2].target, Target::Redirect(ref redirect) if !redirect.query));

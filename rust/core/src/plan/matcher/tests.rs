@@ -316,7 +316,8 @@ fn ask(
     let probe = Probe {
         host,
         path,
-        query,
+        query: ProbeQuery::Text(query),
+        place: None,
         method: &method,
         headers: &headers,
     };
@@ -389,7 +390,8 @@ fn methods_and_conditions_choose() {
     let probe = Probe {
         host: "h",
         path: "/api/x",
-        query: None,
+        query: ProbeQuery::Text(None),
+        place: None,
         method: &Method::DELETE,
         headers: &headers,
     };
@@ -497,7 +499,8 @@ fn the_router_agrees_with_the_rule() {
             let probe = Probe {
                 host,
                 path: &path,
-                query: None,
+                query: ProbeQuery::Text(None),
+                place: None,
                 method: &method,
                 headers: &headers,
             };
@@ -589,7 +592,8 @@ fn ten_thousand_routes_match_fast() {
             let probe = Probe {
                 host,
                 path,
-                query: None,
+                query: ProbeQuery::Text(None),
+                place: None,
                 method: &Method::GET,
                 headers: &headers,
             };

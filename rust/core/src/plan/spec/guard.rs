@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::{
     GuardSpec,
     headers::header_name,
+    places,
     policies::secret,
     reader::{Fields, Problems, join},
 };
@@ -77,14 +78,17 @@ pub(super) fn addresses(outer: &mut Fields<'_>) -> Option<AddressPolicy> {
     let has_allow = fields.some("allow").is_some();
     let allow = networks(&mut fields, "allow");
     let deny = networks(&mut fields, "deny");
-    if !has_allow && deny.is_empty() && !outer.problems.at(&fields.path) {
-        let message = "has no effect: name networks in allow or deny";
+    let places = places::lists(&mut fields);
+    if !has_allow && deny.is_empty() && places.is_none() && !outer.problems.at(&fields.path) {
+        let message =
+            "has no effect: name networks, countries or network operators to allow or deny";
         fields.problems.add(fields.path.clone(), None, message);
     }
     fields.end();
     Some(AddressPolicy {
         allow: has_allow.then(|| AddressSet::new(&allow)),
         deny: AddressSet::new(&deny),
+        places,
     })
 }
 

@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use super::{
     headers::{header_name, select, select_of, status_key, unstarred},
+    places,
     reader::{Fields, Problems, shown},
 };
 use crate::{
@@ -51,6 +52,7 @@ pub(super) fn cache(value: &Value, path: String, problems: &Problems) -> CachePo
         .filter(|(path, claim)| unstarred(path, claim, problems))
         .map(|(_, claim)| claim.into())
         .collect();
+    let key_geo = places::facts(&mut fields, "geo");
     let compress = fields.flag("compress", standard.compress);
     let accept_encoding = fields.flag("accept_encoding", standard.accept_encoding);
     let choices = [
@@ -141,6 +143,7 @@ pub(super) fn cache(value: &Value, path: String, problems: &Problems) -> CachePo
         key_headers,
         key_cookies,
         key_claims,
+        key_geo,
         compress,
         accept_encoding,
         accept_language,

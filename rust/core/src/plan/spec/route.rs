@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::{
     FilesSpec, ForwardSpec, RouteSpec, TargetSpec, UnkeyedSpec, guard,
     headers::{edits, header_map, header_name, select_of, starred, status, status_key},
-    images, latency,
+    images, latency, places,
     policies::{cache, experiment, jwt},
     reader::{Fields, Problems, shown},
 };
@@ -225,17 +225,23 @@ fn condition(value: &Value, path: String, problems: &Problems) -> Option<Conditi
     let header = fields.text("header");
     let cookie = fields.text("cookie");
     let query = fields.text("query");
-    let subject = match (header, cookie, query) {
-        (Some(name), None, None) => {
+    let country = fields
+        .some("country")
+        .map(|_| places::countries(&mut fields, "country"));
+    if let (Some(countries), None, None, None) = (&country, header, cookie, query) {
+        return places::by_country(fields, countries);
+    }
+    let subject = match (header, cookie, query, country) {
+        (Some(name), None, None, None) => {
             header_name(&fields.at("header"), name, problems).map(Subject::Header)
         }
-        (None, Some(name), None) => Some(Subject::Cookie(name.into())),
-        (None, None, Some(name)) => Some(Subject::Query(name.into())),
+        (None, Some(name), None, None) => Some(Subject::Cookie(name.into())),
+        (None, None, Some(name), None) => Some(Subject::Query(name.into())),
         _ => {
             problems.add(
                 fields.path.clone(),
                 Some(shown(value)),
-                "must name exactly one of header, cookie and query",
+                "must name exactly one of header, cookie, query and country",
             );
             None
         }
@@ -489,6 +495,9 @@ fn forward(value: &Value, path: String, problems: &Problems) -> Option<ForwardSp
     let query = choice(&mut fields, "query", false);
     let headers = choice(&mut fields, "headers", true);
     let cookies = choice(&mut fields, "cookies", false);
+    let geo = fields
+        .some("geo")
+        .map(|_| places::facts(&mut fields, "geo"));
     let unkeyed = fields
         .texts("unkeyed")
         .into_iter()
@@ -503,6 +512,7 @@ fn forward(value: &Value, path: String, problems: &Problems) -> Option<ForwardSp
         headers,
         cookies,
         unkeyed,
+        geo,
     })
 }
 

@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::{
     CallableSpec, GroupSpec, HookPhase, HookSpec, OriginSpec, PlanSpec, binding, guard,
     headers::{secret_header_map, select, status},
-    latency, limits, listener,
+    latency, limits, listener, places,
     policies::secret,
     reader::{Fields, Problems},
     route, tracing,
@@ -116,6 +116,9 @@ pub(crate) fn read(json: &[u8], problems: &Problems) -> Option<PlanSpec> {
     }
     let prefetch = fields.each("prefetch", latency::prefetch);
     let bindings = binding::all(&mut fields);
+    let geo = fields
+        .some("geo")
+        .and_then(|value| places::geo(value, &trusted_proxy_fields, problems));
     let access_log = fields
         .some("access_log")
         .and_then(|value| access_log(value, problems))
@@ -146,6 +149,7 @@ pub(crate) fn read(json: &[u8], problems: &Problems) -> Option<PlanSpec> {
         service_workers,
         prefetch,
         bindings,
+        geo,
     })
 }
 

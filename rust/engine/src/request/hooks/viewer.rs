@@ -3,7 +3,7 @@
 use std::{
     hash::{DefaultHasher, Hash as _, Hasher as _},
     rc::Rc,
-    sync::Arc,
+    sync::{Arc, OnceLock},
 };
 
 use edgerouter_core::http::Fields;
@@ -11,6 +11,7 @@ use edgerouter_core::{
     admit,
     cache::{distinct::MOST_VALUES, hooked::Written},
     finish, forward,
+    geo::PlaceSource,
     outcome::Detail,
     plan::{Hook, Route, Target},
 };
@@ -21,7 +22,7 @@ use super::{
 };
 use crate::{
     body::EdgeResponse,
-    functions::{FunctionOutput, Notes, Phase, RequestHead, ResponseHead},
+    functions::{ClientPlace, FunctionOutput, Notes, Phase, RequestHead, ResponseHead},
     request::{answer::Early, exchange::Exchange},
     telemetry::Outcome,
 };
@@ -102,6 +103,23 @@ impl Exchange {
             .collect()
     }
 
+    /// The place of the client for callables, which is looked up when one reads it.
+    fn client_place(&self, route: &Route) -> Option<Arc<ClientPlace>> {
+        let (files, policy) = (self.live.geo.as_ref()?, self.live.plan.geo.as_ref()?);
+        let of_route = route.guard.as_ref().and_then(|guard| guard.geo.as_ref());
+        Some(Arc::new(ClientPlace {
+            source: Arc::clone(files) as Arc<dyn PlaceSource>,
+            policy: Arc::clone(policy),
+            address: self.client.address,
+            named: self.named_country(&self.live.plan),
+            settled: of_route.map(|geo| geo.settled).unwrap_or_default(),
+            found: self
+                .place()
+                .cloned()
+                .map_or_else(OnceLock::new, OnceLock::from),
+        }))
+    }
+
     pub(super) fn request_head(&self, route: &Route, headers: Fields) -> Box<RequestHead> {
         Box::new(RequestHead {
             method: self.head.method.clone(),
@@ -119,6 +137,7 @@ impl Exchange {
             claims: self.claims.as_ref().map(|claims| claims.json().clone()),
             certificate: (self.stream.connection.tls())
                 .and_then(|session| session.certificate.clone()),
+            place: self.client_place(route),
             variants: self
                 .variants(route)
                 .map(|(name, variant)| (name.into(), variant.into()))

@@ -1,0 +1,40 @@
+//! The place of a request's client, looked up when a callable first reads it.
+
+use std::{
+    net::IpAddr,
+    sync::{Arc, OnceLock},
+};
+
+use edgerouter_core::geo::{self, Country, GeoFacts, GeoPolicy, Place, PlaceSource};
+
+/// The place of a request's client.
+#[derive(Debug)]
+pub struct ClientPlace {
+    /// Where it is looked up.
+    pub source: Arc<dyn PlaceSource>,
+    /// The plan's.
+    pub policy: Arc<GeoPolicy>,
+    /// The client's address.
+    pub address: IpAddr,
+    /// The country that a trusted proxy names.
+    pub named: Option<Country>,
+    /// Facts whose reading does not make a response the client's own.
+    pub settled: GeoFacts,
+    /// Set if something has read it before.
+    pub found: OnceLock<Arc<Place>>,
+}
+
+impl ClientPlace {
+    /// The place.
+    pub fn get(&self) -> &Place {
+        self.found.get_or_init(|| {
+            let place = self.source.find(self.address);
+            Arc::new(place.named(self.named))
+        })
+    }
+
+    /// The name of the nearest region of the plan; `None` if the place is not known, or the plan has none.
+    pub fn region(&self) -> Option<&Arc<str>> {
+        geo::nearest(&self.policy.regions, self.get())
+    }
+}
