@@ -462,7 +462,7 @@ impl Admitted {
             self.route = Some(found.id);
             return Ok(found);
         }
-        let mut probe = self.probe();
+        let mut probe = self.unlocated_probe();
         let route = route_of(plan, &mut probe, requested.as_ref())?;
         look_ups.decided(PathDecision::Routed(route, &probe));
         self.route = Some(route.id);
@@ -621,12 +621,20 @@ impl Admitted {
     /// The parts of the request that routes are compared with.
     pub fn probe(&self) -> Probe<'_> {
         Probe {
+            place: self.place.as_deref().map(|place| place as &dyn Located),
+            ..self.unlocated_probe()
+        }
+    }
+
+    #[inline]
+    fn unlocated_probe(&self) -> Probe<'_> {
+        Probe {
             host: self.host(),
             path: self.head.target.path(),
             query: ProbeQuery::Of(&self.head.target),
             method: &self.head.method,
             headers: &self.head.headers,
-            place: self.place.as_deref().map(|place| place as &dyn Located),
+            place: None,
         }
     }
 
