@@ -6,7 +6,10 @@ use super::Steps;
 use crate::{
     images::{self, ImageRequest, ImageUrl, Parameters},
     path::Admitted,
-    plan::{ImagePolicy, ImageSources, Route, matcher::Probe},
+    plan::{
+        ImagePolicy, ImageSources, Route,
+        matcher::{Probe, ProbeQuery},
+    },
 };
 
 const PHASE: &str = "image";
@@ -69,7 +72,7 @@ pub(super) fn named(
     };
     let probe = Probe {
         path: path.path(),
-        query: path.query(),
+        query: ProbeQuery::Text(path.query()),
         method: &Method::GET,
         ..admitted.probe()
     };
