@@ -24,7 +24,29 @@ pub struct ClientPlace {
     pub found: OnceLock<Arc<Place>>,
 }
 
+/// Gives the same place for each address.
+#[derive(Debug)]
+struct Known(Place);
+
+impl PlaceSource for Known {
+    fn find(&self, _: IpAddr) -> Place {
+        self.0.clone()
+    }
+}
+
 impl ClientPlace {
+    /// A place that was looked up elsewhere.
+    pub fn known(place: Place, address: IpAddr) -> Self {
+        Self {
+            source: Arc::new(Known(place)),
+            policy: Arc::default(),
+            address,
+            named: None,
+            settled: GeoFacts::default(),
+            found: OnceLock::new(),
+        }
+    }
+
     /// The place.
     pub fn get(&self) -> &Place {
         self.found.get_or_init(|| {

@@ -32,7 +32,7 @@ pub enum GeoNaming {
 }
 
 /// `geo` of a plan: where the facts come from, and how the origin gets them.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct GeoPolicy {
     /// Files in MaxMind's format; the first that has a fact gives it.
     pub files: Vec<PathBuf>,

@@ -3,8 +3,12 @@
 use std::{net::IpAddr, sync::Arc};
 
 use bytes::Bytes;
-use edgerouter_core::{http::Fields, plan::Scheme};
-use edgerouter_functions::{RequestHead, fetch::FetchChain};
+use edgerouter_core::{
+    geo::{Country, Place},
+    http::Fields,
+    plan::Scheme,
+};
+use edgerouter_functions::{ClientPlace, RequestHead, fetch::FetchChain};
 use http::Method;
 use pyo3::{exceptions::PyValueError, prelude::*, types::PyDict};
 
@@ -46,8 +50,53 @@ pub(crate) fn dismantle<'py>(
     parts.set_item("params", &head.params)?;
     parts.set_item("claims", head.claims.as_deref())?;
     parts.set_item("variants", variants)?;
+    parts.set_item(
+        "place",
+        head.place.as_ref().map(|place| facts_of(place.get())),
+    )?;
     parts.set_item("id", head.id)?;
     Ok(parts)
+}
+
+/// Country, region, city, latitude, longitude, time zone, number of the network, member of the European Union.
+type Facts = (
+    Option<String>,
+    Option<String>,
+    Option<String>,
+    Option<f64>,
+    Option<f64>,
+    Option<String>,
+    Option<u32>,
+    Option<bool>,
+);
+
+fn facts_of(place: &Place) -> Facts {
+    let text = |text: &Option<Box<str>>| text.as_deref().map(str::to_owned);
+    (
+        place.country.map(|country| country.to_string()),
+        text(&place.region),
+        text(&place.city),
+        place.latitude,
+        place.longitude,
+        text(&place.time_zone),
+        place.asn,
+        place.in_union,
+    )
+}
+
+fn place_of(
+    (country, region, city, latitude, longitude, time_zone, asn, in_union): Facts,
+) -> Place {
+    Place {
+        country: country.and_then(|code| Country::parse(code.as_bytes())),
+        region: region.map(Into::into),
+        city: city.map(Into::into),
+        latitude,
+        longitude,
+        time_zone: time_zone.map(Into::into),
+        asn,
+        in_union,
+    }
 }
 
 /// The request of such parts.
@@ -66,7 +115,9 @@ pub(crate) fn assemble(parts: &Bound<'_, PyDict>, body: Vec<u8>) -> PyResult<Req
     let method: String = given("method")?.extract()?;
     let client: String = given("client")?.extract()?;
     let wrong = |what: &str| PyValueError::new_err(format!("{what} of a request cannot be read"));
+    let client = client.parse::<IpAddr>().map_err(|_| wrong("the client"))?;
     let claims: Option<String> = given("claims")?.extract()?;
+    let place: Option<Facts> = given("place")?.extract()?;
     let head = RequestHead {
         method: Method::from_bytes(method.as_bytes()).map_err(|_| wrong("the method"))?,
         scheme: match given("scheme")?.extract::<String>()?.as_str() {
@@ -78,10 +129,11 @@ pub(crate) fn assemble(parts: &Bound<'_, PyDict>, body: Vec<u8>) -> PyResult<Req
         path: given("path")?.extract()?,
         query: given("query")?.extract()?,
         headers: fields,
-        client: client.parse::<IpAddr>().map_err(|_| wrong("the client"))?,
+        client,
         params: pairs("params")?,
         claims: claims.map(Arc::from),
         certificate: None,
+        place: place.map(|facts| Arc::new(ClientPlace::known(place_of(facts), client))),
         variants: pairs("variants")?
             .into_iter()
             .map(|(name, variant)| (name.into(), variant.into()))
