@@ -128,7 +128,7 @@ pub(crate) async fn serve<T: Transport, O: ConnectionOwner>(
         hold: None,
         drains_since: None,
     };
-    let ended = driver.run(WireEnd(Rc::clone(&wire))).await;
+    let ended = driver.run(&wire).await;
     connection.set_active(false);
     meter.close();
     let Some(transport) = wire.into_transport() else {
@@ -157,6 +157,8 @@ enum End {
     GoAway(Reason),
     Done,
     Error(h2::Error),
+    /// Nothing can be sent any more.
+    Broken,
 }
 
 struct Driver<O> {
@@ -173,10 +175,22 @@ struct Driver<O> {
 type Http2<T> = server::Connection<WireEnd<T>, Bytes>;
 
 impl<O: ConnectionOwner> Driver<O> {
-    async fn run<T: Transport>(mut self, wire: WireEnd<T>) -> Ended {
+    async fn run<T: Transport>(self, wire: &Rc<Wire<T>>) -> Ended {
+        let ended = self.run_to_end(wire).await;
+        if ended == Ended::CutOff {
+            return ended;
+        }
+        let rest = std::future::poll_fn(|cx| wire.poll_send(cx));
+        match timeout(LAST_FRAMES, rest).await {
+            Ok(Ok(())) => ended,
+            _ => Ended::CutOff,
+        }
+    }
+
+    async fn run_to_end<T: Transport>(mut self, wire: &Rc<Wire<T>>) -> Ended {
         let builder = self.terms.builder();
         let mut http = {
-            let mut begun = pin!(builder.handshake::<_, Bytes>(wire));
+            let mut begun = pin!(builder.handshake::<_, Bytes>(WireEnd(Rc::clone(wire))));
             let begun = std::future::poll_fn(|cx| {
                 self.connection.listen(cx.waker());
                 match self.connection.state() {
@@ -188,7 +202,12 @@ impl<O: ConnectionOwner> Driver<O> {
                     ConnectionState::End => Poll::Ready(None),
                     // A client that has not begun is not waited for.
                     _ if self.connection.is_drained() => Poll::Ready(None),
-                    _ => begun.as_mut().poll(cx).map(Some),
+                    _ => {
+                        let polled = begun.as_mut().poll(cx).map(Some);
+                        // An error is seen when the library reads.
+                        let _ = wire.poll_send(cx);
+                        polled
+                    }
                 }
             });
             match begun.await {
@@ -198,12 +217,19 @@ impl<O: ConnectionOwner> Driver<O> {
             }
         };
         self.owner.metrics().http2_connection();
-        match std::future::poll_fn(|cx| self.poll(&mut http, cx)).await {
+        match std::future::poll_fn(|cx| self.poll(&mut http, wire, cx)).await {
             End::Done => Ended::Done,
+            End::Broken => Ended::CutOff,
             End::Error(error) => self.failed(&error),
             End::GoAway(reason) => {
                 http.abrupt_shutdown(reason);
-                let last = std::future::poll_fn(|cx| http.poll_closed(cx));
+                let last = std::future::poll_fn(|cx| {
+                    let closed = http.poll_closed(cx);
+                    if closed.is_pending() && matches!(wire.poll_send(cx), Poll::Ready(Err(_))) {
+                        return Poll::Ready(Ok(()));
+                    }
+                    closed
+                });
                 match timeout(LAST_FRAMES, last).await {
                     Ok(_) if reason == Reason::NO_ERROR => Ended::Done,
                     Ok(_) => Ended::Refused,
@@ -228,7 +254,12 @@ impl<O: ConnectionOwner> Driver<O> {
         }
     }
 
-    fn poll<T: Transport>(&mut self, http: &mut Http2<T>, cx: &mut Context<'_>) -> Poll<End> {
+    fn poll<T: Transport>(
+        &mut self,
+        http: &mut Http2<T>,
+        wire: &Wire<T>,
+        cx: &mut Context<'_>,
+    ) -> Poll<End> {
         self.connection.listen(cx.waker());
         loop {
             match self.connection.state() {
@@ -257,12 +288,15 @@ impl<O: ConnectionOwner> Driver<O> {
             match http.poll_accept(cx) {
                 Poll::Ready(None) => return Poll::Ready(End::Done),
                 Poll::Ready(Some(Err(error))) => return Poll::Ready(End::Error(error)),
-                Poll::Ready(Some(Ok((request, respond)))) => self.begin(request, respond),
+                Poll::Ready(Some(Ok((request, respond)))) => self.begin(request, respond, cx),
                 Poll::Pending => {
                     self.meter.settle();
                     if self.account_for_unread().is_err() {
                         self.owner.metrics().refused(Refused::NoMemory);
                         return Poll::Ready(End::GoAway(Reason::ENHANCE_YOUR_CALM));
+                    }
+                    if matches!(wire.poll_send(cx), Poll::Ready(Err(_))) {
+                        return Poll::Ready(End::Broken);
                     }
                     if self.meter.flood().is_none() {
                         return Poll::Pending;
@@ -315,8 +349,13 @@ impl<O: ConnectionOwner> Driver<O> {
         Ok(())
     }
 
-    /// Begins a request.
-    fn begin(&self, request: Request<RecvStream>, respond: SendResponse<Bytes>) {
+    /// Begins a request. One that waits for nothing, as for a stored response, ends here, without a task.
+    fn begin(
+        &self,
+        request: Request<RecvStream>,
+        respond: SendResponse<Bytes>,
+        cx: &mut Context<'_>,
+    ) {
         let (parts, body) = request.into_parts();
         let is_whole = body.is_end_stream();
         let limits = &self.terms.request;
@@ -358,7 +397,10 @@ impl<O: ConnectionOwner> Driver<O> {
             tunnel,
             priority,
         };
-        spawn_local(exchange.run(request));
+        let mut run = Box::pin(exchange.run(request));
+        if run.as_mut().poll(cx).is_pending() {
+            spawn_local(run);
+        }
     }
 }
 

@@ -1,11 +1,14 @@
 //! The transport of a connection as the library sees it. Every byte is counted on its way; after a flood none is read.
+//!
+//! The library writes and flushes each frame of content by itself. Small writes are gathered here, until the driver sends
+//! them when the library has nothing more to write: one record of TLS and one system call for the frames of many streams.
 
 use std::{
     cell::RefCell,
     io::{self, IoSlice},
     pin::Pin,
     rc::Rc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use bytes::{Buf as _, BytesMut};
@@ -14,12 +17,19 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::meter::Meter;
 use crate::Transport;
 
+/// Bytes that are gathered before they are sent, at most.
+const GATHERED: usize = 32 << 10;
+/// Writes from this length on are not gathered: the copy would cost more than it saves.
+const LARGE: usize = 8 << 10;
+
 /// A transport and its meter.
 #[derive(Debug)]
 pub(super) struct Wire<T> {
     transport: RefCell<T>,
     /// Bytes of the client that were read before.
     early: RefCell<BytesMut>,
+    /// Bytes of the library that are still to be sent.
+    gathered: RefCell<BytesMut>,
     meter: Rc<Meter>,
 }
 
@@ -31,6 +41,7 @@ impl<T: Transport> Wire<T> {
         Rc::new(Self {
             transport: RefCell::new(transport),
             early: RefCell::new(early),
+            gathered: RefCell::default(),
             meter,
         })
     }
@@ -38,6 +49,51 @@ impl<T: Transport> Wire<T> {
     /// The transport, when the library is done with it.
     pub(super) fn into_transport(self: Rc<Self>) -> Option<T> {
         Rc::into_inner(self).map(|wire| wire.transport.into_inner())
+    }
+
+    /// Sends what was gathered, and has the transport send it.
+    pub(super) fn poll_send(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_gathered(cx))?;
+        // TLS may hold bytes that the socket has not taken.
+        let flushed = Pin::new(&mut *self.transport.borrow_mut()).poll_flush(cx);
+        self.meter.connection.write_blocked(flushed.is_pending());
+        flushed
+    }
+
+    fn poll_gathered(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut gathered = self.gathered.borrow_mut();
+        while !gathered.is_empty() {
+            let polled = Pin::new(&mut *self.transport.borrow_mut()).poll_write(cx, &gathered);
+            self.written(&polled, &[IoSlice::new(&gathered)]);
+            match ready!(polled)? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                count => gathered.advance(count),
+            }
+        }
+        // An idle connection keeps no buffer.
+        *gathered = BytesMut::new();
+        Poll::Ready(Ok(()))
+    }
+
+    /// Gathers a small write; `None` for a large one, which is sent at once, behind what was gathered before.
+    fn gather(
+        &self,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<Option<usize>>> {
+        let length = slices.iter().map(|slice| slice.len()).sum();
+        let waiting = self.gathered.borrow().len();
+        if length >= LARGE || waiting + length > GATHERED {
+            ready!(self.poll_gathered(cx))?;
+        }
+        if length >= LARGE {
+            return Poll::Ready(Ok(None));
+        }
+        let mut gathered = self.gathered.borrow_mut();
+        for slice in slices {
+            gathered.extend_from_slice(slice);
+        }
+        Poll::Ready(Ok(Some(length)))
     }
 
     fn written(&self, polled: &Poll<io::Result<usize>>, slices: &[IoSlice<'_>]) {
@@ -91,6 +147,9 @@ impl<T: Transport> AsyncWrite for WireEnd<T> {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let wire = &*self.0;
+        if let Some(count) = ready!(wire.gather(cx, &[IoSlice::new(bytes)]))? {
+            return Poll::Ready(Ok(count));
+        }
         let polled = Pin::new(&mut *wire.transport.borrow_mut()).poll_write(cx, bytes);
         wire.written(&polled, &[IoSlice::new(bytes)]);
         polled
@@ -102,6 +161,9 @@ impl<T: Transport> AsyncWrite for WireEnd<T> {
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let wire = &*self.0;
+        if let Some(count) = ready!(wire.gather(cx, slices))? {
+            return Poll::Ready(Ok(count));
+        }
         let polled = Pin::new(&mut *wire.transport.borrow_mut()).poll_write_vectored(cx, slices);
         wire.written(&polled, slices);
         polled
@@ -111,15 +173,13 @@ impl<T: Transport> AsyncWrite for WireEnd<T> {
         self.0.transport.borrow().is_write_vectored()
     }
 
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let wire = &*self.0;
-        // TLS may hold bytes that the socket has not taken.
-        let polled = Pin::new(&mut *wire.transport.borrow_mut()).poll_flush(cx);
-        wire.meter.connection.write_blocked(polled.is_pending());
-        polled
+    /// The driver sends what was gathered.
+    fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.0.poll_send(cx))?;
         Pin::new(&mut *self.0.transport.borrow_mut()).poll_shutdown(cx)
     }
 }
