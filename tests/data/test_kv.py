@@ -467,7 +467,7 @@ def test_work_after_the_response_uses_the_store(asking: Asking, kv_url: str) -> 
         (lambda edge: edge.kv("KV", 7), "Binding.url: must be a URL such as"),
         (lambda edge: edge.kv("KV", "memory:", staleness=-1), "Binding.staleness: -1: must be ≥ 0 seconds"),
         (
-            lambda edge: edge.kv("KV", "mysql://:hunter2@h"),
+            lambda edge: edge.kv("KV", "mongodb://:hunter2@h"),
             r"bindings\[0\].url: must be memory:, sqlite:FILE, or the URL",
         ),
         (lambda edge: edge.kv("KV", "redis://:hunter2@[::"), r"bindings\[0\].url: is no URL of a Redis server"),
