@@ -10,12 +10,14 @@ import httpx
 from edgerouter import DiskCache, Edge
 from edgerouter.testing import running
 
+from ..geo.files import CITIES, write
 from ..metrics import documented
 from ..origins import Origin, Reply
 
 
 def test_the_page_and_a_scrape_agree_on_families_types_labels_and_help_texts(origin: Origin, tmp_path: Path) -> None:
     edge = Edge("test", disk_cache=DiskCache(str(tmp_path / "cache"), size=64 << 20))
+    edge.geo([write(tmp_path / "cities.mmdb", CITIES)])
     edge.route("/*", to=edge.origin("site", origin.url))
 
     @edge.function("/made")

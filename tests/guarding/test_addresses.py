@@ -80,7 +80,7 @@ def test_a_host_that_the_site_does_not_serve_gets_421(origin: Origin, serve: Ser
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({}, "without networks it has no effect"),
+        ({}, "without any it has no effect"),
         ({"deny": ["10.0.0.0/40"]}, r"deny\[0\]"),
         ({"allow": ["::ffff:10.0.0.0/104"]}, "IPv4 written as IPv4"),
         ({"allow": [7]}, "must be a non-empty string"),

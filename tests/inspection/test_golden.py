@@ -10,9 +10,9 @@ from .golden import EXAMPLES, FILES, renewed
 
 
 def test_each_example_has_a_golden_file() -> None:
-    assert {file.stem for file in FILES} == {
-        folder.name for folder in EXAMPLES.iterdir() if (folder / "app.py").exists()
-    }
+    examples = {folder.name for folder in EXAMPLES.iterdir() if (folder / "app.py").exists()}
+    # The example of places needs files that cannot be part of this repository; tests/geo makes some for it.
+    assert {file.stem for file in FILES} == examples - {"geo"}
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)

@@ -141,16 +141,20 @@ def test_top_in_a_terminal_goes_on_until_it_is_interrupted(served: Running) -> N
     os.close(screen)
 
 
-def test_origins_shows_who_is_down_and_ends_with_1_then(served: Running) -> None:
+def test_origins_shows_who_is_down_and_ends_with_1_then(origin: Origin, serve: Serve) -> None:
+    edge = Edge("test")
+    edge.route("/*", to=edge.origin("first", origin.url), cache=CachePolicy(ttl=600))
+    edge.route("/api/*", to=edge.origin("second", f"http://127.0.0.1:{free_port()}"), cache=cache.DISABLED)
+    served = serve(edge)
     for path in ("/a", "/api/x"):
         httpx.get(served.url + path)
     printed = command("origins", "--admin", address(served))
     assert printed.returncode == 1
     lines = {line.split()[0]: " ".join(line.split()) for line in printed.stdout.splitlines()}
     assert lines["first"] == "first healthy 1 1 0 -"
-    assert lines["second"] == "second the last request failed 1 1 1 -"
+    assert lines["second"] == "second the last request failed 1 0 0 connect 1"
     found = json.loads(command("origins", "--admin", address(served), "--json").stdout)["origins"]
-    assert found[1] == {"origin": "second", "healthy": True, "up": False, "requests": 1, "results": {"5xx": 1}}
+    assert found[1] == {"origin": "second", "healthy": True, "up": False, "requests": 1, "results": {"connect": 1}}
 
 
 def test_origins_that_answer_are_no_error(origin: Origin, serve: Serve) -> None:

@@ -171,7 +171,7 @@ def test_explain_wants_a_path_or_a_url(app: str) -> None:
     ("statement", "reason"),
     [
         ("CachePolicy(tll=5)", r"CachePolicy\.tll: no such field; did you mean ttl\?"),
-        ("When(colour='red')", r"When\.colour: no such field; there are header, "),
+        ("When(zip='red')", r"When\.zip: no such field; there are header, "),
         ("DiskCache('/tmp')", r"DiskCache\.size: is missing"),
         ("edge.prefetch(['/a'], host='a b')", r"prefetch\[0\].*"),
     ],

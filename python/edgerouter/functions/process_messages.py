@@ -35,6 +35,8 @@ INLINE = 16 << 10
 MOST_MESSAGE = 4 << 20
 
 Pairs = list[tuple[str, str]]
+#: Country, region, city, latitude, longitude, time zone, number of the network, member of the European Union.
+Place = tuple[str | None, str | None, str | None, float | None, float | None, str | None, int | None, bool | None]
 
 
 class Start(msgspec.Struct, tag="start"):
@@ -61,6 +63,7 @@ class RequestParts(TypedDict):
     params: Pairs
     claims: str | None
     variants: Pairs
+    place: Place | None
     id: int
 
 
