@@ -23,14 +23,14 @@ _DAY = 86_400
 
 class _Named(Value, frozen=True):
     name: str
-    kind: Literal["kv", "database"]
+    kind: Literal["kv", "database", "documents"]
     url: Secret | str
 
 
 class Binding(_Named, frozen=True, kw_only=True):
-    """Data that functions are bound to; see ``Edge.kv`` and ``Edge.database`` for what the other fields mean.
+    """Data that functions are bound to; ``Edge.kv``, ``Edge.database`` and ``Edge.documents`` have the other fields.
 
-    ``kind``  the operations that it has: ``"kv"`` or ``"database"``
+    ``kind``  the operations that it has: ``"kv"``, ``"database"`` or ``"documents"``
     """
 
     staleness: Duration = 0
@@ -38,7 +38,7 @@ class Binding(_Named, frozen=True, kw_only=True):
     def _check(self, check: Check) -> None:
         if not isinstance(self.name, str) or not _NAME.match(self.name):
             check.fail("name", 'must be a name for ctx.env: a letter, then letters, digits and "_", 64 at most')
-        check.choice("kind", ("kv", "database"))
+        check.choice("kind", ("kv", "database", "documents"))
         if isinstance(self.url, str) and self.url:
             # It may hold a password.
             check.keep("url", as_secret(self.url))

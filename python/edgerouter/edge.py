@@ -558,6 +558,18 @@ class Edge(Callables, Purging):
         self._declared.bindings.append(binding)
         return binding
 
+    @helpful
+    def documents(self, name: str, url: Secret | str = "sqlite:documents.db") -> Binding:
+        """Binds a collection of documents to ``ctx.env``: ``edge.documents("CARTS", env("DATABASE_URL"))``.
+
+        ``name``  the attribute of ``ctx.env``, and a part of the name of the table
+        ``url``  ``sqlite:FILE``, which is made when it is not there, or ``postgresql://USER:PASSWORD@HOST/DATABASE``
+        """
+        binding = Binding(name, "documents", url)
+        self._declared.note("bindings")
+        self._declared.bindings.append(binding)
+        return binding
+
     @contextmanager
     def bindings(self, timeout: float | None = None) -> Iterator[_core.Env]:
         """The bindings without serving, for programs and tests: ``with edge.bindings() as env: env.DB.exec(...)``.

@@ -75,6 +75,8 @@ class Asking:
         edge = Edge("test", limits=Limits(data=limits or DataLimits()))
         if kind == "kv":
             edge.kv("KV", url, **options)
+        elif kind == "documents":
+            edge.documents("CARTS", url)
         else:
             edge.database("DB", url)
 

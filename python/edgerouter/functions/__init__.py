@@ -28,16 +28,21 @@ from edgerouter._core import (
     SqlScript,
     Statement,
 )
+from edgerouter.documents import AsyncDocuments, Document, DocumentPage, Documents
 
 __all__ = [
     "AsyncCache",
     "AsyncContext",
     "AsyncDatabase",
+    "AsyncDocuments",
     "AsyncKv",
     "AsyncStatement",
     "Cache",
     "Context",
     "Database",
+    "Document",
+    "DocumentPage",
+    "Documents",
     "Env",
     "Headers",
     "Kv",

@@ -111,7 +111,7 @@ impl Bound {
                     let (clock, remote) = (&room.clock, &room.remote);
                     Store::KeyValue(KeyValues::open(binding, limits, clock, remote)?)
                 }
-                BindingKind::Database => {
+                BindingKind::Database | BindingKind::Documents => {
                     Store::Sql(SqlDatabase::open(binding, limits, &room.remote)?)
                 }
             },

@@ -25,6 +25,8 @@ pub enum BindingKind {
     KeyValue,
     /// `edge.database`.
     Database,
+    /// `edge.documents`.
+    Documents,
 }
 
 impl BindingKind {
@@ -33,6 +35,7 @@ impl BindingKind {
         match self {
             Self::KeyValue => "kv",
             Self::Database => "database",
+            Self::Documents => "documents",
         }
     }
 }
@@ -90,6 +93,18 @@ impl DataAddress {
         match (kind, self) {
             (BindingKind::KeyValue, Self::Server(_)) => {
                 Some("must be memory:, sqlite:FILE, redis:// or rediss:// for a key-value store")
+            }
+            (BindingKind::Documents, Self::Server(server))
+                if server.product == ServerProduct::Postgres =>
+            {
+                None
+            }
+            (BindingKind::Documents, Self::Redis(_)) => Some(
+                "must be sqlite:FILE or postgresql:// for documents: a Redis server keeps them only with its JSON module, \
+                 for which there is no engine here",
+            ),
+            (BindingKind::Documents, Self::Memory | Self::Server(_)) => {
+                Some("must be sqlite:FILE or postgresql:// for documents")
             }
             (BindingKind::Database, Self::Memory | Self::Redis(_)) => {
                 Some("must be sqlite:FILE, postgresql:// or mysql:// for a database")

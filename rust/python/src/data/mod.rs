@@ -91,6 +91,12 @@ impl OpenBindings {
     }
 }
 
+/// Documents are statements of a database, which Python's part of the package writes.
+fn documents(py: Python<'_>, class: &str, database: Py<PyAny>) -> PyResult<Py<PyAny>> {
+    let module = py.import("edgerouter.documents")?;
+    Ok(module.getattr(class)?.call1((database,))?.unbind())
+}
+
 /// Bindings by name.
 #[pyclass(frozen, module = "edgerouter")]
 #[derive(Debug)]
@@ -144,6 +150,15 @@ impl Env {
             }
             (BindingKind::Database, true) => {
                 Ok(Py::new(py, sql::AsyncDatabase::new(handle))?.into_any())
+            }
+            (BindingKind::Documents, false) => documents(
+                py,
+                "Documents",
+                Py::new(py, sql::Database::new(handle))?.into_any(),
+            ),
+            (BindingKind::Documents, true) => {
+                let database = Py::new(py, sql::AsyncDatabase::new(handle))?;
+                documents(py, "AsyncDocuments", database.into_any())
             }
         }
     }

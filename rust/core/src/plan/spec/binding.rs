@@ -46,6 +46,7 @@ fn binding(value: &Value, path: String, problems: &Problems) -> Option<Binding> 
     let kinds = [
         ("kv", BindingKind::KeyValue),
         ("database", BindingKind::Database),
+        ("documents", BindingKind::Documents),
     ];
     let kind = fields
         .required("kind")
@@ -80,9 +81,10 @@ fn binding(value: &Value, path: String, problems: &Problems) -> Option<Binding> 
             "has no effect on memory:, which is read directly; remove it",
         );
     }
-    if !staleness.is_zero() && kind == Some(BindingKind::Database) {
+    if !staleness.is_zero() && matches!(kind, Some(BindingKind::Database | BindingKind::Documents))
+    {
         let value = Some(staleness.as_secs_f64().to_string());
-        let why = "has no effect on a database, which is never read from a cache; remove it";
+        let why = "has no effect here, as databases are never read from a cache; remove it";
         problems.add(fields.at("staleness"), value, why);
     }
     fields.end();
