@@ -198,9 +198,11 @@ impl Section {
         }
         let value = FieldValue::of(value).ok_or(Refusal::BadField)?;
         let known = Known::of(name);
-        if known != Some(header::COOKIE) || self.cookie.is_empty() {
-            self.count += 1;
-        }
+        self.count += usize::from(match known {
+            Some(header::COOKIE) => self.cookie.is_empty(),
+            Some(header::HOST) => authority.is_none(),
+            _ => true,
+        });
         if self.count > limits.head_fields {
             return Err(Refusal::TooManyFields);
         }
@@ -224,7 +226,6 @@ impl Section {
                 // §8.3.1: it must name the same.
                 if let Some(authority) = authority {
                     let same = value.as_bytes().eq_ignore_ascii_case(authority.as_bytes());
-                    self.count -= 1;
                     return if same { Ok(()) } else { Err(Refusal::BadHost) };
                 }
             }
