@@ -35,7 +35,12 @@ _FIELD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*){0,7}")
 
 
 class Document(NamedTuple):
-    """A document as it was read: ``version`` changes with each change, and never comes back."""
+    """A document as it was read.
+
+    ``id``  its key
+    ``version``  changes with each change, and never comes back
+    ``value``  the object
+    """
 
     id: str
     version: int
@@ -43,7 +48,11 @@ class Document(NamedTuple):
 
 
 class DocumentPage(NamedTuple):
-    """Documents in the order of their identifiers; ``cursor`` leads to the next page, and is ``None`` at the end."""
+    """A part of the documents that were found.
+
+    ``documents``  in the order of their identifiers
+    ``cursor``  leads to the next page; ``None`` at the end
+    """
 
     documents: list[Document]
     cursor: str | None
