@@ -213,7 +213,7 @@ def wrk(url: str, seconds: float, connections: int) -> int:
 
 
 def h2load(url: str, seconds: float, streams: int) -> int:
-    out = run(["h2load", "-c64", f"-m{streams}", "-t1", f"-D{seconds:g}", url], seconds)
+    out = run(["h2load", "-c64", f"-m{streams}", "-t1", f"-D{max(1, round(seconds))}", url], seconds)
     found = re.search(r"^requests: \d+ total, .* (\d+) succeeded, (\d+) failed, (\d+) errored", out, re.MULTILINE)
     if not found or found[2] != "0" or not re.search(r"^Application protocol: h2$", out, re.MULTILINE):
         raise BenchError(f"h2load: {out}")

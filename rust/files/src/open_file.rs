@@ -122,7 +122,11 @@ pub(crate) fn read_at_hand(
         // Less: the rest is on disk, or the file is shorter now, which a thread finds out.
         Ok(_) => Ok(None),
         Err(Errno::IO) => Err(FileTrouble::Unreadable),
-        // The kernel or the file system may not know the flag.
+        // tmpfs does not know the flag, and has all that is not swapped out.
+        Err(Errno::OPNOTSUPP) if resident::is_resident(file, offset, length as u64) => {
+            read_at(file, offset, length).map(Some)
+        }
+        // The kernel may not know it either.
         Err(_) => Ok(None),
     }
 }
