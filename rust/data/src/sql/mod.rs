@@ -8,6 +8,7 @@ mod mysql;
 mod pool;
 mod postgres;
 mod roots;
+mod server;
 mod sqlite;
 mod text;
 
@@ -59,12 +60,10 @@ impl SqlDatabase {
                     format!("the thread for servers could not be started: {error}")
                 })?;
                 match server.product {
-                    ServerProduct::Postgres => SqlEngine::Postgres(
-                        postgres::PostgresDatabase::new(server, limits, handle)?,
-                    ),
-                    ServerProduct::MySql => {
-                        SqlEngine::MySql(mysql::MySqlDatabase::new(server, limits, handle)?)
+                    ServerProduct::Postgres => {
+                        SqlEngine::Postgres(postgres::open(server, limits, handle)?)
                     }
+                    ServerProduct::MySql => SqlEngine::MySql(mysql::open(server, limits, handle)?),
                 }
             }
             DataAddress::Memory | DataAddress::Redis(_) => {

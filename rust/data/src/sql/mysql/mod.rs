@@ -23,11 +23,12 @@ use tokio::runtime::Handle;
 
 use super::{
     call::{ResultBytes, SqlCall, SqlMeta, SqlPart, SqlReply, SqlResult, Statement, in_batch},
-    pool::{Dial, Pool},
+    pool::Dial,
     roots,
+    server::{Connection, ServerDatabase, Trouble},
     text::{self, Dialect, Translated, Verb},
 };
-use crate::{answer::Answer, error::DataError};
+use crate::error::DataError;
 
 /// Prepared statements that a connection keeps.
 const STATEMENTS: usize = 128;
@@ -37,101 +38,58 @@ const LONGEST_PACKET: usize = 64 << 20;
 const BRIEF: Duration = Duration::from_secs(2);
 
 /// A database on a server.
-#[derive(Debug)]
-pub(crate) struct MySqlDatabase {
-    pool: Arc<Pool<MySqlDial>>,
-    handle: Handle,
-    result_bytes: usize,
-}
+pub(super) type MySqlDatabase = ServerDatabase<MySqlDial>;
 
-struct MySqlDial {
+pub(super) struct MySqlDial {
     options: Opts,
     patience: Duration,
     connect_timeout: Duration,
 }
 
 /// A connection. Its driver keeps the prepared statements.
-struct MySqlConnection {
+pub(super) struct MySqlConnection {
     connection: Conn,
     translations: HashMap<Arc<str>, Arc<Translated>>,
     patience: Duration,
 }
 
-/// The way in which work on a connection failed.
-struct Trouble {
-    error: DataError,
-    /// The connection must not be used any more.
-    is_lost: bool,
-}
-
-impl From<DataError> for Trouble {
-    fn from(error: DataError) -> Self {
-        Self {
-            error,
-            is_lost: false,
-        }
+/// The database of a server, to which no connection is made yet.
+pub(super) fn open(
+    server: &DatabaseServer,
+    limits: &DataLimits,
+    handle: Handle,
+) -> Result<MySqlDatabase, String> {
+    let password = server.password.as_ref();
+    let password = password.map(|it| String::from_utf8_lossy(it.as_bytes()).into_owned());
+    let mut options = OptsBuilder::default()
+        .user(Some(&*server.user))
+        .pass(password)
+        .db_name(Some(&*server.database))
+        .prefer_socket(false)
+        .stmt_cache_size(STATEMENTS)
+        .max_allowed_packet(Some(LONGEST_PACKET))
+        .wait_timeout(Some(28_800))
+        // As the other engines count: rows that a condition found, changed or not.
+        .client_found_rows(true)
+        .setup(vec![setup(limits.timeout)]);
+    options = match &server.place {
+        ServerPlace::Host(host, port) => options.ip_or_hostname(&**host).tcp_port(*port),
+        ServerPlace::Socket(file, _) => options.socket(Some(&**file)),
+    };
+    if let ServerTls::Verified(file) = &server.tls {
+        let found = roots::usable(roots::certificates(file.as_deref())?);
+        let roots = found.iter().map(|it| it.to_vec().into()).collect();
+        let tls = SslOpts::default()
+            .with_root_certs(roots)
+            .with_disable_built_in_roots(true);
+        options = options.ssl_opts(tls);
     }
-}
-
-impl MySqlDatabase {
-    pub(crate) fn new(
-        server: &DatabaseServer,
-        limits: &DataLimits,
-        handle: Handle,
-    ) -> Result<Self, String> {
-        let password = server.password.as_ref();
-        let password = password.map(|it| String::from_utf8_lossy(it.as_bytes()).into_owned());
-        let mut options = OptsBuilder::default()
-            .user(Some(&*server.user))
-            .pass(password)
-            .db_name(Some(&*server.database))
-            .prefer_socket(false)
-            .stmt_cache_size(STATEMENTS)
-            .max_allowed_packet(Some(LONGEST_PACKET))
-            .wait_timeout(Some(28_800))
-            // As the other engines count: rows that a condition found, changed or not.
-            .client_found_rows(true)
-            .setup(vec![setup(limits.timeout)]);
-        options = match &server.place {
-            ServerPlace::Host(host, port) => options.ip_or_hostname(&**host).tcp_port(*port),
-            ServerPlace::Socket(file, _) => options.socket(Some(&**file)),
-        };
-        if let ServerTls::Verified(file) = &server.tls {
-            let found = roots::usable(roots::certificates(file.as_deref())?);
-            let roots = found.iter().map(|it| it.to_vec().into()).collect();
-            let tls = SslOpts::default()
-                .with_root_certs(roots)
-                .with_disable_built_in_roots(true);
-            options = options.ssl_opts(tls);
-        }
-        let dial = MySqlDial {
-            options: options.into(),
-            patience: limits.timeout,
-            connect_timeout: BRIEF.min(limits.timeout),
-        };
-        Ok(Self {
-            pool: Arc::new(Pool::new(dial, limits.connections)),
-            handle,
-            result_bytes: limits.result_bytes,
-        })
-    }
-
-    pub(crate) fn begin(&self, call: SqlCall, answer: Answer) {
-        let (pool, most) = (Arc::clone(&self.pool), self.result_bytes);
-        self.handle.spawn(async move {
-            let deadline = answer.deadline();
-            // Past its time the operation is answered by the end of its time; here its work ends.
-            if let Ok(done) =
-                tokio::time::timeout_at(deadline.into(), done(&pool, &call, most)).await
-            {
-                answer.send(done.map(Into::into));
-            }
-        });
-    }
-
-    pub(crate) fn close(&self) {
-        self.pool.close();
-    }
+    let dial = MySqlDial {
+        options: options.into(),
+        patience: limits.timeout,
+        connect_timeout: BRIEF.min(limits.timeout),
+    };
+    Ok(ServerDatabase::new(dial, limits, handle))
 }
 
 /// Sets a session up: with the quotes that `text` reads by, and with an end for statements whose caller is gone. The
@@ -188,30 +146,6 @@ impl Dial for MySqlDial {
     }
 }
 
-async fn done(pool: &Pool<MySqlDial>, call: &SqlCall, most: usize) -> Result<SqlReply, DataError> {
-    if let SqlCall::Batch(parts) = call {
-        check_batch(parts)?;
-    }
-    let mut lease = pool.lease().await?;
-    match lease.connection()?.call(call, most).await {
-        Ok(reply) => {
-            lease.give_back();
-            Ok(reply)
-        }
-        Err(trouble) if trouble.is_lost => {
-            drop(lease);
-            if matches!(trouble.error, DataError::Unreachable(_)) {
-                pool.forget();
-            }
-            Err(trouble.error)
-        }
-        Err(trouble) => {
-            lease.give_back();
-            Err(trouble.error)
-        }
-    }
-}
-
 /// Refuses a batch that could take effect by half.
 fn check_batch(parts: &[SqlPart]) -> Result<(), DataError> {
     let mut all = Vec::new();
@@ -232,15 +166,12 @@ fn check_batch(parts: &[SqlPart]) -> Result<(), DataError> {
     }
 }
 
-impl MySqlConnection {
-    fn trouble(&self, error: &Error) -> Trouble {
-        let (error, is_lost) = error::failure(error, self.patience);
-        Trouble { error, is_lost }
-    }
-
-    async fn command(&mut self, sql: &str) -> Result<(), Trouble> {
-        let ran = self.connection.query_drop(sql).await;
-        ran.map_err(|error| self.trouble(&error))
+impl Connection for MySqlConnection {
+    fn check(call: &SqlCall) -> Result<(), DataError> {
+        match call {
+            SqlCall::Batch(parts) => check_batch(parts),
+            _ => Ok(()),
+        }
     }
 
     async fn call(&mut self, call: &SqlCall, most: usize) -> Result<SqlReply, Trouble> {
@@ -262,6 +193,18 @@ impl MySqlConnection {
             count,
             duration: began.elapsed(),
         })
+    }
+}
+
+impl MySqlConnection {
+    fn trouble(&self, error: &Error) -> Trouble {
+        let (error, is_lost) = error::failure(error, self.patience);
+        Trouble { error, is_lost }
+    }
+
+    async fn command(&mut self, sql: &str) -> Result<(), Trouble> {
+        let ran = self.connection.query_drop(sql).await;
+        ran.map_err(|error| self.trouble(&error))
     }
 
     async fn batch(

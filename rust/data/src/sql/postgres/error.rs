@@ -4,6 +4,7 @@ use std::{error::Error as _, time::Duration};
 
 use tokio_postgres::Error;
 
+use super::server;
 use crate::error::{Constraint, DataError};
 
 /// The way in which work on a connection failed.
@@ -20,6 +21,15 @@ pub(super) enum Trouble {
 impl From<DataError> for Trouble {
     fn from(error: DataError) -> Self {
         Self::Failed(error)
+    }
+}
+
+impl From<Trouble> for server::Trouble {
+    fn from(trouble: Trouble) -> Self {
+        Self {
+            is_lost: matches!(trouble, Trouble::Lost(_)),
+            error: trouble.into_error(),
+        }
     }
 }
 

@@ -22,11 +22,12 @@ use tokio_rustls::rustls::{ClientConfig, crypto::aws_lc_rs};
 
 use super::{
     call::{ResultBytes, SqlCall, SqlMeta, SqlPart, SqlReply, SqlResult, Statement, in_batch},
-    pool::{Dial, Pool},
+    pool::Dial,
     roots,
+    server::{self, Connection, ServerDatabase},
     text::{self, Dialect, Verb},
 };
-use crate::{answer::Answer, error::DataError};
+use crate::error::DataError;
 use error::Trouble;
 use tls::Handshakes;
 
@@ -36,14 +37,9 @@ const STATEMENTS: usize = 128;
 const BRIEF: Duration = Duration::from_secs(2);
 
 /// A database on a server.
-#[derive(Debug)]
-pub(crate) struct PostgresDatabase {
-    pool: Arc<Pool<PostgresDial>>,
-    handle: Handle,
-    result_bytes: usize,
-}
+pub(super) type PostgresDatabase = ServerDatabase<PostgresDial>;
 
-struct PostgresDial {
+pub(super) struct PostgresDial {
     config: Config,
     tls: Handshakes,
     patience: Duration,
@@ -51,7 +47,7 @@ struct PostgresDial {
 }
 
 /// A connection, and the statements that the server has prepared on it.
-struct PostgresConnection {
+pub(super) struct PostgresConnection {
     client: Client,
     statements: HashMap<Arc<str>, (Arc<Prepared>, u64)>,
     /// Counts uses, so that the statement that was used longest ago is forgotten.
@@ -65,71 +61,49 @@ struct Prepared {
     changes_rows: bool,
 }
 
-impl PostgresDatabase {
-    pub(crate) fn new(
-        server: &DatabaseServer,
-        limits: &DataLimits,
-        handle: Handle,
-    ) -> Result<Self, String> {
-        let mut config = Config::new();
-        config
-            .user(&*server.user)
-            .dbname(&*server.database)
-            .application_name("edgerouter")
-            .connect_timeout(BRIEF.min(limits.timeout));
-        if let Some(password) = &server.password {
-            config.password(password.as_bytes());
+/// The database of a server, to which no connection is made yet.
+pub(super) fn open(
+    server: &DatabaseServer,
+    limits: &DataLimits,
+    handle: Handle,
+) -> Result<PostgresDatabase, String> {
+    let mut config = Config::new();
+    config
+        .user(&*server.user)
+        .dbname(&*server.database)
+        .application_name("edgerouter")
+        .connect_timeout(BRIEF.min(limits.timeout));
+    if let Some(password) = &server.password {
+        config.password(password.as_bytes());
+    }
+    match &server.place {
+        ServerPlace::Host(host, port) => config.host(&**host).port(*port),
+        ServerPlace::Socket(folder, port) => config.host_path(&**folder).port(*port),
+    };
+    let tls = match &server.tls {
+        ServerTls::Off => {
+            config.ssl_mode(SslMode::Disable);
+            None
         }
-        match &server.place {
-            ServerPlace::Host(host, port) => config.host(&**host).port(*port),
-            ServerPlace::Socket(folder, port) => config.host_path(&**folder).port(*port),
-        };
-        let tls = match &server.tls {
-            ServerTls::Off => {
-                config.ssl_mode(SslMode::Disable);
-                None
-            }
-            ServerTls::Verified(file) => {
-                config.ssl_mode(SslMode::Require);
-                let roots = roots::store(roots::certificates(file.as_deref())?)?;
-                let provider = Arc::new(aws_lc_rs::default_provider());
-                let made = ClientConfig::builder_with_provider(provider)
-                    .with_safe_default_protocol_versions()
-                    .map_err(|error| error.to_string())?;
-                Some(Arc::new(
-                    made.with_root_certificates(roots).with_no_client_auth(),
-                ))
-            }
-        };
-        let dial = PostgresDial {
-            config,
-            tls: Handshakes(tls),
-            patience: limits.timeout,
-            handle: handle.clone(),
-        };
-        Ok(Self {
-            pool: Arc::new(Pool::new(dial, limits.connections)),
-            handle,
-            result_bytes: limits.result_bytes,
-        })
-    }
-
-    pub(crate) fn begin(&self, call: SqlCall, answer: Answer) {
-        let (pool, most) = (Arc::clone(&self.pool), self.result_bytes);
-        self.handle.spawn(async move {
-            let deadline = answer.deadline();
-            // Past its time the operation is answered by the end of its time; here its work ends.
-            if let Ok(done) =
-                tokio::time::timeout_at(deadline.into(), done(&pool, &call, most)).await
-            {
-                answer.send(done.map(Into::into));
-            }
-        });
-    }
-
-    pub(crate) fn close(&self) {
-        self.pool.close();
-    }
+        ServerTls::Verified(file) => {
+            config.ssl_mode(SslMode::Require);
+            let roots = roots::store(roots::certificates(file.as_deref())?)?;
+            let provider = Arc::new(aws_lc_rs::default_provider());
+            let made = ClientConfig::builder_with_provider(provider)
+                .with_safe_default_protocol_versions()
+                .map_err(|error| error.to_string())?;
+            Some(Arc::new(
+                made.with_root_certificates(roots).with_no_client_auth(),
+            ))
+        }
+    };
+    let dial = PostgresDial {
+        config,
+        tls: Handshakes(tls),
+        patience: limits.timeout,
+        handle: handle.clone(),
+    };
+    Ok(ServerDatabase::new(dial, limits, handle))
 }
 
 impl Dial for PostgresDial {
@@ -174,40 +148,20 @@ impl Dial for PostgresDial {
     }
 }
 
-async fn done(
-    pool: &Pool<PostgresDial>,
-    call: &SqlCall,
-    most: usize,
-) -> Result<SqlReply, DataError> {
-    let mut lease = pool.lease().await?;
-    let connection = lease.connection()?;
-    let mut result = connection.call(call, most).await;
-    if matches!(result, Err(Trouble::Stale(_))) {
-        // Nothing has run: the server refuses such a statement before, and in a transaction all was undone.
-        connection.statements.clear();
-        result = connection.call(call, most).await;
-    }
-    match result {
-        Ok(reply) => {
-            lease.give_back();
-            Ok(reply)
+impl Connection for PostgresConnection {
+    async fn call(&mut self, call: &SqlCall, most: usize) -> Result<SqlReply, server::Trouble> {
+        let mut result = self.attempt(call, most).await;
+        if matches!(result, Err(Trouble::Stale(_))) {
+            // Nothing has run: the server refuses such a statement before, and in a transaction all was undone.
+            self.statements.clear();
+            result = self.attempt(call, most).await;
         }
-        Err(Trouble::Lost(error)) => {
-            drop(lease);
-            if matches!(error, DataError::Unreachable(_)) {
-                pool.forget();
-            }
-            Err(error)
-        }
-        Err(other) => {
-            lease.give_back();
-            Err(other.into_error())
-        }
+        result.map_err(Into::into)
     }
 }
 
 impl PostgresConnection {
-    async fn call(&mut self, call: &SqlCall, most: usize) -> Result<SqlReply, Trouble> {
+    async fn attempt(&mut self, call: &SqlCall, most: usize) -> Result<SqlReply, Trouble> {
         let began = Instant::now();
         let mut bytes = ResultBytes::new(most);
         let (results, count) = match call {
