@@ -183,6 +183,13 @@ def test_a_failure_brings_its_traceback_and_client_text_forges_no_line(tmp_path:
     assert not any("Abort" in line for line in edge.errors)
 
 
+def test_an_application_with_a_start_handler_logs_as_others_do(tmp_path: Path) -> None:
+    handler = '\n\n@edge.on("start")\ndef opens():\n    log.info("it begins")\n'
+    with run(tmp_path, APP + handler) as edge:
+        edge.line("it begins")
+        assert " ERROR " in edge.line(edge.get("/raises").headers["x-error-id"])
+
+
 def test_in_json_mode_the_traceback_is_a_field(tmp_path: Path) -> None:
     with run(tmp_path, EDGEROUTER_LOG_FORMAT="json") as edge:
         request = edge.get("/says").text

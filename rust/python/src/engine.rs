@@ -78,6 +78,8 @@ impl PyEngine {
         traces: bool,
         ended: Option<Py<PyAny>>,
     ) -> PyResult<Self> {
+        // Before anything of Python's runs: its loggers take their level from this log.
+        log(py)?;
         let plan = compiled(py, plan)?;
         let settings = Settings {
             admin_keys: Vec::new(),
@@ -124,7 +126,6 @@ impl PyEngine {
                 "this engine was started before; make a new one",
             ));
         };
-        log(py)?;
         if !table.is_empty() {
             self.runtime(py)?;
         }
