@@ -74,6 +74,10 @@ def test_parameters_come_from_path_and_query_by_their_annotations() -> None:
                 "full": full,
             }
 
+        @edge.function("/files/{rest:path}")
+        def rest(request: Request, ctx: Context, rest: str, page: int = 1) -> list[Any]:
+            return [rest, page]
+
         @edge.function("/async/{key}")
         async def awaited(request: Request, ctx: AsyncContext, key: uuid.UUID, q: str) -> list[str]:
             return [str(key), q]
@@ -92,6 +96,8 @@ def test_parameters_come_from_path_and_query_by_their_annotations() -> None:
         f"/async/{key}?q=%C3%A4",
         f"/async/{key}",
         "/async/1?q=a",
+        "/files/a/b%20c?page=2",
+        "/files/",
     )
     plain = {"id": 7, "name": "a b", "page": 1, "colour": None, "sort": "up", "tags": [], "day": None, "full": False}
     assert found[0].json() == plain
@@ -102,6 +108,7 @@ def test_parameters_come_from_path_and_query_by_their_annotations() -> None:
     assert found[8].json() == [key, "ä"]
     assert found[9].status_code == 400 and "q" in found[9].text
     assert found[10].status_code == 404
+    assert [response.json() for response in found[11:]] == [["a/b c", 2], ["", 1]]
 
 
 @pytest.mark.parametrize(

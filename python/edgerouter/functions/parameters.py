@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["filled"]
 
 _WHOLE = re.compile(r"-?[0-9]+\Z")
-_IN_PATTERN = re.compile(r"\{([^{}]*)\}")
+_IN_PATTERN = re.compile(r"\{([^{}:]*)(?::path)?\}")
 
 
 class _Parameter(typing.NamedTuple):
