@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Callable, Collection, Mapping
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict, TypeVar, Unpack, get_args, overload
 
 from edgerouter.cache import STANDARD, CachePolicy, Duration
 from edgerouter.checks import Check, Value, helpful
@@ -338,6 +338,10 @@ class Callables:
         """
 
         check_decorator("on", phase, '@edge.on("viewer_request", "/*")')
+        known = (*get_args(Phase), "start", "stop")
+        if phase not in known:
+            # The arguments that a hook has to take depend on it.
+            raise ConfigError([Problem("Edge.on.phase", f'"{phase}"'[:80], f"must be one of {', '.join(known)}")])
 
         if phase == "start" or phase == "stop":  # a type checker reads it so
             given = {
@@ -435,7 +439,11 @@ def check_decorator(name: str, pattern: object, example: str) -> None:
 def check_arguments(function: Callable[..., Any], *arguments: str) -> None:
     """Refuses a callable that cannot take these arguments, as far as its signature can be read."""
     try:
-        inspect.signature(function).bind(*arguments)
+        signature = inspect.signature(function)
+        signature.bind(*arguments)
+        named = [name for name in signature.parameters if name in arguments]
+        if named != [name for name in arguments if name in named]:
+            raise TypeError(f"{' and '.join(named)} are in another order")
     except ValueError:
         return
     except TypeError as error:

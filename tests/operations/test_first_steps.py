@@ -142,6 +142,28 @@ def test_a_decorator_says_which_argument_was_probably_meant(declare: str) -> Non
         getattr(edge, declare)()
 
 
+def test_a_wrong_phase_is_named_before_the_arguments_that_depend_on_it() -> None:
+    edge = Edge("test")
+    with pytest.raises(ConfigError, match=r'Edge\.on\.phase: "viewer_respons": must be one of .*viewer_response.*stop'):
+        edge.on("viewer_respons", "/*")  # type: ignore[call-overload]
+
+
+def test_arguments_in_the_wrong_order_are_refused() -> None:
+    edge = Edge("test")
+    with pytest.raises(ConfigError, match=r"must take \(request, ctx\): ctx and request are in another order"):
+
+        @edge.function("/a")
+        def swapped(ctx, request):  # type: ignore[no-untyped-def]
+            return "x"
+
+
+def test_the_help_begins_with_the_commands_of_the_first_day() -> None:
+    found = edgerouter("--help").stdout
+    order = ["init", "dev", "check", "explain", "run", "docs", "cache", "warm"]
+    places = [found.index(f"│ {name} ") for name in order]
+    assert places == sorted(places)
+
+
 def test_check_warns_of_cookies_that_are_stored_for_everybody(tmp_path: Path) -> None:
     app = tmp_path / "app.py"
     app.write_text(

@@ -34,6 +34,17 @@ from edgerouter.errors import ConfigError, EdgeError, Problem
 __all__ = ["app"]
 
 
+#: The commands of the first day, in the order in which they are used; the help shows the others behind them by name.
+_FIRST = ("init", "dev", "check", "explain", "run", "docs")
+
+
+class _Ordered(typer.core.TyperGroup):
+    """A group whose help begins with the commands that a newcomer needs."""
+
+    def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]
+        return [*_FIRST, *sorted(set(super().list_commands(ctx)) - set(_FIRST))]
+
+
 def _show_version(wanted: bool | None) -> None:
     if wanted:
         version()
@@ -42,6 +53,7 @@ def _show_version(wanted: bool | None) -> None:
 
 app = typer.Typer(
     name="edgerouter",
+    cls=_Ordered,
     help="An edge router and CDN node: Rust serves, Python decides.",
     no_args_is_help=True,
     add_completion=False,
