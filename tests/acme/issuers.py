@@ -81,11 +81,14 @@ class Pebble:
     def log(self) -> str:
         return (self.folder / "pebble.log").read_text()
 
+    def root(self) -> str:
+        """The authority of what this issuer issues, in PEM."""
+        with httpx.Client(verify=ssl.create_default_context(cafile=str(self.authority.file))) as client:
+            return client.get(f"https://127.0.0.1:{self.management}/roots/0").text
+
     def trusted(self) -> ssl.SSLContext:
         """A client that trusts what this issuer issues."""
-        with httpx.Client(verify=ssl.create_default_context(cafile=str(self.authority.file))) as client:
-            root = client.get(f"https://127.0.0.1:{self.management}/roots/0").text
-        return ssl.create_default_context(cadata=root)
+        return ssl.create_default_context(cadata=self.root())
 
     def stop(self) -> None:
         for process in self.processes:

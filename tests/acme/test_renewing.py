@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import ssl
-import threading
-from collections.abc import Callable
 from pathlib import Path
 
 import httpx
@@ -16,6 +14,7 @@ from ..certificates import Authority
 from ..origins import wait_until
 from ..processes import command
 from ..tls.clients import connected, get, sample
+from ..tls.load import load
 from .conftest import Site, Start
 from .issuers import DAY, Pebble
 
@@ -97,43 +96,11 @@ def test_a_window_of_the_issuer_is_followed_and_garbage_is_not(site: Site, pebbl
 
 
 def test_no_request_fails_while_certificates_are_renewed(site: Site, pebble: Pebble, start: Start) -> None:
-    server, context = obtained(site, pebble, start)
-    ended = threading.Event()
-    faults: list[BaseException] = []
-    counts = [0, 0]
-
-    def kept() -> None:
-        with connected(f"https://127.0.0.1:{site.ports.tls}", context) as sock:
-            while not ended.is_set():
-                assert get(sock, NAME).status == 200
-                counts[0] += 1
-                ended.wait(0.005)
-
-    def fresh() -> None:
-        while not ended.is_set():
-            with connected(f"https://127.0.0.1:{site.ports.tls}", context) as sock:
-                assert get(sock, NAME).status == 200
-                counts[1] += 1
-            ended.wait(0.005)
-
-    def run(work: Callable[[], None]) -> None:
-        try:
-            work()
-        except (OSError, AssertionError) as fault:
-            faults.append(fault)
-
-    threads = [threading.Thread(target=run, args=(work,)) for work in (kept, kept, fresh, fresh)]
-    for thread in threads:
-        thread.start()
-    try:
+    server, _ = obtained(site, pebble, start)
+    with load(f"https://127.0.0.1:{site.ports.tls}", pebble.root()):
         for done in (1, 2, 3):
             renew(server, sample(server, ISSUED))
             assert sample(server, ISSUED) > done
-    finally:
-        ended.set()
-        for thread in threads:
-            thread.join(20)
-    assert faults == [] and min(counts) > 0
 
 
 def test_the_list_of_certificates_has_their_state_and_check_warns_of_expired_ones(tmp_path: Path) -> None:

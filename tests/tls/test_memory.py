@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ssl
-import threading
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,6 +12,7 @@ from ..certificates import Authority
 from ..processes import Process
 from .clients import connected, get, until
 from .conftest import Start
+from .load import load
 
 
 def resident(process: Process) -> int:
@@ -62,35 +61,16 @@ def test_no_request_fails_while_certificates_change_under_load(
 
     renew()
     edge = Edge("test")
-    edge.listen("127.0.0.1:0", tls=Tls(Certificate(chain, key)))
+    edge.listen("127.0.0.1:0", tls=Tls(Certificate(chain, key)), http=("h2", "http/1.1"))
     edge.route("/*", respond="hello")
     server = start(edge)
-    over = threading.Event()
-    served: list[int] = []
-    failed: list[object] = []
-
-    def load(requests: int, context: ssl.SSLContext) -> None:
-        session = None
-        while not over.is_set():
-            try:
-                with connected(server.urls[0], context, session=session) as sock:
-                    statuses = [get(sock).status for _ in range(requests)]
-                    session = sock.session
-            except (OSError, AssertionError) as error:
-                failed.append(error)
-                continue
-            served.append(len(statuses))
-            failed.extend(status for status in statuses if status != 200)
-
-    threads = [threading.Thread(target=load, args=(many, authority.trusted())) for many in (1, 20, 200)]
-    for thread in threads:
-        thread.start()
-    for number in range(20):
-        renew()
-        before = len(served)
-        assert server.reload(edge) == number + 2
-        until(lambda before=before: len(served) > before)  # type: ignore[misc]
-    over.set()
-    for thread in threads:
-        thread.join(20)
-    assert (failed, len(served) >= 20) == ([], True)
+    seen = set()
+    with load(server.urls[0], authority.file) as clients:
+        for number in range(50):
+            renew()
+            assert server.reload(edge) == number + 2
+            before = clients.counts()
+            until(lambda before=before: clients.all_served_since(before))  # type: ignore[misc]
+            with connected(server.urls[0], authority.trusted()) as sock:
+                seen.add(sock.getpeercert(binary_form=True))
+    assert len(seen) == 50
