@@ -47,11 +47,14 @@ class Issuer(_Directory, frozen=True, kw_only=True):
 
     ``directory``  the URL of its directory, by https; Let's Encrypt's if none is given
     ``ca_file``  the authorities by which its server is verified, in PEM; ``None``: the system's
+    ``profile``  the kind of certificate that is ordered, by the issuer's name for it, such as ``"shortlived"``;
+        ``None``: the issuer's choice
     ``key_id``, ``hmac_key``  external account binding, as the issuer shows them: ``hmac_key`` in Base64, such as
         ``env("EAB_HMAC_KEY")``
     """
 
     ca_file: Secret | str | os.PathLike[str] | None = None
+    profile: str | None = None
     key_id: str | None = None
     hmac_key: Secret | None = None
 
@@ -60,6 +63,7 @@ class Issuer(_Directory, frozen=True, kw_only=True):
             check.fail("directory", f"must be the URL of a directory of ACME by https, such as {_LETS_ENCRYPT}")
         if self.ca_file is not None:
             file_field(check, "ca_file", "ca.pem")
+        check.text("profile", optional=True)
         check.text("key_id", optional=True)
         if self.hmac_key is not None and not isinstance(self.hmac_key, Secret):
             check.fail_secretly("hmac_key", 'must be a secret such as env("EAB_HMAC_KEY")')

@@ -5,8 +5,10 @@ from __future__ import annotations
 import functools
 import json
 import os
+import socket
 import ssl
 import subprocess
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -95,3 +97,43 @@ class Pebble:
             process.kill()
             process.wait(10)
         self.processes.clear()
+
+
+class Impostor:
+    """A server that is named as an issuer and answers everything alike; it counts requests."""
+
+    def __init__(self, folder: Path, answer: bytes, name: str = "impostor") -> None:
+        self.authority = Authority(folder, name)
+        own = self.authority.issue("127.0.0.1")
+        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self.context.load_cert_chain(own.chain, own.key)
+        self.answer = answer
+        self.requests = 0
+
+    def __enter__(self) -> Impostor:
+        self.listening = socket.create_server(("127.0.0.1", 0))
+        self.thread = threading.Thread(target=self._answer, daemon=True)
+        self.thread.start()
+        return self
+
+    def _answer(self) -> None:
+        while True:
+            try:
+                connection, _ = self.listening.accept()
+                with self.context.wrap_socket(connection, server_side=True) as secured:
+                    secured.recv(65536)
+                    self.requests += 1
+                    secured.sendall(self.answer)
+            except ssl.SSLError:
+                continue
+            except OSError:
+                return
+
+    def issuer(self) -> Issuer:
+        port = self.listening.getsockname()[1]
+        return Issuer(f"https://127.0.0.1:{port}/dir", ca_file=self.authority.file)
+
+    def __exit__(self, *_: object) -> None:
+        self.listening.shutdown(socket.SHUT_RDWR)
+        self.thread.join(10)
+        self.listening.close()

@@ -9,7 +9,6 @@ import ssl
 import stat
 import subprocess
 import sys
-import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,7 +24,7 @@ from ..processes import free_port
 from ..raw import RawResponse
 from ..tls.clients import connected, get, read, sample
 from .conftest import Site, Start
-from .issuers import Pebble
+from .issuers import DAY, Impostor, Pebble
 
 NAME = "www.example.com"
 ABSENT = 'edgerouter_acme_certificates{state="absent"}'
@@ -135,32 +134,45 @@ def test_handshakes_fail_and_are_counted_as_long_as_there_is_no_certificate(site
 def test_the_next_issuer_is_tried_when_one_answers_nothing_useful(
     site: Site, pebble: Pebble, start: Start, answer: bytes
 ) -> None:
-    authority = Authority(site.storage.parent, "bad")
-    own = authority.issue("127.0.0.1")
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(own.chain, own.key)
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-
-        def answers() -> None:
-            while True:
-                try:
-                    connection, _ = listening.accept()
-                    with context.wrap_socket(connection, server_side=True) as secured:
-                        secured.recv(65536)
-                        secured.sendall(answer)
-                except ssl.SSLError:
-                    continue
-                except OSError:
-                    return
-
-        thread = threading.Thread(target=answers, daemon=True)
-        thread.start()
-        bad = Issuer(f"https://127.0.0.1:{listening.getsockname()[1]}/dir", ca_file=authority.file)
-        server = start(site.edge(NAME, issuers=[bad, pebble.issuer()]))
+    with Impostor(site.storage.parent, answer) as bad:
+        server = start(site.edge(NAME, issuers=[bad.issuer(), pebble.issuer()]))
         wait_until(lambda: sample(server, VALID) == 1, 60, what="the certificate")
         assert served(site.ports.tls, pebble.trusted())[0].status == 200
-        listening.shutdown(socket.SHUT_RDWR)
-    thread.join(10)
+
+
+def test_an_issuer_that_asks_for_patience_gets_no_order_until_then(site: Site, start: Start) -> None:
+    busy = b"HTTP/1.1 503 Busy\r\nretry-after: 7200\r\ncontent-length: 0\r\n\r\n"
+    with Impostor(site.storage.parent, busy) as first, Impostor(site.storage.parent, b"", "second") as second:
+        server = start(site.edge(NAME, issuers=[first.issuer(), second.issuer()]))
+        failures = f'edgerouter_acme_failures{{name="{NAME}"}}'
+        wait_until(lambda: sample(server, failures) == 1, 30, what="a failed order")
+        assert (first.requests, second.requests) == (1, 1)
+        # The other one wants no pause, and is tried after the usual wait.
+        server.engine.shift_clock(120)
+        wait_until(lambda: sample(server, failures) == 2, 30, what="a second one")
+        assert (first.requests, second.requests) == (1, 2)
+        server.engine.shift_clock(7_400)
+        wait_until(lambda: sample(server, failures) == 3, 30, what="a third one")
+        assert (first.requests, second.requests) == (2, 3)
+
+
+def test_a_certificate_is_of_the_profile_that_was_asked_for(
+    site: Site, pebbles: Callable[..., Pebble], start: Start
+) -> None:
+    kinds = {
+        "classic": {"description": "three months", "validityPeriod": 90 * DAY},
+        "shortlived": {"description": "six days", "validityPeriod": 6 * DAY},
+    }
+    pebble = pebbles(profiles=kinds)
+    server = start(site.edge(NAME, issuers=pebble.issuer(profile="eternal")))
+    failures = f'edgerouter_acme_failures{{name="{NAME}"}}'
+    wait_until(lambda: sample(server, failures) == 1, 60, what="a failed order")
+    assert "Order" not in pebble.log()
+    server.reload(site.edge(NAME, issuers=pebble.issuer(profile="shortlived")))
+    wait_until(lambda: sample(server, VALID) == 1, 60, what="the certificate")
+    _, der = served(site.ports.tls, pebble.trusted())
+    found = x509.load_der_x509_certificate(der)
+    assert round((found.not_valid_after_utc - found.not_valid_before_utc).total_seconds() / DAY) == 6
 
 
 def test_an_issuer_whose_certificate_is_not_by_its_ca_file_gets_no_request(

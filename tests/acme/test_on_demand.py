@@ -46,6 +46,21 @@ def test_a_listed_name_is_ordered_with_its_first_client_which_waits(site: Site, 
     assert sample(server, ISSUED) == 1
 
 
+def test_an_order_on_demand_waits_when_those_of_the_minute_have_begun(site: Site, pebble: Pebble, start: Start) -> None:
+    bounds = TlsLimits(handshake_timeout=60, orders_per_minute=1)
+    names = ("a.example.com", "b.example.com")
+    edge = site.edge(*names, issuers=pebble.issuer(), on_demand=True, limits=Limits(tls=bounds))
+    server = start(edge)
+    waiting(site, "a.example.com", pebble.trusted()).close()
+    brief = Limits(tls=TlsLimits(handshake_timeout=1, orders_per_minute=1))
+    server.reload(site.edge(*names, issuers=pebble.issuer(), on_demand=True, limits=brief))
+    # The second client waits for nothing, as long as a handshake may.
+    assert refused(site, "b.example.com")
+    assert (sample(server, ISSUED), sample(server, "edgerouter_acme_orders_under_way")) == (1, 0)
+    assert "b.example.com" not in pebble.log()
+    assert not refused(site, "a.example.com")
+
+
 def test_a_name_that_a_function_allows_is_ordered_and_a_no_is_kept_for_an_hour(
     site: Site, pebble: Pebble, start: Start
 ) -> None:

@@ -28,16 +28,16 @@ class BrowserError(Exception):
 
 
 class Browser:
-    """One window with a profile of its own."""
+    """One window with a profile of its own. ``arguments``: more of them for Chromium."""
 
-    def __init__(self, profile: Path) -> None:
+    def __init__(self, profile: Path, *arguments: str) -> None:
         chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
         if chromium is None or driver is None:
             raise AssertionError("chromium and chromedriver are needed for this test: run scripts/install-packages")
         self._process = subprocess.Popen([driver, "--port=0"], stdout=subprocess.PIPE, text=True)
         try:
             self._http = httpx.Client(base_url=f"http://127.0.0.1:{self._port()}", timeout=60.0, trust_env=False)
-            options = {"binary": chromium, "args": [*ARGUMENTS, f"--user-data-dir={profile}"]}
+            options = {"binary": chromium, "args": [*ARGUMENTS, f"--user-data-dir={profile}", *arguments]}
             wanted = {"alwaysMatch": {"browserName": "chrome", "goog:chromeOptions": options}}
             self._session = ""
             self._session = "/session/" + self._call("POST", "/session", {"capabilities": wanted})["sessionId"]

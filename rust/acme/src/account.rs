@@ -1,6 +1,6 @@
 //! The account at an issuer: its key is made once and kept, and processes that share the folder share it.
 
-use std::{fmt::Write as _, time::Duration};
+use std::{fmt::Write as _, sync::Arc, time::Duration};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use edgerouter_core::{
@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{
-    client::IssuerClient,
+    client::{AskedWait, IssuerClient},
     fault::{OrderFault, insist},
     storage::Storage,
 };
@@ -52,6 +52,7 @@ pub(crate) async fn of(
     issuer: &Issuer,
     storage: &Storage,
     timeout: Duration,
+    asked: &Arc<AskedWait>,
 ) -> Result<Account, OrderFault> {
     let name = file_name(issuer);
     let _locked = loop {
@@ -60,7 +61,10 @@ pub(crate) async fn of(
             None => tokio::time::sleep(TURN).await,
         }
     };
-    let http = || IssuerClient::new(issuer, timeout).map_err(|why| Error::Other(why.into()));
+    let http = || {
+        let client = IssuerClient::new(issuer, timeout, Arc::clone(asked));
+        client.map_err(|why| Error::Other(why.into()))
+    };
     let contact: Vec<String> = policy
         .email
         .iter()
@@ -81,6 +85,8 @@ pub(crate) async fn of(
         }
         return Ok(account);
     }
+    // One that is made and cannot be kept would be made again with each attempt, and issuers count accounts.
+    storage.try_account(&name)?;
     let external = issuer.external_account.as_ref();
     let new = NewAccount {
         contact: &contacts,

@@ -1,10 +1,18 @@
 //! The connection to an issuer: one for each exchange, by https only, within a time and a size.
 
-use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use bytes::Bytes;
-use edgerouter_core::plan::Issuer;
-use http::{HeaderValue, Request, Response, header};
+use edgerouter_core::{http::date, plan::Issuer};
+use http::{HeaderMap, HeaderValue, Request, Response, header};
 use http_body_util::{BodyExt as _, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -23,7 +31,7 @@ const LARGEST: usize = 1 << 20;
 /// The fault of an issuer's own authorities, if it has any.
 pub fn issuer_fault(issuer: &Issuer) -> Option<String> {
     issuer.ca.as_ref()?;
-    IssuerClient::new(issuer, Duration::ZERO).err()
+    IssuerClient::new(issuer, Duration::ZERO, Arc::default()).err()
 }
 
 /// Speaks to one issuer.
@@ -31,10 +39,33 @@ pub fn issuer_fault(issuer: &Issuer) -> Option<String> {
 pub(crate) struct IssuerClient {
     tls: TlsConnector,
     timeout: Duration,
+    asked: Arc<AskedWait>,
+}
+
+/// Seconds for which the last response of an issuer wants no further ones (RFC 8555 §6.6); 0 if it does not.
+#[derive(Debug, Default)]
+pub(crate) struct AskedWait(AtomicU64);
+
+impl AskedWait {
+    pub(crate) fn seconds(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn note(&self, headers: &HeaderMap) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let seconds = headers.get(header::RETRY_AFTER).and_then(|value| {
+            date::retry_after(value.as_bytes(), now.map_or(0, |now| now.as_secs()))
+        });
+        self.0.store(seconds.unwrap_or(0), Ordering::Relaxed);
+    }
 }
 
 impl IssuerClient {
-    pub(crate) fn new(issuer: &Issuer, timeout: Duration) -> Result<Self, String> {
+    pub(crate) fn new(
+        issuer: &Issuer,
+        timeout: Duration,
+        asked: Arc<AskedWait>,
+    ) -> Result<Self, String> {
         let mut roots = RootCertStore::empty();
         match &issuer.ca {
             Some(pem) => {
@@ -71,6 +102,7 @@ impl IssuerClient {
         Ok(Self {
             tls: TlsConnector::from(Arc::new(config)),
             timeout,
+            asked,
         })
     }
 
@@ -78,6 +110,7 @@ impl IssuerClient {
         self,
         mut request: Request<BodyWrapper<Bytes>>,
     ) -> Result<BytesResponse, Error> {
+        self.asked.0.store(0, Ordering::Relaxed);
         let uri = request.uri().clone();
         let (Some("https"), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
             return Err(Error::Str(
@@ -123,6 +156,7 @@ impl IssuerClient {
             _ = &mut connection => read.await?,
         };
         let (parts, body) = response.into_parts();
+        self.asked.note(&parts.headers);
         Ok(BytesResponse {
             parts,
             body: Box::new(body),

@@ -15,6 +15,10 @@ pub(crate) enum OrderFault {
     Account(String),
     #[error("the folder cannot be used: {0}")]
     Folder(#[from] io::Error),
+    #[error("the issuer wants no request for this name for another {0} seconds")]
+    Patience(i64),
+    #[error("the issuer offers no profile {wanted:?}; it offers {offered}")]
+    NoProfile { wanted: String, offered: String },
     #[error("the issuer offers none of the challenges that are allowed")]
     NoChallenge,
     #[error("the issuer's token is not one of RFC 8555")]

@@ -62,6 +62,8 @@ pub(crate) struct NameState {
     pub(crate) valid: Option<(i64, i64)>,
     /// Failed attempts since the last success.
     pub(crate) failures: u32,
+    /// False while its certificate is in use and could not be stored.
+    pub(crate) is_stored: bool,
 }
 
 #[derive(Debug, Default)]
@@ -199,6 +201,12 @@ impl IssuedCertificates {
         for (state, count) in [("valid", valid), ("expired", expired), ("absent", absent)] {
             let _ = writeln!(out, "{name}{{state=\"{state}\"}} {count}");
         }
+        text::one(
+            out,
+            "edgerouter_acme_certificates_not_stored",
+            "Certificates that are in use and could not be stored yet.",
+            states.values().filter(|state| !state.is_stored).count() as u64,
+        );
         let name = "edgerouter_acme_failures";
         let help =
             "Attempts to obtain the certificate of a name that have failed since the last success.";

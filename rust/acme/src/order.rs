@@ -1,9 +1,9 @@
 //! One order: from a new account or a stored one to a certificate that has been looked at.
 
-use std::{io, sync::Arc, sync::atomic::Ordering, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, sync::atomic::Ordering, time::Duration};
 
 use edgerouter_core::{
-    acme::{RenewalWindow, is_token},
+    acme::{RenewalWindow, asked_wait, is_token, may_retry},
     plan::{AcmePolicy, ChallengeKind, Issuer},
     tls::renewal_identifier,
 };
@@ -16,6 +16,7 @@ use rustls::pki_types::Der;
 
 use crate::{
     account,
+    client::AskedWait,
     fault::{NONCES, OrderFault, described, insist, is_bad_nonce, is_problem},
     issued::{Challenge, IssuedCertificates},
     pair::{self, Pair},
@@ -45,6 +46,8 @@ pub(crate) struct OrderContext {
     pub(crate) now: i64,
     /// The certificate in use.
     pub(crate) held: Option<Pair>,
+    /// Unix seconds before which an issuer, by its directory, wants no order for the name.
+    pub(crate) patience: BTreeMap<Box<str>, i64>,
     pub(crate) records: Arc<RecordCalls>,
 }
 
@@ -52,6 +55,15 @@ fn identifier(pair: &Pair) -> Option<CertificateIdentifier<'static>> {
     let (authority, serial) = renewal_identifier(pair.certified.cert.first()?)?;
     let (authority, serial) = (Der::from_slice(authority), Der::from_slice(serial));
     Some(CertificateIdentifier::new(authority, serial).into_owned())
+}
+
+/// An issuer that gave no certificate.
+pub(crate) struct IssuerFault {
+    pub(crate) issuer: Box<str>,
+    pub(crate) host: String,
+    pub(crate) fault: OrderFault,
+    /// Seconds for which it wants no order for the name.
+    pub(crate) wait: i64,
 }
 
 /// A certificate that was issued: its text, and as it is used.
@@ -68,18 +80,19 @@ enum Live<'a> {
 }
 
 impl<'a> Live<'a> {
-    fn new(
-        context: &'a OrderContext,
-        challenge: Challenge,
-        authorization: &str,
-    ) -> io::Result<Self> {
+    fn new(context: &'a OrderContext, challenge: Challenge, authorization: &str) -> Self {
         context
             .certificates
             .add_proof(challenge.clone(), authorization);
-        // Dropped, and so removed, if it cannot be stored.
-        let live = Self::Here(context, challenge.clone());
-        context.storage.write_proof(&challenge, authorization)?;
-        Ok(live)
+        // This process answers it all the same, and is the only one that serves unless others share the folder.
+        if let Err(error) = context.storage.write_proof(&challenge, authorization) {
+            tracing::warn!(
+                "the proof for {} cannot be stored in {}: {error}; other processes cannot answer for it",
+                context.name,
+                context.policy.storage.display()
+            );
+        }
+        Self::Here(context, challenge)
     }
 }
 
@@ -111,28 +124,66 @@ impl OrderContext {
     }
 
     /// Tries the issuers in their order; the reasons of all of them if none gives a certificate.
-    pub(crate) async fn obtain(&self) -> Result<Obtained, Vec<(String, OrderFault)>> {
+    pub(crate) async fn obtain(&self) -> Result<Obtained, Vec<IssuerFault>> {
         let mut faults = Vec::new();
         for issuer in &self.policy.issuers {
+            let faulty = |fault, wait| IssuerFault {
+                issuer: issuer.directory.clone(),
+                host: issuer.host().to_owned(),
+                fault,
+                wait,
+            };
+            let until = self.patience.get(&issuer.directory).copied();
+            if let Some(until) = until.filter(|until| !may_retry(*until, self.now)) {
+                let wait = until - self.now;
+                faults.push(faulty(OrderFault::Patience(wait), wait));
+                continue;
+            }
+            let asked = Arc::default();
             let counts = &self.certificates.counts;
             counts.under_way.fetch_add(1, Ordering::Relaxed);
-            let ended = tokio::time::timeout(self.order_timeout, self.obtain_by(issuer)).await;
+            let ended =
+                tokio::time::timeout(self.order_timeout, self.obtain_by(issuer, &asked)).await;
             counts.under_way.fetch_sub(1, Ordering::Relaxed);
             match ended.unwrap_or(Err(OrderFault::Slow)) {
                 Ok(obtained) => return Ok(obtained),
-                Err(fault) => faults.push((issuer.host().to_owned(), fault)),
+                Err(fault) => faults.push(faulty(fault, asked_wait(asked.seconds()))),
             }
         }
         Err(faults)
     }
 
-    async fn obtain_by(&self, issuer: &Issuer) -> Result<Obtained, OrderFault> {
-        let account =
-            account::of(&self.policy, issuer, &self.storage, self.exchange_timeout).await?;
+    async fn obtain_by(
+        &self,
+        issuer: &Issuer,
+        asked: &Arc<AskedWait>,
+    ) -> Result<Obtained, OrderFault> {
+        let timeout = self.exchange_timeout;
+        let account = account::of(&self.policy, issuer, &self.storage, timeout, asked).await?;
+        if let Some(wanted) = &issuer.profile {
+            let mut offered: Vec<&str> = account.profiles().map(|it| it.name).collect();
+            if !offered.contains(&&**wanted) {
+                offered.sort_unstable();
+                let listed = described(&Error::Other(offered.join(", ").into()));
+                return Err(OrderFault::NoProfile {
+                    wanted: wanted.to_string(),
+                    offered: if listed.is_empty() {
+                        "none".to_owned()
+                    } else {
+                        listed
+                    },
+                });
+            }
+        }
         let identifiers = [Identifier::Dns(self.name.to_string())];
-        let replaced = self
-            .replaced(issuer)
-            .map(|it| NewOrder::new(&identifiers).replaces(it));
+        let plain = || {
+            let new = NewOrder::new(&identifiers);
+            match &issuer.profile {
+                Some(profile) => new.profile(profile),
+                None => new,
+            }
+        };
+        let replaced = self.replaced(issuer).map(|it| plain().replaces(it));
         let mut order = match &replaced {
             Some(new) => insist(async || account.new_order(new).await).await,
             None => Err(Error::Unsupported("")),
@@ -142,7 +193,7 @@ impl OrderContext {
             !is_problem(error, "accountDoesNotExist") && !is_problem(error, "rateLimited")
         });
         if is_plain {
-            let new = NewOrder::new(&identifiers);
+            let new = plain();
             order = insist(async || account.new_order(&new).await).await;
         }
         let order = match order {
@@ -176,7 +227,8 @@ impl OrderContext {
             if !account::is_stored(issuer, &self.storage) {
                 return None;
             }
-            let made = account::of(&self.policy, issuer, &self.storage, self.exchange_timeout);
+            let (timeout, asked) = (self.exchange_timeout, Arc::default());
+            let made = account::of(&self.policy, issuer, &self.storage, timeout, &asked);
             let account = made.await.ok()?;
             let (info, after) = account.renewal_info(&identifier(pair)?).await.ok()?;
             let window = RenewalWindow {
@@ -259,7 +311,7 @@ impl OrderContext {
                     self,
                     shown,
                     challenge.key_authorization().as_str(),
-                )?);
+                ));
                 insist(async || challenge.set_ready().await).await?;
             }
             return Ok(live);

@@ -9,7 +9,7 @@ use std::{
 };
 
 use edgerouter_core::{
-    acme::{RenewalWindow, may_retry, renewal, retry_wait, window_wait},
+    acme::{RenewalWindow, may_retry, patient_wait, renewal, retry_wait, window_wait},
     plan::{AcmePolicy, OnDemand, Plan},
     tls::NameTable,
 };
@@ -24,7 +24,7 @@ use tokio::{
 use crate::{
     fault::OrderFault,
     issued::{Demand, IssuedCertificates, NameState, ProofQuery},
-    order::{Obtained, OrderContext},
+    order::{IssuerFault, Obtained, OrderContext},
     pair::{self, Pair},
     records::RecordCalls,
     storage::{Stamp, Storage},
@@ -208,6 +208,8 @@ struct Held {
     /// Unix seconds of the next look at the file.
     look: i64,
     failures: u32,
+    /// Unix seconds before which an issuer, by its directory, wants no order for the name.
+    patience: BTreeMap<Box<str>, i64>,
     under_way: bool,
     /// It is not ordered before a client has come with the name.
     is_awaited: bool,
@@ -221,7 +223,9 @@ enum Ended {
     Obtained(Obtained, io::Result<()>),
     /// Another process is at it, or has done it.
     Elsewhere,
-    Failed(Vec<(String, OrderFault)>),
+    Failed(Vec<IssuerFault>),
+    /// The attempt did not come to an issuer.
+    BrokenOff(OrderFault),
     /// The issuer's window for a renewal, and the seconds after which it is read again.
     Window(Option<RenewalWindow>, Option<i64>),
 }
@@ -266,7 +270,7 @@ impl Keeper {
                 Some(ended) = self.attempts.join_next_with_id() => {
                     let (id, ended) = match ended {
                         Ok(ended) => ended,
-                        Err(error) => (error.id(), Ended::Failed(vec![("none".to_owned(), OrderFault::BrokenOff)])),
+                        Err(error) => (error.id(), Ended::BrokenOff(OrderFault::BrokenOff)),
                     };
                     if let Some(name) = self.names.remove(&id) {
                         self.settle(&name, ended);
@@ -301,6 +305,12 @@ impl Keeper {
                     (held.policy, held.storage) = (Arc::clone(policy), storage);
                     (held.failures, held.stamp, held.look) = (0, None, now);
                     held.retry_at = None;
+                    held.patience.retain(|issuer, _| {
+                        policy
+                            .issuers
+                            .iter()
+                            .any(|known| known.directory == *issuer)
+                    });
                 }
                 Some(_) => {}
                 None => {
@@ -363,6 +373,7 @@ impl Keeper {
                 failures: held.failures,
                 now,
                 held: held.pair.clone(),
+                patience: held.patience.clone(),
                 records: Arc::clone(&self.records),
             };
             let stamp = held.stamp;
@@ -492,14 +503,26 @@ impl Keeper {
             }
             Ended::Failed(faults) => {
                 counts.failed.fetch_add(1, Ordering::Relaxed);
-                held.failures = held.failures.saturating_add(1);
-                let wait = retry_wait(held.failures, fastrand::u32(..));
-                held.retry_at = Some(now.saturating_add(wait));
-                for (issuer, fault) in faults {
+                let wait = held.failed(now, faults.iter().map(|fault| fault.wait));
+                for IssuerFault {
+                    issuer,
+                    host,
+                    fault,
+                    wait: patience,
+                } in faults
+                {
+                    held.patience.insert(issuer, now.saturating_add(patience));
                     tracing::warn!(
-                        "no certificate for {name} by {issuer}: {fault}; the next attempt is in {wait} seconds"
+                        "no certificate for {name} by {host}: {fault}; the next attempt is in {wait} seconds"
                     );
                 }
+            }
+            Ended::BrokenOff(fault) => {
+                counts.failed.fetch_add(1, Ordering::Relaxed);
+                let wait = held.failed(now, []);
+                tracing::warn!(
+                    "no certificate for {name}: {fault}; the next attempt is in {wait} seconds"
+                );
             }
         }
         self.publish();
@@ -513,6 +536,7 @@ impl Keeper {
             let state = NameState {
                 valid: held.pair.as_ref().map(|pair| pair.valid),
                 failures: held.failures,
+                is_stored: held.unsaved.is_none(),
             };
             states.insert(name.clone(), state);
             if let Some(pair) = &held.pair {
@@ -538,6 +562,7 @@ impl Held {
             retry_at: None,
             look: now,
             failures: 0,
+            patience: BTreeMap::new(),
             under_way: false,
             is_awaited: false,
             is_allowed: false,
@@ -553,6 +578,15 @@ impl Held {
         (self.retry_at, self.failures) = (None, 0);
     }
 
+    /// Sets the time of the next attempt, and returns the seconds until then. `issuers`: those for which each wants to be
+    /// left alone.
+    fn failed(&mut self, now: i64, issuers: impl IntoIterator<Item = i64>) -> i64 {
+        self.failures = self.failures.saturating_add(1);
+        let wait = patient_wait(retry_wait(self.failures, fastrand::u32(..)), issuers);
+        self.retry_at = Some(now.saturating_add(wait));
+        wait
+    }
+
     fn is_due(&self, now: i64) -> bool {
         let is_wanted = match self.pair {
             None => !self.is_awaited,
@@ -566,7 +600,7 @@ impl Held {
         self.look = now + LOOK;
         if self.unsaved.is_some() {
             self.save(name);
-            return false;
+            return self.unsaved.is_none();
         }
         let stamp = self.storage.stamp(name);
         if stamp.is_none() || stamp == self.stamp {
@@ -622,7 +656,7 @@ async fn attempt(context: OrderContext, known: Option<Stamp>) -> Ended {
     let _locked = match context.storage.lock(&context.name) {
         Ok(Some(locked)) => locked,
         Ok(None) => return Ended::Elsewhere,
-        Err(error) => return Ended::Failed(vec![("none".to_owned(), error.into())]),
+        Err(error) => return Ended::BrokenOff(error.into()),
     };
     if context.storage.stamp(&context.name) != known {
         return Ended::Elsewhere;

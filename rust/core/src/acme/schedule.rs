@@ -78,6 +78,17 @@ pub fn retry_wait(failures: u32, chance: u32) -> i64 {
     whole / 2 + part + 1
 }
 
+/// Seconds that an issuer is left alone for one name, by its `Retry-After`: at most a day.
+pub fn asked_wait(asked: u64) -> i64 {
+    i64::try_from(asked).unwrap_or(i64::MAX).min(LONGEST_WAIT)
+}
+
+/// Seconds from the failure of an order to the next attempt, where each issuer wants to be left alone for some time, or
+/// for none: the usual wait, or the one until the first of them may get a request.
+pub fn patient_wait(usual: i64, issuers: impl IntoIterator<Item = i64>) -> i64 {
+    issuers.into_iter().min().unwrap_or(0).max(usual)
+}
+
 /// True if the wait until `at` after a failure is over. One that lies further ahead than any wait is over, too: the
 /// clock has been set back since.
 pub fn may_retry(at: i64, now: i64) -> bool {
@@ -164,6 +175,27 @@ mod tests {
                 let wait = retry_wait(failures, chance);
                 assert!((shortest..=longest).contains(&wait), "{failures}: {wait}");
             }
+        }
+    }
+
+    #[test]
+    fn an_issuer_is_left_alone_as_it_wishes_for_a_day_at_most() {
+        for (asked, want) in [(0, 0), (7_200, 7_200), (u64::MAX, DAY)] {
+            assert_eq!(asked_wait(asked), want);
+        }
+        for (usual, issuers, want) in [
+            (60, &[][..], 60),
+            (60, &[0], 60),
+            (60, &[7_200], 7_200),
+            (60, &[7_200, 0], 60),
+            (60, &[7_200, 90], 90),
+            (9_000, &[7_200], 9_000),
+        ] {
+            assert_eq!(
+                patient_wait(usual, issuers.iter().copied()),
+                want,
+                "{issuers:?}"
+            );
         }
     }
 

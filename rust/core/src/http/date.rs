@@ -211,6 +211,16 @@ pub fn seconds(year: u64, month: u64, day: u64, time: u64) -> Option<u64> {
     Some((days - TO_EPOCH) * 86_400 + time)
 }
 
+/// Seconds of a `Retry-After` (RFC 9110 §10.2.3), which is a number or a date, from `now`; `None` if it is neither.
+pub fn retry_after(value: &[u8], now: u64) -> Option<u64> {
+    let value = value.trim_ascii();
+    if !value.is_empty() && value.iter().all(u8::is_ascii_digit) {
+        let text = std::str::from_utf8(value).ok()?;
+        return Some(text.parse().unwrap_or(u64::MAX));
+    }
+    Some(parse(value)?.saturating_sub(now))
+}
+
 /// `Sun, 06 Nov 1994 08:49:37 GMT`. Seconds beyond the year 9999 are written as its end.
 pub fn format(seconds: u64) -> HeaderValue {
     const END: u64 = 253_402_300_799;

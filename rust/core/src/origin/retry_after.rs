@@ -21,13 +21,7 @@ pub fn pause(status: StatusCode, headers: &Fields, now: u64) -> Option<(Duration
     if values.any(|other| other != value) {
         return None;
     }
-    let text = value.to_str().ok()?.trim();
-    let seconds = if text.bytes().all(|byte| byte.is_ascii_digit()) && !text.is_empty() {
-        text.parse().unwrap_or(u64::MAX)
-    } else {
-        date::parse(text.as_bytes())?.saturating_sub(now)
-    };
-    let pause = Duration::from_secs(seconds).min(MOST);
+    let pause = Duration::from_secs(date::retry_after(value.as_bytes(), now)?).min(MOST);
     (!pause.is_zero()).then(|| (pause, value.owned()))
 }
 

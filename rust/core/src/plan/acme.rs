@@ -55,6 +55,8 @@ pub struct Issuer {
     pub directory: Box<str>,
     /// PEM: the authorities of its server's certificate; `None`: the system's.
     pub ca: Option<FileSecret>,
+    /// The kind of certificate that is ordered, by the issuer's name for it; `None`: the issuer's choice.
+    pub profile: Option<Box<str>>,
     /// The account at the issuer that a new account of ACME is bound to.
     pub external_account: Option<ExternalAccount>,
 }

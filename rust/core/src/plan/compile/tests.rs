@@ -126,6 +126,7 @@ fn a_plan_with_every_field_compiles_to_what_it_says() {
     };
     assert_eq!(acme.on_demand.callable(), Some("app.is_ours"));
     assert_eq!(issuer.host(), "acme.example.net");
+    assert_eq!(issuer.profile.as_deref(), Some("shortlived"));
     let ca = issuer.ca.as_ref().unwrap();
     assert_eq!(ca.as_bytes(), b"-----BEGIN CERTIFICATE-----");
     let account = issuer.external_account.as_ref().unwrap();
@@ -1130,6 +1131,10 @@ fn terms_of_certificates_are_refused_where_nothing_could_be_obtained_by_them() {
         (
             json!({"issuers": [{"key_id": "k"}]}),
             "issuers[0].hmac_key: is required",
+        ),
+        (
+            json!({"issuers": [{"profile": "two words"}]}),
+            "issuers[0].profile: \"two words\": must be the name of a profile",
         ),
         (
             json!({"issuers": [{"hmac_key": {"value": "a"}}]}),

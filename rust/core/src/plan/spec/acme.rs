@@ -50,6 +50,7 @@ pub(super) fn terms(value: &Value, path: String, problems: &Problems) -> Option<
         issuers.push(Issuer {
             directory: DEFAULT_DIRECTORY.into(),
             ca: None,
+            profile: None,
             external_account: None,
         });
     } else if issuers.is_empty() && !problems.at(&format!("{}[0]", fields.at("issuers"))) {
@@ -175,6 +176,14 @@ fn issuer(value: &Value, path: String, problems: &Problems) -> Option<Issuer> {
     }
     let ca = fields.some("ca_file");
     let ca = ca.and_then(|value| file_secret(value, fields.at("ca_file"), problems));
+    let profile = fields.text("profile");
+    let is_word = |text: &str| {
+        !text.is_empty() && text.len() <= 100 && text.bytes().all(|byte| byte.is_ascii_graphic())
+    };
+    if let Some(text) = profile.filter(|text| !is_word(text)) {
+        let why = "must be the name of a profile that the issuer offers, such as \"shortlived\"";
+        problems.add(fields.at("profile"), Some(format!("{text:?}")), why);
+    }
     let key_id = fields.text("key_id");
     let hmac_key = fields.some("hmac_key");
     let external_account = match (key_id, hmac_key) {
@@ -209,6 +218,7 @@ fn issuer(value: &Value, path: String, problems: &Problems) -> Option<Issuer> {
     Some(Issuer {
         directory: directory.into(),
         ca,
+        profile: profile.map(Into::into),
         external_account,
     })
 }
