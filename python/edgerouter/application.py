@@ -12,6 +12,7 @@ import contextlib
 import importlib.machinery
 import importlib.util
 import os
+import re
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -72,9 +73,10 @@ class FileApplication(Application):
         try:
             with while_loading():
                 return self._edge_of(self._run())
-        except BaseException:
-            # A mistake may be in any of them: a change of each is worth another try.
-            self._tried = frozenset(Path(m.__file__) for _, m in self._own_modules() if m.__file__)
+        except BaseException as error:
+            # A mistake may be in any of them, or in the lack of one: a change of each is worth another try.
+            imported = {Path(m.__file__) for _, m in self._own_modules() if m.__file__}
+            self._tried = frozenset(imported | _lacking(error, self._root))
             for name in [name for name, _ in self._own_modules()]:
                 del sys.modules[name]
             sys.modules.update(before)
@@ -286,6 +288,19 @@ def _serving(edge: Edge, place: str) -> Edge:
         message = 'there are none, so nothing would be served; declare one, as in edge.route("/*", to=...)'
         raise ConfigError([Problem("routes", None, message, place)])
     return edge
+
+
+def _lacking(error: BaseException | None, root: Path) -> set[Path]:
+    """The files beneath ``root`` that would be the modules whose absence is, or led to, the error."""
+    found = set()
+    while error is not None:
+        if isinstance(error, ImportError) and error.name:
+            attribute = re.match(r"cannot import name '(\w+)'", error.msg)
+            place = root.joinpath(*error.name.split("."), *(attribute.groups() if attribute else ()))
+            # A package needs no file of its own.
+            found |= {place, place.with_name(f"{place.name}.py"), place / "__init__.py"}
+        error = error.__context__
+    return found
 
 
 def _mounted(app: object, name: str) -> Edge | None:

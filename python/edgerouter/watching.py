@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -13,14 +15,18 @@ from edgerouter.signals import Event
 __all__ = ["Watcher"]
 
 
-def _stamps(files: Iterable[Path]) -> dict[Path, tuple[int, int, int]]:
-    """Time, size and inode of each file that exists: they differ when a file has changed."""
+def _stamps(files: Iterable[Path]) -> dict[Path, os.stat_result]:
+    """The state of each file that exists."""
     found = {}
     for file in files:
         with contextlib.suppress(OSError):
-            state = file.stat()
-            found[file] = (state.st_mtime_ns, state.st_size, state.st_ino)
+            found[file] = file.stat()
     return found
+
+
+def _content(state: os.stat_result | None) -> tuple[int, int, int] | None:
+    """Time, size and inode: they differ when a file has changed."""
+    return state and (state.st_mtime_ns, state.st_size, state.st_ino)
 
 
 class Watcher:
@@ -37,26 +43,28 @@ class Watcher:
         self._err = err
         self._stop = threading.Event()
         self._folders: frozenset[Path] = frozenset()
-        self._files: frozenset[Path] = frozenset()
+        self._files = _resolved(files())
         self._started = False
-        self._seen = _stamps(_resolved(files()))
+        #: The last look. A change before the watch begins is a change, too.
+        self._at = time.time_ns()
+        self._looked = self._files
+        self._known = _stamps(self._files)
 
     def start(self) -> None:
         self._started = True
         self._files = _resolved(self._all())
-        self._folders = frozenset(file.parent for file in self._files)
+        self._folders = _folders(self._files)
         self._stop = threading.Event()
         threading.Thread(target=self._run, args=(self._stop,), name="edgerouter-watch", daemon=True).start()
 
     def renew(self) -> None:
         """Follows the files of the application, which a reload may have changed."""
         files = _resolved(self._all())
-        if self._started and frozenset(file.parent for file in files) == self._folders:
+        if self._started and _folders(files) == self._folders:
             self._files = files
         else:
             if self._started:
                 self.close()
-                self._seen = _stamps(files)
             self.start()
 
     def close(self) -> None:
@@ -71,8 +79,6 @@ class Watcher:
     def _watch(self, stop: threading.Event) -> None:
         from watchfiles import watch
 
-        # The state when the files were loaded: a change before the watch began is a change, too.
-        known = self._seen
         for _changes in watch(
             *self._folders,
             watch_filter=None,
@@ -84,10 +90,29 @@ class Watcher:
             yield_on_timeout=True,
             raise_interrupt=False,
         ):
-            now = _stamps(self._files)
-            if now != known:
-                known = now
+            if not stop.is_set() and self._changed():
                 self._events.put("changed")
+
+    def _changed(self) -> bool:
+        """True if a file has changed since the last look."""
+        at, files = time.time_ns(), self._files
+        now = _stamps(files)
+        changed = any(_content(now.get(file)) != _content(self._known.get(file)) for file in files & self._looked)
+        # A load has just read, or missed, the others.
+        changed |= any(now[file].st_ctime_ns > self._at for file in files - self._looked if file in now)
+        self._at, self._looked, self._known = at, files, now
+        return changed
+
+
+def _folders(files: Iterable[Path]) -> frozenset[Path]:
+    """The folders to watch: where a file lacks its folder, too, the one above, in which that will appear."""
+    folders = set()
+    for file in files:
+        folder = file.parent
+        while not folder.is_dir() and folder != folder.parent:
+            folder = folder.parent
+        folders.add(folder)
+    return frozenset(folders)
 
 
 def _resolved(files: Iterable[Path]) -> frozenset[Path]:

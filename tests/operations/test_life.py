@@ -59,6 +59,27 @@ def test_reload_by_sighup_and_by_file_and_a_broken_file_is_refused(
     assert process.end() == 0
 
 
+def test_a_module_that_was_missing_is_noticed_when_it_appears(tmp_path: Path, run: Callable[..., Process]) -> None:
+    app, port = tmp_path / "app.py", free_port()
+    app.write_text(
+        "from edgerouter import Edge\nfrom parts.texts import text\nedge = Edge('t')\nedge.route('/*', respond=text)\n"
+    )
+    process = run("run", str(app), "--listen", f"127.0.0.1:{port}", "--reload")
+    process.wait_for("nothing is served yet")
+    (tmp_path / "parts").mkdir()
+    process.wait_for(r"No module named 'parts\.texts'")
+    (tmp_path / "parts" / "texts.py").write_text("from parts import more\ntext = more.text\n")
+    process.wait_for("cannot import name 'more'")
+    (tmp_path / "parts" / "more.py").write_text("text = 'whole'\n")
+    wait_until(lambda: reachable(port), 20, "the listener")
+    assert httpx.get(f"http://127.0.0.1:{port}/").text == "whole"
+    app.touch()
+    # The first reload: files that a load has added to those that are watched are no change.
+    process.wait_for("reloaded: version 2")
+    assert process.end() == 0
+    assert process.output.count("reloaded") == 1
+
+
 def test_sigterm_lets_what_is_being_answered_finish(
     origin: Origin, tmp_path: Path, run: Callable[..., Process]
 ) -> None:
