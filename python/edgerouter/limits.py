@@ -220,6 +220,7 @@ class FileLimits(Value, frozen=True, kw_only=True):
 
     ``threads``, ``queue``  that open and read files, and requests that wait for one of them; past it 503
     ``open_files``  that are open while they are sent, at most a quarter of the process's limit; past it 503
+    ``kept_files``  that each worker keeps open for a second, for the requests right after; 0: none
     ``timeout``  seconds for a file to be opened, and for a piece of it to be read
     ``listed_names``  in the list of a folder
     """
@@ -227,12 +228,14 @@ class FileLimits(Value, frozen=True, kw_only=True):
     threads: int = 8
     queue: int = 1_024
     open_files: int = 1_024
+    kept_files: int = 64
     timeout: Duration = 10.0
     listed_names: int = 1_000
 
     def _check(self, check: Check) -> None:
         check.whole("threads", least=1, most=256)
         check.whole("queue", "open_files", least=1, most=1_000_000)
+        check.whole("kept_files", least=0, most=10_000)
         check.whole("listed_names", least=1, most=100_000)
         check.seconds("timeout", positive=True)
 

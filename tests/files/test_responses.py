@@ -14,7 +14,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from edgerouter import Edge, ErrorPage, Experiment, Jwt
+from edgerouter import Edge, ErrorPage, Experiment, Jwt, Limits
+from edgerouter.limits import FileLimits
 from edgerouter.testing import Running
 
 from ..origins import Origin
@@ -67,7 +68,7 @@ def test_head_gives_the_head_of_get_and_other_methods_are_refused(served: Served
 def test_a_large_file_arrives_as_it_is_and_its_descriptor_is_closed(
     folder: Path, serve: Callable[[Edge], Running]
 ) -> None:
-    edge = Edge("test")
+    edge = Edge("test", limits=Limits(files=FileLimits(kept_files=0)))
     edge.files("/", folder)
     running = serve(edge)
     with httpx.Client(base_url=running.url) as client:

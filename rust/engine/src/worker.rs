@@ -29,6 +29,7 @@ use crate::{
     connection::{AllConnections, Connections},
     fetches::Fetches,
     files::Files,
+    files::KeptFiles,
     functions::FunctionCaches,
     identity::{Passwords, Remembered},
     image_variants::Images,
@@ -110,6 +111,7 @@ pub(crate) struct Worker {
     /// Scratch space for cache keys; borrowed for the length of one look-up.
     pub key: RefCell<Vec<u8>>,
     pub random: RefCell<fastrand::Rng>,
+    pub kept_files: RefCell<KeptFiles>,
     live: RefCell<Rc<LocalLive>>,
     ids: Cell<u64>,
     /// Makes requests for functions.
@@ -221,6 +223,7 @@ impl Worker {
             connections,
             key: RefCell::new(Vec::with_capacity(1024)),
             random: RefCell::new(random),
+            kept_files: RefCell::default(),
             live: RefCell::new(Rc::new(LocalLive {
                 live,
                 epoch,
@@ -283,6 +286,7 @@ impl Worker {
             self.metrics.refused(Refused::SlowReader);
         }
         self.upstreams.sweep(Instant::now());
+        self.kept_files.borrow_mut().sweep();
         let pinned = self.shared.cache.store.memory().pinned();
         self.shared.account.pinned(pinned)
     }

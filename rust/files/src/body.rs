@@ -119,14 +119,8 @@ impl FileBody {
         *length -= sent;
         self.left = self.left.saturating_sub(sent);
         self.files.figures.sent(sent);
-        let unchanged = self.file.unchanged();
-        Some(Poll::Ready(match unchanged {
-            Ok(()) => Ok(usize::try_from(sent).unwrap_or(usize::MAX)),
-            Err(trouble) => {
-                self.files.figures.failed(trouble);
-                Err(trouble.into())
-            }
-        }))
+        // Whether it still is the file that was opened is asked when the end of the part is read.
+        Some(Poll::Ready(Ok(usize::try_from(sent).unwrap_or(usize::MAX))))
     }
 
     /// The next piece, if the kernel has it in memory and no memory is short.

@@ -9,12 +9,13 @@
 mod body;
 mod confine;
 mod figures;
+mod kept;
 mod open_file;
 mod resident;
 mod search;
 
 use std::{
-    fs::File,
+    cell::RefCell,
     sync::{
         Arc,
         atomic::{AtomicU64, AtomicUsize, Ordering},
@@ -23,14 +24,15 @@ use std::{
 };
 
 use bytes::Bytes;
-use edgerouter_core::{files::FileFacts, plan::limits::FileLimits};
+use edgerouter_core::plan::limits::FileLimits;
 use edgerouter_threads::{NotDone, ThreadPool};
 
 pub use body::{FileBody, FilePart, SendFile};
+pub use kept::KeptFiles;
 pub use open_file::OpenFile;
 pub use search::{Found, FoundFile, Search};
 
-use confine::{Confined, Patience};
+use confine::Confined;
 use figures::Figures;
 use open_file::OpenFiles;
 
@@ -55,9 +57,6 @@ pub enum FileTrouble {
     /// The folder cannot be opened, or reading failed.
     #[error("the folder or the file cannot be read")]
     Unreadable,
-    /// A worker would have to wait: a thread does it instead.
-    #[error("the file system would have to be waited for")]
-    WouldWait,
 }
 
 impl From<NotDone> for FileTrouble {
@@ -99,7 +98,7 @@ impl Files {
     /// Sets the bounds, which a reload may change.
     pub fn bound(&self, limits: &FileLimits, open_files: usize) {
         self.threads.bound(limits.threads, limits.queue);
-        self.open.bound(open_files);
+        self.open.bound(open_files, limits.kept_files);
         let timeout = u64::try_from(limits.timeout.as_millis()).unwrap_or(u64::MAX);
         self.timeout.store(timeout, Ordering::Relaxed);
         self.listed.store(limits.listed_names, Ordering::Relaxed);
@@ -111,9 +110,13 @@ impl Files {
     }
 
     /// Opens the file that a request is for and reads its beginning: at once if the kernel has all that it takes in memory,
-    /// otherwise by a thread.
-    pub async fn find(self: &Arc<Self>, search: Search) -> Result<Found, FileTrouble> {
-        if let Some(found) = search.at_hand(self) {
+    /// otherwise by a thread. `kept`: what the worker has opened a moment ago.
+    pub async fn find(
+        self: &Arc<Self>,
+        search: Search,
+        kept: &RefCell<KeptFiles>,
+    ) -> Result<Found, FileTrouble> {
+        if let Some(found) = search.at_hand(self, kept) {
             return found.inspect_err(|trouble| self.figures.failed(*trouble));
         }
         Box::pin(self.find_by_thread(search)).await
@@ -125,16 +128,6 @@ impl Files {
         let found = self.threads.submit(self.timeout(), job).await;
         let found = found.map_err(FileTrouble::from).flatten();
         found.inspect_err(|trouble| self.figures.failed(*trouble))
-    }
-
-    /// A file that was found, open for its content.
-    pub(crate) fn opened(
-        &self,
-        file: File,
-        facts: FileFacts,
-        patience: Patience,
-    ) -> Result<OpenFile, FileTrouble> {
-        OpenFile::new(file, facts, patience, &self.open, &self.threads)
     }
 
     /// Reads `length` bytes at `offset`.

@@ -1,15 +1,16 @@
 //! A file that is open while its content is sent, and the number of them.
 
 use std::{
-    fs::File,
+    fs::{File, Metadata},
     io::{self, IoSliceMut},
     os::{
         fd::{AsFd as _, BorrowedFd},
         unix::fs::{FileExt, MetadataExt},
     },
+    path::Path,
     sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
+        Arc, OnceLock,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
 
@@ -25,11 +26,23 @@ use super::{FileTrouble, confine::Patience, resident};
 pub(crate) struct OpenFiles {
     count: AtomicUsize,
     most: AtomicUsize,
+    most_kept: AtomicUsize,
 }
 
 impl OpenFiles {
-    pub(crate) fn bound(&self, most: usize) {
+    /// `most_kept`: by one worker, for requests that may come.
+    pub(crate) fn bound(&self, most: usize, most_kept: usize) {
         self.most.store(most, Ordering::Relaxed);
+        self.most_kept.store(most_kept, Ordering::Relaxed);
+    }
+
+    pub(crate) fn most_kept(&self) -> usize {
+        self.most_kept.load(Ordering::Relaxed)
+    }
+
+    /// Files may be kept open: half of those that may be open are left for requests that are there.
+    pub(crate) fn has_spare(&self) -> bool {
+        self.count() < self.most.load(Ordering::Relaxed) / 2
     }
 
     pub(crate) fn count(&self) -> usize {
@@ -46,7 +59,7 @@ impl OpenFiles {
 
 /// Counts a file as open.
 #[derive(Debug)]
-struct Permit(Arc<OpenFiles>);
+pub(crate) struct Permit(Arc<OpenFiles>);
 
 impl Drop for Permit {
     fn drop(&mut self) {
@@ -59,11 +72,14 @@ impl Drop for Permit {
 #[derive(Debug)]
 pub struct OpenFile {
     file: Option<File>,
-    facts: FileFacts,
+    seen: Seen,
     /// It is on a file system of this machine.
     is_local: bool,
+    /// Its file system does not know `RWF_NOWAIT`.
+    asks_first: AtomicBool,
     threads: Arc<ThreadPool>,
-    _permit: Permit,
+    /// None before it is counted.
+    permit: OnceLock<Permit>,
 }
 
 /// A file of up to this length is freed at once.
@@ -71,27 +87,45 @@ const QUICKLY_FREED: u64 = 1 << 20;
 
 impl Drop for OpenFile {
     fn drop(&mut self) {
-        let is_quick = self.is_local && self.facts.length <= QUICKLY_FREED;
+        let is_quick = self.is_local && self.facts().length <= QUICKLY_FREED;
         if let Some(file) = self.file.take().filter(|_| !is_quick) {
             self.threads.drop_aside(file);
         }
     }
 }
 
-/// The facts about a regular file; `None` for anything else: reading it might wait, or act on a device.
-pub(crate) fn facts(file: &File) -> Result<Option<FileFacts>, FileTrouble> {
-    let metadata = file.metadata().map_err(|_| FileTrouble::Unreadable)?;
-    let time = |seconds: i64, nanos: i64| {
-        (
-            u64::try_from(seconds).unwrap_or(0),
-            u32::try_from(nanos).unwrap_or(0),
-        )
-    };
-    Ok(metadata.is_file().then(|| FileFacts {
-        length: metadata.len(),
-        modified: time(metadata.mtime(), metadata.mtime_nsec()),
-        changed: time(metadata.ctime(), metadata.ctime_nsec()),
-    }))
+/// A look at a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Seen {
+    facts: FileFacts,
+    device: u64,
+    inode: u64,
+}
+
+impl Seen {
+    fn of(metadata: &Metadata) -> Self {
+        let time = |seconds: i64, nanos: i64| {
+            (
+                u64::try_from(seconds).unwrap_or(0),
+                u32::try_from(nanos).unwrap_or(0),
+            )
+        };
+        Self {
+            facts: FileFacts {
+                length: metadata.len(),
+                modified: time(metadata.mtime(), metadata.mtime_nsec()),
+                changed: time(metadata.ctime(), metadata.ctime_nsec()),
+            },
+            device: metadata.dev(),
+            inode: metadata.ino(),
+        }
+    }
+
+    /// `None` for anything but a regular file: reading it might wait, or act on a device.
+    pub(crate) fn regular(file: &File) -> Result<Option<Self>, FileTrouble> {
+        let metadata = file.metadata().map_err(|_| FileTrouble::Unreadable)?;
+        Ok(metadata.is_file().then(|| Self::of(&metadata)))
+    }
 }
 
 /// Reads `length` bytes at `offset`; all of them, or it is not the file any more that was opened.
@@ -109,45 +143,40 @@ pub(crate) fn read_at(file: &File, offset: u64, length: usize) -> Result<Bytes, 
     Ok(Bytes::from(bytes))
 }
 
-/// Reads `length` bytes at `offset` out of memory; `None` if the disk has some of them.
-pub(crate) fn read_at_hand(
-    file: &File,
-    offset: u64,
-    length: usize,
-) -> Result<Option<Bytes>, FileTrouble> {
-    let mut bytes = vec![0; length];
-    let mut into = [IoSliceMut::new(&mut bytes)];
-    match preadv2(file, &mut into, offset, ReadWriteFlags::NOWAIT) {
-        Ok(read) if read == length => Ok(Some(Bytes::from(bytes))),
-        // Less: the rest is on disk, or the file is shorter now, which a thread finds out.
-        Ok(_) => Ok(None),
-        Err(Errno::IO) => Err(FileTrouble::Unreadable),
-        // tmpfs does not know the flag, and has all that is not swapped out.
-        Err(Errno::OPNOTSUPP) if resident::is_resident(file, offset, length as u64) => {
-            read_at(file, offset, length).map(Some)
-        }
-        // The kernel may not know it either.
-        Err(_) => Ok(None),
-    }
-}
-
 impl OpenFile {
-    /// `Err` if as many are open as may.
     pub(crate) fn new(
         file: File,
-        facts: FileFacts,
+        seen: Seen,
         patience: Patience,
-        open: &Arc<OpenFiles>,
         threads: &Arc<ThreadPool>,
-    ) -> Result<Self, FileTrouble> {
-        let permit = open.enter().ok_or(FileTrouble::Descriptors)?;
-        Ok(Self {
+    ) -> Self {
+        Self {
             file: Some(file),
-            facts,
+            seen,
             is_local: patience == Patience::AtHand,
+            asks_first: AtomicBool::new(false),
             threads: Arc::clone(threads),
-            _permit: permit,
-        })
+            permit: OnceLock::new(),
+        }
+    }
+
+    /// Counts it among those that are open for longer than a look. `Err` if as many are open as may.
+    pub(crate) fn count(&self, open: &Arc<OpenFiles>) -> Result<(), FileTrouble> {
+        if self.permit.get().is_none() {
+            let permit = open.enter().ok_or(FileTrouble::Descriptors)?;
+            // Another thread's may have come first; then this one counts back.
+            let _ = self.permit.set(permit);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn facts(&self) -> &FileFacts {
+        &self.seen.facts
+    }
+
+    /// The path leads to this file, and nothing about it has changed.
+    pub(crate) fn is_still_at(&self, path: &Path) -> bool {
+        std::fs::metadata(path).is_ok_and(|found| Seen::of(&found) == self.seen)
     }
 
     /// A part of the file, as long as the file is the one that was opened: two versions are not sent as one.
@@ -167,9 +196,35 @@ impl OpenFile {
         let Some(file) = self.file.as_ref().filter(|_| self.is_local) else {
             return Ok(None);
         };
-        let bytes = read_at_hand(file, offset, length)?;
+        let bytes = self.in_memory_read(file, offset, length)?;
         self.unchanged()?;
         Ok(bytes)
+    }
+
+    fn in_memory_read(
+        &self,
+        file: &File,
+        offset: u64,
+        length: usize,
+    ) -> Result<Option<Bytes>, FileTrouble> {
+        if !self.asks_first.load(Ordering::Relaxed) {
+            let mut bytes = vec![0; length];
+            let mut into = [IoSliceMut::new(&mut bytes)];
+            match preadv2(file, &mut into, offset, ReadWriteFlags::NOWAIT) {
+                Ok(read) if read == length => return Ok(Some(Bytes::from(bytes))),
+                Err(Errno::IO) => return Err(FileTrouble::Unreadable),
+                // tmpfs, which has all that is not swapped out.
+                Err(Errno::OPNOTSUPP) => self.asks_first.store(true, Ordering::Relaxed),
+                // Less: the rest is on disk, or the file is shorter now, which a thread finds out. The kernel may not know
+                // the call either.
+                Ok(_) | Err(_) => return Ok(None),
+            }
+        }
+        if resident::is_resident(file, offset, length as u64) {
+            read_at(file, offset, length).map(Some)
+        } else {
+            Ok(None)
+        }
     }
 
     /// The file, if the kernel has these bytes of it in memory: sending them waits for nothing.
@@ -182,9 +237,8 @@ impl OpenFile {
     pub(crate) fn unchanged(&self) -> Result<(), FileTrouble> {
         let file = self.file.as_ref().ok_or(FileTrouble::Unreadable)?;
         // The inode also changes when a name of the file is removed, which leaves its content.
-        let is_same = facts(file)?.is_some_and(|now| {
-            (now.length, now.modified) == (self.facts.length, self.facts.modified)
-        });
+        let version = |seen: &Seen| (seen.facts.length, seen.facts.modified);
+        let is_same = Seen::regular(file)?.is_some_and(|now| version(&now) == version(&self.seen));
         is_same.then_some(()).ok_or(FileTrouble::Changed)
     }
 }

@@ -1,6 +1,11 @@
 //! The search for the file of a request: by a worker among what the kernel has at hand, or by a thread, which may wait.
 
-use std::{fs::File, os::fd::OwnedFd, sync::Arc};
+use std::{
+    cell::{OnceCell, RefCell},
+    fs::File,
+    os::fd::OwnedFd,
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use edgerouter_core::{
@@ -13,7 +18,8 @@ use rustix::{fs::Dir, io::Errno};
 use super::{
     FileTrouble, Files,
     confine::Patience,
-    open_file::{self, OpenFile},
+    kept::{KeptFile, KeptFiles},
+    open_file::{OpenFile, Seen},
 };
 
 /// A request, as far as the search depends on it.
@@ -70,48 +76,62 @@ pub struct FoundFile {
 
 /// Kinds of things that a name stands for.
 enum Opened {
-    File(File, FileFacts),
+    File(KeptFile),
     Folder,
     Absent,
     Refused,
+}
+
+/// Why a search has found neither the file nor that there is none.
+enum Stop {
+    /// A worker would have to wait: a thread does it instead.
+    WouldWait,
+    Trouble(FileTrouble),
+}
+
+impl From<FileTrouble> for Stop {
+    fn from(trouble: FileTrouble) -> Self {
+        Self::Trouble(trouble)
+    }
 }
 
 /// One run of a search.
 struct Run<'s> {
     search: &'s Search,
     files: &'s Files,
-    root: OwnedFd,
-    patience: Patience,
+    root: OnceCell<OwnedFd>,
+    /// What the worker keeps open; `None` on a thread, which may wait.
+    kept: Option<&'s RefCell<KeptFiles>>,
 }
 
 impl Search {
     /// On a thread.
     pub(crate) fn run(&self, files: &Files) -> Result<Found, FileTrouble> {
-        self.run_with(files, Patience::Waits)
+        self.run_with(files, None).map_err(|stop| match stop {
+            Stop::WouldWait => FileTrouble::Unreadable,
+            Stop::Trouble(trouble) => trouble,
+        })
     }
 
     /// On a worker; `None`: the kernel would have to wait for something.
-    pub(crate) fn at_hand(&self, files: &Files) -> Option<Result<Found, FileTrouble>> {
-        let found = self.run_with(files, Patience::AtHand);
-        (!matches!(found, Err(FileTrouble::WouldWait))).then_some(found)
+    pub(crate) fn at_hand(
+        &self,
+        files: &Files,
+        kept: &RefCell<KeptFiles>,
+    ) -> Option<Result<Found, FileTrouble>> {
+        match self.run_with(files, Some(kept)) {
+            Ok(found) => Some(Ok(found)),
+            Err(Stop::Trouble(trouble)) => Some(Err(trouble)),
+            Err(Stop::WouldWait) => None,
+        }
     }
 
-    fn run_with(&self, files: &Files, patience: Patience) -> Result<Found, FileTrouble> {
-        let root = files.confined.root(&self.folder.root, patience);
-        let root = root.map_err(|error| match error {
-            Errno::MFILE | Errno::NFILE => FileTrouble::Descriptors,
-            _ if patience == Patience::AtHand => FileTrouble::WouldWait,
-            error => {
-                let folder = self.folder.root.display();
-                tracing::warn!(%error, %folder, "the folder of a route cannot be opened");
-                FileTrouble::Unreadable
-            }
-        })?;
+    fn run_with(&self, files: &Files, kept: Option<&RefCell<KeptFiles>>) -> Result<Found, Stop> {
         let run = Run {
             search: self,
             files,
-            root,
-            patience,
+            root: OnceCell::new(),
+            kept,
         };
         let found = run.own()?;
         if let (Found::Absent, Some(fallback), true) =
@@ -124,8 +144,34 @@ impl Search {
 }
 
 impl Run<'_> {
+    fn patience(&self) -> Patience {
+        match self.kept {
+            Some(_) => Patience::AtHand,
+            None => Patience::Waits,
+        }
+    }
+
+    /// The folder, opened for this search once something in it has to be.
+    fn root(&self) -> Result<&OwnedFd, Stop> {
+        if let Some(root) = self.root.get() {
+            return Ok(root);
+        }
+        let path = &self.search.folder.root;
+        let opened = self.files.confined.root(path, self.patience());
+        let root = opened.map_err(|error| match error {
+            Errno::MFILE | Errno::NFILE => Stop::Trouble(FileTrouble::Descriptors),
+            _ if self.kept.is_some() => Stop::WouldWait,
+            error => {
+                let folder = path.display();
+                tracing::warn!(%error, %folder, "the folder of a route cannot be opened");
+                Stop::Trouble(FileTrouble::Unreadable)
+            }
+        })?;
+        Ok(self.root.get_or_init(|| root))
+    }
+
     /// The answer for the path itself, without the fall-back.
-    fn own(&self) -> Result<Found, FileTrouble> {
+    fn own(&self) -> Result<Found, Stop> {
         let Search { path, folder, .. } = self.search;
         if !path.is_folder {
             if path.names.is_empty() {
@@ -147,10 +193,10 @@ impl Run<'_> {
         }
     }
 
-    fn file(&self, names: Vec<u8>) -> Result<Found, FileTrouble> {
-        let (search, files) = (self.search, self.files);
-        let (plain, plain_facts) = match self.open(&names)? {
-            Opened::File(file, facts) => (file, facts),
+    fn file(&self, names: Vec<u8>) -> Result<Found, Stop> {
+        let search = self.search;
+        let plain = match self.open(&names)? {
+            Opened::File(plain) => plain,
             Opened::Folder => return Ok(Found::Folder),
             Opened::Absent => return Ok(Found::Absent),
             Opened::Refused => return Ok(Found::Refused),
@@ -158,51 +204,62 @@ impl Run<'_> {
         let mut chosen = None;
         for coding in response::codings(&search.folder, &names, &search.accepted) {
             if coding == ContentCoding::Identity {
-                chosen = Some((plain, plain_facts, coding));
+                chosen = Some((plain, coding));
                 break;
             }
             let coded = [&*names, coding.extension().as_bytes()].concat();
-            if let Opened::File(file, facts) = self.open(&coded)?
-                && facts.follows(&plain_facts)
+            if let Opened::File(coded) = self.open(&coded)?
+                && coded.file.facts().follows(plain.file.facts())
             {
-                chosen = Some((file, facts, coding));
+                chosen = Some((coded, coding));
                 break;
             }
         }
-        let Some((file, facts, coding)) = chosen else {
+        let Some((chosen, coding)) = chosen else {
             return Ok(Found::NotAcceptable);
         };
-        let length = usize::try_from(facts.length).unwrap_or(usize::MAX);
-        let start = match self.patience {
-            Patience::Waits => open_file::read_at(&file, 0, search.first.min(length))?,
-            Patience::AtHand if length <= search.first => {
-                open_file::read_at_hand(&file, 0, length)?.ok_or(FileTrouble::WouldWait)?
-            }
-            // It may go from the page cache into the socket.
-            Patience::AtHand => Bytes::new(),
-        };
-        files.figures.read(start.len());
-        let rest = if start.len() as u64 == facts.length {
-            None
-        } else {
-            Some(Arc::new(files.opened(file, facts, self.patience)?))
-        };
+        let start = self.start(&chosen)?;
+        let facts = *chosen.file.facts();
+        let is_whole = start.len() as u64 == facts.length;
+        if !is_whole {
+            chosen.file.count(&self.files.open)?;
+        }
         Ok(Found::File(FoundFile {
             names,
             facts,
             coding,
             start,
-            rest,
+            rest: (!is_whole).then_some(chosen.file),
         }))
     }
 
-    fn list(&self) -> Result<Found, FileTrouble> {
-        if self.patience == Patience::AtHand {
-            return Err(FileTrouble::WouldWait);
+    /// The first bytes of the file, as many as are wanted at once.
+    fn start(&self, chosen: &KeptFile) -> Result<Bytes, Stop> {
+        let file = &chosen.file;
+        let length = usize::try_from(file.facts().length).unwrap_or(usize::MAX);
+        let first = self.search.first;
+        let start = match (self.kept, &chosen.content) {
+            (None, _) => file.read(0, first.min(length))?,
+            (Some(_), Some(content)) if length <= first => return Ok(content.clone()),
+            (Some(kept), _) if length <= first => {
+                let content = file.read_at_hand(0, length)?.ok_or(Stop::WouldWait)?;
+                kept.borrow_mut().keep_content(file, &content);
+                content
+            }
+            // It may go from the page cache into the socket.
+            (Some(_), _) => Bytes::new(),
+        };
+        self.files.figures.read(start.len());
+        Ok(start)
+    }
+
+    fn list(&self) -> Result<Found, Stop> {
+        if self.kept.is_some() {
+            return Err(Stop::WouldWait);
         }
         let files = self.files;
         let names = &self.search.path.names;
-        let opened = match files.confined.open(&self.root, names, self.patience) {
+        let opened = match files.confined.open(self.root()?, names, self.patience()) {
             Ok(opened) => opened,
             Err(error) => {
                 return Ok(match failed(error)? {
@@ -242,28 +299,45 @@ impl Run<'_> {
         })
     }
 
-    fn open(&self, names: &[u8]) -> Result<Opened, FileTrouble> {
-        let opened = self.files.confined.open(&self.root, names, self.patience);
+    fn open(&self, names: &[u8]) -> Result<Opened, Stop> {
+        let (files, folder) = (self.files, &self.search.folder);
+        if let Some(kept) = self.kept
+            && let Some(file) = kept.borrow_mut().find(folder, names)
+        {
+            return Ok(Opened::File(file));
+        }
+        let opened = files.confined.open(self.root()?, names, self.patience());
         let file = match opened {
             Ok(opened) => File::from(opened),
             Err(error) => return failed(error),
         };
-        Ok(match open_file::facts(&file)? {
-            Some(facts) => Opened::File(file, facts),
-            None if file.metadata().is_ok_and(|metadata| metadata.is_dir()) => Opened::Folder,
+        let Some(seen) = Seen::regular(&file)? else {
+            let is_folder = file.metadata().is_ok_and(|metadata| metadata.is_dir());
             // A pipe, a device: nothing was waited for, and nothing is read.
-            None => Opened::Absent,
-        })
+            return Ok(if is_folder {
+                Opened::Folder
+            } else {
+                Opened::Absent
+            });
+        };
+        let file = Arc::new(OpenFile::new(file, seen, self.patience(), &files.threads));
+        if let Some(kept) = self.kept {
+            kept.borrow_mut().keep(folder, names, &file, &files.open);
+        }
+        Ok(Opened::File(KeptFile {
+            file,
+            content: None,
+        }))
     }
 }
 
 /// The reason why a name was not opened. That it leads out of the folder is no reason of its own for the client.
-fn failed(error: Errno) -> Result<Opened, FileTrouble> {
+fn failed(error: Errno) -> Result<Opened, Stop> {
     match error {
         Errno::ACCESS | Errno::PERM => Ok(Opened::Refused),
-        Errno::MFILE | Errno::NFILE => Err(FileTrouble::Descriptors),
-        Errno::IO | Errno::STALE | Errno::NOMEM => Err(FileTrouble::Unreadable),
-        Errno::AGAIN => Err(FileTrouble::WouldWait),
+        Errno::MFILE | Errno::NFILE => Err(FileTrouble::Descriptors.into()),
+        Errno::IO | Errno::STALE | Errno::NOMEM => Err(FileTrouble::Unreadable.into()),
+        Errno::AGAIN => Err(Stop::WouldWait),
         // Absent, a file as a folder, out of the folder, too many links, too long, a socket.
         _ => Ok(Opened::Absent),
     }

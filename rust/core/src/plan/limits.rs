@@ -177,6 +177,8 @@ limits! {
         queue: usize = 1_024,
         /// Files that are open while they are sent; past it 503.
         open_files: usize = 1_024,
+        /// Files that a worker keeps open for a second, for the requests right after.
+        kept_files: usize = 64,
         /// Time for a file to be opened, and for a piece of it to be read.
         timeout: Duration = seconds(10),
         /// Names in the list of a folder.

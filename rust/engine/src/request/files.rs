@@ -71,7 +71,7 @@ pub(crate) async fn file(
         takes_fallback: response::wants_page(&head.method, &head.headers),
         first: usize::try_from(first).unwrap_or_default(),
     };
-    let found = files.find(search).await;
+    let found = files.find(search, &exchange.worker.kept_files).await;
     // The connection counts the bytes from here.
     hold.give(first);
     match found {

@@ -108,6 +108,7 @@ pub(super) fn read(value: &Value, problems: &Problems) -> Limits {
         group.whole("threads", &mut files.threads, 1, 256);
         group.whole("queue", &mut files.queue, 1, 1_000_000);
         group.whole("open_files", &mut files.open_files, 1, 1_000_000);
+        group.whole("kept_files", &mut files.kept_files, 0, 10_000);
         group.positive("timeout", &mut files.timeout);
         group.whole("listed_names", &mut files.listed_names, 1, 100_000);
     });

@@ -1,0 +1,107 @@
+//! Files that a worker opened a moment ago, for the requests right after: a file that many ask for is opened once a second,
+//! not once a request.
+//!
+//! What is kept was opened beneath its folder. Before each use its path is looked up again: it must still lead to the same
+//! file, unchanged. So a file that was written to, replaced or removed, and a folder or link on its way that stands for
+//! something else now, is opened anew. The look-up may follow links out of the folder, but what it finds there is only
+//! compared: a file that was beneath the folder a second ago and is reached around it now is all that can be sent so.
+
+use std::{
+    ffi::OsStr,
+    os::unix::ffi::OsStrExt as _,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
+
+use bytes::Bytes;
+use edgerouter_core::plan::FileFolder;
+
+use super::open_file::{OpenFile, OpenFiles};
+
+/// Time for which a file stays open for other requests.
+const AGE: Duration = Duration::from_secs(1);
+/// Content of up to this length is kept with its file.
+const CONTENT: usize = 16 << 10;
+/// A file that was changed more recently may be changed again without a new time.
+const SETTLED: Duration = Duration::from_secs(2);
+
+/// A file, and its content if that is short and was read.
+#[derive(Debug, Clone)]
+pub(crate) struct KeptFile {
+    pub file: Arc<OpenFile>,
+    pub content: Option<Bytes>,
+}
+
+#[derive(Debug)]
+struct Kept {
+    folder: Arc<FileFolder>,
+    names: Vec<u8>,
+    path: PathBuf,
+    file: KeptFile,
+    since: Instant,
+}
+
+/// The files that one worker keeps open: at most `limits.files.kept_files`.
+#[derive(Debug, Default)]
+pub struct KeptFiles(Vec<Kept>);
+
+impl KeptFiles {
+    pub(crate) fn find(&mut self, folder: &Arc<FileFolder>, names: &[u8]) -> Option<KeptFile> {
+        let is_it = |kept: &Kept| kept.names == names && Arc::ptr_eq(&kept.folder, folder);
+        let index = self.0.iter().position(is_it)?;
+        let kept = self.0.get(index)?;
+        if kept.since.elapsed() < AGE && kept.file.file.is_still_at(&kept.path) {
+            return Some(kept.file.clone());
+        }
+        self.0.swap_remove(index);
+        None
+    }
+
+    pub(crate) fn keep(
+        &mut self,
+        folder: &Arc<FileFolder>,
+        names: &[u8],
+        file: &Arc<OpenFile>,
+        open: &Arc<OpenFiles>,
+    ) {
+        if self.0.len() >= open.most_kept() || !open.has_spare() {
+            self.sweep();
+        }
+        if self.0.len() >= open.most_kept() || !open.has_spare() || file.count(open).is_err() {
+            return;
+        }
+        self.0.push(Kept {
+            folder: Arc::clone(folder),
+            names: names.to_vec(),
+            path: folder.root.join(OsStr::from_bytes(names)),
+            file: KeptFile {
+                file: Arc::clone(file),
+                content: None,
+            },
+            since: Instant::now(),
+        });
+    }
+
+    /// Keeps the content of a file that is kept.
+    pub(crate) fn keep_content(&mut self, file: &Arc<OpenFile>, content: &Bytes) {
+        if content.len() > CONTENT || !is_settled(file) {
+            return;
+        }
+        let is_it = |kept: &&mut Kept| Arc::ptr_eq(&kept.file.file, file);
+        if let Some(kept) = self.0.iter_mut().find(is_it) {
+            kept.file.content = Some(content.clone());
+        }
+    }
+
+    /// Closes what has been open for its time.
+    pub fn sweep(&mut self) {
+        self.0.retain(|kept| kept.since.elapsed() < AGE);
+    }
+}
+
+fn is_settled(file: &OpenFile) -> bool {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    let (seconds, nanos) = file.facts().changed;
+    now.is_ok_and(|now| now > Duration::new(seconds, nanos) + SETTLED)
+}

@@ -1,0 +1,143 @@
+"""Files that a worker keeps open for the requests right after: whatever changes is seen by the next request."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import pytest
+
+from edgerouter import Edge, Limits
+from edgerouter.limits import FileLimits
+from edgerouter.testing import Running
+
+from ..origins import wait_until
+from .conftest import OLD, put
+
+Change = Callable[[Path], None]
+
+
+def written_in_place(top: Path) -> None:
+    put(top / "1" / "sub" / "a.txt", "new", OLD + 1)
+
+
+def written_with_the_old_time(top: Path) -> None:
+    # The time of the inode tells.
+    put(top / "1" / "sub" / "a.txt", "new", OLD)
+
+
+def replaced(top: Path) -> None:
+    put(top / "next", "new", OLD).replace(top / "1" / "sub" / "a.txt")
+
+
+def folder_replaced(top: Path) -> None:
+    put(top / "3" / "a.txt", "new", OLD)
+    (top / "1" / "sub").rename(top / "old")
+    (top / "3").rename(top / "1" / "sub")
+
+
+def root_switched(top: Path) -> None:
+    (top / "next").symlink_to("2")
+    (top / "next").replace(top / "current")
+
+
+def link_switched(top: Path) -> None:
+    (top / "next").symlink_to("../other.txt")
+    (top / "next").replace(top / "1" / "sub" / "a.txt")
+
+
+def removed(top: Path) -> None:
+    (top / "1" / "sub" / "a.txt").unlink()
+
+
+def moved_out_and_linked(top: Path) -> None:
+    # The same file, outside the folder now: what was opened beneath it is not what the path leads to beneath it.
+    (top / "1" / "sub" / "a.txt").rename(top / "outside.txt")
+    (top / "1" / "sub" / "a.txt").symlink_to(top / "outside.txt")
+
+
+def made_a_pipe(top: Path) -> None:
+    removed(top)
+    os.mkfifo(top / "1" / "sub" / "a.txt")
+
+
+def made_a_folder(top: Path) -> None:
+    removed(top)
+    (top / "1" / "sub" / "a.txt").mkdir()
+
+
+@pytest.mark.parametrize("length", [3, 40_000], ids=["short", "long"])
+@pytest.mark.parametrize(
+    ("change", "status"),
+    [
+        (written_in_place, 200),
+        (written_with_the_old_time, 200),
+        (replaced, 200),
+        (folder_replaced, 200),
+        (root_switched, 200),
+        (link_switched, 200),
+        (removed, 404),
+        (moved_out_and_linked, 404),
+        (made_a_pipe, 404),
+        (made_a_folder, 308),
+    ],
+)
+def test_a_change_is_seen_by_the_next_request(
+    tmp_path: Path, serve: Callable[[Edge], Running], change: Change, status: int, length: int
+) -> None:
+    put(tmp_path / "1" / "sub" / "a.txt", "x" * length)
+    put(tmp_path / "1" / "other.txt", "new")
+    put(tmp_path / "2" / "sub" / "a.txt", "new")
+    (tmp_path / "current").symlink_to("1")
+    edge = Edge("test")
+    edge.files("/", tmp_path / "current")
+    with httpx.Client(base_url=serve(edge).url) as client:
+        for _ in range(3):
+            assert client.get("/sub/a.txt").text == "x" * length
+        change(tmp_path)
+        answer = client.get("/sub/a.txt")
+        assert answer.status_code == status
+        assert (answer.text == "new") == (status == 200)
+
+
+def figure(running: Running, name: str) -> int:
+    (found,) = re.findall(rf"^edgerouter_files_{name} (\d+)$", running.server.metrics(), re.MULTILINE)
+    return int(found)
+
+
+@pytest.mark.parametrize(("kept", "most"), [(64, 2), (0, 5)])
+def test_a_short_file_is_read_once_and_closed_after_a_second(
+    tmp_path: Path, serve: Callable[[Edge], Running], kept: int, most: int
+) -> None:
+    file = put(tmp_path / "a.txt", "x" * 100)
+    # A file that was changed a moment ago is read each time: its next change may have the same time.
+    wait_until(lambda: file.stat().st_ctime + 2.1 < time.time())
+    edge = Edge("test", limits=Limits(files=FileLimits(kept_files=kept)))
+    edge.files("/", tmp_path)
+    running = serve(edge)
+    with httpx.Client(base_url=running.url) as client:
+        for _ in range(5):
+            assert client.get("/a.txt").text == "x" * 100
+    # The first may be a thread's, which keeps nothing.
+    reads = figure(running, "read_bytes_total") // 100
+    assert reads == most or (kept and reads < most)
+    wait_until(lambda: figure(running, "open") == 0)
+
+
+def test_half_of_the_files_that_may_be_open_are_left_for_requests(
+    tmp_path: Path, serve: Callable[[Edge], Running]
+) -> None:
+    for number in range(10):
+        put(tmp_path / f"{number}.txt", "x" * 100_000)
+    edge = Edge("test", limits=Limits(files=FileLimits(open_files=4)))
+    edge.files("/", tmp_path)
+    running = serve(edge)
+    with httpx.Client(base_url=running.url) as client:
+        for number in range(10):
+            assert len(client.get(f"/{number}.txt").content) == 100_000
+        assert 0 < figure(running, "open") <= 2
+    assert 'edgerouter_files_failed_total{reason="descriptors"} 0' in running.server.metrics()
