@@ -84,10 +84,7 @@ $(RELEASE)/.built: $(RELEASE)/.made $(SOURCES) $(PACKAGE) pyproject.toml README.
 	@$(RELEASE)/bin/python $(PIP) install --force-reinstall --no-deps build/wheels/*.whl
 	@touch $@
 
-$(RELEASE)/.docs: build ## build/site: the documentation with search and the Python reference; links are checked
-	@$(VENV)/bin/python scripts/make-site
-
-loadtest: $(RELEASE)/.built
+$(RELEASE)/.loadtest: $(RELEASE)/.built
 	@echo "installing locust"
 	@wheel=$$(echo build/wheels/*.whl) && $(RELEASE)/bin/python $(PIP) install "$$wheel[loadtest]"
 	@touch $@

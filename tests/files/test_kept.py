@@ -26,7 +26,7 @@ def written_in_place(top: Path) -> None:
 
 
 def written_with_the_old_time(top: Path) -> None:
-    # The time of the inode tells.
+    # The time of the inode distinguishes them.
     put(top / "1" / "sub" / "a.txt", "new", OLD)
 
 

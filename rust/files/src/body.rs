@@ -119,7 +119,7 @@ impl FileBody {
         *length -= sent;
         self.left = self.left.saturating_sub(sent);
         self.files.figures.sent(sent);
-        // Whether it still is the file that was opened is asked when the end of the part is read.
+        // The end of the part is read last, and that read looks whether it still is the file that was opened.
         Some(Poll::Ready(Ok(usize::try_from(sent).unwrap_or(usize::MAX))))
     }
 

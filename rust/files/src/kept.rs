@@ -1,7 +1,7 @@
-//! Files that a worker opened a moment ago, for the requests right after: a file that many ask for is opened once a second,
-//! not once a request.
+//! Files that a worker opened a moment ago, for the requests right after: a file that many clients want is opened once a
+//! second, not once a request.
 //!
-//! What is kept was opened beneath its folder. Before each use its path is looked up again: it must still lead to the same
+//! A kept file was opened beneath its folder. Before each use its path is looked up again: it must still lead to the same
 //! file, unchanged. So a file that was written to, replaced or removed, and a folder or link on its way that stands for
 //! something else now, is opened anew. The look-up may follow links out of the folder, but what it finds there is only
 //! compared: a file that was beneath the folder a second ago and is reached around it now is all that can be sent so.

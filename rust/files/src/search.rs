@@ -100,7 +100,7 @@ struct Run<'s> {
     search: &'s Search,
     files: &'s Files,
     root: OnceCell<OwnedFd>,
-    /// What the worker keeps open; `None` on a thread, which may wait.
+    /// The files that the worker keeps open; `None` on a thread, which may wait.
     kept: Option<&'s RefCell<KeptFiles>>,
 }
 
