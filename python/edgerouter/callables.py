@@ -258,6 +258,8 @@ class Callables:
                 self.on(phase)(handler)  # type: ignore[call-overload]
         else:
             mounted = mounting.WsgiMount(app, root)
+        # Its name in logs, in metrics and in what ``check`` prints: there may be several.
+        mounted.__module__, mounted.__qualname__ = "edge", f"mount({root or '/'})"
         cache = options.get("cache")
         # An application is an origin: the `Vary` of its responses says what they depend on.
         varies = () if cache is not None and cache.enabled else None

@@ -100,6 +100,7 @@ def test_a_starlette_application_serves_below_its_path() -> None:
         wait_until(lambda: "background" in events, PATIENCE, "the background task")
         assert client.get("/app/fails").status_code == 500
         assert client.head("/app/").status_code == 200
+        assert '="edge.mount(/app)"' in served.server.metrics()
     assert events[-1] == "closes"
 
 
