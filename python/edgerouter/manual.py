@@ -12,6 +12,8 @@ __all__ = ["PAGES", "Section", "find", "pages"]
 #: A link to ``docs/`` in the repository, a folder in the wheel.
 PAGES = Path(__file__).parent / "pages"
 
+#: Pages about the edge itself, and those that compare and measure it.
+_ASIDE = frozenset({"architecture", "benchmarks", "compared", "conformance", "design", "style", "where-to-add"})
 _HEADING = re.compile(r"^(#{1,6}) (.+?)\s*#*$")
 _FENCE = re.compile(r"^ *(```|~~~)")
 
@@ -38,8 +40,9 @@ def pages() -> list[Section]:
 def find(word: str) -> list[Section]:
     """The sections that fit, the best first.
 
-    A page of that name comes before a heading that has the word, and that before a section whose text has it. Among
-    equals the section with the word more often is better.
+    A page of that name comes before a heading that has the words, and that before a section whose text has them. Words
+    match in their other forms: ``cache`` is also ``caching``. Among equals a page for users is better than one about
+    the edge itself, and the section with the words more often is better.
     """
     wanted = _plain(word)
     if not wanted:
@@ -53,18 +56,25 @@ def find(word: str) -> list[Section]:
     return [section for *_, section in sorted(ranked, key=lambda one: one[:3])]
 
 
-def _rank(section: Section, wanted: str) -> tuple[int, int, int] | None:
+def _rank(section: Section, wanted: str) -> tuple[int, ...] | None:
     """Less is better; ``None``: the section does not have the word."""
-    title, count = _plain(section.title), _plain(section.text).count(wanted)
-    own = section.level == 1
+    title, stems, count = _plain(section.title), _stems(wanted), _plain(section.text).count(wanted)
+    own, aside = section.level == 1, section.page in _ASIDE or section.page.startswith("runbooks/")
     if own and wanted in (_plain(section.page), _plain(Path(section.page).name)):
-        return (0, 0, 0)
+        return (0, 0)
+    if own and stems and stems == _stems(_plain(section.page)):
+        return (0, 1)
     if title == wanted:
-        return (1, section.level, -count)
-    if re.search(rf"\b{re.escape(wanted)}\b", title):
-        return (2, section.level, -count)
+        return (1, aside, section.level, -count)
+    if stems and set(stems) <= set(_stems(title)):
+        return (2, aside, section.level, -count)
     # A page has all words of its sections: those come first.
-    return (4 if own else 3, -count, section.level) if count else None
+    return (4 if own else 3, aside, -count, section.level) if count else None
+
+
+def _stems(text: str) -> list[str]:
+    """The words without their endings: ``cache`` and ``caching`` have one stem, and so have ``log`` and ``logging``."""
+    return [re.sub(r"(.)\1$", r"\1", re.sub(r"(?<=..)(ing|es|s|e)$", "", word)) for word in re.findall(r"\w+", text)]
 
 
 def _plain(text: str) -> str:

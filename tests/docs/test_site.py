@@ -66,6 +66,11 @@ def test_a_link_to_a_page_that_does_not_exist_is_refused(tmp_path: Path) -> None
         ("Grace", "latency", "Grace"),
         ("runbooks/budget", "runbooks/budget", None),
         ("stale_when_disconnected", "caching", None),
+        ("cache", "caching", None),
+        ("log", "logging", None),
+        ("cors", "guarding", None),
+        ("hook", "functions", "Hooks and functions"),
+        ("streaming", "functions", "Streams"),
     ],
 )
 def test_a_word_finds_its_page_or_section(word: str, page: str, title: str | None) -> None:
