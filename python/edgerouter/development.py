@@ -6,7 +6,9 @@ The authority is kept in the user's data folder and is for this machine. No trus
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import os
+import re
 import shutil
 import tempfile
 import time
@@ -20,6 +22,7 @@ __all__ = ["LOCAL_NAMES", "Authority"]
 #: The names of this machine to itself.
 LOCAL_NAMES = ("localhost", "127.0.0.1", "::1")
 _AUTHORITY_DAYS = 3_650
+_LABEL = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)")
 
 
 class Authority:
@@ -72,6 +75,9 @@ class Authority:
         """A certificate for host names and addresses, as the PEM of its chain and of its key."""
         from edgerouter import _core
 
+        if wrong := [name for name in names if not _certifiable(name)]:
+            message = "cannot be certified: give a host name such as shop.test or *.shop.test, or an address"
+            raise ConfigError(Problem("--name", f'"{name}"', message) for name in wrong)
         try:
             key = (self.folder / "ca.key").read_text()
         except (OSError, UnicodeDecodeError) as error:
@@ -81,6 +87,17 @@ class Authority:
         except ValueError as error:
             message = f"cannot be issued by the authority in {self.folder}: {error}; remove that folder for a new one"
             raise ConfigError([Problem("cert", ", ".join(names), message)]) from None
+
+
+def _certifiable(name: str) -> bool:
+    """True if a client compares a host with it: a host name, perhaps one for all below it, or an address."""
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        # A name that ends in digits is an address to clients (WHATWG URL §3.5).
+        labels = name.removeprefix("*.").split(".")
+        return len(name) <= 253 and all(map(_LABEL.fullmatch, labels)) and not labels[-1].isdigit()
+    return "%" not in name
 
 
 def write(file: Path, text: str, *, private: bool = False) -> None:

@@ -79,8 +79,10 @@ def test_keys_are_for_the_user_only_and_the_authority_is_made_once(home: dict[st
 def test_what_cannot_be_written_or_certified_is_refused_with_the_remedy(home: dict[str, str], tmp_path: Path) -> None:
     absent = cert(home, tmp_path, "--dir", str(tmp_path / "absent"))
     assert (absent.returncode, "give another folder with --dir" in absent.stderr) == (1, True)
-    odd = cert(home, tmp_path, "--name", "münchen.example")
-    assert (odd.returncode, "cannot be issued" in odd.stderr) == (1, True)
+    names = ["münchen.example", "../beside", "", "a b", "*", "a..b", "shop.test:443", "300.1.1.1"]
+    odd = cert(home, tmp_path, *(word for name in names for word in ("--name", name)))
+    assert (odd.returncode, odd.stderr.count("cannot be certified: give a host name")) == (1, len(names))
+    assert not list(tmp_path.parent.glob("*.pem"))
     (tmp_path / "file").write_text("")
     blocked = cert({**home, "XDG_DATA_HOME": str(tmp_path / "file")}, tmp_path)
     assert (blocked.returncode, "XDG_DATA_HOME" in blocked.stderr) == (1, True)
