@@ -12,6 +12,7 @@ from typing_extensions import disjoint_base
 from edgerouter.functions.forms import Form
 
 __all__ = [
+    "AssignedVariant",
     "AsyncCache",
     "AsyncContext",
     "AsyncDatabase",
@@ -434,6 +435,20 @@ class Headers:
         """Removes every field."""
 
 @final
+class AssignedVariant:
+    """The variant that a visitor has in an experiment."""
+
+    @property
+    def name(self) -> str:
+        """The experiment's name."""
+    @property
+    def variant(self) -> str:
+        """The variant's name."""
+    @property
+    def payload(self) -> Any:
+        """Data of the variant, from the experiment's ``config``; ``None`` without any."""
+
+@final
 class Geo:
     """The place of a client, as far as it is known."""
 
@@ -539,6 +554,12 @@ class Request:
     @property
     def variants(self) -> dict[str, str]:
         """Experiment → variant."""
+    @property
+    def experiment(self) -> AssignedVariant | None:
+        """The variant in the route's first experiment; ``None`` without one."""
+    @property
+    def experiments(self) -> dict[str, AssignedVariant]:
+        """The variants in the route's experiments, by the experiments' names."""
     @property
     def geo(self) -> Geo:
         """The place of the client, as far as it is known."""

@@ -10,11 +10,13 @@ import re
 from collections.abc import Collection, Mapping
 from typing import Literal
 
+from edgerouter.cache import Duration
 from edgerouter.checks import Check, Value, is_token, listed
 
 __all__ = ["Experiment"]
 
 _BY = r"sub|header:.+|claim:.+"
+_CONFIG = re.compile(r"kv:[A-Za-z][A-Za-z0-9_]*/.+\Z", re.DOTALL)
 _VARIANT = r"[A-Za-z0-9_.-]{1,64}\Z"
 
 
@@ -33,6 +35,10 @@ class Experiment(_Named, frozen=True, kw_only=True):
     ``salt``  changes who gets what, for a new run of the same experiment
     ``header``  gives the origin the variant
     ``max_age``  seconds that the cookie lives; ``secure``, ``same_site``  its attributes
+    ``config``  ``"kv:BINDING/KEY"``: weights, switches and payloads that are read while the edge serves, from a store
+        of ``Edge.kv``. The key may have ``{name}`` and ``{variant}``, which gives each variant a key of its own
+    ``config_interval``  seconds between two readings
+    ``payload_header``  gives the origin the payload of the variant, as JSON in base64url
     """
 
     variants: Mapping[str, float] | Collection[tuple[str, float]]
@@ -44,6 +50,9 @@ class Experiment(_Named, frozen=True, kw_only=True):
     max_age: int = 2_592_000
     secure: bool = False
     same_site: Literal["Lax", "Strict", "None"] = "Lax"
+    config: str | None = None
+    config_interval: Duration = 5
+    payload_header: str | None = None
 
     def _check(self, check: Check) -> None:
         check.name("name")
@@ -60,6 +69,17 @@ class Experiment(_Named, frozen=True, kw_only=True):
         check.choice("same_site", ("Lax", "Strict", "None"))
         if self.same_site == "None" and self.secure is False:
             check.fail("same_site", "None needs secure=True, or browsers drop the cookie")
+        self._check_config(check)
+
+    def _check_config(self, check: Check) -> None:
+        if self.config is not None and (not isinstance(self.config, str) or not _CONFIG.match(self.config)):
+            check.fail("config", 'must be "kv:BINDING/KEY", as in "kv:EXPERIMENTS/experiment:{variant}"')
+        check.seconds("config_interval", positive=True)
+        check.token("payload_header", optional=True)
+        if self.config is None and self.payload_header is not None:
+            check.fail("payload_header", "has no effect without config, which gives the payloads")
+        if self.config is None and self.config_interval != 5:
+            check.fail("config_interval", "has no effect without config, which names the place to read")
 
     def _check_variants(self, check: Check) -> None:
         items = list(self.variants.items()) if isinstance(self.variants, Mapping) else listed(self.variants)

@@ -21,6 +21,7 @@ FLOORS = [
     "values",
     "identity",
     "observed",
+    "readings",
     "live",
     "body",
     "worker",

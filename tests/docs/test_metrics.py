@@ -7,7 +7,7 @@ from pathlib import Path
 
 import httpx
 
-from edgerouter import DiskCache, Edge
+from edgerouter import DiskCache, Edge, Experiment
 from edgerouter.testing import running
 
 from ..geo.files import CITIES, write
@@ -18,7 +18,9 @@ from ..origins import Origin, Reply
 def test_the_page_and_a_scrape_agree_on_families_types_labels_and_help_texts(origin: Origin, tmp_path: Path) -> None:
     edge = Edge("test", disk_cache=DiskCache(str(tmp_path / "cache"), size=64 << 20))
     edge.geo([write(tmp_path / "cities.mmdb", CITIES)])
-    edge.route("/*", to=edge.origin("site", origin.url))
+    edge.kv("EXPERIMENTS", "memory:")
+    read = Experiment("home", variants={"control": 1}, config="kv:EXPERIMENTS/{name}")
+    edge.route("/*", to=edge.origin("site", origin.url), experiment=read)
 
     @edge.function("/made")
     def made(request: object, ctx: object) -> str:

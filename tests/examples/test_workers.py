@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import jwt
@@ -87,7 +89,29 @@ def test_the_image_worker_redirects_to_a_variant_of_the_image() -> None:
         assert client.get(client.get("/image?url=/photos/cat.jpg&w=801").headers["location"]).status_code == 400
 
 
-@pytest.mark.parametrize("name", ["cache_api", "images", "jwt_auth", "lambda_edge", "latency", "users"])
+def test_the_ab_test_changes_while_it_runs_by_another_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EXPERIMENTS_URL", f"sqlite:{tmp_path}/experiments.db")
+    monkeypatch.setenv("CONFIG_INTERVAL", "0.02")
+    with example("experiment") as client:
+
+        def headline(variant: str) -> str:
+            client.cookies.clear()
+            found: dict[str, str] = client.get("/headline", headers={"cookie": f"ab-variant={variant}"}).json()
+            return f"{found['variant']}: {found['headline']}"
+
+        first = client.get("/")
+        assert first.headers["set-cookie"].endswith("; Path=/; Max-Age=2592000; SameSite=Lax")
+        assert (headline("control"), headline("treatment")) == ("control: Welcome", "treatment: Welcome")
+        change = [sys.executable, str(EXAMPLES / "experiment" / "app.py")]
+        subprocess.run(
+            [*change, "treatment", '{"weight": 90, "payload": {"headline": "New!"}}'], check=True, timeout=30
+        )
+        wait_until(lambda: headline("treatment") == "treatment: New!")
+        subprocess.run([*change, "control", '{"enabled": false}'], check=True, timeout=30)
+        wait_until(lambda: headline("control") == "treatment: New!")
+
+
+@pytest.mark.parametrize("name", ["cache_api", "experiment", "images", "jwt_auth", "lambda_edge", "latency", "users"])
 def test_a_readme_has_the_original_beside_the_port(name: str) -> None:
     text = (EXAMPLES / name / "README.md").read_text()
     assert "| in the article's " in text and "| here |" in text and len(text.splitlines()) <= 12

@@ -13,6 +13,7 @@
 //! The logarithm is computed in integers, so the outcome does not depend on a machine's floating point.
 
 mod bucket;
+mod reading;
 
 use std::sync::Arc;
 
@@ -27,6 +28,8 @@ use crate::{
 };
 
 use bucket::Draw;
+
+pub use reading::{ConfigSource, ConfigSpec, Payload, Reading, ReadingError, Readings};
 
 /// How a newly assigned variant reaches the visitor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,6 +76,8 @@ pub struct ExperimentSpec {
     pub secure: bool,
     /// `Strict`, `Lax` or `None` (checked by the reader).
     pub same_site: String,
+    /// The place of settings that change while the edge serves; `None`: none do.
+    pub config: Option<ConfigSpec>,
 }
 
 /// The source of the id that decides.
@@ -100,7 +105,17 @@ pub struct Experiment {
     pub by: By,
     /// The field that carries the variant to the origin.
     pub header: FieldName,
+    /// The place of settings that change while the edge serves.
+    pub config: Option<Box<ConfigSource>>,
     variants: Vec<Variant>,
+    /// The declared weights.
+    shares: Shares,
+}
+
+/// Weights as whole numbers, by the position of their variants; 0 means switched off.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Shares {
+    each: Vec<u64>,
     total: u64,
 }
 
@@ -108,8 +123,6 @@ pub struct Experiment {
 struct Variant {
     name: Arc<str>,
     weight: f64,
-    /// The weight as a whole number; 0 means switched off.
-    share: u64,
     draw: Draw,
     value: HeaderValue,
     set_cookie: HeaderValue,
@@ -206,17 +219,19 @@ impl Experiment {
                 add(&format!("variants[{i}]"), name, "must not be named twice");
             }
         }
-        let shares = shares(&spec.variants);
-        let total = shares.iter().sum();
-        if total == 0 {
+        let shares = Shares::of(spec.variants.iter().map(|(_, weight)| *weight));
+        if shares.total == 0 {
             add("variants", "no weight", "must have a weight above 0");
         }
         let variants = spec
             .variants
             .iter()
-            .zip(shares)
-            .filter_map(|((name, weight), share)| Variant::new(&spec, name, *weight, share))
+            .filter_map(|(name, weight)| Variant::new(&spec, name, *weight))
             .collect();
+        let config = spec.config.as_ref().map(|config| {
+            ConfigSource::new(config, &spec.name, &spec.variants)
+                .map_err(|(field, value, message)| add(field, &value, &message))
+        });
         match header {
             Ok(header) if problems.is_empty() => Ok(Self {
                 name: Arc::from(spec.name.as_str()),
@@ -224,23 +239,33 @@ impl Experiment {
                 mode: spec.mode,
                 by,
                 header,
+                config: config.and_then(Result::ok).map(Box::new),
                 variants,
-                total,
+                shares,
             }),
             _ => Err(problems),
         }
     }
 
     /// The variant of the visitor who sent `headers`. `random` is fresh and uniform; it is used only if nothing else
-    /// decides. The same request, claims and `random` always give the same result.
-    pub fn assign(&self, headers: &Fields, claims: Option<&Claims>, random: u64) -> Assignment<'_> {
-        let (named, has_cookie) = self.cookie_variant(headers);
-        let by_id = self.id(headers, claims).map(|id| self.bucket(id));
+    /// decides. `reading`: the settings in use; `None`: they are as declared. The same arguments always give the same result.
+    pub fn assign(
+        &self,
+        headers: &Fields,
+        claims: Option<&Claims>,
+        random: u64,
+        reading: Option<&Reading>,
+    ) -> Assignment<'_> {
+        let shares = reading.map_or(&self.shares, |reading| &reading.shares);
+        let (named, has_cookie) = self.cookie_variant(headers, shares);
+        let by_id = self
+            .id(headers, claims)
+            .map(|id| self.bucket_in(id, shares));
         let (index, reason) = match (by_id, named) {
             (Some(index), _) => (index, AssignedBy::Id),
             (None, Some(index)) => (index, AssignedBy::Kept),
-            (None, None) if has_cookie => (self.chance(random), AssignedBy::Reassigned),
-            (None, None) => (self.chance(random), AssignedBy::New),
+            (None, None) if has_cookie => (shares.chance(random), AssignedBy::Reassigned),
+            (None, None) => (shares.chance(random), AssignedBy::New),
         };
         Assignment {
             index,
@@ -251,9 +276,28 @@ impl Experiment {
         }
     }
 
-    /// The variant of a stable id.
+    /// The variant of a stable id under the declared weights.
     pub fn bucket(&self, id: &[u8]) -> usize {
-        bucket::choose(self.variants.iter().map(|one| (&one.draw, one.share)), id)
+        self.bucket_in(id, &self.shares)
+    }
+
+    fn bucket_in(&self, id: &[u8], shares: &Shares) -> usize {
+        let shares = shares.each.iter().copied();
+        bucket::choose(self.variants.iter().map(|one| &one.draw).zip(shares), id)
+    }
+
+    /// The part of the key that stands for a variant: its name, with the hash of its payload if it has one.
+    pub fn dimension<'a>(&'a self, index: usize, reading: Option<&'a Reading>) -> &'a str {
+        let payload = reading.and_then(|reading| reading.payload(index));
+        payload.map_or_else(|| self.variant(index), |payload| &payload.dimension)
+    }
+
+    /// True if both read the same settings of the same variants.
+    pub fn reads_like(&self, other: &Self) -> bool {
+        let sources = self.config.as_deref().zip(other.config.as_deref());
+        self.name == other.name
+            && self.variants().eq(other.variants())
+            && sources.is_some_and(|(mine, theirs)| mine.reads_like(theirs))
     }
 
     /// Names and weights in declared order.
@@ -281,15 +325,13 @@ impl Experiment {
     }
 
     /// The first variant in use that a cookie names, and whether there is any cookie of that name.
-    fn cookie_variant(&self, headers: &Fields) -> (Option<usize>, bool) {
+    fn cookie_variant(&self, headers: &Fields, shares: &Shares) -> (Option<usize>, bool) {
         let mut any = false;
         for (_, value) in cookie::pairs(headers).filter(|(name, _)| *name == self.cookie.as_bytes())
         {
             any = true;
-            let named = self
-                .variants
-                .iter()
-                .position(|one| one.name.as_bytes() == value && one.share > 0);
+            let named = (self.variants.iter().zip(&shares.each))
+                .position(|(one, share)| one.name.as_bytes() == value && *share > 0);
             if named.is_some() {
                 return (named, true);
             }
@@ -305,12 +347,33 @@ impl Experiment {
         }
         .filter(|id| !id.is_empty())
     }
+}
+
+impl Shares {
+    /// Whole weights stay as they are; others are scaled to 32 binary digits of the largest, and never to 0 unless they are
+    /// 0.
+    fn of(weights: impl Iterator<Item = f64> + Clone) -> Self {
+        const MOST: f64 = (1u64 << 32) as f64;
+        let largest = weights.clone().fold(0.0, f64::max);
+        let is_whole = |weight: f64| weight.fract() == 0.0 && (0.0..=MOST).contains(&weight);
+        let each: Vec<u64> = match weights.clone().all(is_whole) {
+            true => weights.map(|weight| weight as u64).collect(),
+            false => weights
+                .map(|weight| match weight > 0.0 {
+                    true => ((weight / largest * MOST) as u64).max(1),
+                    false => 0,
+                })
+                .collect(),
+        };
+        let total = each.iter().sum();
+        Self { each, total }
+    }
 
     /// Maps a uniform number onto the weights.
     fn chance(&self, random: u64) -> usize {
         let mut left = ((u128::from(random) * u128::from(self.total)) >> 64) as u64;
-        for (index, one) in self.variants.iter().enumerate() {
-            match left.checked_sub(one.share) {
+        for (index, share) in self.each.iter().enumerate() {
+            match left.checked_sub(*share) {
                 Some(rest) => left = rest,
                 None => return index,
             }
@@ -319,32 +382,9 @@ impl Experiment {
     }
 }
 
-/// Weights as whole numbers. Whole weights stay as they are; others are scaled to 32 binary digits of the largest, and
-/// never to 0 unless they are 0.
-fn shares(variants: &[(String, f64)]) -> Vec<u64> {
-    const MOST: f64 = (1u64 << 32) as f64;
-    let weights = variants.iter().map(|(_, weight)| *weight);
-    if weights
-        .clone()
-        .all(|weight| weight.fract() == 0.0 && (0.0..=MOST).contains(&weight))
-    {
-        return weights.map(|weight| weight as u64).collect();
-    }
-    let largest = weights.clone().fold(0.0, f64::max);
-    weights
-        .map(|weight| {
-            if weight > 0.0 {
-                ((weight / largest * MOST) as u64).max(1)
-            } else {
-                0
-            }
-        })
-        .collect()
-}
-
 impl Variant {
     /// `None` for a name that is not a token, which `compile` reports.
-    fn new(spec: &ExperimentSpec, name: &str, weight: f64, share: u64) -> Option<Self> {
+    fn new(spec: &ExperimentSpec, name: &str, weight: f64) -> Option<Self> {
         let secure = if spec.secure { "; Secure" } else { "" };
         let set_cookie = format!(
             "{}={name}; Path=/; Max-Age={}; SameSite={}{secure}",
@@ -353,7 +393,6 @@ impl Variant {
         Some(Self {
             name: Arc::from(name),
             weight,
-            share,
             draw: Draw::new(&spec.name, &spec.salt, name),
             value: HeaderValue::from_str(name).ok()?,
             set_cookie: HeaderValue::from_str(&set_cookie).ok()?,

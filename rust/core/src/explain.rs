@@ -21,6 +21,7 @@ use self::caching::{fetch, find, store};
 pub use self::stored::ExplainResponse;
 use crate::{
     cache::{question::Question, validate::Precondition},
+    experiment::Readings,
     geo::PlaceSource,
     path::Admitted,
     plan::{ErrorPage, Hook, Plan, Route, RouteId, Scheme, Target, table},
@@ -41,6 +42,8 @@ pub struct ExplainRequest {
     pub scheme: Option<Scheme>,
     /// Where places are looked up; `None`: none is known.
     pub places: Option<Arc<dyn PlaceSource>>,
+    /// The settings of experiments that are in use.
+    pub readings: Readings,
     /// A response that an origin might give.
     pub response: Option<ExplainResponse>,
 }
@@ -71,6 +74,7 @@ pub fn explain(plan: &Plan, request: &ExplainRequest, now: u64) -> Explained {
         plan,
         now,
         places: request.places.clone(),
+        readings: request.readings.clone(),
         taken: Vec::new(),
         variants: Vec::new(),
         question: None,
@@ -89,6 +93,7 @@ struct Steps<'p> {
     plan: &'p Plan,
     now: u64,
     places: Option<Arc<dyn PlaceSource>>,
+    readings: Readings,
     taken: Vec<ExplainStep>,
     /// Each experiment with the variant that the key will have.
     variants: Vec<(String, String)>,

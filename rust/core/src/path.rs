@@ -13,7 +13,7 @@ use smallvec::SmallVec;
 use crate::{
     admit::{self, Authority, LastAuthority, Refusal},
     cache::{key::Base, storable::Authorization, validate},
-    experiment::{Assignment, Experiment, Mode},
+    experiment::{Assignment, Experiment, Mode, Reading, Readings},
     forward,
     geo::Place,
     guard::{
@@ -61,6 +61,11 @@ pub trait LookUps {
         Place::default()
     }
 
+    /// The settings of an experiment that are in use; `None`: they are as declared.
+    fn reading(&mut self, _: &Experiment) -> Option<Arc<Reading>> {
+        None
+    }
+
     /// Unix seconds of every decision about the request.
     fn now(&self) -> u64;
 
@@ -98,7 +103,7 @@ pub enum PathDecision<'a> {
     /// The token is valid under the policy.
     Verified(&'a JwtPolicy, &'a Claims),
     /// The variant of one experiment; decided once for each experiment of the route.
-    Assigned(&'a Experiment, &'a Assignment<'a>),
+    Assigned(&'a Experiment, &'a Assignment<'a>, Option<&'a Reading>),
 }
 
 /// An answer that ends a request in phases 2 to 6.
@@ -523,12 +528,21 @@ impl Admitted {
 
     fn bucket(&mut self, route: &Route, look_ups: &mut impl LookUps) -> Result<(), PathEnd> {
         for (index, experiment) in route.experiments.iter().enumerate() {
+            let reading = match &experiment.config {
+                Some(_) => look_ups.reading(experiment),
+                None => None,
+            };
             let assigned = experiment.assign(
                 &self.head.headers,
                 self.claims.as_deref(),
                 look_ups.chance(),
+                reading.as_deref(),
             );
-            look_ups.decided(PathDecision::Assigned(experiment, &assigned));
+            look_ups.decided(PathDecision::Assigned(
+                experiment,
+                &assigned,
+                reading.as_deref(),
+            ));
             let redirects = assigned.fresh
                 && experiment.mode == Mode::Redirect
                 && matches!(self.head.method, Method::GET | Method::HEAD)
@@ -643,6 +657,22 @@ impl Admitted {
         self.chosen.iter().filter_map(|chosen| {
             let experiment = route.experiments.get(chosen.experiment)?;
             Some((&*experiment.name, experiment.variant(chosen.variant)))
+        })
+    }
+
+    /// Names of the route's experiments, and the parts of the key that stand for their variants.
+    pub fn dimensions<'r>(
+        &self,
+        route: &'r Route,
+        readings: &'r Readings,
+    ) -> impl Iterator<Item = (&'r str, &'r str)> {
+        self.chosen.iter().filter_map(|chosen| {
+            let experiment = route.experiments.get(chosen.experiment)?;
+            let reading = readings.get(experiment).map(|reading| &**reading);
+            Some((
+                &*experiment.name,
+                experiment.dimension(chosen.variant, reading),
+            ))
         })
     }
 

@@ -15,6 +15,7 @@ mod live;
 mod navigation;
 mod observed;
 mod prefetch;
+mod readings;
 mod request;
 mod server;
 mod values;

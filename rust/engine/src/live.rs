@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use edgerouter_core::plan::Plan;
+use edgerouter_core::{experiment::Readings, plan::Plan};
 use parking_lot::Mutex;
 use serde_json::Value;
 
 use crate::{
     data::Bindings, functions::Functions, geo::GeoFiles, identity::KeySources,
-    listen::tls::TlsListeners, observed::Observed,
+    listen::tls::TlsListeners, observed::Observed, readings::ReadingBoard,
 };
 
 /// A plan in service with the runner of its callables and the holder of its keys: swapped as one.
@@ -22,6 +22,8 @@ pub(crate) struct Live {
     pub keys: KeySources,
     /// Where places of clients are looked up; `None`: the plan has no `geo`.
     pub geo: Option<Arc<GeoFiles>>,
+    /// Settings of experiments that are read while it serves.
+    pub readings: ReadingBoard,
     pub tls: TlsListeners,
     /// Bound on client connections: the plan's, as far as the process has descriptors for them.
     pub connections: usize,
@@ -32,6 +34,8 @@ pub(crate) struct Live {
 pub(crate) struct LocalLive {
     pub(crate) live: Arc<Live>,
     pub(crate) epoch: u64,
+    /// The settings of experiments in use: a request keeps those that it began with.
+    pub(crate) readings: Readings,
     /// The readers of single requests, if there are any.
     pub(crate) observed: Option<Observed>,
 }

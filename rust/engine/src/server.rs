@@ -50,6 +50,7 @@ use crate::{
     navigation::{Navigation, QUEUE},
     observed::Tails,
     purge,
+    readings::ReadingBoard,
     secret::SecretNumbers,
     store::{Fills, disk::FolderError},
     telemetry::{Metrics, access::AccessLog, log, trace::TraceQueue},
@@ -298,6 +299,8 @@ impl Engine {
         }
         let geo = places(&plan, previous.geo.as_ref())?;
         let version = previous.version + 1;
+        let readings =
+            ReadingBoard::begin(&plan, &bindings, Some((&previous.plan, &previous.readings)));
         let keys = KeySources::succeed(&previous.keys, &plan);
         let connections = tight::fit(self.shared.descriptors, &plan, Some(&previous.plan));
         self.shared
@@ -321,10 +324,11 @@ impl Engine {
             version,
             keys,
             geo,
+            readings,
             tls,
             connections,
         }));
-        self.shared.epoch.fetch_add(1, Ordering::AcqRel);
+        self.shared.next_epoch();
         self.shared.metrics.reload(true);
         let number = version.to_string();
         log::recent::note("info", "a new plan is in service", &[("version", &number)]);
@@ -346,7 +350,7 @@ impl Engine {
             return false;
         };
         shift.store(seconds, Ordering::Release);
-        self.shared.epoch.fetch_add(1, Ordering::AcqRel);
+        self.shared.next_epoch();
         true
     }
 
@@ -546,6 +550,7 @@ fn share(
     if let Some(policy) = &plan.tracing {
         traces.bound(policy.queue_spans);
     }
+    let readings = ReadingBoard::begin(&plan, &bindings, None);
     let live = Arc::new(ArcSwap::from_pointee(Live {
         plan,
         functions,
@@ -553,6 +558,7 @@ fn share(
         version: 1,
         keys,
         geo,
+        readings,
         tls,
         connections,
     }));

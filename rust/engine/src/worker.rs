@@ -49,7 +49,7 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub live: Arc<ArcSwap<Live>>,
-    /// Changes with `live`, and when the test clock is moved: workers compare it on each request instead of touching the
+    /// Changes with `live`, with the settings of experiments, and when the test clock is moved: workers compare it on each request instead of touching the
     /// pointer's counter.
     pub epoch: AtomicU64,
     /// Seconds that tests have moved the wall clock by. Only an engine that was started for tests has it.
@@ -124,6 +124,11 @@ impl Shared {
         Arc::downgrade(&self.function_caches) as Weak<dyn FunctionCaches>
     }
 
+    /// Has each worker look for a new plan and new settings before its next request.
+    pub(crate) fn next_epoch(&self) {
+        self.epoch.fetch_add(1, Ordering::AcqRel);
+    }
+
     pub(crate) fn unguessable(&self) -> u128 {
         self.secret.unguessable()
     }
@@ -156,6 +161,7 @@ impl Shared {
         live.functions.load().render(&mut text);
         self.function_caches.render(&mut text);
         live.bindings.render(&mut text);
+        live.readings.render(&mut text);
         if let Some(geo) = &live.geo {
             geo.render(&mut text);
         }
@@ -225,6 +231,7 @@ impl Worker {
             random: RefCell::new(random),
             kept_files: RefCell::default(),
             live: RefCell::new(Rc::new(LocalLive {
+                readings: live.readings.current(),
                 live,
                 epoch,
                 observed: shared.observed(),
@@ -244,8 +251,10 @@ impl Worker {
         }
         let before = live.version;
         drop(live);
+        let live = self.shared.live.load_full();
         let fresh = Rc::new(LocalLive {
-            live: self.shared.live.load_full(),
+            readings: live.readings.current(),
+            live,
             epoch,
             observed: self.shared.observed(),
         });

@@ -66,7 +66,7 @@ pub struct RequestHead {
     /// The place of the client; `None`: the plan looks no places up.
     pub place: Option<Arc<ClientPlace>>,
     /// Experiment name and variant.
-    pub variants: Vec<(Arc<str>, Arc<str>)>,
+    pub variants: Vec<AssignedVariant>,
     /// Request id, in the log and in error answers.
     pub id: u64,
     /// The span of the call, or of the request before there is a call; `None`: it is not traced.
@@ -86,6 +86,17 @@ pub struct RequestContent {
     pub rest: Option<PieceReader>,
     /// The client's bytes after an upgrade to WebSocket.
     pub tunnel: Option<PieceReader>,
+}
+
+/// The variant of an experiment that a visitor has.
+#[derive(Debug, Clone)]
+pub struct AssignedVariant {
+    /// The experiment's name.
+    pub experiment: Arc<str>,
+    /// The variant's name.
+    pub variant: Arc<str>,
+    /// Data of the variant, as JSON text.
+    pub payload: Option<Arc<str>>,
 }
 
 /// The response head as the two response phases see and edit it.

@@ -38,6 +38,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(message::crossing::dismantle, module)?)?;
     module.add_function(wrap_pyfunction!(message::crossing::assemble, module)?)?;
     module.add_class::<message::geo::Geo>()?;
+    module.add_class::<message::experiment::PyAssignedVariant>()?;
     module.add_class::<message::certificate::PyClientCertificate>()?;
     module.add_class::<message::response::Response>()?;
     module.add_class::<message::headers::Headers>()?;

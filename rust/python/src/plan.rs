@@ -132,6 +132,7 @@ fn explain<'py>(
             .map_err(|_| PyValueError::new_err(format!("{client:?} is no IP address")))?,
         scheme: None,
         places: edgerouter_engine::places(&plan),
+        readings: Default::default(),
         response: response.map(response_of).transpose()?,
     };
     let now = now.unwrap_or_else(|| {

@@ -87,8 +87,9 @@ fn request(text: &str) -> ExplainRequest {
         headers,
         client: [127, 0, 0, 1].into(),
         scheme: None,
-        // The same fields as those of an origin's response.
         places: None,
+        readings: Default::default(),
+        // The same fields as those of an origin's response.
         response: Some(ExplainResponse {
             status: StatusCode::OK,
             headers: answer.into_iter().collect(),

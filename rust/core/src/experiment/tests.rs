@@ -14,6 +14,7 @@ fn spec() -> ExperimentSpec {
         max_age: 2_592_000,
         secure: false,
         same_site: "Lax".into(),
+        config: None,
     }
 }
 
@@ -99,7 +100,7 @@ fn a_cookie_is_kept_when_it_names_a_variant_in_use() {
         ),
     ] {
         let map = headers(&[("cookie", cookie)]);
-        let found = experiment.assign(&map, None, u64::MAX);
+        let found = experiment.assign(&map, None, u64::MAX, None);
         assert_eq!(
             (&**found.variant, found.fresh, found.reason),
             (want, fresh, reason),
@@ -122,7 +123,10 @@ fn chance_follows_the_weights_exactly() {
         (u64::MAX, "c"),
     ] {
         assert_eq!(
-            named(&experiment, experiment.assign(&none, None, random).index),
+            named(
+                &experiment,
+                experiment.assign(&none, None, random, None).index
+            ),
             want,
             "{random:x}"
         );
@@ -143,7 +147,7 @@ fn a_stable_id_decides_before_the_cookie() {
     ] {
         let map = headers(&[("x-user", user), ("cookie", &cookie)]);
         for random in [0, u64::MAX] {
-            let found = experiment.assign(&map, None, random);
+            let found = experiment.assign(&map, None, random, None);
             assert_eq!(
                 (found.index, found.fresh, found.reason),
                 want,
@@ -282,13 +286,184 @@ fn a_claim_is_an_id() {
 
 #[test]
 fn weights_may_have_fractions() {
-    let spec = |a, b| [("a".into(), a), ("b".into(), b)];
+    let spec = |a, b| [("a", a), ("b", b)];
     for (weights, want) in [
         (spec(1.0, 3.0), [1, 3]),
         (spec(0.5, 0.25), [1 << 32, 1 << 31]),
         (spec(1e300, 1.0), [1 << 32, 1]),
         (spec(0.1, 0.0), [1 << 32, 0]),
     ] {
-        assert_eq!(shares(&weights), want, "{weights:?}");
+        assert_eq!(
+            Shares::of(weights.iter().map(|(_, weight): &(&str, f64)| *weight)).each,
+            want,
+            "{weights:?}"
+        );
+    }
+}
+
+fn configured(key: &str, header: Option<&str>) -> Experiment {
+    experiment(|spec| {
+        spec.config = Some(ConfigSpec {
+            binding: "EXPERIMENTS".into(),
+            key: key.into(),
+            interval: std::time::Duration::from_secs(5),
+            header: header.map(str::to_owned),
+        });
+    })
+}
+
+fn read(experiment: &Experiment, values: &[Option<&str>]) -> Result<Reading, String> {
+    let values: Vec<Option<&[u8]>> = values.iter().map(|it| it.map(str::as_bytes)).collect();
+    let source = experiment.config.as_ref().unwrap();
+    (experiment.read(source, &values)).map_err(|error| error.to_string())
+}
+
+#[test]
+fn a_reading_sets_weights_switches_and_payloads() {
+    let each = configured("experiment:{variant}", None);
+    let whole = configured("{name}", None);
+    let one = |text| [Some(text), None];
+    for (experiment, values, shares) in [
+        (&each, [None, None], [50, 50]),
+        (&each, one("{}"), [50, 50]),
+        (&each, one(r#"{"weight": 0}"#), [0, 50]),
+        (&each, one(r#"{"weight": 7, "enabled": true}"#), [7, 50]),
+        (&each, one(r#"{"weight": 7, "enabled": false}"#), [0, 50]),
+        (&each, one(r#"{"payload": null}"#), [50, 50]),
+        (&whole, [None, None], [50, 50]),
+        (
+            &whole,
+            one(r#"{"variants": {"treatment": {"weight": 1}}}"#),
+            [50, 1],
+        ),
+        (
+            &whole,
+            one(r#"{"enabled": false, "variants": {"control": {"weight": 0}}}"#),
+            [1, 0],
+        ),
+    ] {
+        let reading = read(experiment, &values).unwrap();
+        assert_eq!(reading.shares.each, shares, "{values:?}");
+        assert_eq!(reading.payload(0), None);
+    }
+    let reading = read(&each, &[None, Some(r#"{"payload": {"color": "é"}}"#)]).unwrap();
+    assert_eq!(each.dimension(0, Some(&reading)), "control");
+    let dimension = each.dimension(1, Some(&reading));
+    assert!(dimension.starts_with("treatment~") && dimension.len() == 42);
+    assert_eq!(&*reading.payload(1).unwrap().json, r#"{"color":"é"}"#);
+    assert_eq!(reading.payload(1).unwrap().header, None);
+    let other = read(&each, &[None, Some(r#"{"payload": {"color": "e"}}"#)]).unwrap();
+    assert_ne!(dimension, each.dimension(1, Some(&other)));
+}
+
+#[test]
+fn a_value_that_does_not_fit_is_no_reading() {
+    let each = configured("experiment:{variant}", None);
+    let whole = configured("{name}", None);
+    let long = format!(r#"{{"payload": "{}"}}"#, "x".repeat(4_095));
+    let longer = format!("{{{}}}", " ".repeat(65_536));
+    for (experiment, value, message) in [
+        (&each, "", "experiment:control: must be a JSON object"),
+        (&each, "[]", "experiment:control: must be a JSON object"),
+        (
+            &each,
+            "\u{fffd}",
+            "experiment:control: must be a JSON object",
+        ),
+        (
+            &each,
+            r#"{"wieght": 1}"#,
+            "experiment:control.wieght: must be weight, enabled",
+        ),
+        (
+            &each,
+            r#"{"weight": "1"}"#,
+            "experiment:control.weight: must be a number ≥ 0",
+        ),
+        (
+            &each,
+            r#"{"weight": -1}"#,
+            "experiment:control.weight: must be a number ≥ 0",
+        ),
+        (
+            &each,
+            r#"{"weight": 1e999}"#,
+            "experiment:control: must be a JSON object",
+        ),
+        (
+            &each,
+            r#"{"enabled": 1}"#,
+            "experiment:control.enabled: must be true or false",
+        ),
+        (
+            &each,
+            &long,
+            "control.payload: has 4097 bytes as JSON; at most 4096",
+        ),
+        (
+            &each,
+            &longer,
+            "experiment:control: has 65538 bytes; at most 65536",
+        ),
+        (
+            &whole,
+            r#"{"weight": 1}"#,
+            "home.weight: must be enabled or variants",
+        ),
+        (
+            &whole,
+            r#"{"variants": []}"#,
+            "home.variants: must be an object",
+        ),
+        (
+            &whole,
+            r#"{"variants": {"x": {}}}"#,
+            "home.variants.x: is no variant",
+        ),
+        (
+            &whole,
+            r#"{"variants": {"control": 1}}"#,
+            "home.variants.control: must be a JSON object",
+        ),
+        (
+            &whole,
+            r#"{"variants": {"control": {"weight": 0}, "treatment": {"enabled": false}}}"#,
+            "home: no variant has a weight above 0",
+        ),
+    ] {
+        let refused = read(experiment, &[Some(value), None]).unwrap_err();
+        assert!(refused.starts_with(message), "{value}: {refused}");
+    }
+}
+
+#[test]
+fn the_field_of_a_payload_is_base64url_and_at_most_4_kib() {
+    let experiment = configured("experiment:{variant}", Some("X-Settings"));
+    let value = |text: String| Some(format!(r#"{{"payload": {}}}"#, serde_json::json!(text)));
+    let lines = value("a\r\nSet-Cookie: b".into());
+    let reading = read(&experiment, &[lines.as_deref(), None]).unwrap();
+    let header = reading.payload(0).unwrap().header.clone().unwrap();
+    let safe = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_".contains(byte);
+    assert!(header.as_bytes().iter().all(safe), "{header:?}");
+    let most = value("x".repeat(3_070));
+    assert!(read(&experiment, &[most.as_deref(), None]).is_ok());
+    let more = value("x".repeat(3_071));
+    let refused = read(&experiment, &[more.as_deref(), None]).unwrap_err();
+    assert!(
+        refused.contains("bytes as base64url for its field"),
+        "{refused}"
+    );
+}
+
+#[test]
+fn weights_that_are_read_decide_who_stays() {
+    let experiment = configured("experiment:{variant}", None);
+    let off = read(&experiment, &[Some(r#"{"enabled": false}"#), None]).unwrap();
+    let kept = headers(&[("cookie", "ab-variant=control")]);
+    for random in [0, u64::MAX] {
+        let found = experiment.assign(&kept, None, random, Some(&off));
+        assert_eq!((found.index, found.reason), (1, AssignedBy::Reassigned));
+        let declared = experiment.assign(&kept, None, random, None);
+        assert_eq!((declared.index, declared.reason), (0, AssignedBy::Kept));
     }
 }

@@ -45,6 +45,7 @@ fn told_to(client: [u8; 4], method: &str, url: &str, headers: &[(&str, &str)]) -
         client: client.into(),
         scheme: None,
         places: None,
+        readings: Default::default(),
         response: None,
     };
     explain(&plan(), &request, 1_800_000_000)
@@ -217,6 +218,7 @@ fn missing_routes_and_methods_are_told() {
             client: "::1".parse().unwrap(),
             scheme: None,
             places: None,
+            readings: Default::default(),
             response: None,
         };
         explain(&plan, &request, 0).steps.pop().unwrap()

@@ -6,7 +6,7 @@ use http::{HeaderValue, Method};
 
 use super::{Admitted, Steps};
 use crate::{
-    experiment::{AssignedBy, Assignment, Experiment},
+    experiment::{AssignedBy, Assignment, Experiment, Reading},
     geo::Place,
     guard::{
         basic::{BasicPolicy, Credentials},
@@ -63,6 +63,10 @@ impl LookUps for Steps<'_> {
     fn place(&mut self, address: IpAddr) -> Place {
         let places = self.places.as_ref();
         places.map_or_else(Place::default, |places| places.find(address))
+    }
+
+    fn reading(&mut self, experiment: &Experiment) -> Option<Arc<Reading>> {
+        self.readings.get(experiment).cloned()
     }
 
     fn decided(&mut self, decision: PathDecision<'_>) {
@@ -133,38 +137,48 @@ impl LookUps for Steps<'_> {
                     .map_or_else(|| "verified".to_owned(), |sub| format!("verified: {sub}"));
                 self.add(IDENTIFY, who, format!("signature and claims are valid{passed}"));
             }
-            PathDecision::Assigned(experiment, assigned) => self.assigned(experiment, assigned),
+            PathDecision::Assigned(experiment, assigned, reading) => {
+                self.assigned(experiment, assigned, reading);
+            }
         }
     }
 }
 
 impl Steps<'_> {
-    fn assigned(&mut self, experiment: &Experiment, assigned: &Assignment<'_>) {
-        let (variant, reason) = match assigned.reason {
+    fn assigned(
+        &mut self,
+        experiment: &Experiment,
+        assigned: &Assignment<'_>,
+        reading: Option<&Reading>,
+    ) {
+        let dimension = experiment.dimension(assigned.index, reading).to_owned();
+        let (variant, dimension, reason) = match assigned.reason {
             AssignedBy::Id => (
                 assigned.variant.to_string(),
+                dimension,
                 "the hash of the id selects it".to_owned(),
             ),
             AssignedBy::Kept => (
                 assigned.variant.to_string(),
+                dimension,
                 format!("the cookie {} says so", experiment.cookie),
             ),
             AssignedBy::New | AssignedBy::Reassigned => {
-                let weights: Vec<String> = experiment
-                    .variants()
-                    .map(|(name, weight)| format!("{name} {weight}"))
+                let in_use = |at| reading.and_then(|reading| reading.weight(at));
+                let weights: Vec<String> = (experiment.variants().enumerate())
+                    .map(|(at, (name, weight))| format!("{name} {}", in_use(at).unwrap_or(weight)))
                     .collect();
                 let reason = format!(
                     "by chance, for the cookie {} names none: {}",
                     experiment.cookie,
                     weights.join(", ")
                 );
-                ("any".to_owned(), reason)
+                ("any".to_owned(), "any".to_owned(), reason)
             }
         };
         let name = experiment.name.to_string();
         self.add(BUCKET, format!("{name}: {variant}"), reason);
-        self.variants.push((name, variant));
+        self.variants.push((name, dimension));
     }
 }
 

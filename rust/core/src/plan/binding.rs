@@ -5,6 +5,9 @@ use std::{sync::Arc, time::Duration};
 use super::database_server::{DatabaseServer, ServerProduct};
 use crate::secret::Secret;
 
+/// The longest key of a key-value store, in bytes of UTF-8.
+pub const LONGEST_KEY: usize = 512;
+
 /// A binding of a plan.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Binding {

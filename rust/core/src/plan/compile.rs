@@ -3,6 +3,7 @@
 //! Names are resolved, patterns and policies compiled, hooks assigned to the routes they can meet. Checking continues
 //! after a problem, so that one run reports all of them.
 
+mod experiments;
 mod files;
 mod fit;
 mod guard;
@@ -27,6 +28,7 @@ pub(crate) use templates::{Template, TemplatePart};
 use super::{
     Callable, CallableId, Group, GroupId, Hook, HostPattern, Origin, OriginId, PathPattern, Plan,
     Problem, Route, Router, SiteGuard,
+    binding::BindingKind,
     matcher::host::{hosts_cover, hosts_intersect},
     spec::{self, HookPhase, HookSpec, PlanSpec, Problems, nearest, suggestion},
 };
@@ -65,6 +67,8 @@ pub(super) struct DeclaredNames {
     limits: Vec<Arc<RateLimit>>,
     /// The names of the fields for places; `None`: none is looked up.
     geo: Option<GeoNaming>,
+    /// The names of the key-value stores.
+    key_values: Vec<Arc<str>>,
 }
 
 impl DeclaredNames {
@@ -211,6 +215,10 @@ fn checked(spec: PlanSpec, problems: &Problems) -> Option<Plan> {
         site_limits: Vec::new(),
         limits: Vec::new(),
         geo: geo.as_ref().map(|geo| geo.naming),
+        key_values: (bindings.iter())
+            .filter(|binding| binding.kind == BindingKind::KeyValue)
+            .map(|binding| Arc::clone(&binding.name))
+            .collect(),
     };
     places::site_fits(addresses.as_ref(), &names, problems);
     guard::site_limits(rate_limits, &mut names, problems);
@@ -248,6 +256,7 @@ fn checked(spec: PlanSpec, problems: &Problems) -> Option<Plan> {
         return None;
     }
     let mut routes: Vec<Route> = compiled.into_iter().collect::<Option<_>>()?;
+    experiments::place_readings(&mut routes);
     for route in &mut routes {
         attach(route, hooks.iter().flatten());
     }

@@ -53,6 +53,7 @@ pub use route::{
 use crate::{
     access_log::AccessLogPolicy,
     admit::Sanitiser,
+    experiment::{ConfigSource, Experiment},
     geo::GeoPolicy,
     http::{framing::head::HeadLimits, via::Via},
     trace::TracingPolicy,
@@ -135,6 +136,17 @@ impl Plan {
     /// Origin at a position; `None` for an id of another plan.
     pub fn origin(&self, id: OriginId) -> Option<&Origin> {
         self.origins.get(id.0 as usize)
+    }
+    /// The experiments whose settings are read while the edge serves, each once, in the order of their readings.
+    pub fn configured(&self) -> impl Iterator<Item = (&Experiment, &ConfigSource)> {
+        let all = self.routes.iter().flat_map(|route| &route.experiments);
+        let mut next = 0;
+        all.filter_map(move |experiment| {
+            let source = experiment.config.as_deref()?;
+            let first = source.slot == next;
+            next += usize::from(first);
+            first.then_some((experiment, source))
+        })
     }
     /// The rule for the fields of one client's request.
     pub fn sanitiser(&self, trusted_peer: bool) -> Sanitiser<'_> {

@@ -3,12 +3,11 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
+pub use edgerouter_core::plan::binding::LONGEST_KEY;
 use edgerouter_core::plan::limits::DataLimits;
 
 use crate::error::DataError;
 
-/// The longest key, in bytes of UTF-8.
-pub const LONGEST_KEY: usize = 512;
 /// The longest metadata, in bytes of JSON.
 pub const LONGEST_METADATA: usize = 1_024;
 /// Keys in one page of a list.

@@ -109,6 +109,7 @@ pub(super) fn entry(room: Rc<Room>, call: Call) -> Later {
             Ok(mut request) => {
                 let live = room.shared.live.load_full();
                 request.places = live.geo.clone().map(|files| files as Arc<dyn PlaceSource>);
+                request.readings = live.readings.current();
                 let now = room.shared.unix_now();
                 let found = inspect::find(&room.shared.cache, &live.plan, &request, now).await;
                 answer::json(StatusCode::OK, &found)
@@ -150,6 +151,7 @@ fn explained(call: &Call) -> Result<ExplainRequest, Answer> {
         client,
         scheme: None,
         places: None,
+        readings: Default::default(),
         response: None,
     })
 }

@@ -1,6 +1,7 @@
-//! Work outside requests: health probes, key sets by URL, prefetching, sending of traces. One thread, one event loop.
+//! Work outside requests: health probes, key sets by URL, settings of experiments, prefetching, sending of traces. One thread, one event loop.
 
 mod probes;
+mod readings;
 mod traces;
 
 use std::{future::poll_fn, pin::Pin, rc::Rc, sync::Arc, thread::JoinHandle, time::Duration};
@@ -84,6 +85,9 @@ async fn run(
                     tasks.push(spawn_local(probes::run(Rc::clone(&upstreams), Arc::clone(&live), Arc::clone(&shared.health))));
                     if !live.plan.prefetch.is_empty() {
                         tasks.push(spawn_local(schedule::run(Rc::clone(&worker), Arc::clone(&live))));
+                    }
+                    for at in 0..live.plan.configured().count() {
+                        tasks.push(spawn_local(readings::run(Arc::clone(&shared), Arc::clone(&live), at)));
                     }
                     for source in live.keys.sources() {
                         let fetcher = KeyFetch(Rc::clone(&upstreams));

@@ -4,6 +4,7 @@ use std::{net::IpAddr, sync::Arc, time::Instant};
 
 use edgerouter_core::{
     bounds::clients::Client,
+    experiment::{Experiment, Reading},
     geo::{Place, PlaceSource as _},
     guard::{
         basic::{self, BasicPolicy, BasicRefusal, Credentials},
@@ -86,6 +87,10 @@ impl LookUps for Worked<'_> {
     fn place(&mut self, address: IpAddr) -> Place {
         let files = self.live.geo.as_ref();
         files.map_or_else(Place::default, |files| files.find(address))
+    }
+
+    fn reading(&mut self, experiment: &Experiment) -> Option<Arc<Reading>> {
+        self.live.readings.get(experiment).cloned()
     }
 
     fn now(&self) -> u64 {

@@ -253,7 +253,8 @@ impl Exchange {
     /// Phase 8: the question that this request is for the cache. `buffer` is what the key is written into.
     pub(crate) fn question(&self, route: &Route, buffer: Vec<u8>) -> Question<'_> {
         let (plan, request) = (&self.live.plan, &self.request);
-        let variants: SmallVec<[_; 2]> = self.variants(route).collect();
+        let readings = &self.live.readings;
+        let variants: SmallVec<[_; 2]> = self.dimensions(route, readings).collect();
         let mut question = Question::of(plan, route, request, &variants, &self.hooked, buffer);
         question.forbidden = self.forbidden();
         question
@@ -433,6 +434,14 @@ impl Exchange {
         for chosen in &self.chosen {
             if let Some(experiment) = route.experiments.get(chosen.experiment) {
                 fields.push((experiment.header.clone(), experiment.value(chosen.variant)));
+                let source = experiment.config.as_ref();
+                if let Some(name) = source.and_then(|source| source.header.as_ref())
+                    && let Some(reading) = self.live.readings.get(experiment)
+                    && let Some(payload) = reading.payload(chosen.variant)
+                    && let Some(value) = &payload.header
+                {
+                    fields.push((name.clone(), value.clone()));
+                }
             }
         }
         fields

@@ -8,7 +8,7 @@ use edgerouter_core::{
     http::Fields,
     plan::Scheme,
 };
-use edgerouter_functions::{ClientPlace, RequestHead, fetch::FetchChain};
+use edgerouter_functions::{AssignedVariant, ClientPlace, RequestHead, fetch::FetchChain};
 use http::Method;
 use pyo3::{exceptions::PyValueError, prelude::*, types::PyDict};
 
@@ -35,8 +35,8 @@ pub(crate) fn dismantle<'py>(
         .iter()
         .map(|(name, value)| (name.owned().as_str().to_owned(), latin_1(value.as_bytes())))
         .collect();
-    let variants: Vec<(&str, &str)> = (head.variants.iter())
-        .map(|(name, variant)| (&**name, &**variant))
+    let variants: Vec<(&str, &str, Option<&str>)> = (head.variants.iter())
+        .map(|one| (&*one.experiment, &*one.variant, one.payload.as_deref()))
         .collect();
     let parts = PyDict::new(py);
     parts.set_item("method", head.method.as_str())?;
@@ -134,9 +134,13 @@ pub(crate) fn assemble(parts: &Bound<'_, PyDict>, body: Vec<u8>) -> PyResult<Req
         claims: claims.map(Arc::from),
         certificate: None,
         place: place.map(|facts| Arc::new(ClientPlace::known(place_of(facts), client))),
-        variants: pairs("variants")?
+        variants: (given("variants")?.extract::<Vec<(String, String, Option<String>)>>()?)
             .into_iter()
-            .map(|(name, variant)| (name.into(), variant.into()))
+            .map(|(experiment, variant, payload)| AssignedVariant {
+                experiment: experiment.into(),
+                variant: variant.into(),
+                payload: payload.map(Arc::from),
+            })
             .collect(),
         id: given("id")?.extract()?,
         trace: None,

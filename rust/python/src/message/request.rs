@@ -27,6 +27,7 @@ use pyo3::{
 
 use super::{
     certificate::PyClientCertificate,
+    experiment::PyAssignedVariant,
     geo::Geo,
     headers::{self, Headers, latin_1},
 };
@@ -416,16 +417,33 @@ impl Request {
     #[getter]
     fn variants<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let variants = self.edit(|parts| parts.head.variants.clone())?;
-        by_name(py, variants).map(|(found, _)| found)
+        let pairs = (variants.into_iter()).map(|one| (one.experiment, one.variant));
+        by_name(py, pairs).map(|(found, _)| found)
     }
 
     /// The variant of the route's first experiment; `None` without one.
     #[getter]
     fn variant(&self) -> PyResult<Option<String>> {
         self.edit(|parts| {
-            let (_, variant) = parts.head.variants.first()?;
-            Some(variant.to_string())
+            let one = parts.head.variants.first()?;
+            Some(one.variant.to_string())
         })
+    }
+
+    /// The route's first experiment: the variant of this visitor, and its data. `None` without one.
+    #[getter]
+    fn experiment(&self) -> PyResult<Option<PyAssignedVariant>> {
+        self.edit(|parts| parts.head.variants.first().cloned().map(PyAssignedVariant))
+    }
+
+    /// The route's experiments by their names.
+    #[getter]
+    fn experiments<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let found = PyDict::new(py);
+        for one in self.edit(|parts| parts.head.variants.clone())? {
+            found.set_item(one.experiment.to_string(), PyAssignedVariant(one))?;
+        }
+        Ok(found)
     }
 
     /// The place of the client, as far as it is known.

@@ -5,14 +5,15 @@ use std::sync::Arc;
 use crate::http::FieldName;
 
 use super::{
-    DeclaredNames, files,
+    DeclaredNames,
+    experiments::experiments,
+    files,
     fit::{cache_fits, compress, pages, predict_fits, preflight_fits, target_fits},
     guard, host, images, index,
     paths::{location, prefix, rewrite},
     pattern, places,
 };
 use crate::{
-    experiment::{Experiment, ExperimentBy, ExperimentSpec},
     forward::REWRITING,
     identity::jwt::JwtPolicy,
     plan::{
@@ -114,7 +115,14 @@ pub(super) fn route(
     let guard = guard::route(spec.guard, spec.has_auth, &path, names, problems);
     let security = guard.as_ref().and_then(|guard| guard.security.as_ref());
     let nonce = security.and_then(|security| security.placeholder.clone());
-    let experiments = experiments(spec.experiments, spec.has_auth, &path, fields, problems);
+    let experiments = experiments(
+        spec.experiments,
+        spec.has_auth,
+        names,
+        &path,
+        fields,
+        problems,
+    );
     let sent_facts = (spec.forward.as_ref()).and_then(|forward| forward.geo.clone());
     let (mut cache, mut request_headers) = (spec.cache, spec.request_headers);
     let mut forward = forward(spec.forward, &cache);
@@ -173,7 +181,7 @@ fn label(hosts: &[HostPattern], pattern: &str) -> Arc<str> {
 }
 
 /// Reports the problems that a room found in its policy.
-fn within(path: &str, found: Vec<SubProblem>, problems: &Problems) {
+pub(super) fn within(path: &str, found: Vec<SubProblem>, problems: &Problems) {
     for (sub, value, message) in found {
         let place = match sub.as_str() {
             "" => path.to_owned(),
@@ -263,59 +271,4 @@ fn forward(spec: Option<ForwardSpec>, cache: &CachePolicy) -> ForwardPolicy {
                 && !policy.unkeyed.fields.contains(name)
         });
     policy
-}
-
-fn experiments(
-    specs: Vec<(usize, ExperimentSpec)>,
-    has_auth: bool,
-    path: &str,
-    fields: &mut Vec<FieldName>,
-    problems: &Problems,
-) -> Vec<Experiment> {
-    let mut seen: Vec<(usize, String, String, String)> = Vec::new();
-    let mut compiled = Vec::with_capacity(specs.len());
-    for (at, spec) in specs {
-        let place = format!("{path}.experiments[{at}]");
-        if matches!(spec.by, ExperimentBy::Sub | ExperimentBy::Claim(_)) && !has_auth {
-            problems.add(
-                format!("{place}.by"),
-                None,
-                "needs auth on this route: without a token there are no claims",
-            );
-        }
-        for (other, name, cookie, header) in &seen {
-            let same = [
-                ("name", &spec.name, name, spec.name == *name),
-                ("cookie", &spec.cookie, cookie, spec.cookie == *cookie),
-                (
-                    "header",
-                    &spec.header,
-                    header,
-                    spec.header.eq_ignore_ascii_case(header),
-                ),
-            ];
-            for (field, value, _, _) in same.iter().filter(|(.., same)| *same) {
-                let message = format!(
-                    "is that of experiments[{other}] too: two experiments of a route would overwrite each other"
-                );
-                problems.add(
-                    format!("{place}.{field}"),
-                    Some(format!("{value:?}")),
-                    message,
-                );
-            }
-        }
-        seen.push((
-            at,
-            spec.name.clone(),
-            spec.cookie.clone(),
-            spec.header.clone(),
-        ));
-        fields.extend(FieldName::from_bytes(spec.header.as_bytes()).ok());
-        match Experiment::compile(spec) {
-            Ok(experiment) => compiled.push(experiment),
-            Err(found) => within(&place, found, problems),
-        }
-    }
-    compiled
 }

@@ -823,6 +823,26 @@ fn each_mistake_is_told_at_its_place() {
             "routes[0].experiments[0]",
         ),
         (
+            json!({"experiments": [{"name": "a", "variants": [["x", 1]], "config": "kv:NONE/x"}]}),
+            "routes[0].experiments[0].config: \"NONE\": names no key-value store",
+        ),
+        (
+            json!({"experiments": [{"name": "a", "variants": [["x", 1]], "config": "NONE"}]}),
+            "routes[0].experiments[0].config: \"NONE\": must be kv:BINDING/KEY",
+        ),
+        (
+            json!({"experiments": [{"name": "a", "variants": [["x", 1]], "config": "kv:NONE/{varient}"}]}),
+            "routes[0].experiments[0].config: {varient}: may have {name} and {variant}",
+        ),
+        (
+            json!({"experiments": [{"name": "a", "variants": [["x", 1]], "config": "kv:NONE/x", "payload_header": "x-variant"}]}),
+            "routes[0].experiments[0].payload_header: \"x-variant\": has a variant",
+        ),
+        (
+            json!({"experiments": [{"name": "a", "variants": [["x", 1]], "payload_header": "X-A"}]}),
+            "routes[0].experiments[0].payload_header: \"X-A\": has no effect without config",
+        ),
+        (
             json!({"experiments": [{"name": "a", "by": "sub", "variants": [["x", 1], ["y", 1]]}]}),
             "routes[0].experiments[0].by: needs auth",
         ),

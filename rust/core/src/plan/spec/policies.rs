@@ -1,5 +1,7 @@
 //! `CACHE`, `JWT`, `EXPERIMENT` and secrets.
 
+use std::time::Duration;
+
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::Value;
 
@@ -10,7 +12,7 @@ use super::{
 };
 use crate::{
     cache::fill::Fill,
-    experiment::{self, ExperimentBy, ExperimentSpec},
+    experiment::{self, ConfigSpec, ExperimentBy, ExperimentSpec},
     identity::jwt::{JwtKeysSpec, JwtSpec},
     plan::{CachePolicy, Select, SetCookiePolicy},
     secret::Secret,
@@ -372,6 +374,36 @@ fn jwt_keys(value: &Value, path: String, problems: &Problems) -> Option<JwtKeysS
     keys
 }
 
+/// `config`, `config_interval` and `payload_header` of an experiment.
+fn experiment_config(fields: &mut Fields<'_>) -> Option<ConfigSpec> {
+    let text = fields.text("config");
+    let interval = fields.timeout("config_interval", Duration::from_secs(5), true);
+    let header = fields.text("payload_header");
+    let Some(text) = text else {
+        if let Some(header) = header {
+            let message = "has no effect without config, which gives the payloads";
+            let shown = Some(format!("{header:?}"));
+            fields
+                .problems
+                .add(fields.at("payload_header"), shown, message);
+        }
+        return None;
+    };
+    let source = text.strip_prefix("kv:").and_then(|it| it.split_once('/'));
+    let Some((binding, key)) = source.filter(|(it, key)| !it.is_empty() && !key.is_empty()) else {
+        let message = "must be kv:BINDING/KEY, as in \"kv:EXPERIMENTS/experiment:{variant}\"";
+        let shown = Some(format!("{text:?}"));
+        fields.problems.add(fields.at("config"), shown, message);
+        return None;
+    };
+    Some(ConfigSpec {
+        binding: binding.to_owned(),
+        key: key.to_owned(),
+        interval,
+        header: header.map(str::to_owned),
+    })
+}
+
 pub(super) fn experiment(
     value: &Value,
     path: String,
@@ -425,6 +457,7 @@ pub(super) fn experiment(
     let secure = fields.flag("secure", false);
     let same_sites = [("Strict", "Strict"), ("Lax", "Lax"), ("None", "None")];
     let same_site = fields.choice("same_site", &same_sites, "Lax").to_owned();
+    let config = experiment_config(&mut fields);
     fields.end();
     Some(ExperimentSpec {
         name: name?,
@@ -437,5 +470,6 @@ pub(super) fn experiment(
         max_age,
         secure,
         same_site,
+        config,
     })
 }

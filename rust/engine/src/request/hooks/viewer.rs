@@ -22,7 +22,9 @@ use super::{
 };
 use crate::{
     body::EdgeResponse,
-    functions::{ClientPlace, FunctionOutput, Notes, Phase, RequestHead, ResponseHead},
+    functions::{
+        AssignedVariant, ClientPlace, FunctionOutput, Notes, Phase, RequestHead, ResponseHead,
+    },
     request::{answer::Early, exchange::Exchange},
     telemetry::Outcome,
 };
@@ -103,6 +105,21 @@ impl Exchange {
             .collect()
     }
 
+    /// The variants of the route's experiments, with their data.
+    fn assigned_variants(&self, route: &Route) -> Vec<AssignedVariant> {
+        let variants = self.chosen.iter().filter_map(|chosen| {
+            let experiment = route.experiments.get(chosen.experiment)?;
+            let reading = self.live.readings.get(experiment);
+            let payload = reading.and_then(|reading| reading.payload(chosen.variant));
+            Some(AssignedVariant {
+                experiment: Arc::clone(&experiment.name),
+                variant: experiment.variant(chosen.variant).into(),
+                payload: payload.map(|payload| Arc::clone(&payload.json)),
+            })
+        });
+        variants.collect()
+    }
+
     /// The place of the client for callables, which is looked up when one reads it.
     fn client_place(&self, route: &Route) -> Option<Arc<ClientPlace>> {
         let (files, policy) = (self.live.geo.as_ref()?, self.live.plan.geo.as_ref()?);
@@ -138,10 +155,7 @@ impl Exchange {
             certificate: (self.stream.connection.tls())
                 .and_then(|session| session.certificate.clone()),
             place: self.client_place(route),
-            variants: self
-                .variants(route)
-                .map(|(name, variant)| (name.into(), variant.into()))
-                .collect(),
+            variants: self.assigned_variants(route),
             id: self.id(),
             trace: self.trace.as_ref().map(|trace| trace.parent().clone()),
             chain: self.chain.clone(),
