@@ -1,4 +1,4 @@
-"""The visitors of the storefront: ``locust -f loadtests/locustfile.py --host http://127.0.0.1:8080``.
+"""The visitors of the storefront: ``locust -f loadtests/locustfile.py --host https://127.0.0.1:8443``.
 
 Shoppers look at pages (Zipf: few products get most views), their style sheet and images, and come back with
 If-None-Match; members call the API with their token, and with somebody else's name in a forged header; a few clients
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 import socket
+import ssl
 import sys
 import time
 from collections.abc import Callable
@@ -29,6 +30,9 @@ from loadtests.storefront import Answer, WrongAnswerError
 NUMBERS = range(1, storefront.PRODUCTS + 1)
 ZIPF = list(accumulate(1 / number**1.1 for number in NUMBERS))
 _serial = count(1)
+# As FastHttpUser: a certificate for development is verified by nobody here.
+UNVERIFIED = ssl.create_default_context()
+UNVERIFIED.check_hostname, UNVERIFIED.verify_mode = False, ssl.CERT_NONE
 
 
 class Visitor(FastHttpUser):
@@ -265,8 +269,12 @@ class BadClient(Visitor):
         started = time.perf_counter()
         failure: Exception | None = None
         try:
-            with socket.create_connection((at.hostname or "127.0.0.1", at.port or 80), timeout=20) as connection:
-                talk(connection)
+            with socket.create_connection((at.hostname or "127.0.0.1", at.port or 443), timeout=20) as plain:
+                if at.scheme == "https":
+                    with UNVERIFIED.wrap_socket(plain, server_hostname=at.hostname) as connection:
+                        talk(connection)
+                else:
+                    talk(plain)
         except (WrongAnswerError, OSError, ValueError, IndexError) as error:
             failure = error
         events.request.fire(  # type: ignore[no-untyped-call]

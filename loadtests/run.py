@@ -147,9 +147,12 @@ def start_and_visit(options: argparse.Namespace) -> int:
         for replica in replicas:
             replica.wait_for(f"http://127.0.0.1:{ports[replica.name]}/")
         listen, admin = f"127.0.0.1:{ports['edge']}", f"127.0.0.1:{ports['admin']}"
-        edge = program("edge", "-m", "edgerouter", "run", str(DEMO / "app.py"), "--listen", listen, "--admin", admin)
+        # The authority of its certificate is made for this run: nothing of the user's is read or written.
+        environment["XDG_DATA_HOME"] = str(logs)
+        own = ("--tls-self-signed", "--listen", listen, "--admin", admin)
+        edge = program("edge", "-m", "edgerouter", "run", str(DEMO / "app.py"), *own)
         edge.wait_for(f"http://{admin}/readyz")
-        options.host = f"http://{listen}"
+        options.host = f"https://{listen}"
 
         def reload_plan() -> None:
             assert edge.process is not None

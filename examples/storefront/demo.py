@@ -1,19 +1,22 @@
-"""The demo: two origins and the edge in front of them, until Ctrl-C.
+"""The demo: two origins and the edge in front of them, by https on both sides, until Ctrl-C.
 
     make demo
 
-``DEMO_PORT`` (8080), ``DEMO_ADMIN_PORT`` (9090), ``DEMO_PRIMARY_PORT`` (9001) and ``DEMO_BACKUP_PORT`` (9002) choose
-the ports; ``DEMO_SECONDS`` ends it by itself. Ctrl-C and SIGTERM end the children first.
+``DEMO_TLS_PORT`` (8443), ``DEMO_PORT`` (8080), ``DEMO_ADMIN_PORT`` (9090), ``DEMO_PRIMARY_PORT`` (9001) and
+``DEMO_BACKUP_PORT`` (9002) choose the ports; ``DEMO_SECONDS`` ends it by itself. Ctrl-C and SIGTERM end the children
+first. Certificates are those of ``edgerouter cert``, by an authority of this user that nothing trusts by itself.
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -46,6 +49,16 @@ def seconds() -> float | None:
 def start(*command: str, environment: dict[str, str]) -> subprocess.Popen[bytes]:
     """A child in a group of its own, so that Ctrl-C reaches it through this program and in order."""
     return subprocess.Popen([sys.executable, *command], env=environment, start_new_session=True)
+
+
+def certificate(folder: str) -> dict[str, str]:
+    """The files of a certificate for this machine, and of the authority that verifies it."""
+    command = [sys.executable, "-m", "edgerouter", "cert", "--dir", folder, "--json"]
+    made = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    if made.returncode:
+        sys.exit("error: no certificate could be made; see the lines above")
+    files: dict[str, str] = json.loads(made.stdout)
+    return files
 
 
 def wait_for(number: int, child: subprocess.Popen[bytes], what: str) -> None:
@@ -91,14 +104,20 @@ def stop(_number: int, _frame: FrameType | None) -> NoReturn:
     raise StopAsked
 
 
-def advice(base: str, admin: str, primary: subprocess.Popen[bytes]) -> str:
+def advice(base: str, plain: str, admin: str, authority: str, primary: subprocess.Popen[bytes]) -> str:
     app = os.path.relpath(HERE / "app.py")
     return f"""
 storefront   {base}/
 dashboard    {admin}/dashboard
 metrics      {admin}/metrics
 
-Try, in another terminal:
+Try, in another terminal, after this: curl verifies the edge by the authority of this user
+
+   export CURL_CA_BUNDLE={authority}
+
+0. a page for those who come without https: a redirect; an API call: 403; and a page that is compressed
+   for path in / /api/me; do curl -si {plain}$path | grep -iE '^(HTTP|location)'; done
+   curl -si --compressed {base}/static/app.css | grep -iE '^(HTTP|content-encoding|vary)'
 
 1. a miss, then a hit with its Age (for a visitor of one variant: each variant has its own copy)
    for i in 1 2; do curl -si {base}/product/7 -b ab-variant=control | grep -iE '^(HTTP|cache-status|age|x-origin)'; done
@@ -123,31 +142,43 @@ Ctrl-C ends the demo.
 
 
 def main() -> None:
-    edge_port, admin_port = port("DEMO_PORT", 8080), port("DEMO_ADMIN_PORT", 9090)
+    edge_port, tls_port, admin_port = (
+        port("DEMO_PORT", 8080),
+        port("DEMO_TLS_PORT", 8443),
+        port("DEMO_ADMIN_PORT", 9090),
+    )
     origins = {"primary": port("DEMO_PRIMARY_PORT", 9001), "backup": port("DEMO_BACKUP_PORT", 9002)}
     bound = seconds()
-    for name, number in (("DEMO_PORT", edge_port), ("DEMO_ADMIN_PORT", admin_port)):
+    for name, number in (("DEMO_PORT", edge_port), ("DEMO_TLS_PORT", tls_port), ("DEMO_ADMIN_PORT", admin_port)):
         free(name, number)
     for name, number in origins.items():
         free(f"DEMO_{name.upper()}_PORT", number)
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
     environment.setdefault("JWT_SECRET", SECRET)
-    environment["STOREFRONT_ORIGINS"] = " ".join(f"http://127.0.0.1:{number}" for number in origins.values())
+    environment["STOREFRONT_ORIGINS"] = " ".join(f"https://localhost:{number}" for number in origins.values())
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, stop)
     children: list[subprocess.Popen[bytes]] = []
-    with contextlib.suppress(StopAsked), ended(children):
+    with (
+        contextlib.suppress(StopAsked),
+        tempfile.TemporaryDirectory(prefix="edgerouter-demo-") as folder,
+        ended(children),
+    ):
+        files = certificate(folder)
+        environment["STOREFRONT_CA"] = files["authority"]
+        shown = ("--certificate", files["chain"], "--key", files["key"])
         for name, number in origins.items():
             origin = (str(HERE / "origin.py"), "--port", str(number), "--name", name)
-            children.append(start(*origin, environment=environment))
+            children.append(start(*origin, *shown, environment=environment))
         for (name, number), child in zip(origins.items(), children, strict=True):
             wait_for(number, child, f"origin {name}")
-        listen, admin = f"127.0.0.1:{edge_port}", f"127.0.0.1:{admin_port}"
-        command = ("-m", "edgerouter", "run", str(HERE / "app.py"), "--listen", listen, "--admin", admin, "--reload")
-        edge = start(*command, environment=environment)
+        listen, tls, admin = (f"127.0.0.1:{number}" for number in (edge_port, tls_port, admin_port))
+        addresses = ("--listen", listen, "--tls", tls, "--admin", admin)
+        edge = start("-m", "edgerouter", "dev", str(HERE / "app.py"), *addresses, environment=environment)
         children.append(edge)
-        wait_for(edge_port, edge, "the edge")
-        print(advice(f"http://{listen}", f"http://{admin}", children[0]), flush=True)
+        wait_for(tls_port, edge, "the edge")
+        base, plain = f"https://localhost:{tls_port}", f"http://localhost:{edge_port}"
+        print(advice(base, plain, f"http://{admin}", files["authority"], children[0]), flush=True)
         try:
             edge.wait(bound)
         except subprocess.TimeoutExpired:

@@ -1,6 +1,7 @@
 """A small shop to put behind the edge: pages, pictures, a JSON API, a login, events. Standard library only.
 
     python origin.py --port 9001 --name primary
+    python origin.py --port 9001 --name primary --certificate localhost.pem --key localhost.key
 
 Every answer says which replica gave it (``X-Origin``). The tokens that ``POST /login`` issues are signed with
 ``JWT_SECRET``; the edge verifies them with the same secret, and ``/api/me`` shows what it forwards.
@@ -18,6 +19,7 @@ import json
 import math
 import os
 import signal
+import ssl
 import struct
 import sys
 import time
@@ -478,12 +480,12 @@ class Origin:
             await writer.drain()
         writer.write(b"0\r\n\r\n")
 
-    async def serve(self, host: str, port: int) -> None:
-        server = await asyncio.start_server(self.connection, host, port, limit=LARGEST_HEAD, backlog=1024)
+    async def serve(self, host: str, port: int, tls: ssl.SSLContext | None = None) -> None:
+        server = await asyncio.start_server(self.connection, host, port, limit=LARGEST_HEAD, backlog=1024, ssl=tls)
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
-        print(f"origin {self.name} on http://{host}:{port}", flush=True)
+        print(f"origin {self.name} on {'https' if tls else 'http'}://{host}:{port}", flush=True)
         async with server:
             await stop.wait()
             server.close()
@@ -504,12 +506,21 @@ def main() -> None:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=9001)
     parser.add_argument("--name", default="primary", help="what X-Origin says")
+    parser.add_argument("--certificate", help="serve https by this certificate, in PEM")
+    parser.add_argument("--key", help="the key of the certificate, in PEM")
     arguments = parser.parse_args()
+    tls = None
+    if arguments.certificate:
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        try:
+            tls.load_cert_chain(arguments.certificate, arguments.key)
+        except OSError as error:
+            sys.exit(f"error: --certificate {arguments.certificate}: {error.strerror or error}")
     for number in range(24):
         for _kind, draw in PICTURES.values():
             draw(number)
     try:
-        asyncio.run(Origin(arguments.name).serve(arguments.host, arguments.port))
+        asyncio.run(Origin(arguments.name).serve(arguments.host, arguments.port, tls))
     except OSError as error:
         sys.exit(f"error: {arguments.host}:{arguments.port}: {error.strerror}; choose another with --port")
 
