@@ -2,16 +2,22 @@
 
 BENCH_ORIGIN   the port of the origin on 127.0.0.1
 JWT_SECRET     the HS256 secret of the ``/jwt/`` route
+BENCH_TRACES   the receiver of the traces of 1 % of the requests, if there are any
 BENCH_THREADS  the number of threads for plain functions, if not the default
 """
 
 import os
 import time
 
-from edgerouter import Context, Edge, Experiment, FunctionLimits, Jwt, Limits, Request, Response, cache, env
+from edgerouter import Context, Edge, Experiment, FunctionLimits, Jwt, Limits, Request, Response, Tracing, cache, env
 
 threads = os.environ.get("BENCH_THREADS")
-edge = Edge("bench", limits=Limits(functions=FunctionLimits(threads=int(threads))) if threads else None)
+receiver = os.environ.get("BENCH_TRACES")
+edge = Edge(
+    "bench",
+    limits=Limits(functions=FunctionLimits(threads=int(threads))) if threads else None,
+    tracing=Tracing(endpoint=receiver, ratio=0.01) if receiver else None,
+)
 origin = edge.origin("origin", f"http://127.0.0.1:{os.environ.get('BENCH_ORIGIN', '9000')}")
 
 edge.route("/hit/*", to=origin)

@@ -28,6 +28,7 @@ from benchmarks.budget import Budget
 from benchmarks.machine import version
 from benchmarks.processes import BenchError, Child, exit_status, free_port
 from benchmarks.servers import Place
+from benchmarks.telemetry import Receiver
 from benchmarks.works import Answer, Work
 
 FILE = servers.HERE / "instructions.toml"
@@ -65,10 +66,16 @@ class Counted:
     work: Work
     requests: int = 2000
     tolerance: float = 0.03
+    watched: bool = False
+    """With an access log, and traces of 1 % of the requests."""
 
 
 class UnderCallgrind(servers.Edgerouter):
     """The edge of the benchmark, counted. Nothing is counted until ``count`` says so."""
+
+    def __init__(self, python: str, receiver: int | None = None) -> None:
+        super().__init__(python)
+        self.receiver = receiver
 
     def _child(self, place: Place, command: list[str], environment: Mapping[str, str] | None = None) -> Child:
         counting = ["valgrind", "--tool=callgrind", "--instr-atstart=no", "--separate-threads=yes", "--fair-sched=try"]
@@ -76,6 +83,9 @@ class UnderCallgrind(servers.Edgerouter):
         # With one thread for functions none takes a few calls only, and is left out like a thread of timers.
         fixed = {"PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1", "LANG": "C.UTF-8", "BENCH_THREADS": "1"}
         fixed["GLIBC_TUNABLES"] = ":".join(f"{name}={value}" for name, value in TUNABLES.items())
+        if self.receiver is not None:
+            command = [*command, "--access-log", str(place.scratch / "access.log"), "--access-log-format", "json"]
+            fixed["BENCH_TRACES"] = f"http://127.0.0.1:{self.receiver}"
         child = super()._child(place, counting + command)
         child.environment = {**kept_environment(), **(environment or {}), **fixed}
         return child
@@ -91,6 +101,11 @@ def counted() -> list[Counted]:
     validator = {"if-none-match": '"bench-1024"'}
     return [
         Counted(known["hit-1k"]),
+        Counted(
+            Work("hit-watched", "cached hit, 1 KiB, logged and traced", "/hit/1k", False, works.body_is(works.BODY_1K)),
+            tolerance=0.05,
+            watched=True,
+        ),
         Counted(known["jwt-1k"]),
         Counted(Work("hit-304", "cached hit, conditional", "/hit/1k", False, is_not_modified, validator)),
         Counted(Work("hit-206", "cached hit, range", "/hit/1k", False, is_a_range, {"range": "bytes=100-199"})),
@@ -219,7 +234,7 @@ def count_once(one: Counted, python: str, core: int) -> int:
         port = free_port()
         command = [str(servers.compile_c("origin")), str(port)]
         stack.enter_context(Child("origin", command, core, scratch / "origin.log")).wait_until_listening(port)
-        edge = UnderCallgrind(python)
+        edge = UnderCallgrind(python, Receiver().port if one.watched else None)
         child = stack.enter_context(edge.child(Place(core, scratch, port, SECRET)))
         try:
             wait_until_serving(child, edge.port)

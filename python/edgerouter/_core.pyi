@@ -240,6 +240,12 @@ class Engine:
     def admin_reader_token(self, token: str) -> None:
         """The token of those who may read and change nothing; before ``start``."""
 
+    def experiments_file(self, path: str) -> None:
+        """The file that keeps the counts of experiments; before ``start``."""
+
+    def cost_report(self, path: str) -> None:
+        """The file with the report on costs that the dashboard shows; before ``start``."""
+
     def document(self, data: bytes) -> None:
         """The data of the plan in service as JSON, for those who look at it: without secrets.
 
@@ -714,6 +720,13 @@ class CallContext:
 
         For functions with ``cache=`` and hooks of the origin phases, before the head of the response is given. Where
         nothing may be stored it has no effect. Raises ``ValueError`` for what is no tag.
+        """
+    def convert(self, goal: str, value: float = 0.0) -> bool:
+        """Counts a conversion of the visitor in each experiment of the plan, if it got a variant of it before.
+
+        A visitor counts once for each goal; the values of all its conversions add up. ``False`` if the conversion was
+        lost because too many wait, or where no visitor is counted: there is no experiment, or the request is the edge's
+        own. Raises ``ValueError`` for what is no name of a goal, and for a value beyond ±1e9.
         """
     def fetch_origin(self) -> tuple[str, str]:
         """Scheme and authority of its request."""

@@ -17,6 +17,7 @@ __all__ = ["Experiment"]
 
 _BY = r"sub|header:.+|claim:.+"
 _CONFIG = re.compile(r"kv:[A-Za-z][A-Za-z0-9_]*/.+\Z", re.DOTALL)
+_CONVERSION = r"([A-Z]+ )?/\S*"
 _VARIANT = r"[A-Za-z0-9_.-]{1,64}\Z"
 
 
@@ -39,6 +40,8 @@ class Experiment(_Named, frozen=True, kw_only=True):
         of ``Edge.kv``. The key may have ``{name}`` and ``{variant}``, which gives each variant a key of its own
     ``config_interval``  seconds between two readings
     ``payload_header``  gives the origin the payload of the variant, as JSON in base64url
+    ``conversion``  the request that counts as a conversion if its status is below 400, on whichever route it is: a path
+        with ``*``, or a method and a path, as in ``"POST /checkout*"``; functions count others with ``ctx.convert``
     """
 
     variants: Mapping[str, float] | Collection[tuple[str, float]]
@@ -53,6 +56,7 @@ class Experiment(_Named, frozen=True, kw_only=True):
     config: str | None = None
     config_interval: Duration = 5
     payload_header: str | None = None
+    conversion: str | None = None
 
     def _check(self, check: Check) -> None:
         check.name("name")
@@ -67,6 +71,10 @@ class Experiment(_Named, frozen=True, kw_only=True):
         check.seconds("max_age", whole=True)
         check.flag("secure")
         check.choice("same_site", ("Lax", "Strict", "None"))
+        if self.conversion is not None and (
+            not isinstance(self.conversion, str) or not re.fullmatch(_CONVERSION, self.conversion)
+        ):
+            check.fail("conversion", "must be a path with *, or a method and a path, such as 'POST /checkout'")
         if self.same_site == "None" and self.secure is False:
             check.fail("same_site", "None needs secure=True, or browsers drop the cookie")
         self._check_config(check)

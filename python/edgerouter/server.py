@@ -81,6 +81,10 @@ class Server(Purging):
             if settings.admin_reader_token is not None:
                 engine.admin_reader_token(reveal(as_secret(settings.admin_reader_token), "admin_reader_token"))
             _open_access_log(engine, settings, watched=watched)
+            if settings.experiments_file is not None:
+                engine.experiments_file(settings.experiments_file)
+            if settings.cost_report is not None:
+                engine.cost_report(settings.cost_report)
             _begin(engine, life)
             try:
                 engine.start()

@@ -24,6 +24,8 @@ class Settings(Value, frozen=True, kw_only=True):
     ``workers``  threads that serve; one a core when ``None``
     ``access_log``  a file that gets a line for each request, ``"-"`` for standard output, ``None`` for none
     ``access_log_format``  ``"combined"`` as other servers write it and more fields, ``"json"``, or ``"short"``
+    ``experiments_file``  a file that keeps the counts of experiments, so that they survive a restart
+    ``cost_report``  the file in which ``edgerouter cost watch --report`` keeps its report, for the dashboard
     ``debug_errors``  the error pages of functions show the traceback to clients on this machine, wherever it listens;
         ``serve(watch=True)`` does so by itself where it listens on loopback addresses only
     """
@@ -37,6 +39,8 @@ class Settings(Value, frozen=True, kw_only=True):
     debug_errors: bool = False
     access_log: str | None = None
     access_log_format: Literal["combined", "json", "short"] = "combined"
+    experiments_file: str | None = None
+    cost_report: str | None = None
 
     def _check(self, check: Check) -> None:
         check.texts("listen", optional=True)
@@ -60,5 +64,8 @@ class Settings(Value, frozen=True, kw_only=True):
             check.keep("admin_keys", {key: as_secret(secret) for key, secret in self.admin_keys.items()})
         check.whole("workers", least=1, most=1024, optional=True)
         check.text("access_log", optional=True)
+        check.text("experiments_file", "cost_report", optional=True)
+        if self.cost_report is not None and self.admin is None:
+            check.fail("cost_report", "needs admin: the dashboard shows it")
         check.choice("access_log_format", ("combined", "json", "short"))
         check.flag("debug_errors")

@@ -99,7 +99,7 @@ def test_a_wrong_split_is_a_warning_and_exit_code_1(tmp_path: Path) -> None:
     [
         (("--conversion", "checkout"), "must be a path"),
         (("--weights", "a"), "must be variants and weights"),
-        (("--control", "x"), "is not a variant in the log"),
+        (("--control", "x"), "is not a variant that was met"),
         (("--experiment", "other"), "no line of the logs"),
     ],
 )

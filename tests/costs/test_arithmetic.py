@@ -17,6 +17,7 @@ from edgerouter.costs.budget import due, projected
 from edgerouter.costs.ledger import HOUR, Ledger, Month
 from edgerouter.costs.prices import Prices, Schedule
 from edgerouter.costs.projection import project, student
+from edgerouter.costs.report import of_ledger
 from edgerouter.costs.usage import Usage
 
 DAY = 24 * HOUR
@@ -253,3 +254,31 @@ def test_an_alarm_is_due_above_a_share_of_the_budget_and_once_in_a_month() -> No
     assert [one["id"] for one in due(simple(), book, NOVEMBER + 180)] == ["2026-11-spent-0.5", "2026-11-spent-1"]
     book.observe("a", Usage(requests=60e6, bytes=1), end + 60)
     assert list(due(simple(), book, end + 60)) == [], "a new month begins with nothing spent"
+
+
+def test_time_storage_images_and_functions_have_prices_and_savings() -> None:
+    text = SIMPLE + "[functions]\ncalls_per_million = 1\nper_million_seconds = 20\n[storage]\nper_gb_month = 0.5\n"
+    model = Prices.read(text, "prices.toml")
+    book = Ledger()
+    book.observe("edge", Usage(), NOVEMBER)
+    later = Usage(
+        requests=1_000_000,
+        origin_requests=200_000,
+        function_calls=500_000,
+        function_seconds=100_000,
+        answered_by_functions=400_000,
+        before_images=3e9,
+        after_images=1e9,
+    )
+    book.observe("edge", later, NOVEMBER + 3 * DAY, stored=4e9)
+    usage = book.month(NOVEMBER + 3 * DAY)
+    bill = {line.item: line.cost for line in model.bill(usage)}
+    assert bill["calls of functions"] == pytest.approx(0.5)
+    assert bill["time of functions"] == pytest.approx(2.0)
+    assert bill["storage"] == pytest.approx(4 * 0.5 / 10), "three days of thirty"
+    saved = {line.item: line.cost for line in model.savings(usage)}
+    assert saved == pytest.approx({"images: bytes to viewers (at least)": 0.2, "functions: requests to origins": 4.0})
+    # The days of a report are the whole of it.
+    report = of_ledger(model, book, NOVEMBER + 3 * DAY)
+    assert sum(day["cost"] for day in report["days"]) == pytest.approx(report["total"])
+    assert sum(day["saved"] for day in report["days"]) == pytest.approx(report["saved"])

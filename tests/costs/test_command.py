@@ -234,3 +234,26 @@ def test_prices_prints_examples_that_a_report_takes(made: Edge, tmp_path: Path) 
         load(served, "/a")
         for model in (str(file), "own-machines"):
             assert command("cost", "report", "--prices", model, "--admin", address(served)).returncode == 0
+
+
+def test_a_report_for_the_dashboard_is_kept_and_shown(made: Edge, model: str, tmp_path: Path) -> None:
+    from edgerouter.server import Server
+    from edgerouter.settings import Settings
+
+    file = tmp_path / "report.json"
+    settings = Settings(listen="127.0.0.1:0", admin="127.0.0.1:0", workers=1, cost_report=str(file))
+    with Server.start(made, settings) as server:
+        served = Running.of(server)
+        missing = httpx.get(f"{served.admin_url}/v1/costs")
+        assert missing.status_code == 503 and "is edgerouter cost watch" in missing.json()["error"]["message"]
+        for path in ("/a", "/b"):
+            load(served, path)
+            code, output = watch(model, tmp_path / "costs.json", served, "--report", str(file))
+            assert code == 0, output
+        shown = httpx.get(f"{served.admin_url}/v1/costs").json()
+        assert shown["usage"]["requests"] == pytest.approx(1) and shown["days"][0]["cost"] == shown["total"] > 0
+        for content in ("[1]", "{", "x" * (1 << 20) + "x"):
+            file.write_text(content)
+            assert httpx.get(f"{served.admin_url}/v1/costs").status_code == 503
+    with running(made) as other:
+        assert "--cost-report" in httpx.get(f"{other.admin_url}/v1/costs").json()["error"]["message"]

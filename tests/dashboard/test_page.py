@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -12,8 +14,15 @@ from typing import Any
 import httpx
 import pytest
 
-from edgerouter import CachePolicy, Edge, Jwt, Secret
+from edgerouter import CachePolicy, Edge, Experiment, Jwt, Secret
+from edgerouter.comparing.counted import of_edges
+from edgerouter.comparing.statistics import Arm, difference, p_value, split_p_value, wilson
+from edgerouter.costs.ledger import Ledger
+from edgerouter.costs.prices import Prices
+from edgerouter.costs.report import of_ledger
+from edgerouter.costs.usage import Usage
 from edgerouter.server import Server
+from edgerouter.settings import Settings
 from edgerouter.testing import Running
 
 from ..origins import Origin, Reply, wait_until
@@ -21,7 +30,7 @@ from ..processes import Process, free_port
 from ..service_worker.browser import Browser
 from .conftest import TOKEN
 
-VIEWS = ("overview", "traffic", "cache", "requests", "functions", "events", "plan", "costs")
+VIEWS = ("overview", "traffic", "cache", "requests", "functions", "experiments", "events", "plan", "costs")
 MARKUP = "<img/src=x/onerror=window.hacked=1>"
 
 
@@ -134,13 +143,89 @@ def test_a_traceback_is_text_too(browser: Browser, run: Callable[..., Process], 
     assert browser.run("return window.hacked === undefined && document.querySelector('main img') === null")
 
 
-def test_no_finding_of_axe_core(browser: Browser, edge: Running) -> None:
+def report(name: str) -> dict[str, Any]:
+    """A report as ``edgerouter cost watch --report`` writes it, made by the same code."""
+    now = time.time()
+    book = Ledger()
+    usage = Usage(
+        requests=3e6, answered_by_cache=2e6, looked_up=2.5e6, bytes=12e9, origin_requests=1e6, origin_bytes=4e9
+    )
+    book.observe("edge", Usage(), now - 8 * 3_600, {name: ("key", Usage())})
+    book.observe("edge", usage, now, {name: ("key", usage)})
+    tenant = json.dumps(name, ensure_ascii=False)
+    prices = f'name = {tenant}\ncurrency = "EUR"\n[requests]\nper_million = 2\n[egress]\nper_gb = 0.1\n'
+    prices += f'[budget]\nper_month = 50\n[[tenants]]\nname = {tenant}\nroutes = ["/*"]\n'
+    return {**of_ledger(Prices.read(prices, "p"), book, now), "at": now}
+
+
+@pytest.fixture
+def full(origin: Origin, tmp_path: Path) -> Iterator[Server]:
+    """An edge with something in every view."""
+    edge = shop(origin)
+    variants = {"control": 1, "treatment": 1}
+    home = Experiment("home", variants=variants, by="header:x-id", conversion="/thanks")
+    edge.route("/thanks", respond="thank you")
+    edge.route("/home", respond="home", experiment=home)
+    file = tmp_path / "costs.json"
+    file.write_text(json.dumps(report(MARKUP)))
+    settings = Settings(listen="127.0.0.1:0", admin="127.0.0.1:0", workers=1, cost_report=str(file))
+    with Server.start(edge, settings) as server, httpx.Client(base_url=server.urls[0]) as client:
+        for number in range(150):
+            headers = {"x-id": str(number), "user-agent": MARKUP}
+            client.get("/home", headers=headers)
+            if number % 3 == 0:
+                client.get("/thanks", headers=headers)
+        client.get("/page")
+        yield server
+
+
+def test_an_experiment_has_the_counts_and_the_statistics_of_the_report(browser: Browser, full: Server) -> None:
+    opened(browser, full.admin_url or "", "experiments")
+    shown(browser, "Rates with their intervals")
+    answer = httpx.get(f"{full.admin_url}/v1/experiments").json()
+    found = of_edges([answer], "home", None)
+    text = shown(browser, r"p\s+Value a visitor")
+    for row in found["variants"]:
+        low, high = row["rate_interval"]
+        rates = f"{100 * row['rate']:.1f} %", f"{100 * low:.1f} % to {100 * high:.1f} %"
+        assert re.search(rf"{row['variant']}\s+{row['visitors']}\s+{row['conversions']}\s+", text), text
+        assert all(rate in text for rate in rates), (rates, text)
+    assert browser.run("return document.querySelectorAll('main svg.chart path.line').length") == 2
+    assert browser.run("return document.querySelectorAll('main .strip rect.estimate').length") == 2
+    # Its arithmetic is that of the command.
+    arms = [Arm(900, 41), Arm(1_012, 88), Arm(3, 0), Arm(0, 0)]
+    for one, other in itertools.pairwise(arms):
+        both = ({"visitors": arm.visitors, "conversions": arm.conversions} for arm in (one, other))
+        given = ", ".join(map(json.dumps, both))
+        first = given.split("}, ")[0] + "}"
+        parts = (f"own.pValue({given}, 0.02)", f"...own.difference({given}, 0.02, 0.05)", f"...own.wilson({first})")
+        splits = ("own.splitValue([900, 1012], [1, 1])", "own.splitValue([900, 700], [1, 1])")
+        module = "import('/dashboard/statistics.js')"
+        numbers = browser.wait(f"{module}.then((own) => [{', '.join([*parts, *splits])}])")
+        want = [p_value(one, other, 0.02), *difference(one, other, 0.02, 0.05), *wilson(one)]
+        want += [split_p_value([900, 1_012], [1, 1]), split_p_value([900, 700], [1, 1])]
+        assert numbers == pytest.approx(want, rel=1e-6, abs=1e-9)
+
+
+def test_the_costs_of_the_month_are_those_of_the_report(browser: Browser, full: Server) -> None:
+    found = report(MARKUP)
+    opened(browser, full.admin_url or "", "costs")
+    text = shown(browser, "The month by the ledger")
+    text = shown(browser, r"spent\s+[\d.]+ EUR")
+    assert f"spent\n{found['total']:.2f} EUR" in text and "Tenants" in text
+    for line in found["bill"]:
+        assert re.search(rf"{re.escape(line['item'])}\s", text) and f"{line['cost']:.2f} EUR" in text
+    assert MARKUP in text and f"of {found['budget']['per_month']:.2f} EUR" in text
+    assert browser.run("return document.querySelectorAll('main svg.chart path.line').length") >= 3
+    assert browser.run("return window.hacked === undefined && document.querySelector('main img') === null")
+
+
+def test_no_finding_of_axe_core(browser: Browser, full: Server) -> None:
     axe = resources.files("axe_core_python").joinpath("axe.min.js").read_text(encoding="utf-8")
-    httpx.get(f"{edge.url}/page")
     rules = {"resultTypes": ["violations"]}
     run = f"axe.run(document, {json.dumps(rules)})"
     findings: dict[str, Any] = {}
-    opened(browser, edge.admin_url)
+    opened(browser, full.admin_url or "")
     browser.run(axe)
     for theme in ("light", "dark"):
         browser.run(f"document.documentElement.dataset.theme = '{theme}'")

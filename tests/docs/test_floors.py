@@ -16,6 +16,7 @@ FLOORS = [
     "navigation",
     "watched",
     "clock",
+    "counting",
     "beats",
     "fetches",
     "values",

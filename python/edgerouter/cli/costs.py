@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 import time
@@ -125,6 +126,12 @@ def watch(
         Path | None,
         typer.Option(metavar="FILE", help="Costs as metrics, for Prometheus' node exporter.", show_default=False),
     ] = None,
+    report_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--report", metavar="FILE", help="The report as JSON, for the dashboard of an edge.", show_default=False
+        ),
+    ] = None,
     once: Annotated[bool, typer.Option("--once", help="Look once and end, for a timer.")] = False,
 ) -> None:
     """Keep the ledger, and raise an alarm when the budget of the month is spent or will be.
@@ -139,7 +146,7 @@ def watch(
         if chosen.budget is None and target is not None:
             raise ConfigError([Problem("--webhook", None, f"does nothing: {model} has no budget.per_month")])
         while True:
-            well = _look(chosen, state, listeners, target, interval, textfile)
+            well = _look(chosen, state, listeners, target, interval, (textfile, report_file))
             if once:
                 raise typer.Exit(0 if well else 1)
             time.sleep(interval)
@@ -151,7 +158,7 @@ def _look(
     listeners: dict[str, Admin],
     target: Webhook | None,
     interval: float,
-    textfile: Path | None,
+    files: tuple[Path | None, Path | None],
 ) -> bool:
     """One look at all edges; false if something is left to be done."""
     well = True
@@ -168,8 +175,11 @@ def _look(
                 warn(f"warning: {budget.described(event)}")
         _deliver(book, target, now, interval)
         found = report.of_ledger(chosen, book, now)
+    textfile, report_file = files
     if textfile is not None:
-        _replace(textfile, report.textfile(found))
+        _replace(textfile, report.textfile(found), "--textfile")
+    if report_file is not None:
+        _replace(report_file, json.dumps({**found, "at": now}), "--report")
     return well and not found["alarms_waiting"]
 
 
@@ -178,7 +188,7 @@ def _observe(book: Ledger, name: str, listener: Admin, chosen: Prices) -> None:
     owners = Owners(chosen.tenants)
     keys = owners.keys()
     owned = {tenant: (keys[tenant], usage) for tenant, usage in owners.usage(samples).items()} if chosen.tenants else {}
-    book.observe(name, Usage.of(samples), samples.time, owned)
+    book.observe(name, Usage.of(samples), samples.time, owned, samples.total("edgerouter_disk_bytes"))
 
 
 def _deliver(book: Ledger, target: Webhook | None, now: float, interval: float) -> None:
@@ -221,8 +231,8 @@ def _webhook(url: str | None, secret_env: str | None) -> Webhook | None:
     return Webhook(url, secret.encode())
 
 
-def _replace(file: Path, text: str) -> None:
-    """Writes a file that a collector reads at any time."""
+def _replace(file: Path, text: str, option: str) -> None:
+    """Writes a file that others read at any time."""
     try:
         handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
         with os.fdopen(handle, "w") as written:
@@ -231,7 +241,7 @@ def _replace(file: Path, text: str) -> None:
         Path(temporary).replace(file)
     except OSError as error:
         remedy = f"{error.strerror or error}; give a file in a folder that this user can write"
-        raise ConfigError([Problem("--textfile", repr(str(file)), remedy)]) from None
+        raise ConfigError([Problem(option, repr(str(file)), remedy)]) from None
 
 
 def _print(found: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""``edgerouter experiments report``: the variants of an experiment by an access log."""
+"""``edgerouter experiments report``: the variants of an experiment, by the counts of edges or by access logs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from edgerouter.cli import show
+from edgerouter.cli.admin import Admin, Whose
 from edgerouter.cli.running import refuse
+from edgerouter.comparing.counted import of_edges
 from edgerouter.comparing.report import compare
 from edgerouter.comparing.visitors import Conversion, Experience
 from edgerouter.errors import ConfigError, EdgeError, Problem
@@ -33,21 +35,43 @@ def _experiments() -> None:
 @app.command()
 def report(
     logs: Annotated[
-        list[Path],
+        list[Path] | None,
         typer.Argument(
-            metavar="LOG...", help="Access logs, JSON or combined, the oldest first; also .gz.", show_default=False
+            metavar="[LOG...]",
+            help="Access logs, JSON or combined, the oldest first, also .gz. Without any: the counts of edges.",
+            show_default=False,
         ),
-    ],
-    experiment: Annotated[str, typer.Option(metavar="NAME", help="The experiment.", show_default=False)],
-    conversion: Annotated[
-        str,
+    ] = None,
+    admin: Annotated[
+        list[str] | None,
         typer.Option(
-            metavar="REQUEST", help="The request that converts: a path with *, or METHOD PATH.", show_default=False
+            metavar="HOST:PORT",
+            envvar="EDGEROUTER_ADMIN",
+            help="The admin listener of the edge; repeated for several edges.",
+            show_default="127.0.0.1:9090",
         ),
-    ],
+    ] = None,
+    token_env: Whose = None,
+    experiment: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The experiment.", show_default="the only one")
+    ] = None,
+    goal: Annotated[
+        str | None,
+        typer.Option(
+            metavar="GOAL", help="With counts of edges: the goal of ctx.convert, or request.", show_default="request"
+        ),
+    ] = None,
+    conversion: Annotated[
+        str | None,
+        typer.Option(
+            metavar="REQUEST",
+            help="With logs: the request that converts, a path with * or METHOD PATH.",
+            show_default=False,
+        ),
+    ] = None,
     weights: Annotated[
         str | None,
-        typer.Option(metavar="A=50,B=50", help="The intended shares.", show_default="the same for all"),
+        typer.Option(metavar="A=50,B=50", help="The intended shares.", show_default="those of the plan; logs: equal"),
     ] = None,
     control: Annotated[
         str | None, typer.Option(metavar="VARIANT", help="The variant to compare with.", show_default="control")
@@ -63,13 +87,23 @@ def report(
     The exit code is 1 if visitors were not split as intended: then no difference means anything.
     """
     try:
-        experience = Experience(experiment, Conversion.read(conversion))
-        found = compare(
-            _lines(logs), experience, control=control, weights=_weights(weights), effect=effect, level=level
-        )
-        if not found["variants"]:
-            message = "no line of the logs has a variant of it; is it on a route, and are these the edge's access logs?"
-            raise ConfigError([Problem("--experiment", repr(experiment), message)])
+        intended = _weights(weights)
+        if logs:
+            if experiment is None or conversion is None or goal is not None:
+                raise ConfigError([_wrong_with_logs(experiment, conversion, goal)])
+            experience = Experience(experiment, Conversion.read(conversion))
+            found = compare(_lines(logs), experience, control=control, weights=intended, effect=effect, level=level)
+            if not found["variants"]:
+                message = (
+                    "no line of the logs has a variant of it; is it on a route, and are these the edge's access logs?"
+                )
+                raise ConfigError([Problem("--experiment", repr(experiment), message)])
+        else:
+            if conversion is not None:
+                message = "needs LOG: edges count Experiment(conversion=) and ctx.convert themselves"
+                raise ConfigError([Problem("--conversion", repr(conversion), message)])
+            answers = [Admin(one, token_env).get("/v1/experiments") for one in admin or ["127.0.0.1:9090"]]
+            found = of_edges(answers, experiment, goal, control=control, weights=intended, effect=effect, level=level)
     except EdgeError as error:
         refuse(error)
         raise typer.Exit(1) from None
@@ -79,6 +113,17 @@ def report(
         _print(found)
     if not found["split"]["as_intended"]:
         raise typer.Exit(1)
+
+
+def _wrong_with_logs(experiment: str | None, conversion: str | None, goal: str | None) -> Problem:
+    """The first option that does not go with logs."""
+    if goal is not None:
+        return Problem(
+            "--goal", repr(goal), "is not in access logs; give --conversion, or no LOG to read the edge's counts"
+        )
+    if experiment is None:
+        return Problem("--experiment", None, "must name the experiment in the logs")
+    return Problem("--conversion", repr(conversion), "must name the request that converts, such as 'POST /checkout'")
 
 
 def _lines(logs: list[Path]) -> Iterator[LogLine]:
@@ -140,11 +185,21 @@ def _print(found: dict[str, Any]) -> None:
         grid.add_row(*cells)
     console.print(grid)
     console.print()
+    if not found["variants"]:
+        console.print("No visitor has got a variant yet.")
+        return
     for line in _words(found):
         console.print(line, soft_wrap=True, markup=False, highlight=False)
 
 
 def _words(found: dict[str, Any]) -> Iterator[str]:
+    if len(found.get("goals", ())) > 1:
+        yield f"The goal is {found['goal']}; reached are {', '.join(found['goals'])} (--goal)."
+    for row in found["variants"]:
+        if "value_each" in row:
+            low, high = row["value_interval"]
+            interval = f"95 % interval {low:,.4f} to {high:,.4f}, one look"
+            yield f"{row['variant']}: {row['value_each']:,.4f} a visitor ({interval})."
     different = [row for row in found["variants"] if row.get("differs")]
     for row in different:
         way = "more" if row["difference"] > 0 else "less"
@@ -159,7 +214,9 @@ def _words(found: dict[str, Any]) -> Iterator[str]:
     if found["mixed"]:
         yield f"{found['mixed']:,} visitors met two variants and are left out."
     if found["left_out"]:
-        yield f"{found['left_out']:,} lines are of further visitors than are kept in memory."
+        yield f"{found['left_out']:,} lines or reports are of further visitors than are kept in memory, or were lost."
+    if not found.get("kept", True):
+        yield "The counts are those since the start of the edge: --experiments-file keeps them over a restart."
 
 
 def _share(value: float) -> str:

@@ -66,6 +66,14 @@ class Options:
     )
     access_log: str | None = _option("A file with a line for each request; - is standard output.", "FILE")
     access_log_format: str | None = _option("Its form.", "combined|json|short", show_default="combined")
+    experiments_file: str | None = _option(
+        "A file that keeps the counts of experiments, so that they survive a restart.",
+        "FILE",
+        show_default="in memory only",
+    )
+    cost_report: str | None = _option(
+        "The file in which edgerouter cost watch --report keeps its report, for the dashboard.", "FILE"
+    )
     tls_self_signed: bool = _option(
         "Serve https on the addresses of --listen, by a certificate for development (edgerouter cert).  "
         "[default address: 127.0.0.1:8443]",
@@ -133,6 +141,8 @@ class Options:
             workers=self.workers,
             access_log=self.access_log or None,
             access_log_format=self.access_log_format or "combined",  # type: ignore[arg-type]  # it is checked
+            experiments_file=self.experiments_file or None,
+            cost_report=self.cost_report or None,
             debug_errors=self.debug_errors,
         )
 

@@ -10,7 +10,7 @@ from edgerouter.comparing.visitors import Experience
 from edgerouter.errors import ConfigError, Problem
 from edgerouter.monitoring.lines import LogLine
 
-__all__ = ["SPLIT_LEVEL", "compare"]
+__all__ = ["SPLIT_LEVEL", "Looks", "compare", "reported"]
 
 #: New visitors between two looks at the test. The looks are where they are, however often a report is made.
 LOOK_EVERY = 50
@@ -34,58 +34,68 @@ def compare(
 
     Raises ``ConfigError`` if there is no such variant.
     """
-    smallest: dict[str, float] = {}
+    looks = Looks(control, effect)
     since = 0
     for line in lines:
         since += experience.add(line)
         if since >= LOOK_EVERY:
             since = 0
-            _look(experience, control, effect, smallest)
-    _look(experience, control, effect, smallest)
-    against = _control(experience, control)
-    if control is not None and experience.variants and control not in experience.variants:
-        met = ", ".join(experience.variants)
-        raise ConfigError([Problem("--control", repr(control), f"is not a variant in the log; there are {met}")])
-    others = max(1, len(experience.variants) - 1)
-    rows = [_row(experience, name, against, smallest, effect, level / others) for name in experience.variants]
+            looks.at(_arms(experience))
+    found = reported(experience.experiment, _arms(experience), looks, weights=weights, level=level)
+    return {**found, "mixed": experience.mixed, "left_out": experience.left_out}
+
+
+def _arms(experience: Experience) -> dict[str, Arm]:
+    return {name: Arm(experience.visitors[name], experience.conversions[name]) for name in experience.variants}
+
+
+class Looks:
+    """The smallest p-value of each variant, of all looks until now."""
+
+    def __init__(self, control: str | None, effect: float) -> None:
+        self.control = control
+        self.effect = effect
+        self.smallest: dict[str, float] = {}
+
+    def against(self, arms: Mapping[str, Arm]) -> str | None:
+        """The variant that others are compared with."""
+        if self.control is not None:
+            return self.control if self.control in arms else None
+        return "control" if "control" in arms else next(iter(arms), None)
+
+    def at(self, arms: Mapping[str, Arm]) -> None:
+        """Looks at counts."""
+        against = self.against(arms)
+        if against is None:
+            return
+        for name, arm in arms.items():
+            if name != against:
+                found = p_value(arms[against], arm, self.effect)
+                self.smallest[name] = min(self.smallest.get(name, 1.0), found)
+
+
+def reported(
+    experiment: str, arms: Mapping[str, Arm], looks: Looks, *, weights: Mapping[str, float] | None, level: float
+) -> dict[str, Any]:
+    """The report about the present counts, which are looked at as well."""
+    looks.at(arms)
+    if looks.control is not None and arms and looks.control not in arms:
+        met = ", ".join(arms)
+        message = f"is not a variant that was met; there are {met}"
+        raise ConfigError([Problem("--control", repr(looks.control), message)])
+    others = max(1, len(arms) - 1)
     return {
-        "experiment": experience.experiment,
-        "control": against,
+        "experiment": experiment,
+        "control": looks.against(arms),
         "level": level,
-        "effect": effect,
-        "variants": rows,
-        "split": _split(experience, weights),
-        "mixed": experience.mixed,
-        "left_out": experience.left_out,
+        "effect": looks.effect,
+        "variants": [_row(name, arms, looks, level / others) for name in arms],
+        "split": _split(arms, weights),
     }
 
 
-def _control(experience: Experience, wanted: str | None) -> str | None:
-    if wanted is not None:
-        return wanted if wanted in experience.variants else None
-    if "control" in experience.variants:
-        return "control"
-    return experience.variants[0] if experience.variants else None
-
-
-def _arm(experience: Experience, name: str) -> Arm:
-    return Arm(experience.visitors[name], experience.conversions[name])
-
-
-def _look(experience: Experience, control: str | None, effect: float, smallest: dict[str, float]) -> None:
-    against = _control(experience, control)
-    if against is None:
-        return
-    for name in experience.variants:
-        if name != against:
-            found = p_value(_arm(experience, against), _arm(experience, name), effect)
-            smallest[name] = min(smallest.get(name, 1.0), found)
-
-
-def _row(
-    experience: Experience, name: str, control: str | None, smallest: dict[str, float], effect: float, level: float
-) -> dict[str, Any]:
-    arm = _arm(experience, name)
+def _row(name: str, arms: Mapping[str, Arm], looks: Looks, level: float) -> dict[str, Any]:
+    arm, control = arms[name], looks.against(arms)
     low, high = wilson(arm)
     row: dict[str, Any] = {
         "variant": name,
@@ -96,20 +106,19 @@ def _row(
     }
     if control is None or name == control:
         return row
-    against = _arm(experience, control)
-    p = smallest.get(name, 1.0)
+    p = looks.smallest.get(name, 1.0)
     return {
         **row,
-        "difference": arm.rate - against.rate,
-        "difference_interval": list(difference(against, arm, effect, level)),
+        "difference": arm.rate - arms[control].rate,
+        "difference_interval": list(difference(arms[control], arm, looks.effect, level)),
         "p_value": p,
         "differs": p <= level,
     }
 
 
-def _split(experience: Experience, weights: Mapping[str, float] | None) -> dict[str, Any]:
-    names = [*experience.variants, *(name for name in weights or {} if name not in experience.variants)]
+def _split(arms: Mapping[str, Arm], weights: Mapping[str, float] | None) -> dict[str, Any]:
+    names = [*arms, *(name for name in weights or {} if name not in arms)]
     intended = [1.0 if weights is None else weights.get(name, 0.0) for name in names]
-    counts = [experience.visitors[name] for name in names]
+    counts = [arms[name].visitors if name in arms else 0 for name in names]
     p = split_p_value(counts, intended) if sum(intended) > 0 and len(names) > 1 else 1.0
     return {"weights": dict(zip(names, intended, strict=True)), "p_value": p, "as_intended": p > SPLIT_LEVEL}

@@ -12,7 +12,7 @@ import os
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import IO, Any
@@ -81,10 +81,16 @@ class Ledger:
     """The last ones of each tenant, by edge and key."""
 
     def observe(
-        self, edge: str, usage: Usage, now: float, tenants: Mapping[str, tuple[str, Usage]] | None = None
+        self,
+        edge: str,
+        usage: Usage,
+        now: float,
+        tenants: Mapping[str, tuple[str, Usage]] | None = None,
+        stored: float = 0.0,
     ) -> None:
         """Takes the counters of an edge. The first ones are a beginning; from then on their growth is usage.
 
+        ``stored``  bytes of the disk cache now, which count for the time since the last look
         ``tenants``  those of each tenant with the key under which they are kept: with a new key they begin anew
         """
         if self.begun is None:
@@ -93,7 +99,8 @@ class Ledger:
         if last is None and len(self.edges) >= EDGES:
             raise EdgeError(f"a ledger has at most {EDGES} edges; use another file for {edge}")
         if last is not None:
-            grown = usage.since(last[1])
+            seconds = min(max(now - last[0], 0.0), LONGEST_GAP)
+            grown = replace(usage.since(last[1]), stored_byte_seconds=stored * seconds)
             # If the clock was set back, the growth counts for the present hour.
             for begin, share in _hours(max(min(last[0], now), now - LONGEST_GAP), now):
                 self._add(begin, grown, share)

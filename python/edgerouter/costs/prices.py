@@ -15,6 +15,8 @@ from edgerouter.errors import ConfigError, Problem
 __all__ = ["Budget", "Line", "Prices", "Region", "Schedule", "Tenant", "example", "examples"]
 
 MILLION = 1_000_000
+#: Seconds of the month by which storage is priced.
+MONTH = 30 * 86_400
 MOST_BYTES = 1 << 20
 MOST_TIERS = 32
 MOST_SHARES = 8
@@ -89,6 +91,8 @@ class Prices:
     origin_requests: Schedule
     origin_bytes: Schedule
     function_calls: Schedule
+    function_seconds: Schedule
+    storage: Schedule
     machines_per_month: float
     budget: Budget | None
     tenants: tuple[Tenant, ...] = ()
@@ -129,6 +133,8 @@ class Prices:
             origin_requests=fields.schedule("origin", "requests_per_million"),
             origin_bytes=fields.schedule("origin", "per_gb"),
             function_calls=fields.schedule("functions", "calls_per_million"),
+            function_seconds=fields.schedule("functions", "per_million_seconds"),
+            storage=fields.schedule("storage", "per_gb_month"),
             machines_per_month=fields.number("machines", "per_month", default=0.0),
             budget=fields.budget("budget"),
             tenants=fields.tenants("tenants"),
@@ -144,6 +150,7 @@ class Prices:
         """All items, each with the name of the amount in ``Usage`` by which tenants share it."""
         gigabytes = usage.bytes / self.bytes_per_gb
         from_origins = usage.origin_bytes / self.bytes_per_gb
+        stored = usage.stored_byte_seconds / self.bytes_per_gb / MONTH
         return [
             ("requests", Line("requests", usage.requests, "requests", self.requests.cost(usage.requests / MILLION))),
             *(
@@ -177,6 +184,16 @@ class Prices:
                     self.function_calls.cost(usage.function_calls / MILLION),
                 ),
             ),
+            (
+                "function_calls",
+                Line(
+                    "time of functions",
+                    usage.function_seconds,
+                    "seconds",
+                    self.function_seconds.cost(usage.function_seconds / MILLION),
+                ),
+            ),
+            ("requests", Line("storage", stored, "GB-months", self.storage.cost(stored))),
             ("requests", Line("machines", share_of_month, "months", self.machines_per_month * share_of_month)),
         ]
 
@@ -184,18 +201,20 @@ class Prices:
         return sum(line.cost for line in self.bill(usage, share_of_month))
 
     def savings(self, usage: Usage) -> list[Line]:
-        """The items that the bill would have in addition without the cache, and without compression.
+        """The items that the bill would have in addition without cache, compression, variants of images and functions.
 
         The price of each is that of the next units. Bytes that the cache answered are estimated by the mean response.
-        Compression is that of responses that were compressed while they were sent: the edge does not count the bytes
-        that its stored variants spare.
+        Compression is that of responses that were compressed while they were sent, and of images each variant counts
+        once: the edge does not count the bytes that stored variants spare. A request that a function answers is one
+        that no origin had to.
         """
         if not usage.requests:
             return []
         gigabytes = usage.bytes / self.bytes_per_gb
         cached = gigabytes * usage.answered_by_cache / usage.requests
         spared = max(usage.before_compression - usage.after_compression, 0.0) / self.bytes_per_gb
-        answered = usage.answered_by_cache
+        images = max(usage.before_images - usage.after_images, 0.0) / self.bytes_per_gb
+        answered, called = usage.answered_by_cache, usage.answered_by_functions
         lines = [
             Line(
                 "cache: requests to origins",
@@ -214,6 +233,18 @@ class Prices:
                 spared,
                 "GB",
                 sum(region.per_gb.more(gigabytes * region.share, spared * region.share) for region in self.regions),
+            ),
+            Line(
+                "images: bytes to viewers (at least)",
+                images,
+                "GB",
+                sum(region.per_gb.more(gigabytes * region.share, images * region.share) for region in self.regions),
+            ),
+            Line(
+                "functions: requests to origins",
+                called,
+                "requests",
+                self.origin_requests.more((usage.origin_requests + answered) / MILLION, called / MILLION),
             ),
         ]
         return [line for line in lines if line.amount]

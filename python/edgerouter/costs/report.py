@@ -13,6 +13,8 @@ from edgerouter.costs.usage import Usage
 
 __all__ = ["FAMILIES", "of_ledger", "of_usage", "textfile"]
 
+DAY = 86_400
+
 #: Gauges of the text file, with their help texts.
 FAMILIES = {
     "edgerouter_cost_spent": "Cost of this month until now, by the prices of the file.",
@@ -39,7 +41,33 @@ def of_ledger(prices: Prices, ledger: Ledger, now: float) -> dict[str, Any]:
             "spent_share": report["total"] / prices.budget.per_month,
         }
     report["alarms_waiting"] = len(ledger.waiting)
+    report["days"] = _days(prices, ledger, now)
     return report
+
+
+def _days(prices: Prices, ledger: Ledger, now: float) -> list[dict[str, float]]:
+    """The days of the month with their part of its costs and savings, so that steps of prices count in their order."""
+    month = Month.of(now)
+    so_far = Usage()
+    days: list[dict[str, float]] = []
+    for begin in sorted(ledger.days):
+        if not month.begin <= begin < month.end:
+            continue
+        share = (month.share(begin), month.share(min(begin + DAY, now)))
+        before = prices.total(so_far, share[0]), _sum(prices.savings(so_far))
+        so_far = so_far.plus(ledger.days[begin])
+        after = prices.total(so_far, share[1]), _sum(prices.savings(so_far))
+        usage = ledger.days[begin]
+        days.append(
+            {
+                "begin": float(begin),
+                "cost": after[0] - before[0],
+                "saved": after[1] - before[1],
+                "requests": usage.requests,
+                "bytes": usage.bytes,
+            }
+        )
+    return days
 
 
 def _report(

@@ -30,6 +30,15 @@ class Usage:
     origin_bytes: float = 0.0
     """Bytes that origins sent."""
     function_calls: float = 0.0
+    function_seconds: float = 0.0
+    """Time from calls of hooks and functions to their ends."""
+    answered_by_functions: float = 0.0
+    """Requests that a function answered in the place of an origin."""
+    before_images: float = 0.0
+    """Bytes of images of which variants were made, and of the variants, without the times that they were sent again."""
+    after_images: float = 0.0
+    stored_byte_seconds: float = 0.0
+    """Bytes of the disk cache times the seconds for which it had them. The ledger adds them up."""
 
     @classmethod
     def of(cls, samples: Samples) -> Usage:
@@ -45,6 +54,10 @@ class Usage:
             origin_requests=samples.total("edgerouter_origin_requests_total"),
             origin_bytes=samples.total("edgerouter_route_origin_bytes_total"),
             function_calls=samples.total("edgerouter_function_calls_total"),
+            function_seconds=samples.total("edgerouter_function_duration_seconds_sum"),
+            answered_by_functions=samples.total(requests, cache="function"),
+            before_images=samples.total("edgerouter_images_bytes_total", side="before"),
+            after_images=samples.total("edgerouter_images_bytes_total", side="after"),
         )
 
     @classmethod

@@ -97,6 +97,7 @@ class Result(msgspec.Struct, tag="result"):
     body: bytes
     shared: int = 0
     tags: list[str] = []
+    conversions: list[tuple[str, float]] = []
 
 
 class Failed(msgspec.Struct, tag="failed"):

@@ -30,6 +30,9 @@ from edgerouter.functions.results import plain
 
 __all__ = ["WorkerContext"]
 
+#: Conversions of a call.
+MOST_CONVERSIONS = 64
+
 
 class Channel:
     """The socket to the edge."""
@@ -81,7 +84,7 @@ class Forward(logging.Handler):
 
 
 class WorkerContext:
-    """The context of an isolated call: its facts, its log and its tags.
+    """The context of an isolated call: its facts, its log, its tags and conversions.
 
     ``fetch``, ``cache``, ``env`` and ``wait_until`` belong to the edge's own process, and say so.
     """
@@ -93,6 +96,7 @@ class WorkerContext:
         self.request_id = self.log_id = call.request_id
         self.log = logging.getLogger(f"edgerouter.functions.{call.name}")
         self.tags: list[str] = []
+        self.conversions: list[tuple[str, float]] = []
         self._until = time.monotonic() + call.left
 
     def remaining(self) -> float:
@@ -102,6 +106,12 @@ class WorkerContext:
     def tag(self, tag: str) -> None:
         """Gives the response a tag by which it can be purged."""
         self.tags.append(tag)
+
+    def convert(self, goal: str, value: float = 0.0) -> bool:
+        """Counts a conversion of the visitor when the call has ended; true, for it is not known whether it was lost."""
+        if len(self.conversions) < MOST_CONVERSIONS:
+            self.conversions.append((goal, float(value)))
+        return True
 
     def __getattr__(self, name: str) -> Any:
         if name in ("fetch", "cache", "caches", "env", "wait_until"):
@@ -201,6 +211,7 @@ def serve(channel: Channel, requests: int, responses: int, start: messages.Start
                 if inspect.isawaitable(value):
                     value = runner.run(_awaited(value))
                 answer = result_of(value, responses, context.tags)
+                answer.conversions = context.conversions
                 channel.send(answer)
             except SystemExit as error:
                 os._exit(error.code if isinstance(error.code, int) else 1)

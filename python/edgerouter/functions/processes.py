@@ -327,6 +327,8 @@ class ProcessPool:
         if isinstance(answer, messages.Result):
             for tag in answer.tags:
                 ctx.tag(tag)
+            for goal, value in answer.conversions:
+                ctx.convert(goal, value)
             return _response(answer, body)
         if isinstance(answer, messages.Failed):
             raise _raised(answer)

@@ -48,6 +48,7 @@ def _tier(tier: Mapping[str, Any], span: int, prices: Prices | None) -> dict[str
     }
     if prices is not None:
         times = MONTH / span
+        called = total("requests", frozenset({"function"}))
         usage = Usage(
             requests=found["requests"] * times,
             answered_by_cache=answered * times,
@@ -55,6 +56,8 @@ def _tier(tier: Mapping[str, Any], span: int, prices: Prices | None) -> dict[str
             bytes=found["bytes"] * times,
             origin_requests=tier["origin_requests"] * times,
             origin_bytes=tier["origin_bytes"] * times,
+            function_calls=(tier["function_calls"] + called) * times,
+            answered_by_functions=called * times,
         )
         bill = prices.bill(usage, 1.0)
         found["month"] = {"bill": [line._asdict() for line in bill], "total": sum(line.cost for line in bill)}

@@ -13,7 +13,9 @@
 //! The logarithm is computed in integers, so the outcome does not depend on a machine's floating point.
 
 mod bucket;
+pub mod kept;
 mod reading;
+pub mod tally;
 
 use std::sync::Arc;
 
@@ -78,6 +80,8 @@ pub struct ExperimentSpec {
     pub same_site: String,
     /// The place of settings that change while the edge serves; `None`: none do.
     pub config: Option<ConfigSpec>,
+    /// The request that converts.
+    pub conversion: Option<String>,
 }
 
 /// The source of the id that decides.
@@ -107,6 +111,12 @@ pub struct Experiment {
     pub header: FieldName,
     /// The place of settings that change while the edge serves.
     pub config: Option<Box<ConfigSource>>,
+    /// A hash of the salt.
+    pub run: u64,
+    /// The request that converts, as declared.
+    pub conversion: Option<Box<str>>,
+    /// Position among the experiments of the plan.
+    pub counted: usize,
     variants: Vec<Variant>,
     /// The declared weights.
     shares: Shares,
@@ -240,6 +250,9 @@ impl Experiment {
                 by,
                 header,
                 config: config.and_then(Result::ok).map(Box::new),
+                run: bucket::run(&spec.salt),
+                conversion: spec.conversion.map(Into::into),
+                counted: 0,
                 variants,
                 shares,
             }),
@@ -303,6 +316,11 @@ impl Experiment {
     /// Names and weights in declared order.
     pub fn variants(&self) -> impl Iterator<Item = (&Arc<str>, f64)> {
         self.variants.iter().map(|one| (&one.name, one.weight))
+    }
+
+    /// The name of a variant as it is shared.
+    pub fn variant_name(&self, index: usize) -> Option<&Arc<str>> {
+        self.variants.get(index).map(|one| &one.name)
     }
 
     /// The name of a variant; empty for an invalid index, as are the next two.

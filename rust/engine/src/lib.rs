@@ -8,6 +8,7 @@ mod background;
 mod beats;
 mod body;
 mod clock;
+mod counting;
 mod fetches;
 mod identity;
 mod inspect;
@@ -36,6 +37,7 @@ use edgerouter_origin as upstream;
 use edgerouter_store as store;
 use edgerouter_telemetry::{self as telemetry, life, secret};
 
+pub use counting::CountsError;
 pub use geo::{check as check_geo, unwatched as places};
 pub use listen::{inherited::addresses as inherited_addresses, tls::development};
 pub use server::{Engine, Settings, StartError, check_tls, default_capacity};

@@ -5,6 +5,7 @@ mod thread;
 use std::{
     hash::RandomState,
     net::SocketAddr,
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
@@ -33,6 +34,7 @@ use crate::{
     clock,
     compress::Compressors,
     connection::AllConnections,
+    counting::{Counting, CountsError},
     data::Bindings,
     files::Files,
     functions::Functions,
@@ -78,6 +80,10 @@ pub struct Settings {
     pub descriptors: Option<u64>,
     /// The destination of the line for each request.
     pub access_log: Option<AccessLog>,
+    /// The file that keeps the counts of experiments.
+    pub experiments_file: Option<PathBuf>,
+    /// The file with the report on costs that the dashboard shows.
+    pub cost_report: Option<PathBuf>,
     /// Tests may move the wall clock.
     pub test_clock: bool,
     /// Returns memory that is free for a while to the system. Called every few seconds, by the thread of the background.
@@ -128,6 +134,9 @@ pub enum StartError {
     /// The folder of the disk cache cannot be used.
     #[error(transparent)]
     Disk(#[from] FolderError),
+    /// The file for the counts of experiments cannot be used.
+    #[error(transparent)]
+    Counts(#[from] CountsError),
     /// The system refused a thread.
     #[error("a thread could not be started: {0}; raise the limit on threads or lower --workers")]
     Thread(std::io::Error),
@@ -259,7 +268,8 @@ impl Engine {
                     .filter(|token| !token.is_empty()),
                 keys: settings.admin_keys,
             };
-            let thread = admin::serve(socket, Arc::clone(&shared), credentials, watched)
+            let with = (credentials, settings.cost_report);
+            let thread = admin::serve(socket, Arc::clone(&shared), with, watched)
                 .map_err(StartError::Thread)?;
             threads.push(thread);
         }
@@ -314,6 +324,9 @@ impl Engine {
         self.shared.files.bound(&plan.limits.files, open_files);
         self.shared.images.bound(&plan.limits.images);
         log::bound(&plan.limits.log);
+        if let Err(error) = self.shared.counting.serve(&plan) {
+            tracing::error!(%error, "experiments are not counted: a thread could not be started");
+        }
         if let Some(policy) = &plan.tracing {
             self.shared.traces.bound(policy.queue_spans);
         }
@@ -467,6 +480,7 @@ impl Engine {
         }
         self.files.lock().clear();
         self.shared.acme.close();
+        self.shared.counting.close();
         self.shared.cache.purges.close();
         if let Some(disk) = self.shared.cache.store.disk() {
             disk.close();
@@ -486,6 +500,7 @@ impl Drop for Engine {
     fn drop(&mut self) {
         self.life.send_replace(Life::Ended);
         self.shared.cache.purges.wake();
+        self.shared.counting.end();
     }
 }
 
@@ -527,6 +542,14 @@ fn share(
     let geo = places(&plan, None).map_err(StartError::Geo)?;
     let test_clock = settings.test_clock.then(Arc::<AtomicI64>::default);
     let acme = AcmeService::new(clock::shared(test_clock.clone()));
+    let secret = SecretNumbers::default();
+    let counting = Counting::open(
+        settings.experiments_file.as_deref(),
+        secret.unguessable(),
+        test_clock.clone(),
+    )?;
+    let counting = Arc::new(counting);
+    counting.serve(&plan).map_err(StartError::Thread)?;
     let tls = TlsListeners::of(&plan, None, acme.certificates()).map_err(StartError::Tls)?;
     acme.serve(&plan).map_err(StartError::Thread)?;
     // Before the disk tier opens files of its own, which are reckoned with apart.
@@ -570,7 +593,8 @@ fn share(
         watched: Watched::default(),
         navigations,
         visitors: RandomState::new(),
-        secret: SecretNumbers::default(),
+        secret,
+        counting,
         function_caches: Arc::new(function_caches),
         compressors,
         files,

@@ -27,6 +27,7 @@ use crate::{
     clock::{self, Clock},
     compress::Compressors,
     connection::{AllConnections, Connections},
+    counting::{Counting, Sent},
     fetches::Fetches,
     files::Files,
     files::KeptFiles,
@@ -94,6 +95,8 @@ pub(crate) struct Shared {
     pub access_log: Option<AccessLog>,
     /// Live tails of requests.
     pub tails: Tails,
+    /// Visitors of experiments.
+    pub counting: Arc<Counting>,
     /// The plan in service and the one before it, as they may be shown.
     pub documents: Documents,
 }
@@ -112,6 +115,8 @@ pub(crate) struct Worker {
     pub key: RefCell<Vec<u8>>,
     pub random: RefCell<fastrand::Rng>,
     pub kept_files: RefCell<KeptFiles>,
+    /// Reports of visitors that were sent.
+    pub sent: Sent,
     live: RefCell<Rc<LocalLive>>,
     ids: Cell<u64>,
     /// Makes requests for functions.
@@ -178,6 +183,7 @@ impl Shared {
         self.compressors.render(&mut text);
         self.cache.purges.render(&mut text);
         self.traces.render(&mut text);
+        self.counting.render(&live.plan, &mut text);
         let access = self.access_log.as_ref().map(AccessLog::output);
         log::render(&mut text, access);
         text
@@ -230,6 +236,7 @@ impl Worker {
             key: RefCell::new(Vec::with_capacity(1024)),
             random: RefCell::new(random),
             kept_files: RefCell::default(),
+            sent: Sent::default(),
             live: RefCell::new(Rc::new(LocalLive {
                 readings: live.readings.current(),
                 live,

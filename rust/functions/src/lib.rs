@@ -38,6 +38,12 @@ pub use place::ClientPlace;
 /// The place where the views on a request note what a hook reads and writes of it.
 pub type Notes = parking_lot::Mutex<edgerouter_core::cache::hooked::Reads>;
 
+/// Counts conversions of the visitor of a request.
+pub trait Conversions: Send + Sync + fmt::Debug {
+    /// Never blocks; false: it could not be queued, and is lost.
+    fn convert(&self, goal: &str, value: f64) -> bool;
+}
+
 /// The request as a callable sees it. `method`, `path`, `query` and `headers` may be edited by the two request phases.
 #[derive(Debug, Clone)]
 pub struct RequestHead {
@@ -73,6 +79,8 @@ pub struct RequestHead {
     pub trace: Option<SpanParent>,
     /// The requests around this one, if a callable made it.
     pub chain: FetchChain,
+    /// Counts conversions of its visitor; `None`: the plan has no experiment.
+    pub conversions: Option<Arc<dyn Conversions>>,
     /// `None` where nothing that is stored depends on it.
     pub notes: Option<Arc<Notes>>,
 }

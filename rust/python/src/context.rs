@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use edgerouter_functions::{ClientPlace, FunctionCaches, Notes, Phase};
+use edgerouter_functions::{ClientPlace, Conversions, FunctionCaches, Notes, Phase};
 use edgerouter_telemetry::trace::SpanParent;
 use pyo3::{
     exceptions::{PyRuntimeError, PyValueError},
@@ -23,6 +23,9 @@ use crate::{
 
 /// Bytes of a tag, at most: as much as `Cache-Tag` fields usually allow.
 const MOST_TAG_BYTES: usize = 1024;
+/// Characters of the name of a goal, and the largest value of a conversion.
+const MOST_GOAL: usize = 64;
+const MOST_VALUE: f64 = 1e9;
 
 /// The call of a callable, async or not.
 #[pyclass(frozen, subclass, module = "edgerouter._core")]
@@ -38,6 +41,7 @@ pub(crate) struct CallContext {
     /// The span of the call.
     trace: Option<SpanParent>,
     place: Option<Arc<ClientPlace>>,
+    conversions: Option<Arc<dyn Conversions>>,
     caches: Weak<dyn FunctionCaches>,
     /// Of functions.
     from: Option<Arc<FetchFrom>>,
@@ -73,11 +77,12 @@ impl CallContext {
         caller: Caller,
         phase: Phase,
         deadline: Instant,
-        (request, notes, trace, place): (
+        (request, notes, trace, place, conversions): (
             u64,
             Option<Arc<Notes>>,
             Option<SpanParent>,
             Option<Arc<ClientPlace>>,
+            Option<Arc<dyn Conversions>>,
         ),
         caches: Weak<dyn FunctionCaches>,
         from: Option<Arc<FetchFrom>>,
@@ -91,6 +96,7 @@ impl CallContext {
             notes,
             trace,
             place,
+            conversions,
             caches,
             from,
         });
@@ -225,6 +231,24 @@ impl CallContext {
             notes.lock().tag(tag.as_bytes());
         }
         Ok(())
+    }
+
+    /// Counts a conversion of the visitor in each experiment of the plan; false if it was lost, or there is none.
+    #[pyo3(signature = (goal, value=0.0))]
+    fn convert(&self, goal: &str, value: f64) -> PyResult<bool> {
+        let is_word = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+        if goal.is_empty() || goal.len() > MOST_GOAL || !goal.bytes().all(is_word) {
+            return Err(PyValueError::new_err(format!(
+                "{goal:?} is no name of a goal: it has 1 to {MOST_GOAL} letters, digits, -, _ and ."
+            )));
+        }
+        if !value.is_finite() || value.abs() > MOST_VALUE {
+            return Err(PyValueError::new_err(format!(
+                "{value} is no value of a conversion: it must be between -{MOST_VALUE:e} and {MOST_VALUE:e}"
+            )));
+        }
+        let conversions = self.conversions.as_ref();
+        Ok(conversions.is_some_and(|conversions| conversions.convert(goal, value)))
     }
 
     /// The place of the call in its trace; `None` if the edge does not trace.

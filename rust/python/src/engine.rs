@@ -85,6 +85,8 @@ impl PyEngine {
             admin_keys: Vec::new(),
             admin_reader_token: None,
             access_log: None,
+            experiments_file: None,
+            cost_report: None,
             listen: listen
                 .iter()
                 .map(|text| address_of(py, text))
@@ -144,7 +146,9 @@ impl PyEngine {
                     StartError::Tls(problems) | StartError::Geo(problems) => {
                         Err(errors::config(py, &problems))
                     }
-                    StartError::Disk(_) => Err(errors::plain_config(py, &error.to_string())),
+                    StartError::Disk(_) | StartError::Counts(_) => {
+                        Err(errors::plain_config(py, &error.to_string()))
+                    }
                     _ => Err(errors::listen(py, &error.to_string())),
                 }
             }
@@ -316,6 +320,20 @@ impl PyEngine {
     fn admin_reader_token(&self, token: String) {
         if let Some((_, _, settings)) = self.start.lock().as_mut() {
             settings.admin_reader_token = Some(token);
+        }
+    }
+
+    /// The file that keeps the counts of experiments; before `start`.
+    fn experiments_file(&self, path: PathBuf) {
+        if let Some((_, _, settings)) = self.start.lock().as_mut() {
+            settings.experiments_file = Some(path);
+        }
+    }
+
+    /// The file with the report on costs that the dashboard shows; before `start`.
+    fn cost_report(&self, path: PathBuf) {
+        if let Some((_, _, settings)) = self.start.lock().as_mut() {
+            settings.cost_report = Some(path);
         }
     }
 

@@ -90,6 +90,8 @@ pub struct TierPrediction {
     pub origin_requests: u64,
     /// Bytes of content from origins.
     pub origin_bytes: u64,
+    /// Calls of functions that have a cache in front of them.
+    pub function_calls: u64,
 }
 
 /// The treatment of a log's requests by a plan.

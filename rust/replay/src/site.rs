@@ -198,6 +198,8 @@ impl<'p> Site<'p> {
     ) -> Treated<'p> {
         match &route.target {
             Target::Group(_) => {}
+            // In the place of an origin, with the same cache.
+            Target::Function(_) if route.cache.enabled => {}
             Target::Function(_) => return Treated::Answered(Outcome::Function),
             Target::Redirect(_) => return Treated::Answered(Outcome::Redirect),
             Target::Files(_) => return Treated::Answered(Outcome::File),
@@ -210,7 +212,11 @@ impl<'p> Site<'p> {
             return ended(&end, line.status);
         }
         let method = &admitted.head.method;
-        if !route.cache.enabled || !matches!(*method, Method::GET | Method::HEAD) {
+        let is_read = matches!(*method, Method::GET | Method::HEAD);
+        if matches!(route.target, Target::Function(_)) && !is_read {
+            return Treated::Answered(Outcome::Function);
+        }
+        if !route.cache.enabled || !is_read {
             return Treated::Passed(self.invalidated(line, &admitted), None);
         }
         let sees = Sees { route, hooked: &[] };

@@ -20,7 +20,7 @@ use edgerouter_core::{
     compression,
     http::{FieldName, Fields},
     outcome::Outcome,
-    plan::Route,
+    plan::{Route, Target},
 };
 use edgerouter_store::{Content, Entry, MemoryStore, Object, PurgeFacts, Slices, UNSHARED_FOR};
 use http::{Method, StatusCode};
@@ -56,6 +56,7 @@ pub(crate) struct Tier {
     outcomes: ByOutcome,
     origin_requests: u64,
     origin_bytes: u64,
+    function_calls: u64,
 }
 
 impl Tier {
@@ -68,7 +69,18 @@ impl Tier {
             outcomes: ByOutcome::new(),
             origin_requests: 0,
             origin_bytes: 0,
+            function_calls: 0,
         }
+    }
+
+    /// Counts a request to the origin, or the call of the function in its place.
+    fn requested(&mut self, route: &Route, bytes: u64) {
+        if matches!(route.target, Target::Function(_)) {
+            self.function_calls += 1;
+            return;
+        }
+        self.origin_requests += 1;
+        self.origin_bytes += bytes;
     }
 
     pub(crate) fn entries(&self) -> u64 {
@@ -103,8 +115,7 @@ impl Tier {
                     if lacking == 0 {
                         return Outcome::Hit;
                     }
-                    self.origin_requests += 1;
-                    self.origin_bytes += lacking;
+                    self.requested(visit.route, lacking);
                     return Outcome::Miss;
                 }
                 Decision::Stale(allowance) => {
@@ -133,7 +144,7 @@ impl Tier {
                 .object()
                 .is_some_and(|object| object.has_validator);
         if same && visit.question.method == Method::GET {
-            self.origin_requests += 1;
+            self.requested(visit.route, 0);
             self.keep(visit, Some(stored), false);
         } else {
             self.fetch(visit, Some(stored));
@@ -142,10 +153,11 @@ impl Tier {
     }
 
     fn fetch(&mut self, visit: &mut Visit<'_>, stale: Option<&Arc<Weighed>>) {
-        self.origin_requests += 1;
         if visit.question.method == Method::GET {
-            self.origin_bytes += visit.length;
+            self.requested(visit.route, visit.length);
             self.keep(visit, stale, true);
+        } else {
+            self.requested(visit.route, 0);
         }
     }
 
@@ -314,6 +326,7 @@ impl Tier {
             outcomes: all,
             origin_requests: requests + self.origin_requests * sample,
             origin_bytes: bytes + self.origin_bytes * sample,
+            function_calls: self.function_calls * sample,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Weighted rendezvous with SipHash-2-4, in integers. Its outcomes are a promise: the tests pin vectors of it.
 
 /// SipHash-2-4 (Aumasson and Bernstein, 2012) of `bytes` under `key`.
-fn siphash(key: (u64, u64), bytes: &[u8]) -> u64 {
+pub(super) fn siphash(key: (u64, u64), bytes: &[u8]) -> u64 {
     let mut v = [
         key.0 ^ 0x736f_6d65_7073_6575,
         key.1 ^ 0x646f_7261_6e64_6f6d,
@@ -61,6 +61,11 @@ impl Draw {
         }
         Self(siphash((0, 0), &text), siphash((0, 1), &text))
     }
+}
+
+/// The number of the run that a salt begins.
+pub(super) fn run(salt: &str) -> u64 {
+    siphash((0, 2), salt.as_bytes())
 }
 
 /// The position of the variant with the least `-log2(u) / weight`; the first of them where two are equal, 0 where no

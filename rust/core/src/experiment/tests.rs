@@ -15,6 +15,7 @@ fn spec() -> ExperimentSpec {
         secure: false,
         same_site: "Lax".into(),
         config: None,
+        conversion: None,
     }
 }
 

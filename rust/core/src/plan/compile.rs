@@ -29,6 +29,7 @@ use super::{
     Callable, CallableId, Group, GroupId, Hook, HostPattern, Origin, OriginId, PathPattern, Plan,
     Problem, Route, Router, SiteGuard,
     binding::BindingKind,
+    counted::counted,
     matcher::host::{hosts_cover, hosts_intersect},
     spec::{self, HookPhase, HookSpec, PlanSpec, Problems, nearest, suggestion},
 };
@@ -272,6 +273,7 @@ fn checked(spec: PlanSpec, problems: &Problems) -> Option<Plan> {
     let router = Router::build(&routes);
     keys::tag(&mut routes, &router, &callables);
     let predicts = routes.iter().any(|route| route.predict.is_some());
+    let experiments = counted(&mut routes);
     let prefetch = prefetch::lists(prefetch, &routes, &router, problems);
     let mut policies = listeners.iter().flat_map(|listener| &listener.tls);
     let answers_challenges = policies.any(|policy| policy.acme.is_some());
@@ -303,6 +305,7 @@ fn checked(spec: PlanSpec, problems: &Problems) -> Option<Plan> {
         bindings,
         geo: geo.map(Arc::new),
         predicts,
+        experiments,
         access_log,
         tracing,
         idle_hooks,

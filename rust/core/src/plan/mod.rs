@@ -8,6 +8,7 @@ mod acme;
 pub mod binding;
 mod cache_policy;
 pub(crate) mod compile;
+mod counted;
 pub mod database_server;
 mod file_folder;
 mod guard;
@@ -36,6 +37,7 @@ pub use acme::{AcmePolicy, ChallengeKind, ExternalAccount, Issuer, OnDemand};
 pub use binding::Binding;
 pub use cache_policy::{CachePolicy, SetCookiePolicy};
 pub use compile::compile;
+pub use counted::{Conversion, CountedExperiment, REQUEST};
 pub use file_folder::FileFolder;
 pub use guard::{RouteGuard, SiteGuard};
 pub use images::{ImageHost, ImagePolicy, ImageSources};
@@ -116,6 +118,8 @@ pub struct Plan {
     pub geo: Option<Arc<GeoPolicy>>,
     /// At least one route predicts.
     pub predicts: bool,
+    /// Those of all routes, each once.
+    pub experiments: Vec<CountedExperiment>,
     /// The parts of a request that the access log shows.
     pub access_log: AccessLogPolicy,
     /// `None`: no request is traced.

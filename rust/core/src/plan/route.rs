@@ -110,6 +110,8 @@ pub struct Route {
     pub preflight: Preflight,
     /// Their variants are always in the key; empty: none.
     pub experiments: Vec<Experiment>,
+    /// Visitors of its requests may be counted: it has an experiment or a callable, or requests that convert reach it.
+    pub counts_visitors: bool,
     /// Hooks whose pattern and host can match a request of this route.
     pub hooks: Hooks,
     /// Pages by status, from 400 to 599; others are sent as they are.

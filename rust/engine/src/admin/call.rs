@@ -1,6 +1,6 @@
 //! A call of an endpoint, and the state that endpoints share.
 
-use std::{pin::Pin, sync::Arc};
+use std::{path::PathBuf, pin::Pin, sync::Arc};
 
 use bytes::Bytes;
 use edgerouter_core::http::Fields;
@@ -32,6 +32,8 @@ pub(super) struct Room {
     /// Permits for pages that are kept up to date.
     pub pages: Arc<tokio::sync::Semaphore>,
     pub pulse: Pulse,
+    /// The file with the report on costs.
+    pub cost_report: Option<PathBuf>,
 }
 
 impl Room {

@@ -16,7 +16,7 @@ use super::{
     answer::{self, Answer},
     cache,
     call::{Call, Later, MOST_BODY, Room},
-    dashboard::{self, login, sessions, streams},
+    dashboard::{self, costs, login, sessions, streams},
     guard::{self, Role, same},
     invalidations, probes, purges,
 };
@@ -100,6 +100,8 @@ const ENDPOINTS: &[Endpoint] = &[
     slow_get("/v1/requests", streams::requests),
     get("/v1/events", Access::Token, dashboard::events),
     get("/v1/plan", Access::Token, dashboard::plan),
+    slow_get("/v1/costs", costs::report),
+    get("/v1/experiments", Access::Token, dashboard::experiments),
     get("/dashboard", Access::Open, dashboard::page),
     get("/dashboard/session", Access::Open, login::session),
     post("/dashboard/login", Access::Open, login::login),

@@ -20,7 +20,8 @@ mod probes;
 mod purges;
 
 use std::{
-    convert::Infallible, net::TcpListener, rc::Rc, sync::Arc, thread::JoinHandle, time::Duration,
+    convert::Infallible, net::TcpListener, path::PathBuf, rc::Rc, sync::Arc, thread::JoinHandle,
+    time::Duration,
 };
 
 use hyper::{server::conn::http1, service::service_fn};
@@ -55,7 +56,7 @@ const LAST_STREAM: Duration = Duration::from_secs(900);
 pub(crate) fn serve(
     listener: TcpListener,
     shared: Arc<Shared>,
-    credentials: Credentials,
+    (credentials, cost_report): (Credentials, Option<PathBuf>),
     life: watch::Receiver<Life>,
 ) -> std::io::Result<JoinHandle<()>> {
     std::thread::Builder::new()
@@ -68,7 +69,9 @@ pub(crate) fn serve(
                 .build_local(LocalOptions::default());
             match runtime {
                 Ok(runtime) => {
-                    if let Err(error) = runtime.block_on(run(listener, shared, credentials, life)) {
+                    if let Err(error) =
+                        runtime.block_on(run(listener, shared, (credentials, cost_report), life))
+                    {
                         tracing::error!(%error, "the admin listener failed");
                     }
                     // A disk may hang, which must not keep the process from ending.
@@ -84,7 +87,7 @@ pub(crate) fn serve(
 async fn run(
     listener: TcpListener,
     shared: Arc<Shared>,
-    credentials: Credentials,
+    (credentials, cost_report): (Credentials, Option<PathBuf>),
     mut life: watch::Receiver<Life>,
 ) -> std::io::Result<()> {
     let listener = tokio::net::TcpListener::from_std(listener)?;
@@ -98,6 +101,7 @@ async fn run(
         sessions: Sessions::default(),
         pages: dashboard::streams::permits(),
         pulse: Pulse::default(),
+        cost_report,
     });
     spawn_local(dashboard::pulse::beat(Rc::clone(&room)));
     let connections = Rc::new(AdminConnections::default());

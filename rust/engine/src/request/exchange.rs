@@ -36,6 +36,7 @@ use crate::{
     account::{Hold, Owner, UnderWay},
     body::{EdgeBody, EdgeResponse},
     connection::{ClientBody, Stream},
+    counting::VisitorNumbers,
     functions::fetch::{FetchCache, FetchChain},
     live::LocalLive,
     telemetry::{Outcome, Refused, access::Logged, trace::RequestTrace},
@@ -80,6 +81,8 @@ pub(crate) struct Exchange {
     pub held_body: Option<Hold>,
     /// Counts it among its client's requests.
     pub under_way: Option<UnderWay>,
+    /// Its visitor in each experiment of the plan; empty if nothing is counted.
+    pub(super) visitor: VisitorNumbers,
 }
 
 impl Deref for Exchange {
@@ -171,6 +174,7 @@ impl Exchange {
             },
             held_body: None,
             under_way: None,
+            visitor: VisitorNumbers::new(),
         }
     }
 
@@ -521,6 +525,9 @@ impl Exchange {
         self.worker.metrics.count(&record);
         if plan.predicts {
             self.report_navigation(response, &record);
+        }
+        if !self.visitor.is_empty() {
+            self.report_visitor(record.method, response.status());
         }
         let trace = trace.and_then(|trace| self.trace_end(trace, &record));
         let observed = self.live.observed.as_ref();

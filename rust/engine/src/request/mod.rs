@@ -24,6 +24,7 @@ pub(crate) mod pages;
 mod traced;
 pub(crate) mod tunnel;
 mod variant;
+mod visitor;
 
 use std::{convert::Infallible, rc::Rc, sync::Arc, time::Instant};
 
@@ -171,6 +172,9 @@ async fn path(exchange: &mut Exchange) -> Result<EdgeResponse, Early> {
     }
     if route.nonce.is_some() {
         nonce::without_range(exchange);
+    }
+    if route.counts_visitors {
+        exchange.note_visitor();
     }
     // 7 viewer_request hook
     if !route.hooks.viewer_request.is_empty() {

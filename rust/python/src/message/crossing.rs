@@ -145,6 +145,7 @@ pub(crate) fn assemble(parts: &Bound<'_, PyDict>, body: Vec<u8>) -> PyResult<Req
         id: given("id")?.extract()?,
         trace: None,
         chain: FetchChain::default(),
+        conversions: None,
         notes: None,
     };
     Ok(Request::new(Box::new(head), Bytes::from(body), None))

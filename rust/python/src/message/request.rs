@@ -15,7 +15,9 @@ use edgerouter_core::{
     http::{cookie, uri},
     plan::Scheme,
 };
-use edgerouter_functions::{ClientPlace, Notes, RequestHead, fetch::FetchChain, pipe::PieceReader};
+use edgerouter_functions::{
+    ClientPlace, Conversions, Notes, RequestHead, fetch::FetchChain, pipe::PieceReader,
+};
 use edgerouter_telemetry::trace::SpanParent;
 use http::Method;
 use parking_lot::Mutex;
@@ -125,6 +127,12 @@ impl Request {
         self.edit(|parts| parts.head.notes.clone()).ok().flatten()
     }
 
+    /// Counts conversions of its visitor; `None` without an experiment.
+    pub(crate) fn conversions(&self) -> Option<Arc<dyn Conversions>> {
+        let conversions = self.edit(|parts| parts.head.conversions.clone());
+        conversions.ok().flatten()
+    }
+
     /// The place of its client; `None` without geo.
     pub(crate) fn place(&self) -> Option<Arc<ClientPlace>> {
         self.edit(|parts| parts.head.place.clone()).ok().flatten()
@@ -222,6 +230,7 @@ impl Request {
             id: 0,
             trace: None,
             chain: FetchChain::default(),
+            conversions: None,
             notes: None,
         });
         Ok(Self::new(head, Bytes::new(), None))

@@ -210,6 +210,7 @@ impl Views {
             request.notes(),
             request.trace(),
             request.place(),
+            request.conversions(),
         );
         let context = CallContext::of(
             py,

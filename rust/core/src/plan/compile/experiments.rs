@@ -5,7 +5,7 @@ use crate::http::FieldName;
 use super::{DeclaredNames, routes::within};
 use crate::{
     experiment::{ConfigSpec, Experiment, ExperimentBy, ExperimentSpec},
-    plan::{Route, spec::Problems},
+    plan::{Conversion, Route, spec::Problems},
 };
 
 /// Compiles the experiments of a route. Adds to `fields` those that only the edge may set because of them.
@@ -65,6 +65,12 @@ pub(super) fn experiments(
         // The other names of this entry are none that an experiment can have.
         seen.extend(payload.map(|it| (at, String::new(), String::new(), it)));
         fields.extend(FieldName::from_bytes(spec.header.as_bytes()).ok());
+        if let Some(text) = &spec.conversion
+            && let Err(message) = Conversion::parse(text)
+        {
+            let value = Some(format!("{text:?}"));
+            problems.add(format!("{place}.conversion"), value, message);
+        }
         match Experiment::compile(spec) {
             Ok(experiment) => compiled.push(experiment),
             Err(found) => within(&place, found, problems),

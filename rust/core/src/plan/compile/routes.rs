@@ -165,6 +165,7 @@ pub(super) fn route(
         auth,
         preflight: spec.preflight,
         experiments,
+        counts_visitors: false,
         hooks: Hooks::default(),
         errors: spec.errors,
         compress,

@@ -408,6 +408,12 @@ fn a_plan_with_every_field_compiles_to_what_it_says() {
         })
     );
     assert!(plan.predicts);
+    let [experiment] = plan.experiments.as_slice() else {
+        panic!("{} experiments", plan.experiments.len());
+    };
+    assert_eq!(&*experiment.id.name, "home");
+    assert!(experiment.converts("POST", "/checkout/7", StatusCode::OK));
+    assert!(!experiment.converts("GET", "/checkout/7", StatusCode::OK));
     let Target::Files(folder) = &plan.routes[7].target else {
         panic!()
     };

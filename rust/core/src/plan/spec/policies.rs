@@ -458,6 +458,7 @@ pub(super) fn experiment(
     let same_sites = [("Strict", "Strict"), ("Lax", "Lax"), ("None", "None")];
     let same_site = fields.choice("same_site", &same_sites, "Lax").to_owned();
     let config = experiment_config(&mut fields);
+    let conversion = fields.text("conversion").map(str::to_owned);
     fields.end();
     Some(ExperimentSpec {
         name: name?,
@@ -471,5 +472,6 @@ pub(super) fn experiment(
         secure,
         same_site,
         config,
+        conversion,
     })
 }

@@ -5,6 +5,7 @@
 //! else. `history` has the numbers of the last half hour, `pulse` takes them, `streams` sends them, and requests as they
 //! are answered.
 
+pub(super) mod costs;
 pub(super) mod history;
 pub(super) mod login;
 pub(super) mod pulse;
@@ -41,6 +42,7 @@ const FILES: &[(&str, &str, &str)] = files! {
     "index.html": HTML,
     "style.css": STYLE,
     "icon.svg": ICON,
+    "ledger.js": SCRIPT,
     "main.js": SCRIPT,
     "api.js": SCRIPT,
     "charts.js": SCRIPT,
@@ -48,11 +50,13 @@ const FILES: &[(&str, &str, &str)] = files! {
     "cache.js": SCRIPT,
     "dom.js": SCRIPT,
     "events.js": SCRIPT,
+    "experiments.js": SCRIPT,
     "functions.js": SCRIPT,
     "metrics.js": SCRIPT,
     "overview.js": SCRIPT,
     "plan.js": SCRIPT,
     "requests.js": SCRIPT,
+    "statistics.js": SCRIPT,
     "traffic.js": SCRIPT,
 };
 
@@ -105,6 +109,12 @@ pub(super) fn plan(room: &Room, _call: &Call) -> Answer {
         "before": before.as_deref().map(shown),
     });
     answer::json(StatusCode::OK, &body)
+}
+
+/// The experiments of the plan with their counts.
+pub(super) fn experiments(room: &Room, _call: &Call) -> Answer {
+    let live = room.shared.live.load();
+    answer::json(StatusCode::OK, &room.shared.counting.view(&live.plan))
 }
 
 /// The last events of the log and of the timeline.

@@ -159,6 +159,7 @@ impl Exchange {
             id: self.id(),
             trace: self.trace.as_ref().map(|trace| trace.parent().clone()),
             chain: self.chain.clone(),
+            conversions: self.conversions(route),
             notes: None,
         })
     }

@@ -18,8 +18,8 @@ function steps(most, binary) {
   return Array.from({ length: Math.floor(most / step + 1.0001) + 1 }, (_, index) => index * step);
 }
 
-// `series`: [{ name, tone, value(point) }]; `stacked` piles areas up; `most` is a fixed upper end, `binary` is for bytes.
-export function chart({ title, series, format, stacked = false, most = null, binary = false }) {
+// `series`: [{ name, tone, value(point) }]; `label` writes a point's time, `axis` a tick; `stacked` piles areas up; `most` is a fixed upper end, `binary` is for bytes.
+export function chart({ title, series, format, stacked = false, most = null, binary = false, label = null, axis = format }) {
   const readout = h("p", { class: "readout", "aria-live": "polite" });
   const canvas = svg("svg", { class: "chart", "aria-hidden": "true", height: HEIGHT });
   const legend = h("ul", { class: "legend" }, series.map((one) =>
@@ -48,7 +48,7 @@ export function chart({ title, series, format, stacked = false, most = null, bin
     const y = (value) => HEIGHT - BOTTOM - (value / top) * (HEIGHT - TOP - BOTTOM);
     for (const tick of ticks) {
       canvas.append(svg("line", { class: "grid", x1: LEFT, x2: width - RIGHT, y1: y(tick), y2: y(tick) }));
-      canvas.append(svg("text", { class: "tick", x: LEFT - 8, y: y(tick) + 4, "text-anchor": "end" }, format(tick)));
+      canvas.append(svg("text", { class: "tick", x: LEFT - 8, y: y(tick) + 4, "text-anchor": "end" }, axis(tick)));
     }
     if (points.length > 1) {
       const marks = width < 420 ? 2 : 4;
@@ -56,7 +56,7 @@ export function chart({ title, series, format, stacked = false, most = null, bin
       for (let mark = 0; mark <= marks; mark += 1) {
         const index = Math.round((mark * (points.length - 1)) / marks);
         const anchor = mark === 0 ? "start" : mark === marks ? "end" : "middle";
-        canvas.append(svg("text", { class: "tick", x: x(index), y: HEIGHT - 6, "text-anchor": anchor }, clock(points[index].at).slice(0, long ? 5 : 8)));
+        canvas.append(svg("text", { class: "tick", x: x(index), y: HEIGHT - 6, "text-anchor": anchor }, label ? label(points[index].at) : clock(points[index].at).slice(0, long ? 5 : 8)));
       }
       const base = points.map(() => 0);
       for (const one of series) {
@@ -100,7 +100,7 @@ export function chart({ title, series, format, stacked = false, most = null, bin
     const point = points[chosen ?? points.length - 1];
     if (!point) return put(readout, "");
     const values = series.map((one) => `${one.name} ${format(one.value(point))}`);
-    const text = `${clock(point.at)}  ${values.join("  ")}`;
+    const text = `${(label ?? clock)(point.at)}  ${values.join("  ")}`;
     if (chosen !== null || document.activeElement !== area) put(readout, text);
   }
 

@@ -1,6 +1,7 @@
 // Costs by prices that the reader writes: usage since the start of the edge, its bill, and what cache and compression save.
 
 import { bytes, count, h, panel, put, table } from "./dom.js";
+import { month } from "./ledger.js";
 import { ANSWERED, REQUESTS, saved } from "./metrics.js";
 
 export const title = "Costs";
@@ -24,6 +25,7 @@ function stored() {
 }
 
 export function open(root, app) {
+  const ledger = month(root, app);
   let prices = stored();
   const money = (value) => `${value.toLocaleString("en", { minimumFractionDigits: 2, maximumFractionDigits: value && Math.abs(value) < 1 ? 4 : 2 })} ${prices.currency}`;
   const inputs = Object.fromEntries(FIELDS.map(([name]) => [name, h("input", { type: "number", min: "0", step: "any", id: `price-${name}`, oninput: change })]));
@@ -108,5 +110,5 @@ export function open(root, app) {
     put(cards[2].value, money(sum(savedRows)));
     put(cards[2].detail, "by cache and compression");
   }
-  return { update };
+  return { update, close: ledger.close };
 }

@@ -6,13 +6,14 @@ import { Samples } from "./metrics.js";
 import * as cache from "./cache.js";
 import * as costs from "./costs.js";
 import * as events from "./events.js";
+import * as experiments from "./experiments.js";
 import * as functions from "./functions.js";
 import * as overview from "./overview.js";
 import * as plan from "./plan.js";
 import * as requests from "./requests.js";
 import * as traffic from "./traffic.js";
 
-const VIEWS = { overview, traffic, cache, requests, functions, events, plan, costs };
+const VIEWS = { overview, traffic, cache, requests, functions, experiments, events, plan, costs };
 // Rates are those of about this many milliseconds.
 const WINDOW = 10_000;
 const KEPT_SAMPLES = 360;

@@ -1,0 +1,306 @@
+//! Visitors of experiments, counted beside the workers.
+//!
+//! A worker sends what is new about a visitor through a bounded queue and never waits; a thread, started with the first
+//! plan that has an experiment, takes it and writes the counts into a file, if there is one (`file`). `core::experiment`
+//! knows what counts.
+
+mod file;
+
+use std::{
+    cell::RefCell,
+    collections::BTreeMap,
+    fmt::Write as _,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
+    },
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+use edgerouter_core::{
+    experiment::tally::{Sighting, Tally, VisitorKey},
+    plan::Plan,
+};
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+use smallvec::SmallVec;
+
+pub use self::file::CountsError;
+use self::file::CountsFile;
+use crate::{clock, functions::Conversions, telemetry::text};
+
+/// Sightings that may wait; more are dropped and counted.
+const QUEUE: usize = 4_096;
+/// Sightings that are taken while readers wait.
+const BATCH: usize = 1_024;
+/// Time between two writes of the file.
+const WRITE_EVERY: Duration = Duration::from_secs(30);
+/// Reports that a worker remembers as sent.
+const REMEMBERED: usize = 1_024;
+
+/// The counts of the engine.
+#[derive(Debug)]
+pub(crate) struct Counting {
+    key: VisitorKey,
+    queue: SyncSender<Option<Sighting>>,
+    /// Until the thread has it.
+    waiting: Mutex<Option<Receiver<Option<Sighting>>>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+    tally: Mutex<Tally>,
+    file: Option<CountsFile>,
+    /// The shift of tests.
+    test_clock: Option<Arc<AtomicI64>>,
+    counted: AtomicU64,
+    lost: AtomicU64,
+    ended: AtomicBool,
+}
+
+impl Counting {
+    /// Reads the file, if there is one; `fresh` is the key of new counts.
+    pub(crate) fn open(
+        path: Option<&Path>,
+        fresh: u128,
+        test_clock: Option<Arc<AtomicI64>>,
+    ) -> Result<Self, CountsError> {
+        let fresh = ((fresh >> 64) as u64, fresh as u64);
+        let (file, tally, key) = match path {
+            None => (None, Tally::default(), fresh),
+            Some(path) => {
+                let (file, tally, key) = CountsFile::open(path, fresh)?;
+                (Some(file), tally, key)
+            }
+        };
+        let (queue, waiting) = sync_channel(QUEUE);
+        Ok(Self {
+            key,
+            queue,
+            waiting: Mutex::new(Some(waiting)),
+            thread: Mutex::default(),
+            tally: Mutex::new(tally),
+            file,
+            test_clock,
+            counted: AtomicU64::new(0),
+            lost: AtomicU64::new(0),
+            ended: AtomicBool::new(false),
+        })
+    }
+
+    /// Counts from now on, if a plan has an experiment.
+    pub(crate) fn serve(self: &Arc<Self>, plan: &Plan) -> std::io::Result<()> {
+        if plan.experiments.is_empty() {
+            return Ok(());
+        }
+        let Some(waiting) = self.waiting.lock().take() else {
+            return Ok(());
+        };
+        let own = Arc::clone(self);
+        let thread = std::thread::Builder::new().name("edge-experiments".to_owned());
+        *self.thread.lock() = Some(thread.spawn(move || own.run(&waiting))?);
+        Ok(())
+    }
+
+    /// The key of the visitors' numbers.
+    pub(crate) fn key(&self) -> VisitorKey {
+        self.key
+    }
+
+    /// Queues a sighting; false: it is lost.
+    pub(crate) fn send(&self, sighting: Sighting) -> bool {
+        let sent = self.queue.try_send(Some(sighting)).is_ok();
+        if !sent {
+            self.lost.fetch_add(1, Ordering::Relaxed);
+        }
+        sent
+    }
+
+    fn run(&self, waiting: &Receiver<Option<Sighting>>) {
+        let mut written = Instant::now();
+        let mut changed = false;
+        let mut failed = false;
+        while !self.ended.load(Ordering::Acquire) {
+            let left = match changed {
+                true => WRITE_EVERY.saturating_sub(written.elapsed()),
+                false => WRITE_EVERY,
+            };
+            match waiting.recv_timeout(left) {
+                Ok(Some(first)) => {
+                    self.take(first, waiting);
+                    changed = true;
+                }
+                Ok(None) | Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            if changed && written.elapsed() >= WRITE_EVERY {
+                self.write(&mut failed);
+                (written, changed) = (Instant::now(), false);
+            }
+        }
+        if let Ok(Some(first)) = waiting.try_recv() {
+            self.take(first, waiting);
+            changed = true;
+        }
+        if changed {
+            self.write(&mut failed);
+        }
+    }
+
+    /// Takes a sighting, and those that wait behind it.
+    fn take(&self, first: Sighting, waiting: &Receiver<Option<Sighting>>) {
+        let shift = self.test_clock.as_ref();
+        let shift = shift.map_or(0, |shift| shift.load(Ordering::Acquire));
+        let now = clock::wall(shift).as_secs();
+        let mut tally = self.tally.lock();
+        let mut counted = 1;
+        tally.take(&first, now);
+        while counted < BATCH as u64
+            && let Ok(Some(next)) = waiting.try_recv()
+        {
+            tally.take(&next, now);
+            counted += 1;
+        }
+        self.counted.fetch_add(counted, Ordering::Relaxed);
+    }
+
+    fn write(&self, failed: &mut bool) {
+        let Some(file) = &self.file else { return };
+        let bytes = edgerouter_core::experiment::kept::to_bytes(&self.tally.lock(), self.key);
+        let result = file.write(&bytes);
+        if let Err(error) = &result
+            && !*failed
+        {
+            let file = file.path().display();
+            tracing::warn!(%file, %error, "the counts of experiments cannot be written; they are kept in memory");
+        }
+        *failed = result.is_err();
+    }
+
+    /// Ends soon, without waiting.
+    pub(crate) fn end(&self) {
+        self.ended.store(true, Ordering::Release);
+        let _ = self.queue.try_send(None);
+    }
+
+    /// Writes the file a last time.
+    pub(crate) fn close(&self) {
+        self.end();
+        let thread = self.thread.lock().take();
+        if let Some(thread) = thread {
+            let _ = thread.join();
+        }
+    }
+
+    /// The experiments of a plan with their counts, as data.
+    pub(crate) fn view(&self, plan: &Plan) -> Value {
+        let tally = self.tally.lock();
+        let experiments = plan.experiments.iter().map(|experiment| {
+            let weights = experiment.variants.iter();
+            let weights: Value = weights
+                .map(|(name, weight)| (name.to_string(), json!(weight)))
+                .collect();
+            let mut view = tally
+                .view(&experiment.id)
+                .unwrap_or_else(|| json!({"name": &*experiment.id.name}));
+            if let Some(fields) = view.as_object_mut() {
+                fields.insert("weights".to_owned(), weights);
+            }
+            view
+        });
+        json!({
+            "experiments": experiments.collect::<Value>(),
+            "kept": self.file.is_some(),
+            "lost": self.lost.load(Ordering::Relaxed),
+        })
+    }
+
+    /// Writes the metrics.
+    pub(crate) fn render(&self, plan: &Plan, out: &mut String) {
+        let name = "edgerouter_experiment_visitors";
+        text::head(
+            out,
+            name,
+            "gauge",
+            "Visitors of the experiments of the plan, by the variant that they got.",
+        );
+        let tally = self.tally.lock();
+        // Runs with different salts have one name.
+        let mut sums: BTreeMap<(Arc<str>, Arc<str>), u64> = BTreeMap::new();
+        for experiment in &plan.experiments {
+            for (variant, visitors) in tally.counts(&experiment.id) {
+                let of_name = (Arc::clone(&experiment.id.name), variant);
+                *sums.entry(of_name).or_default() += visitors;
+            }
+        }
+        for ((experiment, variant), visitors) in sums {
+            let (experiment, variant) = (text::escaped(&experiment), text::escaped(&variant));
+            let labels = format!("experiment=\"{experiment}\",variant=\"{variant}\"");
+            let _ = writeln!(out, "{name}{{{labels}}} {visitors}");
+        }
+        let left_out = tally.left_out();
+        drop(tally);
+        let name = "edgerouter_experiment_sightings_total";
+        text::head(
+            out,
+            name,
+            "counter",
+            "Reports of workers about visitors of experiments, by result.",
+        );
+        for (result, count) in [
+            ("counted", self.counted.load(Ordering::Relaxed)),
+            ("lost", self.lost.load(Ordering::Relaxed)),
+            ("left-out", left_out),
+        ] {
+            let _ = writeln!(out, "{name}{{result=\"{result}\"}} {count}");
+        }
+    }
+}
+
+/// Reports that a worker has sent of late, so that it does not send them again. A table of fixed size: a report
+/// that is forgotten is sent twice, which changes no count.
+#[derive(Debug, Default)]
+pub(crate) struct Sent(RefCell<Vec<u64>>);
+
+impl Sent {
+    /// Sends a report by `send`, which says if it could, unless it was sent of late.
+    pub(crate) fn or(&self, number: u64, send: impl FnOnce() -> bool) {
+        let mut sent = self.0.borrow_mut();
+        if sent.is_empty() {
+            sent.resize(REMEMBERED, 0);
+        }
+        let place = sent.get_mut(number as usize % REMEMBERED);
+        if let Some(place) = place
+            && *place != number
+            && send()
+        {
+            *place = number;
+        }
+    }
+}
+
+/// The visitor of a request, as callables count its conversions.
+#[derive(Debug)]
+pub(crate) struct Visitor {
+    pub(crate) counting: Arc<Counting>,
+    /// Of each experiment: what is known of the visitor.
+    pub(crate) sightings: SmallVec<[Sighting; 1]>,
+}
+
+impl Conversions for Visitor {
+    fn convert(&self, goal: &str, value: f64) -> bool {
+        let goal: Arc<str> = goal.into();
+        let mut all = true;
+        for sighting in &self.sightings {
+            let conversion = Some((Arc::clone(&goal), value));
+            all &= self.counting.send(Sighting {
+                conversion,
+                ..sighting.clone()
+            });
+        }
+        all
+    }
+}
+
+/// The numbers of a request's visitor, in the order of the plan's experiments.
+pub(crate) type VisitorNumbers = SmallVec<[u64; 4]>;
