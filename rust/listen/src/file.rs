@@ -11,38 +11,38 @@ use tokio::{
     net::{TcpStream, UnixStream},
 };
 
-/// A socket that can be waited for.
-pub(crate) trait Waited: AsFd {
+/// A socket that takes bytes of a file from the kernel's own memory.
+pub trait BareSocket: AsFd {
     /// Ready when there may be room in it.
     fn poll_room(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
 
     /// Calls `write`; it is not called again before there is room if it finds none.
-    fn tried(&self, write: impl FnOnce() -> io::Result<usize>) -> io::Result<usize>;
+    fn tried(&self, write: &mut dyn FnMut() -> io::Result<usize>) -> io::Result<usize>;
 }
 
-impl Waited for TcpStream {
+impl BareSocket for TcpStream {
     fn poll_room(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.poll_write_ready(cx)
     }
 
-    fn tried(&self, write: impl FnOnce() -> io::Result<usize>) -> io::Result<usize> {
+    fn tried(&self, write: &mut dyn FnMut() -> io::Result<usize>) -> io::Result<usize> {
         self.try_io(Interest::WRITABLE, write)
     }
 }
 
-impl Waited for UnixStream {
+impl BareSocket for UnixStream {
     fn poll_room(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.poll_write_ready(cx)
     }
 
-    fn tried(&self, write: impl FnOnce() -> io::Result<usize>) -> io::Result<usize> {
+    fn tried(&self, write: &mut dyn FnMut() -> io::Result<usize>) -> io::Result<usize> {
         self.try_io(Interest::WRITABLE, write)
     }
 }
 
 /// Sends bytes of a file, as many as there is room for.
 pub(crate) fn poll_send(
-    socket: &impl Waited,
+    socket: &dyn BareSocket,
     cx: &mut Context<'_>,
     file: BorrowedFd<'_>,
     offset: u64,
@@ -50,11 +50,11 @@ pub(crate) fn poll_send(
 ) -> Poll<io::Result<usize>> {
     loop {
         ready!(socket.poll_room(cx))?;
-        let send = || {
+        let mut send = || {
             let mut offset = offset;
             rustix::fs::sendfile(socket, file, Some(&mut offset), length).map_err(Into::into)
         };
-        match socket.tried(send) {
+        match socket.tried(&mut send) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             sent => return Poll::Ready(sent),

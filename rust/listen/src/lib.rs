@@ -21,13 +21,11 @@ pub mod tls;
 mod tunnel;
 pub mod unix;
 
-use std::{
-    io,
-    os::fd::BorrowedFd,
-    task::{Context, Poll},
-};
+use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite};
+
+use file::BareSocket;
 
 /// The bytes of a client connection, both ways.
 pub trait Transport: AsyncRead + AsyncWrite + Unpin + 'static {
@@ -37,19 +35,8 @@ pub trait Transport: AsyncRead + AsyncWrite + Unpin + 'static {
     /// Has a peer found that is gone without a word.
     fn keep_alive(&self);
 
-    /// True if the bytes that are written are those that the peer gets.
-    fn sends_files(&self) -> bool {
-        false
-    }
-
-    /// Sends bytes of a file that are in memory, without a copy (`sendfile`); the number of those that went.
-    fn poll_send_file(
-        &self,
-        _cx: &mut Context<'_>,
-        _file: BorrowedFd<'_>,
-        _offset: u64,
-        _length: usize,
-    ) -> Poll<io::Result<usize>> {
-        Poll::Ready(Err(io::ErrorKind::Unsupported.into()))
+    /// The socket itself, where the bytes that are written are those that the peer gets.
+    fn bare(&self) -> Option<&dyn BareSocket> {
+        None
     }
 }

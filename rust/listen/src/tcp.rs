@@ -3,7 +3,6 @@
 use std::{
     io,
     net::SocketAddr,
-    os::fd::BorrowedFd,
     rc::Rc,
     task::{Context, Poll},
     time::Duration,
@@ -20,7 +19,7 @@ use tokio::{
 use crate::{
     Transport, accept,
     connection::ConnectionOwner,
-    file,
+    file::BareSocket,
     http::{self, Taken},
     inherited, spread,
     tight::Listening,
@@ -46,18 +45,8 @@ impl Transport for TcpStream {
         let _ = SockRef::from(self).set_tcp_keepalive(&probes);
     }
 
-    fn sends_files(&self) -> bool {
-        true
-    }
-
-    fn poll_send_file(
-        &self,
-        cx: &mut Context<'_>,
-        from: BorrowedFd<'_>,
-        offset: u64,
-        length: usize,
-    ) -> Poll<io::Result<usize>> {
-        file::poll_send(self, cx, from, offset, length)
+    fn bare(&self) -> Option<&dyn BareSocket> {
+        Some(self)
     }
 }
 

@@ -3,7 +3,6 @@
 use std::{
     fs, io,
     net::{Ipv4Addr, SocketAddr},
-    os::fd::BorrowedFd,
     os::unix::{
         fs::{FileTypeExt as _, MetadataExt as _},
         net::{UnixListener as BoundListener, UnixStream as ProbeStream},
@@ -23,7 +22,7 @@ use tokio::{
 use crate::{
     Transport, accept,
     connection::{ConnectionOwner, Place},
-    file,
+    file::BareSocket,
     http::{self, Taken},
     inherited,
     tight::Listening,
@@ -37,18 +36,8 @@ impl Transport for UnixStream {
     /// The kernel knows when the process at the other end is gone.
     fn keep_alive(&self) {}
 
-    fn sends_files(&self) -> bool {
-        true
-    }
-
-    fn poll_send_file(
-        &self,
-        cx: &mut Context<'_>,
-        from: BorrowedFd<'_>,
-        offset: u64,
-        length: usize,
-    ) -> Poll<io::Result<usize>> {
-        file::poll_send(self, cx, from, offset, length)
+    fn bare(&self) -> Option<&dyn BareSocket> {
+        Some(self)
     }
 }
 

@@ -13,6 +13,7 @@ use super::{Ended, Http1};
 use crate::{
     Transport,
     connection::{ConnectionOwner, ConnectionState, ResponseBody},
+    file,
 };
 use edgerouter_core::http::{FieldName, Fields, Response};
 use edgerouter_core::http::{
@@ -133,16 +134,18 @@ impl<T: Transport, O: ConnectionOwner> Http1<T, O> {
         let ContentWriter::Length(left) = &mut sending.content else {
             return Ok(None);
         };
-        if !body.is_file() || !self.transport.sends_files() {
+        if !body.is_file() || self.transport.bare().is_none() {
             return Ok(None);
         }
         if self.poll_write(cx)?.is_pending() {
             return Ok(Some(Poll::Pending));
         }
+        let Some(socket) = self.transport.bare() else {
+            return Ok(None);
+        };
         let most = usize::try_from(*left).unwrap_or(usize::MAX);
-        let sent = body.send_file(&mut |file, offset, length| {
-            self.transport
-                .poll_send_file(cx, file, offset, length.min(most))
+        let sent = body.send_file(&mut |from, offset, length| {
+            file::poll_send(socket, cx, from, offset, length.min(most))
         });
         let Some(sent) = sent else {
             return Ok(None);
