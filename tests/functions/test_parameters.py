@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import enum
+import functools
 import uuid
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
@@ -109,6 +110,28 @@ def test_parameters_come_from_path_and_query_by_their_annotations() -> None:
     assert found[9].status_code == 400 and "q" in found[9].text
     assert found[10].status_code == 404
     assert [response.json() for response in found[11:]] == [["a/b c", 2], ["", 1]]
+
+
+class Counted:
+    def __call__(self, request: Request, ctx: Context, n: int = 1) -> dict[str, int]:
+        return {"n": n}
+
+    async def later(self, request: Request, ctx: AsyncContext, n: int) -> dict[str, int]:
+        return {"n": n}
+
+
+def stamped(request: Request, ctx: Context, stamp: str, n: int = 1) -> list[Any]:
+    return [stamp, n]
+
+
+def test_objects_methods_and_partial_functions_have_parameters_and_what_is_bound_is_not_for_clients() -> None:
+    def declare(edge: Edge) -> None:
+        edge.function("/object")(Counted())
+        edge.function("/method")(Counted().later)
+        edge.function("/partial")(functools.partial(stamped, stamp="x"))
+
+    found = get(declare, "/object?n=2", "/method?n=3", "/partial?n=4&stamp=forged")
+    assert [response.json() for response in found] == [{"n": 2}, {"n": 3}, ["x", 4]]
 
 
 @pytest.mark.parametrize(

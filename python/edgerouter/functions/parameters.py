@@ -106,8 +106,10 @@ def _parameters(function: Callable[..., Any], pattern: str, name: str) -> list[_
         return []
     positional = 0
     further = []
+    # What is bound to a partial function is not for clients to give.
+    bound = function.keywords if isinstance(function, functools.partial) else {}
     for parameter in signature.parameters.values():
-        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD) or parameter.name in bound:
             continue
         if parameter.kind is not parameter.KEYWORD_ONLY:
             positional += 1
@@ -118,10 +120,18 @@ def _parameters(function: Callable[..., Any], pattern: str, name: str) -> list[_
         return []
     in_pattern = set(_IN_PATTERN.findall(pattern)) if isinstance(pattern, str) else set()
     try:
-        kinds = typing.get_type_hints(function, include_extras=True)
+        kinds = typing.get_type_hints(_annotated(function), include_extras=True)
     except Exception as error:  # noqa: BLE001  # whatever an annotation raises
         raise _refused(name, "its annotations", f"cannot be read: {error}") from None
     return [_parameter(parameter, kinds, in_pattern, name) for parameter in further]
+
+
+def _annotated(function: Callable[..., Any]) -> Callable[..., Any]:
+    """What has the annotations of a callable: the function of a partial one, the method of an object."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    is_plain = inspect.isroutine(function) or inspect.isclass(function)
+    return function if is_plain else type(function).__call__
 
 
 def _parameter(parameter: inspect.Parameter, kinds: dict[str, Any], in_pattern: set[str], name: str) -> _Parameter:
