@@ -153,6 +153,15 @@ def test_a_stalled_origin_is_waited_for_and_goes_on() -> None:
         FakeOrigin().fault("burns")  # type: ignore[arg-type]  # it is refused
 
 
+def test_what_is_no_reply_is_refused_when_it_is_given_or_answered_with_the_reason() -> None:
+    with pytest.raises(TypeError, match=r"is no reply: give a Reply, such as Reply\.json"):
+        FakeOrigin({"/": {"id": 7}})  # type: ignore[dict-item]  # it is refused
+    origin = FakeOrigin(lambda request: None)  # type: ignore[arg-type, return-value]  # it is refused
+    response = httpx.get(origin.url)
+    assert (response.status_code, "None is no reply" in response.text) == (500, True)
+    origin.close()
+
+
 def test_the_recorder_has_every_exchange_with_the_part_of_the_cache(client: Client) -> None:
     client.get("/page/r")
     client.address = "203.0.113.7"

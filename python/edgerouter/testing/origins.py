@@ -110,8 +110,9 @@ class FakeOrigin:
         self._port = 0
         if callable(answers):
             self._answers["*"] = answers
-        elif answers is not None:
-            self._answers.update(answers)
+        else:
+            for path, answer in (answers or {}).items():
+                self.on(path, answer)
         self._open()
 
     def __repr__(self) -> str:
@@ -124,6 +125,8 @@ class FakeOrigin:
 
     def on(self, path: str, answer: Answer) -> None:
         """Sets the reply for a path, or for a pattern of paths with ``*``. The last one that matches is used."""
+        if not callable(answer):
+            _reply(answer)
         self._answers.pop(path, None)
         self._answers[path] = answer
 
@@ -254,12 +257,19 @@ class FakeOrigin:
             return Reply(404, {"content-type": "text/plain"}, f"{self.name} has no reply for {request.path}")
         answer = found[-1]
         try:
-            given = answer(request) if callable(answer) else answer
+            return _reply(answer(request) if callable(answer) else answer)
         except Exception as error:  # noqa: BLE001  # whatever the test's function raises
             return Reply(500, {"content-type": "text/plain"}, f"{self.name}: {type(error).__name__}: {error}")
-        if isinstance(given, int):
-            return Reply(given)
-        return Reply(body=given) if isinstance(given, (str, bytes)) else given
+
+
+def _reply(given: Reply | str | bytes | int) -> Reply:
+    if isinstance(given, int):
+        return Reply(given)
+    if isinstance(given, (str, bytes)):
+        return Reply(body=given)
+    if not isinstance(given, Reply):
+        raise TypeError(f"{given!r:.80} is no reply: give a Reply, such as Reply.json(...), text, bytes or a status")
+    return given
 
 
 def _read(stream: Any) -> Received | None:
