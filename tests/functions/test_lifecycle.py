@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -154,6 +156,28 @@ def test_a_job_runs_at_its_times_and_its_failures_are_logged(
     assert len({int(at) for at in ran}) == runs
     records = [record for record in caplog.records if "scheduled job" in record.getMessage()]
     assert len(records) == runs and records[0].exc_info is not None
+
+
+def test_a_time_that_comes_while_a_job_runs_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[float] = []
+
+    class Late(Job):
+        def times(self, after: datetime.datetime) -> Iterator[datetime.datetime]:
+            def due(at: float) -> datetime.datetime:
+                return datetime.datetime.fromtimestamp(at, datetime.UTC)
+
+            yield due(time.time())
+            # The run before is over: this time was a moment after it began.
+            yield due(seen[0] + 0.001)
+            yield due(time.time() + 0.01)
+
+    async def runs() -> None:
+        seen.append(time.time())
+        await asyncio.sleep(0.05)
+
+    monkeypatch.setattr(lifecycle, "alone", lambda *_: contextlib.nullcontext(True))
+    asyncio.run(lifecycle.Life("a", (), (), ()).repeat(Late("job", runs, "", datetime.UTC, 10)))
+    assert len(seen) == 2
 
 
 def test_of_several_processes_one_runs_a_job_at_each_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -106,12 +106,13 @@ class Life:
     async def repeat(self, job: Job) -> None:
         """Runs a job at its times."""
         after = datetime.datetime.now(datetime.UTC)
+        ended = 0.0
         for due in job.times(after):
             while (left := due.timestamp() - time.time()) > 0:
                 # Clocks are set: one long sleep would miss that.
                 await asyncio.sleep(min(left, 60))
-            if time.time() - due.timestamp() > 60:
-                # The machine slept, or the job before took longer.
+            if due.timestamp() <= ended or time.time() - due.timestamp() > 60:
+                # The run before took longer, or the machine slept.
                 continue
             try:
                 with alone(self.name, job, due) as first:
@@ -121,6 +122,7 @@ class Life:
                 log.error("the scheduled job %s did not end within %g s", job.name, job.timeout)
             except Exception as error:
                 log.error("error id %s: the scheduled job %s raised", secrets.token_hex(6), job.name, exc_info=error)
+            ended = time.time()
 
 
 def begin(call: Callable[[], None]) -> None:
