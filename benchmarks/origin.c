@@ -1,6 +1,6 @@
 /* The origin behind every server: fast enough not to be the bottleneck of the proxying work.
  *
- *   GET …1k       1 KiB          GET …100k    100 KiB
+ *   GET …1k       1 KiB          GET …100k    100 KiB        GET …10m   10 MiB
  *   GET …/sized/KEY/BYTES        so many bytes, at most 1 MiB
  *   GET …/tagged/KEY/BYTES       the same with Cache-Tag: tag-N, N being KEY modulo 100
  *   GET /count    the number of requests answered so far, /count itself not counted
@@ -27,7 +27,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { SMALL = 1024, LARGE = 102400, LARGEST = 1 << 20, EVENTS = 256, CONNECTIONS = 8192, HEAD = 16384 };
+enum { SMALL = 1024, LARGE = 102400, HUGEST = 10 << 20, LARGEST = 1 << 20, EVENTS = 256, CONNECTIONS = 8192, HEAD = 16384 };
 
 struct connection {
     size_t got;                 /* bytes of the request head read so far */
@@ -37,7 +37,7 @@ struct connection {
 };
 
 static struct connection *connections[CONNECTIONS];
-static char body[LARGEST];
+static char body[HUGEST];
 static unsigned long long answered, sent;
 static int poll_fd;
 
@@ -95,6 +95,7 @@ static int answer(int fd, struct connection *c) {
         const char *bytes = key ? memchr(key, '/', (size_t)(stop - key)) : NULL;
         if (bytes && (length = strtoul(bytes + 1, NULL, 10)) <= LARGEST) sent += length;
         else if (size >= 4 && memcmp(stop - 4, "100k", 4) == 0) length = LARGE;
+        else if (size >= 3 && memcmp(stop - 3, "10m", 3) == 0) length = HUGEST;
         else if (size >= 2 && memcmp(stop - 2, "1k", 2) == 0) length = SMALL;
         else length = 0, status = "404 Not Found", reuse = "no-store";
     }
@@ -143,7 +144,7 @@ int main(int argc, char **argv) {
         return 2;
     }
     signal(SIGPIPE, SIG_IGN);
-    for (int i = 0; i < LARGEST; i++) body[i] = (char)('a' + i % 26);
+    for (int i = 0; i < HUGEST; i++) body[i] = (char)('a' + i % 26);
     int one = 1, listener = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
     if (listener < 0) die("socket");
     setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);

@@ -145,8 +145,12 @@ def target_results(all_figures: Sequence[Figures], isolation: Sequence[Isolation
             at_least(f"P3 hit 100 KiB: at least as good as {peer}", 1.0, "hit-100k", peer)
             for peer in ("nginx", "Varnish", "HAProxy")
         ),
-        at_least("P4 proxied: 1.1 × better than HAProxy", 1.1, "pass-1k", "HAProxy"),
-        at_least("P4 proxied: 1.1 × better than nginx", 1.1, "pass-1k", "nginx"),
+        *(
+            at_least(f"P4 proxied {size}: 1.1 × better than {peer}", 1.1, f"pass-{key}", peer)
+            for key, size in (("1k", "1 KiB"), ("100k", "100 KiB"), ("10m", "10 MiB"))
+            for peer in ("HAProxy", "nginx")
+        ),
+        *(at_least(f"P7 miss stored: 1.1 × better than {peer}", 1.1, "miss-1k", peer) for peer in ("nginx", "Varnish")),
         *(
             at_least(f"P5 {name}: {limit} × better than {peer}", limit, work, peer)
             for name, work, limits in (

@@ -231,7 +231,7 @@ def measure(
         if work.key in server.works:
             figures.absent[server.name] = server.missing or ""
     for one in able:  # a second for caches, connections and branch predictors
-        generator.wrk(plan.generator_core, one.server.port, work.path, 1, work.headers, plan.connections)
+        load(work, one, plan, 1)
     for number in range(plan.rounds):
         for one in tuple(able):
             note = f"{work.key}: round {number + 1} of {plan.rounds}: {one.server.name}"
@@ -267,14 +267,25 @@ def sample(work: Work, one: Running, plan: Plan, origin: Child) -> Sample:
     reached = works.origin_count(origin.port)
     busy, cpu, clock = machine.busy_seconds(plan.core), one.child.cpu_seconds(), time.monotonic()
     stolen = machine.stolen_seconds(plan.generator_core)
-    load = generator.wrk(plan.generator_core, one.server.port, work.path, plan.seconds, work.headers, plan.connections)
+    sent = load(work, one, plan, plan.seconds)
     cpu, clock = one.child.cpu_seconds() - cpu, time.monotonic() - clock
     stolen = machine.stolen_seconds(plan.generator_core) - stolen
     others = max(machine.busy_seconds(plan.core) - busy - cpu, stolen, 0.0) / clock
-    if load.problems:
-        raise works.WrongAnswerError("; ".join(load.problems))
-    works.check_origin(work, load.requests, works.origin_count(origin.port) - reached)
-    return Sample(load.per_second, load.p50, load.p99, cpu / load.requests * 1e6, others)
+    if sent.problems:
+        raise works.WrongAnswerError("; ".join(sent.problems))
+    works.check_origin(work, sent.requests, works.origin_count(origin.port) - reached)
+    return Sample(sent.per_second, sent.p50, sent.p99, cpu / sent.requests * 1e6, others)
+
+
+def load(work: Work, one: Running, plan: Plan, seconds: float) -> generator.Load:
+    connections = work.connections or plan.connections
+    with tempfile.NamedTemporaryFile("w", suffix=".lua") as file:
+        text = work.script()
+        file.write(text or "")
+        file.flush()
+        script = Path(file.name) if text else None
+        arguments = (plan.generator_core, one.server.port, work.path, seconds, work.headers, connections, script)
+        return generator.wrk(*arguments)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,8 @@ from pathlib import Path
 from benchmarks.machine import version
 from benchmarks.processes import BenchError, Child, free_port
 
+#: The works of every cache in front of an origin.
+CACHING = frozenset({"hit-1k", "hit-100k", "pass-1k", "pass-100k", "pass-10m", "miss-1k"})
 COOKIE = "Path=/; Max-Age=2592000; SameSite=Lax"
 # Varnish's lines in its shared-memory log for each request: its access log, off as for all servers.
 _PER_REQUEST_LOG = (
@@ -74,8 +76,7 @@ class Raw(Server):
 
 class Edgerouter(Server):
     def __init__(self, python: str) -> None:
-        works = {"hit-1k", "hit-100k", "pass-1k", "jwt-1k", "function", "function-inline"}
-        super().__init__("edgerouter", frozenset(works))
+        super().__init__("edgerouter", CACHING | {"jwt-1k", "function", "function-inline"})
         self.python = python
         probe = "import edgerouter, edgerouter._core as c; print(c.__version__, edgerouter.__file__)"
         done = subprocess.run([python, "-P", "-c", probe], capture_output=True, text=True, timeout=60, check=False)
@@ -94,7 +95,7 @@ class Edgerouter(Server):
 
 class Nginx(Server):
     def __init__(self) -> None:
-        super().__init__("nginx", frozenset({"hit-1k", "hit-100k", "pass-1k"}))
+        super().__init__("nginx", CACHING)
         if self._needs("nginx"):
             self.version = version([program("nginx"), "-v"], r"nginx/([\d.]+)")
 
@@ -150,6 +151,7 @@ http {{
             proxy_cache hit;
         }}
         location /pass/ {{
+            proxy_max_temp_file_size 0;  # a large body waits for the client, not in a file
             proxy_pass http://origin;
         }}
     }}
@@ -159,7 +161,7 @@ http {{
 
 class Varnish(Server):
     def __init__(self) -> None:
-        super().__init__("Varnish", frozenset({"hit-1k", "hit-100k", "pass-1k"}))
+        super().__init__("Varnish", CACHING)
         if self._needs("varnishd"):
             self.version = version([program("varnishd"), "-V"], r"varnish-([\d.]+)")
 
@@ -194,7 +196,7 @@ sub vcl_recv {{
 
 class Haproxy(Server):
     def __init__(self) -> None:
-        super().__init__("HAProxy", frozenset({"hit-1k", "hit-100k", "pass-1k", "jwt-1k"}))
+        super().__init__("HAProxy", CACHING | {"jwt-1k"})
         if self._needs("haproxy"):
             self.version = version([program("haproxy"), "-v"], r"version ([\d.]+)")
 

@@ -19,6 +19,7 @@ from benchmarks.processes import BenchError
 
 BODY_1K = bytes(ord("a") + i % 26 for i in range(1024))
 BODY_100K = bytes(ord("a") + i % 26 for i in range(102_400))
+BODY_10M = (BODY_1K[:26] * (10 * (1 << 20) // 26 + 1))[: 10 << 20]
 
 
 class WrongAnswerError(BenchError):
@@ -34,7 +35,11 @@ class Answer:
 
 @dataclass(frozen=True)
 class Work:
-    """``reaches_origin``: None when the origin takes no part, else whether every request must reach it."""
+    """``reaches_origin``: None when the origin takes no part, else whether every request must reach it.
+
+    ``path``  with ``{n}``: a number in its place is another one for each request
+    ``connections``  None: as many as the plan says
+    """
 
     key: str
     title: str
@@ -44,6 +49,20 @@ class Work:
     headers: Mapping[str, str] = field(default_factory=dict)
     note: str = ""
     prove: Callable[[int], None] | None = None
+    connections: int | None = None
+
+    def script(self) -> str | None:
+        """The requests in Lua, for wrk, where each has another path."""
+        before, number, after = self.path.partition("{n}")
+        if not number:
+            return None
+        return f"""
+local n = {time.time_ns() // 1000}
+request = function()
+  n = n + 1
+  return wrk.format("GET", "{before}" .. string.format("%d", n) .. "{after}")
+end
+"""
 
 
 def body_is(body: bytes) -> Callable[[Answer], None]:
@@ -110,6 +129,9 @@ def works(secret: str) -> list[Work]:
             body_is(BODY_1K),
             note="The origin shares the generator's core.",
         ),
+        Work("pass-100k", "proxied, not cached, 100 KiB", "/pass/100k", True, body_is(BODY_100K)),
+        Work("pass-10m", "proxied, not cached, 10 MiB", "/pass/10m", True, body_is(BODY_10M), connections=8),
+        Work("miss-1k", "miss, stored, 1 KiB", "/hit/sized/{n}/1024", True, body_is(BODY_1K)),
         Work(
             "jwt-1k",
             "cached hit, 1 KiB, JWT HS256 verified + A/B cookie assigned",
@@ -153,7 +175,8 @@ def get_many(port: int, path: str, headers: Mapping[str, str], times: int) -> li
     answers = []
     try:
         for _ in range(times):
-            connection.request("GET", path, headers=dict(headers))
+            # In the past of what a script sends.
+            connection.request("GET", path.replace("{n}", str(time.time_ns() // 2000)), headers=dict(headers))
             response = connection.getresponse()
             answers.append(Answer(response.status, response.headers, response.read()))
             if response.will_close and times > 1:
