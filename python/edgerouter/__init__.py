@@ -31,6 +31,7 @@ from edgerouter.functions import AsyncContext, Context, Request, Response
 from edgerouter.functions.events import Event
 from edgerouter.geo import GeoPolicy
 from edgerouter.guarding import AddressPolicy, BasicAuth, Cors, Hsts, RateLimit, SecurityHeaders, SignedUrls
+from edgerouter.html import HtmlEdit
 from edgerouter.identity import Jwt
 from edgerouter.images import Images, ImageSources
 from edgerouter.isolation import Isolation
@@ -110,6 +111,7 @@ __all__ = [
     "HeaderPolicy",
     "Health",
     "Hsts",
+    "HtmlEdit",
     "Http2Limits",
     "HttpLimits",
     "IdentityLimits",

@@ -10,6 +10,7 @@ from typing import Any, Literal, NotRequired, Self, TypeAlias, TypedDict, TypeVa
 from typing_extensions import disjoint_base
 
 from edgerouter.functions.forms import Form
+from edgerouter.html import Edits, HtmlEdit
 
 __all__ = [
     "AssignedVariant",
@@ -31,6 +32,7 @@ __all__ = [
     "Env",
     "Geo",
     "Headers",
+    "HtmlRewriter",
     "Interrupt",
     "Kv",
     "KvEntry",
@@ -57,6 +59,7 @@ __all__ = [
     "cache_key",
     "captures",
     "certificate_facts",
+    "check_edit",
     "compile",
     "current_call",
     "development_authority",
@@ -285,6 +288,17 @@ class PieceSink:
         """True if the client is gone."""
     def end(self, complete: bool) -> None:
         """Ends the content; not ``complete``: the client sees that it broke off."""
+
+@final
+class HtmlRewriter:
+    """Edits one HTML document; see ``edgerouter.html``."""
+
+    def __new__(cls, edits: list[Edits], charset: str | None) -> HtmlRewriter:
+        """``ValueError`` for edits that cannot be made, ``LookupError`` for a charset that is unknown."""
+    def feed(self, piece: bytes) -> bytes:
+        """Takes a piece; the bytes that have been edited by now."""
+    def end(self) -> bytes:
+        """The rest of the edited bytes."""
 
 @final
 class WebSocketCodec:
@@ -670,6 +684,19 @@ class Response:
         partitioned: bool = False,
     ) -> None:
         """Adds a ``Set-Cookie`` field (RFC 6265 §4.1); ``ValueError`` for what clients would ignore or misread."""
+    @overload
+    def transform(
+        self, function: Callable[[AsyncIterator[bytes]], AsyncIterator[bytes]], *, text: Literal[False] = False
+    ) -> None: ...
+    @overload
+    def transform(self, function: Callable[[AsyncIterator[str]], AsyncIterator[str]], *, text: Literal[True]) -> None:
+        """Has ``function`` make other content of a response that passes a hook, while it streams.
+
+        Declare the hook with ``transforms=True``. Content that may not be transformed passes as it is. With ``text``
+        the pieces are text in the response's charset.
+        """
+    def edit_html(self, *edits: HtmlEdit) -> None:
+        """Has elements of HTML that passes a hook edited, while it streams; other content passes as it is."""
     def delete_cookie(self, name: str, *, path: str = "/", domain: str | None = None) -> None:
         """Has the client forget a cookie: name it with the path and domain that it was set with."""
 
@@ -1172,3 +1199,6 @@ def dismantle(request: Request) -> dict[str, Any]:
 
 def assemble(parts: dict[str, Any], body: bytes) -> Request:
     """The request of such parts."""
+
+def check_edit(edit: Edits) -> None:
+    """Raises ``ValueError`` or ``TypeError`` for an edit that cannot be made."""

@@ -76,6 +76,7 @@ class _HookOptions(TypedDict, total=False):
     timeout: Duration | None
     fail: Literal["open", "closed"]
     varies: Collection[str] | None
+    transforms: bool
 
 
 class _MountOptions(TypedDict, total=False):
@@ -316,6 +317,7 @@ class Callables:
         timeout: Duration | None = None,
         fail: Literal["open", "closed"] = "closed",
         varies: Collection[str] | None = None,
+        transforms: bool = False,
     ) -> Any:
         """Declares a hook: it is called in ``phase`` for every request that matches ``pattern``.
 
@@ -337,6 +339,8 @@ class Callables:
         store nothing of that request
         ``varies``  for the origin phases: the request fields (``"x-country"``) and cookies (``"cookie:variant"``) that
         the hook's effect depends on, in place of what it is seen to read; ``[]``: on nothing of the request
+        ``transforms``  for the response phases: it calls ``response.transform`` or ``response.edit_html``, so that the
+        origin is requested for content without a coding
         """
 
         check_decorator("on", phase, '@edge.on("viewer_request", "/*")')
@@ -353,7 +357,8 @@ class Callables:
                 "serial": serial,
                 "fail": fail != "closed",
             }
-            if without_effect := [name for name, value in (given | {"varies": varies}).items() if value]:
+            given |= {"varies": bool(varies), "transforms": transforms}
+            if without_effect := [name for name, value in given.items() if value]:
                 message = f"has no effect for {phase!r}: leave it out"
                 raise ConfigError(Problem(f"on.{name}", None, message) for name in without_effect)
             return self._handler(phase, 30 if timeout is None else timeout)
@@ -363,7 +368,9 @@ class Callables:
             called = declared(function, inline, serial, blocking, timeout, fail)
             self._declared.note("hooks")
             call = len(self._declared.callables)
-            self._declared.hooks.append(Hook(phase=phase, pattern=pattern, host=host, call=call, varies=varies))
+            self._declared.hooks.append(
+                Hook(phase=phase, pattern=pattern, host=host, call=call, varies=varies, transforms=transforms)
+            )
             self._declared.callables.append((called, function))
             return function
 

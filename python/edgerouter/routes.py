@@ -229,15 +229,20 @@ def check_varies(check: Check) -> None:
 
 
 class Hook(Value, frozen=True, kw_only=True):
-    """A hook of the plan: the callable at index ``call`` is called in ``phase`` where pattern and host match."""
+    """A hook of the plan: the callable at index ``call`` is called in ``phase`` where pattern and host match.
+
+    ``transforms``  it transforms the content of responses
+    """
 
     phase: Phase
     pattern: str
     call: int
     host: str | None = None
     varies: Collection[str] | None = None
+    transforms: bool = False
 
     def _check(self, check: Check) -> None:
+        check.flag("transforms")
         check.choice("phase", get_args(Phase))
         check.text("pattern")
         check.text("host", optional=True)

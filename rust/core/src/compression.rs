@@ -71,7 +71,7 @@ pub fn decide(
     length: Option<u64>,
 ) -> Compressed {
     compressible(status, response, length)?;
-    if forbids(request) {
+    if no_transform(request) {
         return Err(NotCompressed::NoTransform);
     }
     preferred(request).ok_or(NotCompressed::NotAccepted)
@@ -99,7 +99,7 @@ pub fn compressible(
     if response.contains_key(header::CONTENT_ENCODING) {
         return Err(NotCompressed::Coded);
     }
-    if forbids(response) {
+    if no_transform(response) {
         return Err(NotCompressed::NoTransform);
     }
     if response.contains_key(header::SET_COOKIE) {
@@ -122,7 +122,7 @@ pub fn compressible(
 /// The coding in which a request takes a stored response, and `None` for the response as it is. A range counts the bytes
 /// of the response as it is, in whatever state its variants are.
 pub fn wanted(request: &Fields) -> Option<ContentCoding> {
-    if request.contains_key(header::RANGE) || forbids(request) {
+    if request.contains_key(header::RANGE) || no_transform(request) {
         return None;
     }
     preferred(request)
@@ -141,7 +141,7 @@ fn preferred(request: &Fields) -> Option<ContentCoding> {
 }
 
 /// True if `Cache-Control` has `no-transform`, with or without an argument.
-fn forbids(fields: &Fields) -> bool {
+pub(crate) fn no_transform(fields: &Fields) -> bool {
     fields.get_all(header::CACHE_CONTROL).iter().any(|line| {
         list(line.as_bytes()).any(|member| {
             let name = member.split(|&byte| byte == b'=').next();

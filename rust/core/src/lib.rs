@@ -37,4 +37,5 @@ pub mod select;
 pub mod service_worker;
 pub mod tls;
 pub mod trace;
+pub mod transform;
 pub mod viewer;

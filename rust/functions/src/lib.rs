@@ -26,12 +26,13 @@ use edgerouter_core::{
     },
     plan::{CallableId, Scheme},
     tls::ClientCertificate,
+    transform::Untransformed,
 };
 use http::{Method, StatusCode};
 
 use edgerouter_telemetry::{text, trace::SpanParent};
 use fetch::{FetchChain, Fetcher};
-use pipe::PieceReader;
+use pipe::{PieceReader, PieceWriter};
 
 pub use place::ClientPlace;
 
@@ -133,6 +134,8 @@ pub struct Invocation {
     pub tunnel: Option<PieceReader>,
     /// Present in the response phases.
     pub response: Option<ResponseHead>,
+    /// For a hook that is declared to transform content: whether this content may be transformed.
+    pub transforms: Option<Result<(), Untransformed>>,
     /// The call ends with [`FunctionError::TimedOut`] after this long; the runner should interrupt the callable then.
     pub timeout: Duration,
     /// Makes requests for the callable.
@@ -163,6 +166,15 @@ pub struct StreamedAnswer {
     pub pieces: PieceReader,
 }
 
+/// A transform of the content of a response that passes a hook.
+#[derive(Debug)]
+pub struct Transform {
+    /// Takes the content as it comes.
+    pub source: PieceWriter,
+    /// Gives the content that is sent in its place. Dropping it ends the callable's work.
+    pub pieces: PieceReader,
+}
+
 /// The output of a callable.
 #[derive(Debug)]
 pub enum FunctionOutput {
@@ -172,6 +184,8 @@ pub enum FunctionOutput {
         request: Box<RequestHead>,
         /// Present in the response phases.
         response: Option<ResponseHead>,
+        /// The transform of its content, if the callable wants one, or why it has none.
+        transform: Option<Result<Transform, Untransformed>>,
     },
     /// Answer now.
     Answer(Answer),

@@ -115,6 +115,8 @@ impl NamedCache {
             headers: found.headers,
             body: Some(found.body),
             stream: None,
+            transforms: Vec::new(),
+            transformable: None,
             wrote: None,
         };
         Py::new(py, Response::of(parts)).map(Some)

@@ -3,7 +3,8 @@
 //! `engine` starts and stops, `plan` compiles plans, `replay` predicts by one. `message`, `values`, `cache`, `data` and `context` are the views on the
 //! engine's values that callables get. `runner` carries calls to Python's own threads and their answers back.
 //! `allocator` is the one of the Rust side. `output` carries printed lines, and signals. `properties` exposes pure
-//! decisions to property tests, `certificates` those for development. `websocket` reads and writes frames.
+//! decisions to property tests, `certificates` those for development. `websocket` reads and writes frames, `html`
+//! edits pages.
 
 mod allocator;
 mod cache;
@@ -13,6 +14,7 @@ mod data;
 mod engine;
 mod errors;
 mod fetch;
+mod html;
 mod json;
 mod logs;
 mod message;
@@ -53,6 +55,8 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<cache::AsyncCache>()?;
     module.add_class::<cache::Caches>()?;
     module.add_class::<websocket::WebSocketCodec>()?;
+    module.add_class::<html::HtmlRewriter>()?;
+    module.add_function(wrap_pyfunction!(html::check_edit, module)?)?;
     data::add(module)?;
     output::add(module)?;
     logs::add(module)?;

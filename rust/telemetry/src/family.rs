@@ -18,6 +18,7 @@ use edgerouter_core::{
         TokenResult, Word,
     },
     plan::Plan,
+    transform::Untransformed,
 };
 
 use super::{
@@ -60,6 +61,7 @@ pub(super) enum Family {
     Failover,
     Origin,
     Calls,
+    Transforms,
     ResponseBytes,
     RouteOriginBytes,
     OriginBytes,
@@ -207,6 +209,12 @@ pub(super) const FAMILIES: [About; Family::CallDuration as usize + 1] = [
         help: "Calls of hooks and functions, by result.",
         rows: BY_CALLABLE,
         words: &[("phase", &[Phase::WORDS]), ("result", &[CallResult::WORDS])],
+    },
+    About {
+        name: "edgerouter_transforms_total",
+        help: "Responses that hooks transform, and those whose content passed as it was, by reason.",
+        rows: BY_CALLABLE,
+        words: &[("result", &[&["begun"], Untransformed::WORDS])],
     },
     About {
         name: "edgerouter_response_bytes_total",

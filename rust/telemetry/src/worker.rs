@@ -20,6 +20,7 @@ use edgerouter_core::{
     },
     plan::{CallableId, GroupId, OriginId, Plan, RouteId},
     request_record::RequestRecord,
+    transform::Untransformed,
 };
 use http::StatusCode;
 use parking_lot::Mutex;
@@ -228,6 +229,12 @@ impl WorkerMetrics {
         let (tables, row) = (self.tables.borrow(), Some(call.0));
         tables.note(Family::Calls, row, column);
         tables.note_duration(Family::CallDuration, row, micros(took));
+    }
+
+    /// A hook wanted to transform the content of a response.
+    pub fn transform(&self, call: CallableId, passed: Option<Untransformed>) {
+        let column = passed.map_or(0, |why| 1 + why.index());
+        self.note(Family::Transforms, Some(call.0), column);
     }
 
     fn note(&self, family: Family, row: Option<u32>, column: usize) {

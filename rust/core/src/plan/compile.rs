@@ -348,6 +348,7 @@ fn hook(
             host,
             always: false,
             varies,
+            transforms: spec.transforms,
         },
     ))
 }
@@ -431,6 +432,7 @@ fn attach<'h>(route: &mut Route, hooks: impl Iterator<Item = &'h (HookPhase, Hoo
                 .filter(|_| !hosts_cover(&host, &route.hosts)),
             always: hook.pattern.covers(&route.path),
             varies: hook.varies.clone(),
+            transforms: hook.transforms,
         };
         match phase {
             HookPhase::ViewerRequest => route.hooks.viewer_request.push(own),
@@ -439,6 +441,7 @@ fn attach<'h>(route: &mut Route, hooks: impl Iterator<Item = &'h (HookPhase, Hoo
             HookPhase::ViewerResponse => route.hooks.viewer_response.push(own),
         }
     }
+    route.own_bytes |= route.transforms_for_clients();
 }
 
 /// Splits `host/path` and reads both.

@@ -27,6 +27,8 @@ pub struct Hook {
     /// The selecting names that the declaration gives in place of the hook's observed reads; cookies as
     /// [`crate::cache::vary::cookie`] names them.
     pub varies: Option<Arc<[FieldName]>>,
+    /// It transforms content: the origin is requested for content without a coding.
+    pub transforms: bool,
 }
 
 impl Hook {
@@ -120,6 +122,8 @@ pub struct Route {
     pub compress: bool,
     /// The text in pages for which a nonce is put, as the fields for browsers say.
     pub nonce: Option<NoncePlaceholder>,
+    /// Each client may get other bytes: a nonce is put into pages, or a hook transforms them. Ranges are not answered.
+    pub own_bytes: bool,
     /// The responses for whose sake it does not follow its cache policy, which compresses.
     pub uncompressed: Option<&'static str>,
     /// Variants of images that it makes; `None`: images pass as they are.
@@ -143,6 +147,11 @@ impl Route {
     pub fn is_by_country(&self) -> bool {
         let mut subjects = self.when.iter().map(|condition| &condition.subject);
         subjects.any(|subject| *subject == Subject::Country)
+    }
+
+    /// True if a hook transforms content for each client.
+    pub fn transforms_for_clients(&self) -> bool {
+        (self.hooks.viewer_response.iter()).any(|hook| hook.transforms)
     }
 
     /// True if the edge answers preflights in place of the origin.

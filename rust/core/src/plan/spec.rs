@@ -149,6 +149,7 @@ pub(crate) struct HookSpec {
     pub host: Option<String>,
     pub call: Option<u64>,
     pub varies: Option<Vec<String>>,
+    pub transforms: bool,
 }
 
 /// A route's target as declared.

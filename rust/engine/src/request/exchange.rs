@@ -22,6 +22,7 @@ use edgerouter_core::{
         matcher::{Probe, ProbeQuery},
     },
     request_record::RequestRecord,
+    transform,
 };
 use http::{HeaderValue, Method, StatusCode, Version};
 use http_body::Body as _;
@@ -382,6 +383,9 @@ impl Exchange {
         );
         if route.cache.enabled && !self.wants_upgrade {
             forward::without_rewriting(&mut headers, route, &self.head.method);
+        }
+        if self.transforms(route) {
+            transform::requested(&self.head.method, &mut headers);
         }
         forward::prefix(&mut headers, route);
         let sanitiser = self.live.plan.sanitiser(self.client.trusted_peer);

@@ -99,7 +99,7 @@ pub(crate) async fn file(
 
 /// The codings in which the file may be found, the best first. A route that compresses makes a coding of the plain file.
 fn accepted(route: &Route, request: &Fields) -> Vec<ContentCoding> {
-    if route.nonce.is_some() {
+    if route.own_bytes {
         return vec![ContentCoding::Identity];
     }
     let mut accepted = coding::accepted(request).into_vec();

@@ -170,8 +170,8 @@ async fn path(exchange: &mut Exchange) -> Result<EdgeResponse, Early> {
     if !exchange.turn_in().is_zero() {
         Box::pin(decided::wait_for_turn(exchange)).await?;
     }
-    if route.nonce.is_some() {
-        nonce::without_range(exchange);
+    if route.own_bytes {
+        hooks::without_range(exchange, route);
     }
     if route.counts_visitors {
         exchange.note_visitor();

@@ -6,10 +6,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use edgerouter_core::{
-    guard::nonce::{self, NoNonce, NoncePlaceholder, PageNonce},
-    http::header,
-};
+use edgerouter_core::guard::nonce::{self, NoNonce, NoncePlaceholder, PageNonce};
 use http::{Method, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use memchr::memmem;
@@ -19,12 +16,6 @@ use crate::{
     body::{EdgeBody, EdgeResponse},
     upstream::BoxError,
 };
-
-/// Each response has other bytes, so a part of one is of no use beside a part of another.
-pub(super) fn without_range(exchange: &mut Exchange) {
-    exchange.request.head.headers.remove(header::RANGE);
-    exchange.request.head.headers.remove(header::IF_RANGE);
-}
 
 /// Puts a nonce into a page and notes it for the policy in its head.
 pub(super) fn replace(

@@ -17,7 +17,7 @@ use http::{Method, StatusCode};
 use super::{answer::Early, foreign::ForeignImage, hooks::context::HookContext};
 use crate::{
     account::Owner,
-    body::PipedBody,
+    body::{EdgeBody, PipedBody},
     connection::{Stream, interim::Ticket},
     live::LocalLive,
     telemetry::{access::Logged, trace::SpanParent},
@@ -119,6 +119,17 @@ pub(crate) enum ReceivedBody {
     Whole(Bytes),
     /// A function that streams.
     Piped(PipedBody),
+}
+
+impl ReceivedBody {
+    /// As it is sent.
+    pub(crate) fn into_body(self) -> EdgeBody {
+        match self {
+            Self::Upstream(body) => EdgeBody::upstream(body),
+            Self::Whole(bytes) => EdgeBody::made(bytes),
+            Self::Piped(body) => EdgeBody::streamed(body),
+        }
+    }
 }
 
 /// No origin answered, or a hook ended the request.

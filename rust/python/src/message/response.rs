@@ -7,7 +7,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use edgerouter_core::cache::hooked::Reads;
-use edgerouter_core::http::{Fields, header};
+use edgerouter_core::{
+    http::{Fields, header},
+    transform::Untransformed,
+};
 use edgerouter_functions::ResponseHead;
 use http::{HeaderValue, StatusCode};
 use parking_lot::Mutex;
@@ -15,7 +18,7 @@ use pyo3::{
     exceptions::{PyRuntimeError, PyTypeError, PyValueError},
     intern,
     prelude::*,
-    types::{PyByteArray, PyBytes, PyDict, PyMemoryView, PyString},
+    types::{PyByteArray, PyBytes, PyDict, PyMemoryView, PyString, PyTuple},
 };
 
 use super::{
@@ -39,6 +42,10 @@ pub(crate) struct ResponseParts {
     pub(crate) body: Option<Bytes>,
     /// The iterator that gives the body, in the place of `body`.
     pub(crate) stream: Option<Arc<BodyIterator>>,
+    /// Of one that passes: the callables that make other content of its own, in their order.
+    pub(crate) transforms: Vec<Arc<Py<PyAny>>>,
+    /// The decision whether they may; `None`: the hook is not declared to transform.
+    pub(crate) transformable: Option<Result<(), Untransformed>>,
     /// Of one that passes: the fields that the callable wrote.
     pub(crate) wrote: Option<Box<Reads>>,
 }
@@ -108,6 +115,8 @@ impl ResponseParts {
             headers,
             body: Some(body),
             stream: None,
+            transforms: Vec::new(),
+            transformable: None,
             wrote: None,
         }
     }
@@ -139,6 +148,11 @@ impl ResponseParts {
     }
 }
 
+/// The Python side of transforms.
+pub(crate) fn transforms(py: Python<'_>) -> PyResult<Bound<'_, PyModule>> {
+    py.import("edgerouter.functions.transforms")
+}
+
 impl Response {
     pub(crate) fn of(parts: ResponseParts) -> Self {
         Self {
@@ -146,13 +160,18 @@ impl Response {
         }
     }
 
-    pub(crate) fn seen(head: ResponseHead) -> Self {
+    pub(crate) fn seen(
+        head: ResponseHead,
+        transformable: Option<Result<(), Untransformed>>,
+    ) -> Self {
         Self {
             parts: Mutex::new(Some(ResponseParts {
                 status: head.status,
                 headers: head.headers,
                 body: None,
                 stream: None,
+                transforms: Vec::new(),
+                transformable,
                 wrote: Some(Box::default()),
             })),
         }
@@ -339,6 +358,45 @@ impl Response {
             parts.stream = None;
             parts.body = Some(body);
         })
+    }
+
+    /// Has `function(pieces)`, of an async iterator to another one, make other content while it streams past. For hooks.
+    #[pyo3(signature = (function, *, text=false))]
+    fn transform(slf: &Bound<'_, Self>, function: Bound<'_, PyAny>, text: bool) -> PyResult<()> {
+        if !function.is_callable() {
+            return Err(PyTypeError::new_err(format!(
+                "transform takes a function of an async iterator to another one, not {}",
+                function.get_type().name()?
+            )));
+        }
+        let function = if text {
+            transforms(slf.py())?.call_method1("of_text", (slf, function))?
+        } else {
+            function
+        };
+        slf.get().edit(|parts| {
+            let why = if parts.wrote.is_none() {
+                "a response that you made is not transformed: give it the content that it is to have"
+            } else if parts.transformable.is_none() {
+                "this hook does not transform: declare it with edge.on(\"origin_response\" or \"viewer_response\", …, \
+                 transforms=True)"
+            } else {
+                parts.transforms.push(Arc::new(function.unbind()));
+                return Ok(());
+            };
+            Err(PyRuntimeError::new_err(why))
+        })?
+    }
+
+    /// Has elements of HTML edited while it streams past; content of another media type stays as it is. For hooks.
+    #[pyo3(signature = (*edits))]
+    fn edit_html(slf: &Bound<'_, Self>, edits: &Bound<'_, PyTuple>) -> PyResult<()> {
+        let html = slf.py().import("edgerouter.html")?;
+        let editing = html.call_method1("editing", (slf, edits))?;
+        if editing.is_none() {
+            return Ok(());
+        }
+        Self::transform(slf, editing, false)
     }
 
     fn __repr__(&self) -> String {

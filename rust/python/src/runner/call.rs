@@ -7,11 +7,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use edgerouter_core::finish;
-use edgerouter_core::http::header;
+use edgerouter_core::{finish, http::header, transform::Untransformed};
 use edgerouter_functions::{
     Answer, FunctionCaches, FunctionError, FunctionOutput, Invocation, Phase, RequestHead,
-    ResponseHead, StreamedAnswer,
+    ResponseHead, StreamedAnswer, Transform, pipe::pipe,
 };
 use http::{Method, StatusCode};
 use parking_lot::Mutex;
@@ -25,7 +24,7 @@ use super::{
     answers::AnswerTo,
     framing::KeptFraming,
     scope,
-    streams::{self, Streams},
+    streams::{self, PieceSource, Streams},
 };
 use crate::{
     context::CallContext,
@@ -153,6 +152,8 @@ pub(crate) struct Views {
     framing: Mutex<Option<KeptFraming>>,
     caches: Weak<dyn FunctionCaches>,
     streams: Arc<Streams>,
+    /// Of the call; a transform has as much between two pieces of its source.
+    timeout: f64,
     /// Of a function.
     from: Option<Arc<FetchFrom>>,
     /// Names what a stream logs.
@@ -183,7 +184,7 @@ impl Views {
         let request = Py::new(py, request)?;
         let response = invocation
             .response
-            .map(|head| Py::new(py, Response::seen(head)))
+            .map(|head| Py::new(py, Response::seen(head, invocation.transforms)))
             .transpose()?;
         Ok(Self {
             request,
@@ -191,6 +192,7 @@ impl Views {
             framing: Mutex::new(framing),
             caches: invocation.caches,
             streams: Arc::clone(streams),
+            timeout: invocation.timeout.as_secs_f64(),
             from,
             call: OnceLock::new(),
             may_be_unmodified,
@@ -221,7 +223,7 @@ impl Views {
             self.caches.clone(),
             self.from.clone(),
         )?;
-        if phase == Phase::Function {
+        if phase == Phase::Function || self.response.is_some() {
             let _ = self.call.set(context.clone().unbind());
         }
         Ok(context)
@@ -277,7 +279,7 @@ impl Views {
     }
 
     /// The request continues with the heads as they are now.
-    fn go_on(&self) -> Result<FunctionOutput, String> {
+    fn go_on(&self, py: Python<'_>) -> Result<FunctionOutput, Misfit> {
         let gone = || "a request that is over".to_owned();
         let mut request = self.request.get().take().ok_or_else(gone)?;
         let framing = self.framing.lock().take();
@@ -288,6 +290,7 @@ impl Views {
             return Ok(FunctionOutput::Continue {
                 request,
                 response: None,
+                transform: None,
             });
         };
         let mut parts = response.get().take().ok_or_else(gone)?;
@@ -295,13 +298,20 @@ impl Views {
             framing.restore(&mut parts.headers);
         }
         Ok(match parts.body {
-            None => FunctionOutput::Continue {
-                request,
-                response: Some(ResponseHead {
-                    status: parts.status,
-                    headers: parts.headers,
-                }),
-            },
+            None => {
+                let transform = self.transform(py, &mut parts)?;
+                FunctionOutput::Continue {
+                    request,
+                    response: Some(ResponseHead {
+                        status: parts.status,
+                        headers: parts.headers,
+                    }),
+                    transform,
+                }
+            }
+            Some(_) if !parts.transforms.is_empty() => {
+                return Err("a body and a transform: use one of them".to_owned().into());
+            }
             Some(body) => {
                 let wrote = parts.wrote.take().unwrap_or_default();
                 finish::replaced(&mut parts.status, &mut parts.headers, |name| {
@@ -314,6 +324,49 @@ impl Views {
                 })
             }
         })
+    }
+
+    /// Begins the transforms that a callable wants of a response; the head then fits other content.
+    fn transform(
+        &self,
+        py: Python<'_>,
+        parts: &mut ResponseParts,
+    ) -> Result<Option<Result<Transform, Untransformed>>, Misfit> {
+        if parts.transforms.is_empty() {
+            return Ok(None);
+        }
+        let may = match parts.transformable.unwrap_or(Ok(())) {
+            // The callable may have set it.
+            Ok(()) if finish::bodiless(parts.status) => Err(Untransformed::NoContent),
+            may => may,
+        };
+        let transform = match may {
+            Ok(()) => Ok(self.begin(py, std::mem::take(&mut parts.transforms))?),
+            Err(why) => Err(why),
+        };
+        if matches!(transform, Ok(_) | Err(Untransformed::Head)) {
+            let wrote = parts.wrote.take().unwrap_or_default();
+            finish::replaced(&mut parts.status, &mut parts.headers, |name| {
+                *name != header::CONTENT_LENGTH && (wrote.cleared || wrote.written.contains(name))
+            });
+        }
+        Ok(Some(transform))
+    }
+
+    /// Has content pass through `functions` in turn.
+    fn begin(&self, py: Python<'_>, functions: Vec<Arc<Py<PyAny>>>) -> Result<Transform, Misfit> {
+        let (source, reader) = pipe();
+        let begin = || {
+            let functions: Vec<_> = (functions.iter()).map(|one| one.bind(py)).collect();
+            let arguments = (PieceSource::new(reader), functions, self.timeout);
+            let pieces = response::transforms(py)?.call_method1("transformed", arguments)?;
+            streams::begin(&self.streams, &pieces, self.call.get())
+        };
+        match begin() {
+            Ok(Ok(pieces)) => Ok(Transform { source, pieces }),
+            Ok(Err(refused)) => Err(Misfit::Refused(refused)),
+            Err(error) => Err(format!("a transform that could not begin ({error})").into()),
+        }
     }
 
     /// The output that the callable's result stands for.
@@ -340,7 +393,7 @@ impl Views {
         let hook = phase != Phase::Function;
         if let Ok(response) = result.cast::<Response>() {
             if self.response.as_ref().is_some_and(|seen| response.is(seen)) {
-                return Ok(self.go_on()?);
+                return self.go_on(result.py());
             }
             let parts = if is_only_one(result) {
                 response.get().take()
@@ -351,7 +404,7 @@ impl Views {
             return self.answer(result.py(), phase, parts);
         }
         if hook && (result.is_none() || result.is(&self.request)) {
-            return Ok(self.go_on()?);
+            return self.go_on(result.py());
         }
         if result.is_instance_of::<Request>() {
             return Err("a Request that it was not given".to_owned().into());

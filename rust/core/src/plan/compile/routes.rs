@@ -170,6 +170,7 @@ pub(super) fn route(
         errors: spec.errors,
         compress,
         uncompressed,
+        own_bytes: nonce.is_some(),
         nonce,
         images: policy.map(Arc::new),
         predict: spec.predict,

@@ -389,6 +389,19 @@ fn hook(value: &Value, path: String, problems: &Problems) -> Option<HookSpec> {
     let call = fields.required("call");
     let call = call.and_then(|value| fields.whole_of("call", value, 0, u64::from(u32::MAX), ""));
     let varies = varies(&mut fields);
+    let transforms = fields.flag("transforms", false);
+    if transforms
+        && matches!(
+            phase,
+            Some(HookPhase::ViewerRequest | HookPhase::OriginRequest)
+        )
+    {
+        fields.problems.add(
+            fields.at("transforms"),
+            Some("true".to_owned()),
+            "is for origin_response and viewer_response, which see the content of responses; remove it",
+        );
+    }
     fields.end();
     Some(HookSpec {
         phase,
@@ -396,5 +409,6 @@ fn hook(value: &Value, path: String, problems: &Problems) -> Option<HookSpec> {
         host,
         call,
         varies,
+        transforms,
     })
 }

@@ -350,12 +350,7 @@ pub(crate) fn straight(received: Received) -> EdgeResponse {
         body,
         ..
     } = received;
-    let body = match body {
-        ReceivedBody::Upstream(body) => EdgeBody::upstream(body),
-        ReceivedBody::Whole(bytes) => EdgeBody::made(bytes),
-        ReceivedBody::Piped(body) => EdgeBody::streamed(body),
-    };
-    answer::of(status, headers, body)
+    answer::of(status, headers, body.into_body())
 }
 
 /// An answer read while it arrives.

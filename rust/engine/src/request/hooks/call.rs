@@ -3,7 +3,10 @@
 use std::{borrow::Cow, future::Future, rc::Rc, sync::Arc, time::Instant};
 
 use edgerouter_core::http::{Fields, PathAndQuery, header};
-use edgerouter_core::plan::{CallableId, FailMode};
+use edgerouter_core::{
+    plan::{CallableId, FailMode},
+    transform::Untransformed,
+};
 use http::{HeaderValue, StatusCode};
 
 use crate::{
@@ -28,7 +31,7 @@ pub(super) fn invoke(
     phase: Phase,
     mut request: Box<RequestHead>,
     RequestContent { body, rest, tunnel }: RequestContent,
-    response: Option<ResponseHead>,
+    response: Option<(ResponseHead, Option<Result<(), Untransformed>>)>,
 ) -> impl Future<Output = Result<FunctionOutput, FunctionError>> {
     let timeout = live
         .plan
@@ -36,6 +39,8 @@ pub(super) fn invoke(
         .map_or(live.plan.limits.functions.timeout, |callable| {
             callable.timeout
         });
+    let (response, transforms) = response.unzip();
+    let transforms = transforms.flatten();
     let since = Instant::now();
     let span = request.trace.take().map(|parent| {
         let (work, kind) = match phase {
@@ -58,6 +63,7 @@ pub(super) fn invoke(
         rest,
         tunnel,
         response,
+        transforms,
         timeout,
         fetcher: Arc::clone(&worker.fetches) as Arc<dyn Fetcher>,
         caches: worker.shared.function_caches(),

@@ -34,6 +34,8 @@ pub(crate) struct HookContext {
 pub(crate) struct Due {
     pub(super) call: CallableId,
     pub(super) varies: Option<Arc<[FieldName]>>,
+    /// It is declared to transform content.
+    pub(super) transforms: bool,
 }
 
 impl HookContext {

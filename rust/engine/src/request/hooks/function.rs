@@ -1,6 +1,6 @@
 //! Edge functions: a callable in the place of phases 8 to 13.
 
-use std::{future::poll_fn, pin::Pin, rc::Rc, task::Poll, time::Duration};
+use std::{future::poll_fn, pin::Pin, rc::Rc};
 
 use bytes::{Bytes, BytesMut};
 use edgerouter_core::http::{FieldValue, header};
@@ -13,14 +13,17 @@ use http_body::Body as _;
 
 use tokio::{task::spawn_local, time::timeout};
 
-use super::call::{answered, failed, invoke, streamed};
+use super::{
+    call::{answered, failed, invoke, streamed},
+    feed::feed,
+};
 use crate::{
     account::{Hold, Owner},
     body::EdgeResponse,
     connection::ClientBody,
     functions::{
         FunctionOutput, Phase, RequestContent,
-        pipe::{PieceWriter, ROOM, pipe},
+        pipe::{ROOM, pipe},
     },
     request::{
         answer::{self, Early},
@@ -123,7 +126,13 @@ async fn content(
             let limits = &exchange.live.plan.limits.http;
             let (writer, reader) = pipe();
             let left = limits.body_bytes.saturating_sub(begun.len() as u64);
-            spawn_local(feed(rest, writer, left, limits.body_timeout, hold));
+            spawn_local(feed(
+                rest,
+                writer,
+                left,
+                Some(limits.body_timeout),
+                Some(hold),
+            ));
             Ok(RequestContent {
                 body: begun,
                 rest: Some(reader),
@@ -135,48 +144,16 @@ async fn content(
 
 /// Draws the memory for the pieces that wait in a pipe.
 async fn waiting_pieces(exchange: &mut Exchange) -> Result<Hold, Early> {
-    let hold = hold(exchange);
-    let patience = exchange.live.plan.limits.http.body_timeout;
-    match hold.drawn(ROOM as u64, patience).await {
-        Ok(()) => Ok(hold),
-        Err(_) => Err(no_memory(exchange)),
-    }
+    held(exchange, ROOM as u64).await
 }
 
-/// Puts the rest of a request's content into a pipe, as it comes and is wanted. It breaks off where the client does, after
-/// `patience` without a piece, and past `left` bytes.
-async fn feed(
-    mut body: ClientBody,
-    writer: PieceWriter,
-    mut left: u64,
-    patience: Duration,
-    _hold: Hold,
-) {
-    loop {
-        let room = poll_fn(|cx| writer.poll_room(cx)).await;
-        if room.is_err() {
-            return;
-        }
-        let next = poll_fn(|cx| match writer.poll_unwanted(cx) {
-            Poll::Ready(()) => Poll::Ready(None),
-            Poll::Pending => Pin::new(&mut body).poll_frame(cx).map(Some),
-        });
-        match timeout(patience, next).await {
-            Ok(Some(None)) => return writer.finish(),
-            Ok(Some(Some(Ok(frame)))) => {
-                let Ok(piece) = frame.into_data() else {
-                    continue;
-                };
-                left = match left.checked_sub(piece.len() as u64) {
-                    Some(left) => left,
-                    None => return,
-                };
-                if writer.put(piece).is_err() {
-                    return;
-                }
-            }
-            Ok(None | Some(Some(Err(_)))) | Err(_) => return,
-        }
+/// Draws memory for content.
+pub(super) async fn held(exchange: &mut Exchange, bytes: u64) -> Result<Hold, Early> {
+    let hold = hold(exchange);
+    let patience = exchange.live.plan.limits.http.body_timeout;
+    match hold.drawn(bytes, patience).await {
+        Ok(()) => Ok(hold),
+        Err(_) => Err(no_memory(exchange)),
     }
 }
 

@@ -1,14 +1,16 @@
 //! Phases 7, 10, 12, 14 and edge functions: a request goes to a callable, and its output takes effect.
 //!
 //! `viewer` has the phases that see the exchange with a client, `origin` those that may outlive it, with the `context` that
-//! they keep, and `function` stands in the place of phases 8 to 13,
-//! and `made` in that of an origin behind the cache. The callables run behind `crate::functions`.
+//! they keep, and `function` stands in the place of phases 8 to 13, and `made` in that of an origin behind the cache.
+//! `transform` has content pass through a callable by `feed`. The callables run behind `crate::functions`.
 
 mod call;
 pub(crate) mod context;
+mod feed;
 mod function;
 mod made;
 mod origin;
+mod transform;
 mod viewer;
 
 pub(crate) use self::{
@@ -16,5 +18,6 @@ pub(crate) use self::{
     function::{collect, function},
     made::made,
     origin::{origin_request, origin_response},
+    transform::without_range,
     viewer::{found, viewer_request, viewer_response},
 };

@@ -2,9 +2,11 @@
 
 use std::{rc::Rc, sync::Arc};
 
+use bytes::Bytes;
 use edgerouter_core::http::header;
 use edgerouter_core::{
     admit,
+    bounds::memory::Purpose,
     cache::{
         hooked::{HookEffect, Reads},
         storable::NotStored,
@@ -17,6 +19,7 @@ use http::{HeaderValue, StatusCode};
 use super::{
     call::{failed, invoke, no_stream, target},
     context::HookContext,
+    transform::{OF_A_TRANSFORM, begun},
 };
 use crate::{
     functions::{Answer, FunctionOutput, Notes, Phase, RequestHead, ResponseHead},
@@ -96,6 +99,8 @@ pub(crate) async fn origin_response(
             notes: context.observed.then(|| Arc::clone(&notes)),
             ..context.request.clone()
         });
+        let transforms =
+            due.may_transform(&context.request.method, received.status, &received.headers);
         let head = ResponseHead {
             status: received.status,
             headers: received.headers.clone(),
@@ -108,17 +113,34 @@ pub(crate) async fn origin_response(
             phase,
             seen,
             Default::default(),
-            Some(head),
+            Some((head, transforms)),
         )
         .await;
         let reads = notes.lock().clone();
         let route = live.plan.route(request.route);
         context.apply(route, due, &reads, &shown, &mut received.hooked);
         match output {
-            Ok(FunctionOutput::Continue { response, .. }) => {
+            Ok(FunctionOutput::Continue {
+                response,
+                transform,
+                ..
+            }) => {
                 if let Some(response) = response {
                     received.status = response.status;
                     received.headers = response.headers;
+                }
+                if let Some(wanted) = transform
+                    && let Some(begun) = begun(worker, live, call, wanted)
+                {
+                    let account = &worker.shared.account;
+                    let hold = account.open_uncut(Purpose::Bodies, request.owner);
+                    let patience = live.plan.limits.http.body_timeout;
+                    if hold.drawn(OF_A_TRANSFORM, patience).await.is_err() {
+                        return Err(answer::overloaded().into());
+                    }
+                    let body =
+                        std::mem::replace(&mut received.body, ReceivedBody::Whole(Bytes::new()));
+                    received.body = ReceivedBody::Piped(begun.of(body.into_body(), hold));
                 }
             }
             Ok(FunctionOutput::Answer(_)) if received.status == StatusCode::NOT_MODIFIED => {

@@ -19,9 +19,11 @@ use edgerouter_core::{
 use super::{
     call::{answered, failed, invoke, no_stream, target},
     context::{Due, HookContext},
+    function::held,
+    transform::{OF_A_TRANSFORM, begun},
 };
 use crate::{
-    body::EdgeResponse,
+    body::{EdgeBody, EdgeResponse},
     functions::{
         AssignedVariant, ClientPlace, FunctionOutput, Notes, Phase, RequestHead, ResponseHead,
     },
@@ -33,6 +35,13 @@ impl Exchange {
     /// True if a hook of `hooks` runs for this request.
     pub(crate) fn runs_any(&self, hooks: &[Hook]) -> bool {
         hooks.iter().any(|hook| self.runs(hook))
+    }
+
+    /// True if content is requested without a coding, because a hook transforms it.
+    pub(crate) fn transforms(&self, route: &Route) -> bool {
+        let hooks = &route.hooks;
+        let mut responses = hooks.origin_response.iter().chain(&hooks.viewer_response);
+        responses.any(|hook| hook.transforms && self.runs(hook))
     }
 
     fn runs(&self, hook: &Hook) -> bool {
@@ -67,6 +76,7 @@ impl Exchange {
                 call,
                 varies: (self.live.plan.callable(call))
                     .and_then(|callable| callable.varies.clone()),
+                transforms: false,
             }),
             _ => None,
         };
@@ -101,6 +111,7 @@ impl Exchange {
             .map(|hook| Due {
                 call: hook.call,
                 varies: hook.varies.clone(),
+                transforms: hook.transforms,
             })
             .collect()
     }
@@ -249,7 +260,10 @@ pub(crate) async fn viewer_response(
     response: &mut EdgeResponse,
 ) -> Result<(), Early> {
     let live = Rc::clone(&exchange.live);
-    for Due { call, .. } in exchange.matching(&route.hooks.viewer_response) {
+    for due in exchange.matching(&route.hooks.viewer_response) {
+        let call = due.call;
+        let transforms =
+            due.may_transform(&exchange.head.method, response.status(), response.headers());
         let head = ResponseHead {
             status: response.status(),
             headers: response.headers().clone(),
@@ -263,16 +277,25 @@ pub(crate) async fn viewer_response(
             phase,
             seen,
             Default::default(),
-            Some(head),
+            Some((head, transforms)),
         )
         .await
         {
             Ok(FunctionOutput::Continue {
-                response: changed, ..
+                response: changed,
+                transform,
+                ..
             }) => {
                 if let Some(changed) = changed {
                     *response.status_mut() = changed.status;
                     *response.headers_mut() = changed.headers;
+                }
+                if let Some(wanted) = transform
+                    && let Some(begun) = begun(worker, &live, call, wanted)
+                {
+                    let hold = held(exchange, OF_A_TRANSFORM).await?;
+                    let body = std::mem::replace(response.body_mut(), EdgeBody::empty());
+                    *response.body_mut() = EdgeBody::streamed(begun.of(body, hold));
                 }
             }
             Ok(FunctionOutput::Stream(_)) => return Err(no_stream()),
