@@ -1008,6 +1008,19 @@ class Database:
         """Runs statements without parameters in one transaction."""
     def apply(self, script: str, sql: str, values: tuple[object, ...]) -> list[SqlResult]:
         """Runs a script and then a statement in one transaction, for migrations."""
+    def with_session(self, bookmark: str | None = None) -> Database:
+        """The same database in a session: each call sees what those before it wrote and read, on any replica.
+
+        ``bookmark``  that of an earlier session, from which this one goes on; ``"first-primary"`` to see all that was
+            written anywhere before; ``None``, an empty text or ``"first-unconstrained"`` to begin with any replica. All
+            other texts, such as one that somebody made up, count as ``"first-primary"``
+        """
+    @property
+    def bookmark(self) -> str | None:
+        """The place from which a later session goes on: up to 256 characters of base64url.
+
+        ``None`` before the first call of the session, outside of a session, and for a database without replicas.
+        """
 
 @final
 class AsyncDatabase:
@@ -1025,6 +1038,11 @@ class AsyncDatabase:
         """As ``Database.batch``."""
     def exec(self, sql: str) -> Awaitable[SqlScript]:
         """As ``Database.exec``."""
+    def with_session(self, bookmark: str | None = None) -> AsyncDatabase:
+        """As ``Database.with_session``; it is not awaited."""
+    @property
+    def bookmark(self) -> str | None:
+        """As ``Database.bookmark``."""
 
 @final
 class Statement:

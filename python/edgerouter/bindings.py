@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 from edgerouter.cache import Duration
-from edgerouter.checks import Check, Value
+from edgerouter.checks import Check, Value, listed
 from edgerouter.errors import BindingError
 from edgerouter.secrets import Secret, as_secret
 
@@ -34,6 +34,8 @@ class Binding(_Named, frozen=True, kw_only=True):
     """
 
     staleness: Duration = 0
+    replicas: Collection[Secret | str] = ()
+    bookmark_key: Secret | str | None = None
 
     def _check(self, check: Check) -> None:
         if not isinstance(self.name, str) or not _NAME.match(self.name):
@@ -44,6 +46,15 @@ class Binding(_Named, frozen=True, kw_only=True):
             check.keep("url", as_secret(self.url))
         if not isinstance(self.url, Secret):
             check.fail_secretly("url", 'must be a URL such as "sqlite:kv.db", or a secret such as env("KV_URL")')
+        replicas = listed(self.replicas)
+        if replicas is None or not all(isinstance(url, Secret) or (isinstance(url, str) and url) for url in replicas):
+            check.fail_secretly("replicas", 'must be a list of URLs, or secrets such as [env("REPLICA_URL")]')
+        else:
+            check.keep("replicas", tuple(as_secret(url) for url in replicas))
+        if isinstance(self.bookmark_key, str) and self.bookmark_key:
+            check.keep("bookmark_key", as_secret(self.bookmark_key))
+        if not isinstance(self.bookmark_key, (Secret, type(None))):
+            check.fail_secretly("bookmark_key", 'must be a secret such as env("BOOKMARK_KEY")')
         check.seconds("staleness")
         if isinstance(self.staleness, (int, float)) and self.staleness > _DAY:
             check.fail("staleness", f"must be ≤ {_DAY} seconds")

@@ -171,8 +171,10 @@ def places(plan: Mapping[str, Any]) -> Iterator[tuple[Any, Any]]:
             yield tracing, "debug_token"
         yield from _held(tracing.get("headers"))
     for binding in _dicts(plan.get("bindings")):
-        if isinstance(binding.get("url"), dict):
-            yield binding, "url"
+        yield from ((binding, field) for field in ("url", "bookmark_key") if isinstance(binding.get(field), dict))
+        if isinstance(urls := binding.get("replicas"), (list, tuple)):
+            binding["replicas"] = replicas = list(urls)
+            yield from ((replicas, at) for at, url in enumerate(replicas) if isinstance(url, dict))
     for route in _dicts(plan.get("routes")):
         auth = route.get("auth")
         keys = auth.get("keys") if isinstance(auth, dict) else None

@@ -34,6 +34,12 @@ def shown(plan: Mapping[str, Any]) -> bytes:
                 _hide_values(request, field)
     for binding in _dicts(data.get("bindings")):
         _without_password(binding, "url")
+        if isinstance(binding.get("bookmark_key"), str):
+            binding["bookmark_key"] = HIDDEN
+        replicas = binding.get("replicas")
+        if isinstance(replicas, list):
+            for at in range(len(replicas)):
+                _without_password(replicas, at)
     encoded = msgspec.json.encode(data)
     if len(encoded) > MOST_BYTES:
         return msgspec.json.encode({"note": f"the data have {len(encoded):,} bytes, and are not shown"})
@@ -63,8 +69,11 @@ def _is_reference(value: object) -> bool:
     return isinstance(value, Mapping) and bool(value) and set(value) <= {"env", "file"}
 
 
-def _without_password(holder: dict[str, Any], field: str) -> None:
-    url = holder.get(field)
+def _without_password(holder: Any, field: str | int) -> None:
+    try:
+        url = holder[field]
+    except LookupError:
+        return
     if not isinstance(url, str):
         return
     try:

@@ -78,7 +78,7 @@ class Asking:
         elif kind == "documents":
             edge.documents("CARTS", url)
         else:
-            edge.database("DB", url)
+            edge.database("DB", url, **options)
 
         @edge.function("/plain")
         def plain(request: Request, ctx: Context) -> Response:

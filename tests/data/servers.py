@@ -137,6 +137,10 @@ class DatabaseServer:
         self.process.send_signal(self.CRASH)
         self.process.wait(10)
 
+    def stop(self) -> None:
+        self.process.terminate()
+        self.process.wait(20)
+
     def remove(self) -> None:
         self.process.send_signal(signal.SIGQUIT)
         self.process.wait(20)
@@ -209,9 +213,10 @@ class PostgresServer(DatabaseServer):
 
 
 class MariaServer(DatabaseServer):
-    """MariaDB."""
+    """MariaDB, with a log that replicas read."""
 
     USER = "mysql"
+    BINARY_LOG: ClassVar[tuple[str, ...]] = ("--log-bin=log-bin", "--server-id=1", "--sync-binlog=0")
 
     def install(self) -> None:
         self.run(
@@ -224,7 +229,7 @@ class MariaServer(DatabaseServer):
         return [
             shutil.which("mariadbd", path=f"/usr/sbin{os.pathsep}{os.environ['PATH']}") or program("mariadbd"),
             *("--no-defaults", f"--datadir={self.folder}/data", f"--socket={self.folder}/socket"),
-            *("--bind-address=127.0.0.1", f"--port={self.port}", "--skip-name-resolve", "--skip-log-bin"),
+            *("--bind-address=127.0.0.1", f"--port={self.port}", "--skip-name-resolve", *self.BINARY_LOG),
             *("--innodb-flush-log-at-trx-commit=2", "--innodb-buffer-pool-size=16M", f"--pid-file={self.folder}/pid"),
             *(f"--ssl-cert={self.certificate}", f"--ssl-key={self.key}"),
         ]

@@ -17,7 +17,7 @@ mod sqlite;
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
     time::Instant,
@@ -39,22 +39,22 @@ pub use sql::call::{
     LONGEST_SQL, MOST_STATEMENTS, SqlCall, SqlMeta, SqlPart, SqlReply, SqlResult, SqlValue,
     Statement,
 };
-pub use sql::mysql_statements;
+pub use sql::{bookmark::LONGEST_BOOKMARK, mysql_statements, session::Session};
 pub use sqlite::is_open;
 
 use clock::WallClock;
 use kv::KeyValues;
 use meter::{Meter, Metered};
 use remote::RemoteThread;
-use sql::SqlDatabase;
+use sql::{BookmarkKey, SqlDatabase};
 
 /// An operation on a binding, by its kind.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub enum DataCall {
     /// Of a key-value store.
     KeyValue(KvCall),
-    /// Of a database.
-    Sql(SqlCall),
+    /// Of a database, and the session that it is a part of.
+    Sql(SqlCall, Option<Arc<Session>>),
 }
 
 impl DataCall {
@@ -62,7 +62,7 @@ impl DataCall {
     pub fn word(&self) -> &'static str {
         let operation = match self {
             Self::KeyValue(call) => call.operation(),
-            Self::Sql(call) => call.operation(),
+            Self::Sql(call, _) => call.operation(),
         };
         let word = meter::OPERATIONS.get(operation);
         word.copied().unwrap_or_default()
@@ -76,11 +76,28 @@ enum Store {
     Sql(SqlDatabase),
 }
 
-/// The clock and the thread that all bindings share, also across reloads.
-#[derive(Debug, Default)]
+/// The clock, the thread and the key that all bindings share, also across reloads.
+#[derive(Default)]
 struct DataRoom {
     clock: Arc<WallClock>,
     remote: RemoteThread,
+    bookmark_key: OnceLock<BookmarkKey>,
+}
+
+// By hand, as the key is not shown.
+impl std::fmt::Debug for DataRoom {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("DataRoom").finish_non_exhaustive()
+    }
+}
+
+impl DataRoom {
+    fn bookmark_key(&self) -> Result<BookmarkKey, String> {
+        let mut drawn = BookmarkKey::default();
+        let failed = |_| "the system gave no random bytes for the key of bookmarks".to_owned();
+        aws_lc_rs::rand::fill(&mut drawn).map_err(failed)?;
+        Ok(*self.bookmark_key.get_or_init(|| drawn))
+    }
 }
 
 /// A binding that is open.
@@ -112,7 +129,8 @@ impl Bound {
                     Store::KeyValue(KeyValues::open(binding, limits, clock, remote)?)
                 }
                 BindingKind::Database | BindingKind::Documents => {
-                    Store::Sql(SqlDatabase::open(binding, limits, &room.remote)?)
+                    let key = || room.bookmark_key();
+                    Store::Sql(SqlDatabase::open(binding, limits, &room.remote, key)?)
                 }
             },
             binding: binding.clone(),
@@ -146,6 +164,25 @@ impl Bound {
         }
     }
 
+    /// A session that goes on from a bookmark; `None` without replicas, where each call sees all before it.
+    pub fn session(&self, bookmark: &str) -> Option<Arc<Session>> {
+        let made = |bookmarks| Arc::new(Session::from(bookmarks, bookmark));
+        self.database()?.bookmarks().map(made)
+    }
+
+    /// The session of one call of a callable; `None` as above.
+    pub fn session_of_call(&self) -> Option<Arc<Session>> {
+        let made = |bookmarks| Arc::new(Session::of_call(bookmarks));
+        self.database()?.bookmarks().map(made)
+    }
+
+    fn database(&self) -> Option<&SqlDatabase> {
+        match &self.store {
+            Store::KeyValue(_) => None,
+            Store::Sql(store) => Some(store),
+        }
+    }
+
     /// True if each call is answered at once, so that even a worker may make it.
     pub fn is_immediate(&self) -> bool {
         matches!(&self.store, Store::KeyValue(store) if store.is_immediate())
@@ -167,7 +204,7 @@ impl Bound {
                 let learning = ready.is_none().then(|| store.learning(call)).flatten();
                 (call.operation(), ready, learning)
             }
-            (Store::Sql(store), DataCall::Sql(call)) => {
+            (Store::Sql(store), DataCall::Sql(call, _)) => {
                 (call.operation(), store.at_once(call).map(Err), None)
             }
             _ => return Some(Err(misdirected())),
@@ -203,7 +240,9 @@ impl Bound {
             });
         match (&self.store, call) {
             (Store::KeyValue(store), DataCall::KeyValue(call)) => store.begin(call, answer),
-            (Store::Sql(store), DataCall::Sql(call)) => store.begin(call, answer),
+            (Store::Sql(store), DataCall::Sql(call, session)) => {
+                store.begin(call, session, answer);
+            }
             _ => answer.send(Err(misdirected())),
         }
         None
@@ -220,7 +259,7 @@ impl Bound {
             .answer(patience, move |result| note(&meter, &name, &result));
         match &bound.store {
             Store::KeyValue(store) => store.begin(KvCall::Ping, answer),
-            Store::Sql(store) => store.begin(SqlCall::Ping, answer),
+            Store::Sql(store) => store.begin(SqlCall::Ping, None, answer),
         }
     }
 
@@ -343,6 +382,8 @@ impl Bindings {
                     Store::KeyValue(store) => store.cache_counts(),
                     Store::Sql(_) => None,
                 },
+                replicas: bound.database().and_then(|it| it.facts()),
+                bookmarks: bound.database().and_then(|it| it.bookmarks()),
             })
             .collect();
         meter::render(&all, out);

@@ -2,13 +2,22 @@
 
 use std::{
     fmt::Write as _,
-    sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
 use edgerouter_telemetry::text;
 
-use crate::error::{DataError, RESULTS};
+use crate::{
+    error::{DataError, RESULTS},
+    sql::{
+        bookmark::Bookmarks,
+        replicas::{ENDS, Facts},
+    },
+};
 
 /// Names of operations, as labels.
 pub(crate) const OPERATIONS: [&str; 7] = ["get", "put", "delete", "list", "add", "query", "batch"];
@@ -77,6 +86,8 @@ pub(crate) struct Metered<'a> {
     pub(crate) kind: &'static str,
     pub(crate) meter: &'a Meter,
     pub(crate) cache: Option<(u64, u64)>,
+    pub(crate) replicas: Option<&'a Arc<Facts>>,
+    pub(crate) bookmarks: Option<&'a Arc<Bookmarks>>,
 }
 
 pub(crate) fn render(all: &[Metered<'_>], out: &mut String) {
@@ -142,6 +153,76 @@ pub(crate) fn render(all: &[Metered<'_>], out: &mut String) {
             let _ = writeln!(
                 out,
                 "{name}{{binding=\"{name_of}\",result=\"miss\"}} {misses}"
+            );
+        }
+    }
+    render_replicas(all, out);
+}
+
+fn render_replicas(all: &[Metered<'_>], out: &mut String) {
+    let reports: Vec<_> = all
+        .iter()
+        .filter_map(|it| Some((it.name, it.replicas?.report())))
+        .collect();
+    let each = reports.iter().flat_map(|(name, report)| {
+        report
+            .iter()
+            .enumerate()
+            .map(move |(at, it)| (name, at + 1, it))
+    });
+    let name = "edgerouter_binding_replica_up";
+    let help = "1 if a replica of a database was reached the last time.";
+    text::head(out, name, "gauge", help);
+    for (binding, number, it) in each.clone() {
+        let up = u8::from(it.up);
+        let _ = writeln!(
+            out,
+            "{name}{{binding=\"{binding}\",replica=\"{number}\"}} {up}"
+        );
+    }
+    let name = "edgerouter_binding_replica_delay_seconds";
+    let help = "Time by which a replica of a database may be behind its primary.";
+    text::head(out, name, "gauge", help);
+    for (binding, number, it) in each.clone() {
+        if let Some(delay) = it.delay.map(|it| it.as_secs_f64()) {
+            let _ = writeln!(
+                out,
+                "{name}{{binding=\"{binding}\",replica=\"{number}\"}} {delay}"
+            );
+        }
+    }
+    let name = "edgerouter_binding_replica_latency_seconds";
+    let help = "Time of a question to a replica of a database and its answer.";
+    text::head(out, name, "gauge", help);
+    for (binding, number, it) in each.clone() {
+        if let Some(latency) = it.latency.map(|it| it.as_secs_f64()) {
+            let _ = writeln!(
+                out,
+                "{name}{{binding=\"{binding}\",replica=\"{number}\"}} {latency}"
+            );
+        }
+    }
+    let name = "edgerouter_binding_replica_reads_total";
+    let help = "Reads for which a replica of a database was chosen; the primary answers those that are not ok.";
+    text::head(out, name, "counter", help);
+    for (binding, number, it) in each {
+        for (end, count) in ENDS.iter().zip(it.ends) {
+            let _ = writeln!(
+                out,
+                "{name}{{binding=\"{binding}\",replica=\"{number}\",result=\"{end}\"}} {count}"
+            );
+        }
+    }
+    let name = "edgerouter_binding_bookmarks_refused_total";
+    let help = "Texts for sessions that are no bookmarks of the binding.";
+    text::head(out, name, "counter", help);
+    for it in all {
+        if let Some(bookmarks) = it.bookmarks {
+            let _ = writeln!(
+                out,
+                "{name}{{binding=\"{}\"}} {}",
+                it.name,
+                bookmarks.refused()
             );
         }
     }

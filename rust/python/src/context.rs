@@ -1,7 +1,7 @@
 //! The context of a call: its facts, and the services that a callable may use.
 
 use std::{
-    sync::{Arc, Weak},
+    sync::{Arc, OnceLock, Weak},
     time::{Duration, Instant},
 };
 
@@ -15,7 +15,7 @@ use pyo3::{
 
 use crate::{
     cache::{self, Caches},
-    data::Env,
+    data::{CallSessions, Env},
     fetch::{FetchFrom, PendingFetch},
     message::request,
     runner::{Caller, enter, wait_until},
@@ -45,6 +45,8 @@ pub(crate) struct CallContext {
     caches: Weak<dyn FunctionCaches>,
     /// Of functions.
     from: Option<Arc<FetchFrom>>,
+    /// Made when the callable first uses its data.
+    sessions: OnceLock<Arc<CallSessions>>,
 }
 
 /// The place of a call in a trace (W3C Trace Context).
@@ -99,6 +101,7 @@ impl CallContext {
             conversions,
             caches,
             from,
+            sessions: OnceLock::new(),
         });
         if awaits {
             return Ok(Bound::new(py, made.add_subclass(AsyncContext))?.into_super());
@@ -269,7 +272,8 @@ impl CallContext {
     /// The data that the edge is bound to, by name. An async callable awaits its operations.
     #[getter]
     fn env(&self) -> Env {
-        Env::new(&self.caller, self.deadline, self.trace.clone())
+        let sessions = self.sessions.get_or_init(Arc::default);
+        Env::new(&self.caller, self.deadline, self.trace.clone(), sessions)
     }
 
     /// Scheme and authority of its request.

@@ -17,9 +17,19 @@ pub struct Binding {
     pub kind: BindingKind,
     /// The file or server that keeps the data.
     pub address: DataAddress,
-    /// Time for which reads are answered without the file or server; zero: they never are.
+    /// Time for which reads are answered without the file or server; zero: they never are. With replicas: the time that
+    /// one may be behind the primary.
     pub staleness: Duration,
+    /// Servers that follow the one of the address, and answer reads in its place.
+    pub replicas: Vec<DatabaseServer>,
+    /// Authenticates the positions that clients bring back; `None`: a random one of the process.
+    pub bookmark_key: Option<Secret>,
 }
+
+/// Replicas of one database.
+pub const MOST_REPLICAS: usize = 8;
+/// Bytes of the key of bookmarks, at least.
+pub const SHORTEST_BOOKMARK_KEY: usize = 32;
 
 /// Kinds of bindings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -115,6 +125,31 @@ impl DataAddress {
             _ => None,
         }
     }
+}
+
+/// Reads the address of a replica; `Err` as from [`DataAddress::parse`].
+pub(crate) fn replica(url: &Secret, primary: &DataAddress) -> Result<DatabaseServer, &'static str> {
+    let primary = match primary {
+        DataAddress::Server(primary) => primary,
+        DataAddress::Sqlite(_) => {
+            return Err(
+                "is a replica of a SQLite file, which has none here; keep a copy by Litestream, or use postgresql://",
+            );
+        }
+        DataAddress::Memory | DataAddress::Redis(_) => {
+            return Err("is a replica of a binding that has none; use postgresql:// or mysql://");
+        }
+    };
+    let DataAddress::Server(found) = DataAddress::parse(url)? else {
+        return Err("must be a server of the same product as the primary");
+    };
+    if found.product != primary.product {
+        return Err("must be a server of the same product as the primary");
+    }
+    if found.place == primary.place {
+        return Err("is the primary itself; reads go there anyway when no replica can answer");
+    }
+    Ok(*found)
 }
 
 fn server(product: ServerProduct, rest: &str) -> Result<DataAddress, &'static str> {

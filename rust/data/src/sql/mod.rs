@@ -2,30 +2,48 @@
 //!
 //! A call is checked here and goes to its engine, which answers through the `Answer` that comes with the call.
 
+pub(crate) mod bookmark;
 mod calendar;
 pub(crate) mod call;
+mod connection;
 mod mysql;
 mod pool;
+mod position;
 mod postgres;
+pub(crate) mod replicas;
 mod roots;
 mod server;
+pub(crate) mod session;
 mod sqlite;
 mod text;
+mod verb;
+
+use std::sync::Arc;
 
 use edgerouter_core::plan::{
     binding::{Binding, DataAddress},
-    database_server::ServerProduct,
+    database_server::{DatabaseServer, ServerProduct},
     limits::DataLimits,
 };
+use tokio::runtime::Handle;
 
 use crate::{answer::Answer, error::DataError, remote::RemoteThread};
+use bookmark::Bookmarks;
 use call::SqlCall;
+use connection::Connection;
+use pool::{Access, Dial, Pool};
+use replicas::{Facts, Replicas};
+use server::ServerDatabase;
+use session::Session;
+
+/// A random key, where a plan names none.
+pub(crate) type BookmarkKey = [u8; 32];
 
 /// The statements of a script for MySQL: the first words of each, and true if it ends the transaction that it is in.
 pub fn mysql_statements(script: &str) -> Vec<(String, bool)> {
     let statements = text::statements(text::Dialect::MySql, script).into_iter();
     let about = |sql| {
-        let commits = text::Verb::of(text::Dialect::MySql, sql).commits();
+        let commits = verb::Verb::of(text::Dialect::MySql, sql).commits();
         (text::first_words(sql), commits)
     };
     statements.map(about).collect()
@@ -34,8 +52,8 @@ pub fn mysql_statements(script: &str) -> Vec<(String, bool)> {
 #[derive(Debug)]
 enum SqlEngine {
     Sqlite(sqlite::SqliteDatabase),
-    Postgres(postgres::PostgresDatabase),
-    MySql(mysql::MySqlDatabase),
+    Postgres(ServerDatabase<postgres::PostgresDial>),
+    MySql(ServerDatabase<mysql::MySqlDial>),
 }
 
 /// A database.
@@ -43,6 +61,31 @@ enum SqlEngine {
 pub(crate) struct SqlDatabase {
     engine: SqlEngine,
     limits: DataLimits,
+    /// Of a database with replicas.
+    bookmarks: Option<Arc<Bookmarks>>,
+}
+
+/// A database on servers, whose dials `dial` makes.
+fn on_servers<D: Dial<Connection: Connection>>(
+    (binding, server): (&Binding, &DatabaseServer),
+    limits: &DataLimits,
+    handle: Handle,
+    dial: impl Fn(&DatabaseServer, Access) -> Result<D, String>,
+) -> Result<ServerDatabase<D>, String> {
+    let pool = |server, access| {
+        let made = Pool::new(dial(server, access)?, limits.connections);
+        Ok::<_, String>(Arc::new(made))
+    };
+    let primary = pool(server, Access::Write)?;
+    let followers = binding.replicas.iter();
+    let followers: Vec<_> = followers
+        .map(|server| pool(server, Access::Read))
+        .collect::<Result<_, _>>()?;
+    let replicas = (!followers.is_empty()).then(|| {
+        let about = (limits.timeout, &binding.name);
+        Replicas::new(&primary, followers, binding.staleness, about, &handle)
+    });
+    Ok(ServerDatabase::new(primary, replicas, limits, handle))
 }
 
 impl SqlDatabase {
@@ -50,7 +93,13 @@ impl SqlDatabase {
         binding: &Binding,
         limits: &DataLimits,
         remote: &RemoteThread,
+        key: impl FnOnce() -> Result<BookmarkKey, String>,
     ) -> Result<Self, String> {
+        let bookmarks = match (&binding.bookmark_key, binding.replicas.is_empty()) {
+            (_, true) => None,
+            (Some(key), false) => Some(Bookmarks::new(key.as_bytes(), &binding.name)),
+            (None, false) => Some(Bookmarks::new(&key()?, &binding.name)),
+        };
         let engine = match &binding.address {
             DataAddress::Sqlite(path) => {
                 SqlEngine::Sqlite(sqlite::SqliteDatabase::new(path, limits))
@@ -59,11 +108,19 @@ impl SqlDatabase {
                 let handle = remote.handle().map_err(|error| {
                     format!("the thread for servers could not be started: {error}")
                 })?;
+                let about = (binding, &**server);
                 match server.product {
                     ServerProduct::Postgres => {
-                        SqlEngine::Postgres(postgres::open(server, limits, handle)?)
+                        let events = handle.clone();
+                        SqlEngine::Postgres(on_servers(about, limits, handle, |server, access| {
+                            postgres::dial(server, limits, access, events.clone())
+                        })?)
                     }
-                    ServerProduct::MySql => SqlEngine::MySql(mysql::open(server, limits, handle)?),
+                    ServerProduct::MySql => {
+                        SqlEngine::MySql(on_servers(about, limits, handle, |server, access| {
+                            mysql::dial(server, limits, access)
+                        })?)
+                    }
                 }
             }
             DataAddress::Memory | DataAddress::Redis(_) => {
@@ -75,6 +132,7 @@ impl SqlDatabase {
         Ok(Self {
             engine,
             limits: limits.clone(),
+            bookmarks: bookmarks.map(Arc::new),
         })
     }
 
@@ -83,11 +141,25 @@ impl SqlDatabase {
         call.check(&self.limits).err()
     }
 
-    pub(crate) fn begin(&self, call: SqlCall, answer: Answer) {
+    pub(crate) fn begin(&self, call: SqlCall, session: Option<Arc<Session>>, answer: Answer) {
         match &self.engine {
             SqlEngine::Sqlite(database) => database.begin(call, answer),
-            SqlEngine::Postgres(database) => database.begin(call, answer),
-            SqlEngine::MySql(database) => database.begin(call, answer),
+            SqlEngine::Postgres(database) => database.begin(call, session, answer),
+            SqlEngine::MySql(database) => database.begin(call, session, answer),
+        }
+    }
+
+    /// For the sessions of a database with replicas.
+    pub(crate) fn bookmarks(&self) -> Option<&Arc<Bookmarks>> {
+        self.bookmarks.as_ref()
+    }
+
+    /// The facts about its servers; `None`: it has no replicas.
+    pub(crate) fn facts(&self) -> Option<&Arc<Facts>> {
+        match &self.engine {
+            SqlEngine::Sqlite(_) => None,
+            SqlEngine::Postgres(database) => database.facts(),
+            SqlEngine::MySql(database) => database.facts(),
         }
     }
 

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
+use super::position::Position;
 use crate::error::DataError;
 
 /// Time after a failed attempt to connect in which calls fail without another.
@@ -13,6 +14,15 @@ const PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_LIFE: Duration = Duration::from_secs(1_800);
 /// Time without use after which a connection is tried before a call depends on it.
 const DOUBT: Duration = Duration::from_secs(1);
+
+/// The statements that connections are for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Access {
+    /// All.
+    Write,
+    /// Those that change nothing; the server refuses others.
+    Read,
+}
 
 /// The protocol of a server, as far as a pool needs it.
 pub(super) trait Dial: Send + Sync + 'static {
@@ -32,6 +42,8 @@ struct Idle<C> {
     connection: C,
     opened: Instant,
     used: Instant,
+    /// Changes that the server was seen to have. Its own start ends all connections, so they stay true.
+    has: Option<Position>,
 }
 
 /// The connections of a binding.
@@ -103,6 +115,7 @@ impl<D: Dial> Pool<D> {
                     connection,
                     opened: now,
                     used: now,
+                    has: None,
                 });
                 Ok(lease)
             }
@@ -121,6 +134,10 @@ impl<D: Dial> Pool<D> {
         self.forget();
     }
 
+    pub(super) fn is_closed(&self) -> bool {
+        self.permits.is_closed()
+    }
+
     /// Ends the connections that nobody uses, as the server went away.
     pub(super) fn forget(&self) {
         drop(std::mem::take(&mut *self.idle.lock()));
@@ -131,6 +148,18 @@ impl<D: Dial> Lease<'_, D> {
     pub(super) fn connection(&mut self) -> Result<&mut D::Connection, DataError> {
         let held = self.held.as_mut().ok_or(DataError::Closed)?;
         Ok(&mut held.connection)
+    }
+
+    /// The changes that the server was seen to have.
+    pub(super) fn has(&self) -> Option<&Position> {
+        self.held.as_ref()?.has.as_ref()
+    }
+
+    /// Notes the changes that the server has.
+    pub(super) fn saw(&mut self, position: Option<Position>) {
+        if let Some(held) = &mut self.held {
+            held.has = position;
+        }
     }
 
     /// Keeps the connection for the next call.

@@ -1,4 +1,5 @@
-//! A database on a server: its calls take the connections of a pool in turn.
+//! A database on a server: its calls take the connections of a pool in turn, and reads those of a replica where there is
+//! one that can answer.
 
 use std::sync::Arc;
 
@@ -6,46 +7,20 @@ use edgerouter_core::plan::limits::DataLimits;
 use tokio::runtime::Handle;
 
 use super::{
-    call::{SqlCall, SqlReply},
-    pool::{Dial, Pool},
+    call::{SqlCall, SqlPart, SqlReply},
+    connection::{self, Connection, Trouble},
+    pool::{Dial, Lease, Pool},
+    position::Position,
+    replicas::{Facts, Replicas},
+    session::Session,
+    verb::only_reads,
 };
 use crate::{answer::Answer, error::DataError};
 
-/// The way in which work on a connection failed.
-#[derive(Debug)]
-pub(super) struct Trouble {
-    pub(super) error: DataError,
-    /// The connection must not be used any more.
-    pub(super) is_lost: bool,
-}
-
-impl From<DataError> for Trouble {
-    fn from(error: DataError) -> Self {
-        Self {
-            error,
-            is_lost: false,
-        }
-    }
-}
-
-/// A connection, as far as a call needs it.
-pub(super) trait Connection: Send + 'static {
-    /// Refuses a call that no connection can do.
-    fn check(_call: &SqlCall) -> Result<(), DataError> {
-        Ok(())
-    }
-
-    /// Does a call, whose result may have `most` bytes.
-    fn call(
-        &mut self,
-        call: &SqlCall,
-        most: usize,
-    ) -> impl Future<Output = Result<SqlReply, Trouble>> + Send;
-}
-
 /// A database on a server.
 pub(crate) struct ServerDatabase<D: Dial> {
-    pool: Arc<Pool<D>>,
+    primary: Arc<Pool<D>>,
+    replicas: Option<Arc<Replicas<D>>>,
     handle: Handle,
     result_bytes: usize,
 }
@@ -54,52 +29,114 @@ pub(crate) struct ServerDatabase<D: Dial> {
 impl<D: Dial> std::fmt::Debug for ServerDatabase<D> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("ServerDatabase")
-            .field("pool", &self.pool)
+            .field("primary", &self.primary)
             .finish_non_exhaustive()
     }
 }
 
 impl<D: Dial<Connection: Connection>> ServerDatabase<D> {
     /// Makes no connection yet.
-    pub(super) fn new(dial: D, limits: &DataLimits, handle: Handle) -> Self {
+    pub(super) fn new(
+        primary: Arc<Pool<D>>,
+        replicas: Option<Arc<Replicas<D>>>,
+        limits: &DataLimits,
+        handle: Handle,
+    ) -> Self {
         Self {
-            pool: Arc::new(Pool::new(dial, limits.connections)),
+            primary,
+            replicas,
             handle,
             result_bytes: limits.result_bytes,
         }
     }
 
-    pub(crate) fn begin(&self, call: SqlCall, answer: Answer) {
-        let (pool, most) = (Arc::clone(&self.pool), self.result_bytes);
+    pub(crate) fn begin(&self, call: SqlCall, session: Option<Arc<Session>>, answer: Answer) {
+        if let Err(error) = D::Connection::check(&call) {
+            answer.send(Err(error));
+            return;
+        }
+        let (primary, replicas) = (Arc::clone(&self.primary), self.replicas.clone());
+        let most = self.result_bytes;
+        let session = session.filter(|_| replicas.is_some());
+        let reads = replicas.is_some() && reads::<D::Connection>(&call);
+        if let Some(session) = session.as_ref().filter(|_| !reads) {
+            session.write_begins();
+        }
         self.handle.spawn(async move {
             let deadline = answer.deadline();
+            let work = async {
+                match &replicas {
+                    Some(replicas) => replicas.call(&call, reads, session.as_deref(), most).await,
+                    None => {
+                        let done = on_primary(&primary, &call, false, most).await;
+                        done.map(|(reply, _)| reply)
+                    }
+                }
+            };
             // Past its time the operation is answered by the end of its time; here its work ends.
-            if let Ok(done) =
-                tokio::time::timeout_at(deadline.into(), done(&pool, &call, most)).await
-            {
+            if let Ok(done) = tokio::time::timeout_at(deadline.into(), work).await {
                 answer.send(done.map(Into::into));
             }
         });
     }
 
+    /// `None`: it has no replicas.
+    pub(super) fn facts(&self) -> Option<&Arc<Facts>> {
+        self.replicas.as_ref().map(|replicas| replicas.facts())
+    }
+
     pub(crate) fn close(&self) {
-        self.pool.close();
+        self.primary.close();
+        if let Some(replicas) = &self.replicas {
+            replicas.close();
+        }
     }
 }
 
-async fn done<D: Dial<Connection: Connection>>(
+/// True if a replica may do a call.
+fn reads<C: Connection>(call: &SqlCall) -> bool {
+    match call {
+        SqlCall::Query { statement, .. } => only_reads(C::DIALECT, &statement.sql),
+        SqlCall::Batch(parts) => parts.iter().all(|part| match part {
+            SqlPart::Statement(statement) => only_reads(C::DIALECT, &statement.sql),
+            SqlPart::Script(_) => false,
+        }),
+        SqlCall::Ping => false,
+    }
+}
+
+/// Does a call on the primary. The position after it, if it is wanted and known.
+pub(super) async fn on_primary<D: Dial<Connection: Connection>>(
     pool: &Pool<D>,
     call: &SqlCall,
+    tracks: bool,
     most: usize,
-) -> Result<SqlReply, DataError> {
-    D::Connection::check(call)?;
+) -> Result<(SqlReply, Option<Position>), DataError> {
     let mut lease = pool.lease().await?;
-    let result = lease.connection()?.call(call, most).await;
+    let result = connection::call(lease.connection()?, call, most).await;
+    let position = match &result {
+        Ok(_) if tracks => lease.connection()?.position().await,
+        _ => Ok(None),
+    };
+    match (result, position) {
+        (Ok(reply), Ok(position)) => {
+            lease.give_back();
+            Ok((reply, position))
+        }
+        // The call took effect all the same; the connection is dropped.
+        (Ok(reply), Err(_)) => Ok((reply, None)),
+        (Err(trouble), _) => kept(pool, lease, Err(trouble)),
+    }
+}
+
+/// Keeps the connection of a call for the next one, unless it was lost.
+pub(super) fn kept<D: Dial, T>(
+    pool: &Pool<D>,
+    lease: Lease<'_, D>,
+    result: Result<T, Trouble>,
+) -> Result<T, DataError> {
     match result {
-        Err(Trouble {
-            error,
-            is_lost: true,
-        }) => {
+        Err(Trouble::Lost(error)) => {
             drop(lease);
             if matches!(error, DataError::Unreachable(_)) {
                 pool.forget();
@@ -108,7 +145,7 @@ async fn done<D: Dial<Connection: Connection>>(
         }
         result => {
             lease.give_back();
-            result.map_err(|trouble| trouble.error)
+            result.map_err(Trouble::into_error)
         }
     }
 }

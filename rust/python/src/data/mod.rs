@@ -10,8 +10,9 @@ mod sql;
 use std::{sync::Arc, time::Instant};
 
 use edgerouter_core::plan::binding::BindingKind;
-use edgerouter_data::Bindings;
+use edgerouter_data::{Bindings, Bound as Binding, Session};
 use edgerouter_telemetry::trace::SpanParent;
+use parking_lot::Mutex;
 use pyo3::{exceptions::PyAttributeError, prelude::*};
 
 use crate::{
@@ -83,6 +84,7 @@ impl OpenBindings {
             inline: false,
             deadline: Instant::now(),
             trace: None,
+            sessions: Arc::default(),
         }
     }
 
@@ -107,10 +109,32 @@ pub(crate) struct Env {
     inline: bool,
     deadline: Instant,
     trace: Option<SpanParent>,
+    sessions: Arc<CallSessions>,
+}
+
+/// The sessions of one call of a callable with the databases that have replicas, so that it sees its own writes.
+#[derive(Debug, Default)]
+pub(crate) struct CallSessions(Mutex<Vec<(Arc<Binding>, Arc<Session>)>>);
+
+impl CallSessions {
+    fn of(&self, bound: &Arc<Binding>) -> Option<Arc<Session>> {
+        let mut known = self.0.lock();
+        if let Some((_, session)) = known.iter().find(|(of, _)| Arc::ptr_eq(of, bound)) {
+            return Some(Arc::clone(session));
+        }
+        let session = bound.session_of_call()?;
+        known.push((Arc::clone(bound), Arc::clone(&session)));
+        Some(session)
+    }
 }
 
 impl Env {
-    pub(crate) fn new(caller: &Caller, deadline: Instant, trace: Option<SpanParent>) -> Self {
+    pub(crate) fn new(
+        caller: &Caller,
+        deadline: Instant,
+        trace: Option<SpanParent>,
+        sessions: &Arc<CallSessions>,
+    ) -> Self {
         Self {
             bindings: Arc::clone(&caller.bindings),
             shared: Arc::clone(&caller.shared),
@@ -118,6 +142,7 @@ impl Env {
             inline: caller.inline,
             deadline,
             trace,
+            sessions: Arc::clone(sessions),
         }
     }
 }
@@ -141,6 +166,7 @@ impl Env {
             inline: self.inline,
             deadline: self.deadline,
             trace: self.trace.clone(),
+            session: self.sessions.of(bound),
         };
         match (bound.kind(), self.awaits) {
             (BindingKind::KeyValue, false) => Ok(Py::new(py, kv::Kv::new(handle))?.into_any()),

@@ -6,7 +6,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use edgerouter_data::{Bound as Binding, Constraint, DataCall, DataError, DataReply, DataResult};
+use edgerouter_data::{
+    Bound as Binding, Constraint, DataCall, DataError, DataReply, DataResult, Session, SqlCall,
+};
 use edgerouter_telemetry::trace::{OpenSpan, SpanParent, Work};
 use parking_lot::{Condvar, Mutex};
 use pyo3::{
@@ -33,6 +35,8 @@ pub(super) struct Handle {
     pub(super) deadline: Instant,
     /// The span of the call.
     pub(super) trace: Option<SpanParent>,
+    /// Of a database with replicas.
+    pub(super) session: Option<Arc<Session>>,
 }
 
 /// Makes Python's value of a result.
@@ -45,6 +49,11 @@ pub(super) enum Begun {
 }
 
 impl Handle {
+    /// A call of a database, in its session.
+    pub(super) fn sql(&self, call: SqlCall) -> DataCall {
+        DataCall::Sql(call, self.session.clone())
+    }
+
     /// Begins an operation. Raises `BindingError` where it would have to wait on a worker.
     pub(super) fn begin(&self, py: Python<'_>, call: DataCall) -> PyResult<Begun> {
         if self.inline && !self.bound.is_immediate() {

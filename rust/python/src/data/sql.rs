@@ -146,7 +146,7 @@ impl Prepared {
     }
 
     fn call(&self, first: bool) -> DataCall {
-        DataCall::Sql(SqlCall::Query {
+        self.handle.sql(SqlCall::Query {
             statement: self.statement(),
             first,
         })
@@ -194,7 +194,7 @@ impl Prepared {
     }
 }
 
-fn batch(parts: Vec<SqlPart>) -> Planned {
+fn batch(handle: &Handle, parts: Vec<SqlPart>) -> Planned {
     let convert: Convert = Box::new(|py, reply| {
         let made: Vec<_> = results(reply)?
             .iter()
@@ -202,10 +202,10 @@ fn batch(parts: Vec<SqlPart>) -> Planned {
             .collect::<PyResult<_>>()?;
         made.into_py_any(py)
     });
-    (DataCall::Sql(SqlCall::Batch(parts)), convert)
+    (handle.sql(SqlCall::Batch(parts)), convert)
 }
 
-fn exec(sql: &str) -> Planned {
+fn exec(handle: &Handle, sql: &str) -> Planned {
     let convert: Convert = Box::new(|py, reply| match reply {
         DataReply::Sql(SqlReply::Results {
             count, duration, ..
@@ -217,7 +217,7 @@ fn exec(sql: &str) -> Planned {
         other => Err(unexpected(&other)),
     });
     let parts = vec![SqlPart::Script(sql.into())];
-    (DataCall::Sql(SqlCall::Batch(parts)), convert)
+    (handle.sql(SqlCall::Batch(parts)), convert)
 }
 
 /// A database, for callables that do not await.
@@ -260,6 +260,18 @@ impl AsyncDatabase {
     }
 }
 
+/// The same database in a session that goes on from a bookmark.
+fn in_session(handle: &Handle, bookmark: Option<&str>) -> Handle {
+    Handle {
+        session: handle.bound.session(bookmark.unwrap_or_default()),
+        ..handle.clone()
+    }
+}
+
+fn bookmark(handle: &Handle) -> Option<String> {
+    handle.session.as_ref()?.bookmark()
+}
+
 fn prepared(handle: &Handle, sql: &str) -> Prepared {
     Prepared {
         handle: handle.clone(),
@@ -298,13 +310,13 @@ impl Database {
         let parts = statements
             .iter()
             .map(|it| SqlPart::Statement(it.prepared.statement()));
-        let (call, convert) = batch(parts.collect());
+        let (call, convert) = batch(&self.handle, parts.collect());
         self.handle.wait(py, call, convert)
     }
 
     /// Runs statements without parameters in one transaction.
     fn exec(&self, py: Python<'_>, sql: &str) -> PyResult<Py<PyAny>> {
-        let (call, convert) = exec(sql);
+        let (call, convert) = exec(&self.handle, sql);
         self.handle.wait(py, call, convert)
     }
 
@@ -318,8 +330,21 @@ impl Database {
     ) -> PyResult<Py<PyAny>> {
         let recorded = prepared(&self.handle, sql).bind(values)?;
         let script = SqlPart::Script(script.into());
-        let (call, convert) = batch(vec![script, SqlPart::Statement(recorded.statement())]);
+        let parts = vec![script, SqlPart::Statement(recorded.statement())];
+        let (call, convert) = batch(&self.handle, parts);
         self.handle.wait(py, call, convert)
+    }
+
+    /// The same database in a session, whose calls see what those before them wrote and read.
+    #[pyo3(signature = (bookmark=None))]
+    fn with_session(&self, bookmark: Option<&str>) -> Self {
+        Self::new(in_session(&self.handle, bookmark))
+    }
+
+    /// The place from which a later session goes on.
+    #[getter]
+    fn bookmark(&self) -> Option<String> {
+        bookmark(&self.handle)
     }
 
     fn __repr__(&self) -> String {
@@ -357,14 +382,26 @@ impl AsyncDatabase {
         let parts = statements
             .iter()
             .map(|it| SqlPart::Statement(it.prepared.statement()));
-        let (call, convert) = batch(parts.collect());
+        let (call, convert) = batch(&self.handle, parts.collect());
         self.handle.awaitable(py, call, convert)
     }
 
     /// As `Database.exec`.
     fn exec(&self, py: Python<'_>, sql: &str) -> PyResult<Operation> {
-        let (call, convert) = exec(sql);
+        let (call, convert) = exec(&self.handle, sql);
         self.handle.awaitable(py, call, convert)
+    }
+
+    /// As `Database.with_session`; it is not awaited.
+    #[pyo3(signature = (bookmark=None))]
+    fn with_session(&self, bookmark: Option<&str>) -> Self {
+        Self::new(in_session(&self.handle, bookmark))
+    }
+
+    /// The place from which a later session goes on.
+    #[getter]
+    fn bookmark(&self) -> Option<String> {
+        bookmark(&self.handle)
     }
 
     fn __repr__(&self) -> String {

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::geo::{Country, Place};
 use crate::images::ImageFormat;
+use crate::plan::database_server::ServerPlace;
 use crate::plan::{
     CachePolicy, ClientFact, ForwardPolicy, HttpProtocol, ProxyRule, Scheme, SecurityPolicy,
     Select, Target, UpstreamHost,
@@ -150,7 +151,7 @@ fn a_plan_with_every_field_compiles_to_what_it_says() {
         tls.certificates[0].key.as_bytes(),
         b"-----BEGIN PRIVATE KEY-----"
     );
-    let [binding] = plan.bindings.as_slice() else {
+    let [binding, database] = plan.bindings.as_slice() else {
         panic!()
     };
     assert_eq!(
@@ -158,6 +159,15 @@ fn a_plan_with_every_field_compiles_to_what_it_says() {
         ("EXPERIMENTS", "kv")
     );
     assert_eq!(binding.staleness.as_millis(), 2_500);
+    assert_eq!(
+        database.replicas[0].place,
+        ServerPlace::Host("db-near.example.com".into(), 5432)
+    );
+    let key = database.bookmark_key.as_ref().unwrap();
+    assert_eq!(
+        (database.staleness.as_secs(), key.as_bytes().len()),
+        (20, 32)
+    );
     assert!(!format!("{plan:?}").contains("password@"));
     let disk = plan.disk_cache.as_ref().unwrap();
     assert_eq!(disk.path.to_str(), Some("/var/cache/edgerouter"));

@@ -9,12 +9,22 @@ use super::{
     reader::{Fields, Problems},
 };
 use crate::{
-    plan::binding::{Binding, BindingKind, DataAddress, is_name},
+    plan::{
+        binding::{
+            Binding, BindingKind, DataAddress, MOST_REPLICAS, SHORTEST_BOOKMARK_KEY, is_name,
+            replica,
+        },
+        database_server::DatabaseServer,
+    },
     secret::Secret,
 };
 
 /// The longest time for which a read may be answered without the file or server.
 const LONGEST_STALENESS: Duration = Duration::from_secs(86_400);
+/// The time that a replica may be behind where the plan names none, and the shortest that can be named: to find it out takes
+/// a part of it.
+const REPLICA_STALENESS: Duration = Duration::from_secs(10);
+const SHORTEST_REPLICA_STALENESS: Duration = Duration::from_secs(1);
 
 pub(super) fn all(fields: &mut Fields<'_>) -> Vec<Binding> {
     let problems = fields.problems;
@@ -52,10 +62,8 @@ fn binding(value: &Value, path: String, problems: &Problems) -> Option<Binding> 
         .required("kind")
         .and_then(|value| fields.choice_of("kind", value, &kinds));
     let at = fields.at("url");
-    let url = fields.required("url").and_then(|value| match value {
-        Value::String(text) => Some(Secret(text.clone().into())),
-        value => secret(value, at.clone(), problems),
-    });
+    let url = fields.required("url");
+    let url = url.and_then(|value| text_or_secret(value, at.clone(), problems));
     let address = url.and_then(|url| match DataAddress::parse(&url) {
         Ok(address) => Some(address),
         Err(why) => {
@@ -68,7 +76,20 @@ fn binding(value: &Value, path: String, problems: &Problems) -> Option<Binding> 
     {
         problems.add(fields.at("url"), None, why);
     }
-    let staleness = fields.timeout("staleness", Duration::ZERO, false);
+    let replicas = replicas(&mut fields, kind, address.as_ref(), problems);
+    let has_replicas = !replicas.is_empty();
+    let bookmark_key = bookmark_key(&mut fields, has_replicas, problems);
+    let unsaid = if has_replicas {
+        REPLICA_STALENESS
+    } else {
+        Duration::ZERO
+    };
+    let staleness = fields.timeout("staleness", unsaid, false);
+    if has_replicas && staleness < SHORTEST_REPLICA_STALENESS {
+        let value = Some(staleness.as_secs_f64().to_string());
+        let why = "must be ≥ 1 second with replicas; read the primary by a session that begins with \"first-primary\"";
+        problems.add(fields.at("staleness"), value, why);
+    }
     if staleness > LONGEST_STALENESS {
         let value = Some(staleness.as_secs_f64().to_string());
         problems.add(fields.at("staleness"), value, "must be ≤ 86400 seconds");
@@ -81,10 +102,12 @@ fn binding(value: &Value, path: String, problems: &Problems) -> Option<Binding> 
             "has no effect on memory:, which is read directly; remove it",
         );
     }
-    if !staleness.is_zero() && matches!(kind, Some(BindingKind::Database | BindingKind::Documents))
+    if !staleness.is_zero()
+        && !has_replicas
+        && matches!(kind, Some(BindingKind::Database | BindingKind::Documents))
     {
         let value = Some(staleness.as_secs_f64().to_string());
-        let why = "has no effect here, as databases are never read from a cache; remove it";
+        let why = "has no effect here, as databases without replicas are never read from a cache; remove it";
         problems.add(fields.at("staleness"), value, why);
     }
     fields.end();
@@ -93,5 +116,68 @@ fn binding(value: &Value, path: String, problems: &Problems) -> Option<Binding> 
         kind: kind?,
         address: address?,
         staleness,
+        replicas,
+        bookmark_key,
     })
+}
+
+fn text_or_secret(value: &Value, at: String, problems: &Problems) -> Option<Secret> {
+    match value {
+        Value::String(text) => Some(Secret(text.clone().into())),
+        value => secret(value, at, problems),
+    }
+}
+
+fn replicas(
+    fields: &mut Fields<'_>,
+    kind: Option<BindingKind>,
+    primary: Option<&DataAddress>,
+    problems: &Problems,
+) -> Vec<DatabaseServer> {
+    let mut found: Vec<DatabaseServer> = Vec::new();
+    let listed = fields.list("replicas");
+    if listed.len() > MOST_REPLICAS {
+        let why = format!(
+            "has {} servers, and {MOST_REPLICAS} are the most",
+            listed.len()
+        );
+        problems.add(fields.at("replicas"), None, why);
+    }
+    if !listed.is_empty() && matches!(kind, Some(BindingKind::KeyValue | BindingKind::Documents)) {
+        let why = "have no effect here, as only databases have them; remove them";
+        problems.add(fields.at("replicas"), None, why);
+        return found;
+    }
+    for (at, value) in listed {
+        let url = text_or_secret(value, at.clone(), problems);
+        let (Some(url), Some(primary)) = (url, primary) else {
+            continue;
+        };
+        match replica(&url, primary) {
+            Ok(server) if found.iter().any(|known| known.place == server.place) => {
+                problems.add(at, None, "is the server of another replica already");
+            }
+            Ok(server) => found.push(server),
+            Err(why) => problems.add(at, None, why),
+        }
+    }
+    found
+}
+
+fn bookmark_key(
+    fields: &mut Fields<'_>,
+    has_replicas: bool,
+    problems: &Problems,
+) -> Option<Secret> {
+    let at = fields.at("bookmark_key");
+    let value = fields.some("bookmark_key")?;
+    let key = text_or_secret(value, at.clone(), problems)?;
+    if !has_replicas {
+        let why = "has no effect without replicas; remove it";
+        problems.add(at, None, why);
+    } else if key.as_bytes().len() < SHORTEST_BOOKMARK_KEY {
+        let why = format!("must have {SHORTEST_BOOKMARK_KEY} bytes or more, drawn at random");
+        problems.add(at, None, why);
+    }
+    Some(key)
 }

@@ -4,19 +4,19 @@ use std::time::Duration;
 
 use mysql_async::{DriverError, Error};
 
+use super::super::connection::Trouble;
 use crate::error::{Constraint, DataError};
 
-/// The error, and true if the connection must not be used any more.
-pub(super) fn failure(error: &Error, patience: Duration) -> (DataError, bool) {
+pub(super) fn trouble(error: &Error, patience: Duration) -> Trouble {
     let unreachable =
         |why: &dyn std::fmt::Display| DataError::Unreachable(format!("the MySQL server: {why}"));
     let server = match error {
         Error::Server(server) => server,
         Error::Driver(DriverError::PacketTooLarge) => {
             let why = "a row or statement is larger than a packet may be (64 MiB)";
-            return (DataError::Refused(why.to_owned()), true);
+            return Trouble::Lost(DataError::Refused(why.to_owned()));
         }
-        other => return (unreachable(other), true),
+        other => return Trouble::Lost(unreachable(other)),
     };
     let message = &server.message;
     let violated = |constraint| DataError::Violated {
@@ -44,9 +44,9 @@ pub(super) fn failure(error: &Error, patience: Duration) -> (DataError, bool) {
         | 1927
         | 3159
         | 4031 => {
-            return (unreachable(message), true);
+            return Trouble::Lost(unreachable(message));
         }
         _ => DataError::Refused(message.clone()),
     };
-    (failed, false)
+    Trouble::Failed(failed)
 }

@@ -19,14 +19,15 @@ use edgerouter_core::plan::{
 use mysql_async::{
     Conn, Error, Opts, OptsBuilder, Params, SslOpts, Value, prelude::Queryable as _,
 };
-use tokio::runtime::Handle;
 
 use super::{
-    call::{ResultBytes, SqlCall, SqlMeta, SqlPart, SqlReply, SqlResult, Statement, in_batch},
-    pool::Dial,
+    call::{ResultBytes, SqlCall, SqlMeta, SqlPart, SqlResult, Statement},
+    connection::{Connection, Trouble},
+    pool::{Access, Dial},
+    position::Position,
     roots,
-    server::{Connection, ServerDatabase, Trouble},
-    text::{self, Dialect, Translated, Verb},
+    text::{self, Dialect, Translated},
+    verb::Verb,
 };
 use crate::error::DataError;
 
@@ -36,9 +37,6 @@ const STATEMENTS: usize = 128;
 const LONGEST_PACKET: usize = 64 << 20;
 /// Time to connect, and to find out whether a connection is alive.
 const BRIEF: Duration = Duration::from_secs(2);
-
-/// A database on a server.
-pub(super) type MySqlDatabase = ServerDatabase<MySqlDial>;
 
 pub(super) struct MySqlDial {
     options: Opts,
@@ -53,12 +51,12 @@ pub(super) struct MySqlConnection {
     patience: Duration,
 }
 
-/// The database of a server, to which no connection is made yet.
-pub(super) fn open(
+/// The way to a server, to which no connection is made yet.
+pub(super) fn dial(
     server: &DatabaseServer,
     limits: &DataLimits,
-    handle: Handle,
-) -> Result<MySqlDatabase, String> {
+    access: Access,
+) -> Result<MySqlDial, String> {
     let password = server.password.as_ref();
     let password = password.map(|it| String::from_utf8_lossy(it.as_bytes()).into_owned());
     let mut options = OptsBuilder::default()
@@ -71,7 +69,7 @@ pub(super) fn open(
         .wait_timeout(Some(28_800))
         // As the other engines count: rows that a condition found, changed or not.
         .client_found_rows(true)
-        .setup(vec![setup(limits.timeout)]);
+        .setup(setup(limits.timeout, access));
     options = match &server.place {
         ServerPlace::Host(host, port) => options.ip_or_hostname(&**host).tcp_port(*port),
         ServerPlace::Socket(file, _) => options.socket(Some(&**file)),
@@ -84,25 +82,29 @@ pub(super) fn open(
             .with_disable_built_in_roots(true);
         options = options.ssl_opts(tls);
     }
-    let dial = MySqlDial {
+    Ok(MySqlDial {
         options: options.into(),
         patience: limits.timeout,
         connect_timeout: BRIEF.min(limits.timeout),
-    };
-    Ok(ServerDatabase::new(dial, limits, handle))
+    })
 }
 
 /// Sets a session up: with the quotes that `text` reads by, and with an end for statements whose caller is gone. The
 /// comments are for one product each.
-fn setup(patience: Duration) -> String {
+fn setup(patience: Duration, access: Access) -> Vec<String> {
     let seconds = patience.as_secs_f64().clamp(0.001, 31_536_000.0);
-    format!(
+    let limits = format!(
         "SET SESSION autocommit = 1, time_zone = '+00:00', \
          sql_mode = 'STRICT_TRANS_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION', \
          innodb_lock_wait_timeout = {} /*M! , max_statement_time = {seconds:.3} */ /*!80000 , max_execution_time = {} */",
         seconds.ceil(),
         (seconds * 1_000.0).ceil().min(4_000_000_000.0),
-    )
+    );
+    match access {
+        Access::Write => vec![limits],
+        // Nothing else keeps a function in a SELECT from writing.
+        Access::Read => vec![limits, "SET SESSION TRANSACTION READ ONLY".to_owned()],
+    }
 }
 
 impl Dial for MySqlDial {
@@ -167,6 +169,9 @@ fn check_batch(parts: &[SqlPart]) -> Result<(), DataError> {
 }
 
 impl Connection for MySqlConnection {
+    const DIALECT: Dialect = Dialect::MySql;
+    const BEGIN: &'static str = "START TRANSACTION";
+
     fn check(call: &SqlCall) -> Result<(), DataError> {
         match call {
             SqlCall::Batch(parts) => check_batch(parts),
@@ -174,32 +179,9 @@ impl Connection for MySqlConnection {
         }
     }
 
-    async fn call(&mut self, call: &SqlCall, most: usize) -> Result<SqlReply, Trouble> {
-        let began = Instant::now();
-        let mut bytes = ResultBytes::new(most);
-        let (results, count) = match call {
-            SqlCall::Ping => {
-                let reached = self.connection.ping().await;
-                reached.map_err(|error| self.trouble(&error))?;
-                return Ok(SqlReply::Reached);
-            }
-            SqlCall::Query { statement, first } => {
-                (vec![self.run(statement, *first, &mut bytes).await?], 1)
-            }
-            SqlCall::Batch(parts) => self.batch(parts, &mut bytes).await?,
-        };
-        Ok(SqlReply::Results {
-            results,
-            count,
-            duration: began.elapsed(),
-        })
-    }
-}
-
-impl MySqlConnection {
-    fn trouble(&self, error: &Error) -> Trouble {
-        let (error, is_lost) = error::failure(error, self.patience);
-        Trouble { error, is_lost }
+    async fn ping(&mut self) -> Result<(), Trouble> {
+        let reached = self.connection.ping().await;
+        reached.map_err(|error| self.trouble(&error))
     }
 
     async fn command(&mut self, sql: &str) -> Result<(), Trouble> {
@@ -207,72 +189,22 @@ impl MySqlConnection {
         ran.map_err(|error| self.trouble(&error))
     }
 
-    async fn batch(
-        &mut self,
-        parts: &[SqlPart],
-        bytes: &mut ResultBytes,
-    ) -> Result<(Vec<SqlResult>, u64), Trouble> {
-        self.command("START TRANSACTION").await?;
-        match self.parts(parts, bytes).await {
-            Ok(done) => {
-                self.command("COMMIT").await?;
-                Ok(done)
-            }
-            Err(trouble) if trouble.is_lost => Err(trouble),
-            Err(trouble) => {
-                let is_lost = self.command("ROLLBACK").await.is_err();
-                Err(Trouble { is_lost, ..trouble })
-            }
-        }
+    async fn position(&mut self) -> Result<Option<Position>, Trouble> {
+        let found = self.text("SELECT @@global.gtid_current_pos").await?;
+        Ok(found.as_deref().and_then(Position::of_maria))
     }
 
-    async fn parts(
-        &mut self,
-        parts: &[SqlPart],
-        bytes: &mut ResultBytes,
-    ) -> Result<(Vec<SqlResult>, u64), Trouble> {
-        let (mut results, mut count) = (Vec::with_capacity(parts.len()), 0);
-        for (at, part) in parts.iter().enumerate() {
-            let ran = match part {
-                SqlPart::Statement(statement) => {
-                    self.run(statement, false, bytes).await.map(|result| {
-                        results.push(result);
-                        1
-                    })
-                }
-                SqlPart::Script(script) => self.script(script).await,
-            };
-            count += ran.map_err(|trouble| Trouble {
-                error: in_batch(trouble.error, at, parts),
-                ..trouble
-            })?;
-        }
-        Ok((results, count))
+    async fn identity(&mut self) -> Result<Option<String>, Trouble> {
+        // MariaDB gives the changes of each primary a domain, which the positions hold.
+        Ok(None)
     }
 
-    /// Runs the statements of a script. The number of them.
-    async fn script(&mut self, script: &str) -> Result<u64, Trouble> {
-        let statements = text::statements(Dialect::MySql, script);
-        for statement in &statements {
-            if let Some(why) = Verb::of(Dialect::MySql, statement).misplaced(Dialect::MySql) {
-                return Err(DataError::Refused(why.into_owned()).into());
-            }
-            self.command(statement).await?;
-        }
-        Ok(statements.len() as u64)
-    }
-
-    fn translated(&mut self, sql: &Arc<str>) -> Result<Arc<Translated>, DataError> {
-        if let Some(known) = self.translations.get(sql) {
-            return Ok(Arc::clone(known));
-        }
-        let translated = Arc::new(text::translate(Dialect::MySql, sql)?);
-        if self.translations.len() >= STATEMENTS {
-            self.translations.clear();
-        }
-        let kept = Arc::clone(&translated);
-        self.translations.insert(Arc::clone(sql), kept);
-        Ok(translated)
+    async fn unfit(&mut self, _of: Option<&str>) -> Result<Option<String>, Trouble> {
+        let follows = self.text("SELECT @@global.gtid_slave_pos").await?;
+        let why = "it replicates nothing by GTID (gtid_slave_pos is empty)";
+        Ok(follows
+            .is_none_or(|it| it.is_empty())
+            .then(|| why.to_owned()))
     }
 
     async fn run(
@@ -282,10 +214,7 @@ impl MySqlConnection {
         bytes: &mut ResultBytes,
     ) -> Result<SqlResult, Trouble> {
         let (began, patience) = (Instant::now(), self.patience);
-        let failed = |error: Error| {
-            let (error, is_lost) = error::failure(&error, patience);
-            Trouble { error, is_lost }
-        };
+        let failed = |error: Error| error::trouble(&error, patience);
         let translated = self.translated(&statement.sql)?;
         text::check_count(translated.parameters, statement.values.len())?;
         let prepared = self
@@ -329,10 +258,7 @@ impl MySqlConnection {
                 .zip(cells)
                 .map(|(column, cell)| value::value(column, cell))
                 .collect();
-            bytes.take(&values).map_err(|error| Trouble {
-                error,
-                is_lost: true,
-            })?;
+            bytes.take(&values).map_err(Trouble::Lost)?;
             rows.push(values);
         }
         let (affected, inserted) = (found.affected_rows(), found.last_insert_id());
@@ -359,5 +285,32 @@ impl MySqlConnection {
                 .collect(),
             rows,
         })
+    }
+}
+
+impl MySqlConnection {
+    fn trouble(&self, error: &Error) -> Trouble {
+        error::trouble(error, self.patience)
+    }
+
+    /// The only value of a query.
+    async fn text(&mut self, sql: &str) -> Result<Option<String>, Trouble> {
+        let found: Result<Option<Option<String>>, Error> = self.connection.query_first(sql).await;
+        found
+            .map(Option::flatten)
+            .map_err(|error| self.trouble(&error))
+    }
+
+    fn translated(&mut self, sql: &Arc<str>) -> Result<Arc<Translated>, DataError> {
+        if let Some(known) = self.translations.get(sql) {
+            return Ok(Arc::clone(known));
+        }
+        let translated = Arc::new(text::translate(Dialect::MySql, sql)?);
+        if self.translations.len() >= STATEMENTS {
+            self.translations.clear();
+        }
+        let kept = Arc::clone(&translated);
+        self.translations.insert(Arc::clone(sql), kept);
+        Ok(translated)
     }
 }

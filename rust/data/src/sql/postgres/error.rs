@@ -4,54 +4,20 @@ use std::{error::Error as _, time::Duration};
 
 use tokio_postgres::Error;
 
-use super::server;
+use super::super::connection::Trouble;
 use crate::error::{Constraint, DataError};
 
-/// The way in which work on a connection failed.
-#[derive(Debug)]
-pub(super) enum Trouble {
-    /// The connection is as before.
-    Failed(DataError),
-    /// The connection must not be used any more.
-    Lost(DataError),
-    /// A prepared statement does not fit the schema any more.
-    Stale(DataError),
-}
-
-impl From<DataError> for Trouble {
-    fn from(error: DataError) -> Self {
-        Self::Failed(error)
-    }
-}
-
-impl From<Trouble> for server::Trouble {
-    fn from(trouble: Trouble) -> Self {
-        Self {
-            is_lost: matches!(trouble, Trouble::Lost(_)),
-            error: trouble.into_error(),
-        }
-    }
-}
-
-impl Trouble {
-    pub(super) fn of(error: &Error, patience: Duration) -> Self {
-        let Some(server) = error.as_db_error() else {
-            return Self::Lost(lost(error));
-        };
-        let (code, message) = (server.code().code(), server.message());
-        let failed = failure(code, message, patience);
-        match code {
-            "0A000" if message.starts_with("cached plan") => Self::Stale(failed),
-            "26000" => Self::Stale(failed),
-            _ if matches!(failed, DataError::Unreachable(_)) => Self::Lost(failed),
-            _ => Self::Failed(failed),
-        }
-    }
-
-    pub(super) fn into_error(self) -> DataError {
-        match self {
-            Self::Failed(error) | Self::Lost(error) | Self::Stale(error) => error,
-        }
+pub(super) fn trouble(error: &Error, patience: Duration) -> Trouble {
+    let Some(server) = error.as_db_error() else {
+        return Trouble::Lost(lost(error));
+    };
+    let (code, message) = (server.code().code(), server.message());
+    let failed = failure(code, message, patience);
+    match code {
+        "0A000" if message.starts_with("cached plan") => Trouble::Stale(failed),
+        "26000" => Trouble::Stale(failed),
+        _ if matches!(failed, DataError::Unreachable(_)) => Trouble::Lost(failed),
+        _ => Trouble::Failed(failed),
     }
 }
 

@@ -17,18 +17,20 @@ use edgerouter_core::plan::{
 };
 use futures_util::TryStreamExt as _;
 use tokio::runtime::Handle;
-use tokio_postgres::{Client, Config, Statement as ServerStatement, config::SslMode};
+use tokio_postgres::{
+    Client, Config, SimpleQueryMessage, Statement as ServerStatement, config::SslMode,
+};
 use tokio_rustls::rustls::{ClientConfig, crypto::aws_lc_rs};
 
 use super::{
-    call::{ResultBytes, SqlCall, SqlMeta, SqlPart, SqlReply, SqlResult, Statement, in_batch},
-    pool::Dial,
+    call::{ResultBytes, SqlMeta, SqlResult, Statement},
+    connection::{Connection, Trouble},
+    pool::{Access, Dial},
+    position::Position,
     roots,
-    server::{self, Connection, ServerDatabase},
-    text::{self, Dialect, Verb},
+    text::{self, Dialect},
 };
 use crate::error::DataError;
-use error::Trouble;
 use tls::Handshakes;
 
 /// Prepared statements that a connection keeps.
@@ -36,13 +38,11 @@ const STATEMENTS: usize = 128;
 /// Time to connect, and to end what a connection is doing.
 const BRIEF: Duration = Duration::from_secs(2);
 
-/// A database on a server.
-pub(super) type PostgresDatabase = ServerDatabase<PostgresDial>;
-
 pub(super) struct PostgresDial {
     config: Config,
     tls: Handshakes,
     patience: Duration,
+    access: Access,
     handle: Handle,
 }
 
@@ -61,12 +61,13 @@ struct Prepared {
     changes_rows: bool,
 }
 
-/// The database of a server, to which no connection is made yet.
-pub(super) fn open(
+/// The way to a server, to which no connection is made yet.
+pub(super) fn dial(
     server: &DatabaseServer,
     limits: &DataLimits,
+    access: Access,
     handle: Handle,
-) -> Result<PostgresDatabase, String> {
+) -> Result<PostgresDial, String> {
     let mut config = Config::new();
     config
         .user(&*server.user)
@@ -97,13 +98,13 @@ pub(super) fn open(
             ))
         }
     };
-    let dial = PostgresDial {
+    Ok(PostgresDial {
         config,
         tls: Handshakes(tls),
         patience: limits.timeout,
-        handle: handle.clone(),
-    };
-    Ok(ServerDatabase::new(dial, limits, handle))
+        access,
+        handle,
+    })
 }
 
 impl Dial for PostgresDial {
@@ -117,10 +118,13 @@ impl Dial for PostgresDial {
             let _ = connection.await;
         });
         let millis = self.patience.as_millis().clamp(1, 2_000_000_000);
-        let setup = format!(
+        let mut setup = format!(
             "SET standard_conforming_strings = on; SET timezone = 'UTC'; SET statement_timeout = {millis}; \
              SET idle_in_transaction_session_timeout = {millis}"
         );
+        if self.access == Access::Read {
+            setup.push_str("; SET default_transaction_read_only = on");
+        }
         let set = client.batch_execute(&setup).await;
         set.map_err(|error| error::not_connected(&error))?;
         Ok(PostgresConnection {
@@ -149,133 +153,43 @@ impl Dial for PostgresDial {
 }
 
 impl Connection for PostgresConnection {
-    async fn call(&mut self, call: &SqlCall, most: usize) -> Result<SqlReply, server::Trouble> {
-        let mut result = self.attempt(call, most).await;
-        if matches!(result, Err(Trouble::Stale(_))) {
-            // Nothing has run: the server refuses such a statement before, and in a transaction all was undone.
-            self.statements.clear();
-            result = self.attempt(call, most).await;
-        }
-        result.map_err(Into::into)
-    }
-}
+    const DIALECT: Dialect = Dialect::Postgres;
+    const BEGIN: &'static str = "BEGIN";
 
-impl PostgresConnection {
-    async fn attempt(&mut self, call: &SqlCall, most: usize) -> Result<SqlReply, Trouble> {
-        let began = Instant::now();
-        let mut bytes = ResultBytes::new(most);
-        let (results, count) = match call {
-            SqlCall::Ping => {
-                let reached = self.client.check_connection().await;
-                reached.map_err(|error| Trouble::of(&error, self.patience))?;
-                return Ok(SqlReply::Reached);
-            }
-            SqlCall::Query { statement, first } => {
-                let result = self.run(statement, *first, &mut bytes).await?;
-                (vec![result], 1)
-            }
-            SqlCall::Batch(parts) => self.batch(parts, &mut bytes).await?,
-        };
-        Ok(SqlReply::Results {
-            results,
-            count,
-            duration: began.elapsed(),
-        })
+    fn forget(&mut self) {
+        self.statements.clear();
     }
 
-    async fn batch(
-        &mut self,
-        parts: &[SqlPart],
-        bytes: &mut ResultBytes,
-    ) -> Result<(Vec<SqlResult>, u64), Trouble> {
-        // One statement is a transaction by itself, and some are possible in no other (CREATE INDEX CONCURRENTLY).
-        if let [SqlPart::Script(script)] = parts
-            && text::statements(Dialect::Postgres, script).len() <= 1
-        {
-            return Ok((Vec::new(), self.script(script).await?));
-        }
-        let patience = self.patience;
-        let trouble = |error: tokio_postgres::Error| Trouble::of(&error, patience);
-        self.client.batch_execute("BEGIN").await.map_err(trouble)?;
-        match self.parts(parts, bytes).await {
-            Ok(done) => {
-                self.client.batch_execute("COMMIT").await.map_err(trouble)?;
-                Ok(done)
-            }
-            Err(Trouble::Lost(error)) => Err(Trouble::Lost(error)),
-            Err(failed) => match self.client.batch_execute("ROLLBACK").await {
-                Ok(()) => Err(failed),
-                Err(_) => Err(Trouble::Lost(failed.into_error())),
-            },
-        }
+    async fn ping(&mut self) -> Result<(), Trouble> {
+        let reached = self.client.check_connection().await;
+        reached.map_err(|error| self.trouble(&error))
     }
 
-    async fn parts(
-        &mut self,
-        parts: &[SqlPart],
-        bytes: &mut ResultBytes,
-    ) -> Result<(Vec<SqlResult>, u64), Trouble> {
-        let (mut results, mut count) = (Vec::with_capacity(parts.len()), 0);
-        for (at, part) in parts.iter().enumerate() {
-            let ran = match part {
-                SqlPart::Statement(statement) => {
-                    let ran = self.run(statement, false, bytes).await;
-                    ran.map(|result| {
-                        results.push(result);
-                        1
-                    })
-                }
-                SqlPart::Script(script) => self.script(script).await,
-            };
-            count += ran.map_err(|trouble| match trouble {
-                Trouble::Failed(error) => Trouble::Failed(in_batch(error, at, parts)),
-                other => other,
-            })?;
-        }
-        Ok((results, count))
+    async fn command(&mut self, sql: &str) -> Result<(), Trouble> {
+        let ran = self.client.batch_execute(sql).await;
+        ran.map_err(|error| self.trouble(&error))
     }
 
-    /// Runs the statements of a script. The number of them.
-    async fn script(&mut self, script: &str) -> Result<u64, Trouble> {
-        let statements = text::statements(Dialect::Postgres, script);
-        for statement in &statements {
-            if let Some(why) = Verb::of(Dialect::Postgres, statement).misplaced(Dialect::Postgres) {
-                return Err(DataError::Refused(why.into_owned()).into());
-            }
-            let ran = self.client.batch_execute(statement).await;
-            ran.map_err(|error| Trouble::of(&error, self.patience))?;
-        }
-        Ok(statements.len() as u64)
+    async fn position(&mut self) -> Result<Option<Position>, Trouble> {
+        // That of the last record that was inserted, as a commit may be acknowledged before it is written.
+        let found = self
+            .text("SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_insert_lsn() END")
+            .await?;
+        Ok(found.as_deref().and_then(Position::of_postgres))
     }
 
-    async fn prepared(&mut self, sql: &Arc<str>) -> Result<Arc<Prepared>, Trouble> {
-        self.uses += 1;
-        if let Some((known, used)) = self.statements.get_mut(sql) {
-            *used = self.uses;
-            return Ok(Arc::clone(known));
+    async fn identity(&mut self) -> Result<Option<String>, Trouble> {
+        self.text("SELECT system_identifier FROM pg_control_system()")
+            .await
+    }
+
+    async fn unfit(&mut self, of: Option<&str>) -> Result<Option<String>, Trouble> {
+        if self.text("SELECT pg_is_in_recovery()").await?.as_deref() != Some("t") {
+            return Ok(Some("it is no standby, and accepts writes".to_owned()));
         }
-        let translated = text::translate(Dialect::Postgres, sql)?;
-        let made = self.client.prepare(&translated.sql).await;
-        let made = made.map_err(|error| Trouble::of(&error, self.patience))?;
-        value::check_columns(
-            made.columns()
-                .iter()
-                .map(|column| (column.name(), column.type_())),
-        )?;
-        let prepared = Arc::new(Prepared {
-            statement: made,
-            parameters: translated.parameters,
-            changes_rows: translated.verb.changes_rows(),
-        });
-        if self.statements.len() >= STATEMENTS {
-            let oldest = self.statements.iter().min_by_key(|(_, (_, used))| *used);
-            if let Some(oldest) = oldest.map(|(sql, _)| Arc::clone(sql)) {
-                self.statements.remove(&oldest);
-            }
-        }
-        let kept = (Arc::clone(&prepared), self.uses);
-        self.statements.insert(Arc::clone(sql), kept);
-        Ok(prepared)
+        let own = self.identity().await?;
+        let why = "it is a standby of another server (pg_control_system)";
+        Ok((own.as_deref() != of).then(|| why.to_owned()))
     }
 
     async fn run(
@@ -295,7 +209,7 @@ impl PostgresConnection {
         }
         value::check(&statement.values, parameters)?;
         let patience = self.patience;
-        let trouble = |error: tokio_postgres::Error| Trouble::of(&error, patience);
+        let trouble = |error: tokio_postgres::Error| error::trouble(&error, patience);
         let values = statement.values.iter().map(value::Bound);
         let found = self.client.query_raw(&prepared.statement, values).await;
         let mut found = pin!(found.map_err(trouble)?);
@@ -341,5 +255,51 @@ impl PostgresConnection {
                 .collect(),
             rows,
         })
+    }
+}
+
+impl PostgresConnection {
+    fn trouble(&self, error: &tokio_postgres::Error) -> Trouble {
+        error::trouble(error, self.patience)
+    }
+
+    /// The only value of a query.
+    async fn text(&mut self, sql: &str) -> Result<Option<String>, Trouble> {
+        let found = self.client.simple_query(sql).await;
+        let found = found.map_err(|error| self.trouble(&error))?;
+        Ok(found.iter().find_map(|message| match message {
+            SimpleQueryMessage::Row(row) => row.try_get(0).ok().flatten().map(str::to_owned),
+            _ => None,
+        }))
+    }
+
+    async fn prepared(&mut self, sql: &Arc<str>) -> Result<Arc<Prepared>, Trouble> {
+        self.uses += 1;
+        if let Some((known, used)) = self.statements.get_mut(sql) {
+            *used = self.uses;
+            return Ok(Arc::clone(known));
+        }
+        let translated = text::translate(Dialect::Postgres, sql)?;
+        let made = self.client.prepare(&translated.sql).await;
+        let made = made.map_err(|error| self.trouble(&error))?;
+        value::check_columns(
+            made.columns()
+                .iter()
+                .map(|column| (column.name(), column.type_())),
+        )?;
+        let prepared = Arc::new(Prepared {
+            statement: made,
+            parameters: translated.parameters,
+            changes_rows: translated.verb.changes_rows(),
+        });
+        if self.statements.len() >= STATEMENTS {
+            let oldest = self.statements.iter().min_by_key(|(_, (_, used))| *used);
+            if let Some(oldest) = oldest.map(|(sql, _)| Arc::clone(sql)) {
+                self.statements.remove(&oldest);
+            }
+        }
+        let kept = (Arc::clone(&prepared), self.uses);
+        self.statements.insert(Arc::clone(sql), kept);
+        Ok(prepared)
     }
 }
