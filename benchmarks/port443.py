@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Measures TLS, HTTP/2 and static files beside nginx, HAProxy and Caddy: ``python -m benchmarks.port443``.
+"""Measures TLS, HTTP/2, static files and compression beside nginx, HAProxy and Caddy: ``python -m benchmarks.port443``.
 
 Each server has one worker on one core, the generator another core; the rounds are interleaved. The figure is CPU time
 of the server for each request or connection. Needs ``benchmarks/install-peers``.
@@ -8,6 +8,8 @@ of the server for each request or connection. Needs ``benchmarks/install-peers``
 from __future__ import annotations
 
 import argparse
+import gzip
+import http.client
 import json
 import os
 import re
@@ -17,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,11 +29,16 @@ from benchmarks.servers import INSTALL, program
 
 SIZES = {"1k": 1 << 10, "100k": 100 << 10, "10m": 10 << 20}
 SERVER, GENERATOR = 0, 1
+#: The level of gzip: what the edge has for responses that are compressed for one client.
+GZIP = 5
 
 
 @dataclass(frozen=True)
 class Place:
-    """The scratch folder, with ``static/``, ``cert.pem``, ``key.pem`` and ``both.pem``, and the port of the origin."""
+    """The scratch folder, with ``static/``, ``dynamic/``, ``cert.pem``, ``key.pem`` and ``both.pem``.
+
+    ``origin``  the port of the origin
+    """
 
     scratch: Path
     origin: int
@@ -102,6 +109,15 @@ http {{
             sendfile on;
             tcp_nopush on;
         }}
+        location /static/page.html {{
+            root {place.scratch};
+            gzip_static on;
+        }}
+        location /dynamic/ {{
+            root {place.scratch};
+            gzip on;
+            gzip_comp_level {GZIP};
+        }}
         location /static/1k {{
             root {place.scratch};
             sendfile off;
@@ -155,7 +171,13 @@ def caddy(place: Place, ports: Ports) -> Child:
 }}
 http://127.0.0.1:{ports.plain} {{
     root * {place.scratch}
-    file_server
+    @dynamic path /dynamic/*
+    encode @dynamic {{
+        gzip {GZIP}
+    }}
+    file_server {{
+        precompressed gzip
+    }}
 }}
 https://127.0.0.1:{ports.tls} {{
     tls {place.scratch}/cert.pem {place.scratch}/key.pem
@@ -180,6 +202,9 @@ def works() -> list[Work]:
         connections = 8 if size == "10m" else 64
         return lambda ports, seconds: wrk(f"http://127.0.0.1:{ports.plain}/static/{size}", seconds, connections)
 
+    def gzipped(folder: str) -> Callable[[Ports, float], int]:
+        return lambda ports, seconds: coded(ports.plain, f"/{folder}/page.html", seconds)
+
     def streams(count: int) -> Callable[[Ports, float], int]:
         return lambda ports, seconds: h2load(f"https://127.0.0.1:{ports.tls}/hit/1k", seconds, count)
 
@@ -189,6 +214,8 @@ def works() -> list[Work]:
     files, caches, all_of_them = ("edgerouter", "nginx", "Caddy"), ("edgerouter", "nginx", "HAProxy"), tuple(SERVERS)
     return [
         *(Work(f"static-{size}", f"static file, {size}, plain text", files, static(size)) for size in SIZES),
+        Work("gzip-dynamic", f"a page of 100 KiB, gzip {GZIP} for each client", files, gzipped("dynamic")),
+        Work("gzip-static", f"the same from a file that gzip {GZIP} has made", files, gzipped("static")),
         Work(
             "tls-hit-1k",
             "cached hit, 1 KiB, TLS 1.3, HTTP/1.1 (Caddy: a static file)",
@@ -204,8 +231,27 @@ def works() -> list[Work]:
     ]
 
 
-def wrk(url: str, seconds: float, connections: int) -> int:
+def coded(port: int, path: str, seconds: float) -> int:
+    """Requests of a page in gzip; each server has to give the same page in it."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    with closing(connection):
+        connection.request("GET", path, headers={"accept-encoding": "gzip"})
+        answer = connection.getresponse()
+        body = answer.read()
+    if answer.headers["content-encoding"] != "gzip" or gzip.decompress(body) != page():
+        raise BenchError(f"{path} on port {port} is not the page in gzip")
+    return wrk(f"http://127.0.0.1:{port}{path}", seconds, 16, "accept-encoding: gzip")
+
+
+def page() -> bytes:
+    """100 KiB of text as pages have it: this documentation."""
+    texts = sorted((servers.HERE.parent / "docs").glob("*.md"))
+    return b"".join(text.read_bytes() for text in texts)[: SIZES["100k"]]
+
+
+def wrk(url: str, seconds: float, connections: int, *fields: str) -> int:
     command = ["wrk", "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "--latency", url]
+    command += [part for field in fields for part in ("-H", field)]
     load = generator.parse_wrk(run(command, seconds))
     if load.problems:
         raise BenchError(f"{url}: {'; '.join(load.problems)}")
@@ -244,7 +290,10 @@ def prepared(python: str) -> Iterator[tuple[Place, ExitStack]]:
         parent = memory if os.access(memory, os.W_OK) else None
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edgerouter-port443-", dir=parent)))
         scratch.chmod(0o755)
-        (scratch / "static").mkdir()
+        for folder in ("static", "dynamic"):
+            (scratch / folder).mkdir()
+            (scratch / folder / "page.html").write_bytes(page())
+        (scratch / "static" / "page.html.gz").write_bytes(gzip.compress(page(), GZIP))
         for name, size in SIZES.items():
             (scratch / "static" / name).write_bytes(bytes(ord("a") + i % 26 for i in range(26)) * (size // 26 + 1))
             os.truncate(scratch / "static" / name, size)

@@ -2,7 +2,7 @@
 
 BENCH_ORIGIN            the port of the origin on 127.0.0.1
 BENCH_PLAIN, BENCH_TLS  the ports of the listeners
-BENCH_FOLDER            the folder of static files, with ``cert.pem`` and ``key.pem`` beside it
+BENCH_FOLDER            the folder of static files, with ``dynamic/``, ``cert.pem`` and ``key.pem`` beside it
 """
 
 import os
@@ -19,3 +19,4 @@ edge.listen(
 )
 edge.route("/hit/*", to=edge.origin("origin", f"http://127.0.0.1:{os.environ['BENCH_ORIGIN']}"))
 edge.files("/static", folder)
+edge.files("/dynamic", folder.parent / "dynamic", precompressed=False, compress=True)

@@ -4,6 +4,7 @@ FAULTS_ORIGIN        URL of the origin
 FAULTS_CONNECTIONS   ``max_connections`` of the origin; the default where it is not set
 FAULTS_PROBE         seconds between two probes of the origin; it is not probed where it is not set
 FAULTS_DRAIN         ``limits.http.drain_timeout``
+FAULTS_BOTH          an address for HTTP/1.1 and HTTP/2 by prior knowledge
 FAULTS_FUNCTIONS     a function that prints, for ``/loud/*``; no Python runs where it is not set
 """
 
@@ -29,6 +30,9 @@ origin = edge.origin(
 )
 edge.route("/pass/*", to=origin, cache=cache.DISABLED)
 edge.route("/fail/*", to=edge.origin("failing", url, retries=0), cache=cache.DISABLED)
+
+if both := os.environ.get("FAULTS_BOTH"):
+    edge.listen(both, http=("h2", "http/1.1"))
 
 if os.environ.get("FAULTS_FUNCTIONS"):
 

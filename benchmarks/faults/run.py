@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from benchmarks import machine
-from benchmarks.faults import abandoned, admin, frozen, logs, names, readers
+from benchmarks.faults import abandoned, admin, attacks, frozen, logs, names, readers
 from benchmarks.faults.figure import Figure, table
 from benchmarks.faults.stage import Machine, allow_many_descriptors
 from benchmarks.processes import BenchError
@@ -20,6 +20,7 @@ FAULTS: dict[str, tuple[str, Callable[[Machine], list[Figure]]]] = {
     "frozen": ("A hot key at an origin that freezes", frozen.measure),
     "names": ("A name server that falls silent", names.measure),
     "abandoned": ("Slow requests whose clients are gone", abandoned.measure),
+    "attacks": ("Attacks on connections, and good clients beside them", attacks.measure),
     "admin": ("Silent connections to the admin listener", admin.measure),
 }
 

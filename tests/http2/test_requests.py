@@ -346,6 +346,16 @@ def test_curl_speaks_http_2_with_the_edge(authority: Authority, www: Issued, sta
         assert subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout == "2 200 5"
 
 
+def test_nghttp_and_h2load_speak_http_2_with_the_edge(www: Issued, start: Start) -> None:
+    secured, plain = start(site(www)).urls[:2]
+    for url in (secured, plain):
+        viewed = subprocess.run(["nghttp", "-nv", url, f"{url}/other"], capture_output=True, text=True, timeout=20)
+        assert viewed.returncode == 0 and viewed.stdout.count(":status: 200") == 2, viewed.stdout + viewed.stderr
+        loaded = subprocess.run(["h2load", "-n200", "-c4", "-m10", url], capture_output=True, text=True, timeout=20)
+        assert "200 succeeded, 0 failed, 0 errored, 0 timeout" in loaded.stdout, loaded.stdout + loaded.stderr
+        assert "Application protocol: h2" in loaded.stdout
+
+
 def test_the_bound_on_requests_of_a_connection_ends_it_after_the_last_response(
     authority: Authority, www: Issued, start: Start
 ) -> None:
