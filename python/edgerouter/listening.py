@@ -10,6 +10,7 @@ import os
 from collections.abc import Collection, Mapping
 from typing import Any, Literal, TypeAlias
 
+from edgerouter.certificates import Certificate
 from edgerouter.checks import Check, Value, address_problem, is_token, listed
 from edgerouter.obtaining import Acme
 from edgerouter.secrets import Secret, file_field
@@ -25,28 +26,6 @@ _OUTDATED = ("SSLv3", "TLSv1", "TLSv1_2016", "TLSv1.1_2016", "TLSv1.2_2018", "TL
 
 _PROTOCOLS = ("h2", "http/1.1")
 _FACTS = ("certificate", "fingerprint", "subject", "names", "serial")
-
-
-class _Pair(Value, frozen=True):
-    chain: Secret | str | os.PathLike[str]
-    key: Secret | str | os.PathLike[str]
-
-
-class Certificate(_Pair, frozen=True):
-    """A certificate and its key, in PEM. A text or a path is a file, read at the start and at every reload.
-
-    ``chain``  the certificate, and after it those that issued it: ``"fullchain.pem"``
-    ``key``  its private key, not encrypted: ``"privkey.pem"``, or ``env("NAME")``
-    ``ocsp``  a response of OCSP in DER, which clients get with the certificate: ``"ocsp.der"``
-    """
-
-    ocsp: Secret | str | os.PathLike[str] | None = None
-
-    def _check(self, check: Check) -> None:
-        file_field(check, "chain", "fullchain.pem")
-        file_field(check, "key", "privkey.pem")
-        if self.ocsp is not None:
-            file_field(check, "ocsp", "ocsp.der")
 
 
 class _Certified(Value, frozen=True):

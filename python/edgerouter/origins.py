@@ -5,14 +5,32 @@ Values only; connections, retries and probes are the engine's.
 
 from __future__ import annotations
 
+import base64
+import binascii
 from collections.abc import Collection, Mapping
+from typing import Literal, TypeAlias
 from urllib.parse import urlsplit
 
 from edgerouter.cache import Duration
+from edgerouter.certificates import Certificate
 from edgerouter.checks import Check, Value, listed
 from edgerouter.secrets import Secret
 
-__all__ = ["Group", "Health", "Origin"]
+__all__ = ["Group", "Health", "Origin", "TlsVersion"]
+
+TlsVersion: TypeAlias = Literal["TLSv1.2", "TLSv1.3"]
+"""A version of TLS that an origin is offered."""
+
+_TLS_VERSIONS: tuple[TlsVersion, ...] = ("TLSv1.2", "TLSv1.3")
+_PIN = "must be sha256// and the SHA-256 of the public key in Base64, as curl --pinnedpubkey has it"
+
+
+def _is_pin(text: str) -> bool:
+    kind, _, digest = text.partition("//")
+    try:
+        return kind == "sha256" and len(base64.b64decode(digest, validate=True)) == 32
+    except (binascii.Error, ValueError):
+        return False
 
 
 class _Path(Value, frozen=True):
@@ -69,6 +87,10 @@ class Origin(_NamedUrl, frozen=True, kw_only=True):
     ``rewrite_urls``  in its answers, ``Location``, ``Content-Location``, ``Refresh`` and the ``Domain`` and ``Path`` of
         cookies that name its own host or prefix name the viewer's instead
     ``tls_server_name``, ``tls_ca``, ``tls_verify``  how an ``https`` origin is verified; ``tls_ca`` is PEM
+    ``tls_certificate``  the ``Certificate`` that the edge shows if the origin requests one (mutual TLS)
+    ``tls_versions``  the versions that are offered: ``"TLSv1.2"``, ``"TLSv1.3"``; both if none is given
+    ``tls_pins``  public keys of which the origin's certificate must have one, each ``"sha256//"`` and the SHA-256 of it
+        in Base64, as ``curl --pinnedpubkey`` has it; beside the verification, or alone with ``tls_verify=False``
     """
 
     host: str = "origin"
@@ -86,6 +108,9 @@ class Origin(_NamedUrl, frozen=True, kw_only=True):
     tls_server_name: str | None = None
     tls_ca: Secret | None = None
     tls_verify: bool = True
+    tls_certificate: Certificate | None = None
+    tls_versions: Collection[TlsVersion] | None = None
+    tls_pins: Collection[str] = ()
     rewrite_urls: bool = True
 
     def _check(self, check: Check) -> None:
@@ -104,6 +129,16 @@ class Origin(_NamedUrl, frozen=True, kw_only=True):
         check.instance("health", Health, optional=True)
         check.instance("tls_ca", Secret, optional=True)
         check.flag("tls_verify", "rewrite_urls")
+        check.instance("tls_certificate", Certificate, optional=True)
+        check.texts(
+            "tls_versions",
+            optional=True,
+            test=lambda version: version in _TLS_VERSIONS,
+            must="must be one of " + ", ".join(_TLS_VERSIONS),
+        )
+        if self.tls_versions is not None and not listed(self.tls_versions):
+            check.fail("tls_versions", "must have at least one of " + ", ".join(_TLS_VERSIONS))
+        check.texts("tls_pins", test=_is_pin, must=_PIN)
 
 
 class Group(_Named, frozen=True):

@@ -156,14 +156,11 @@ def places(plan: Mapping[str, Any]) -> Iterator[tuple[Any, Any]]:
             for issuer in _dicts(acme.get("issuers") if isinstance(acme, dict) else None):
                 yield from ((issuer, field) for field in ("ca_file", "hmac_key") if isinstance(issuer.get(field), dict))
             for certificate in _dicts(policy.get("certificates")):
-                yield from (
-                    (certificate, field)
-                    for field in ("chain", "key", "ocsp")
-                    if isinstance(certificate.get(field), dict)
-                )
+                yield from _of_certificate(certificate)
     for origin in _dicts(plan.get("origins")):
         if isinstance(origin.get("tls_ca"), dict):
             yield origin, "tls_ca"
+        yield from _of_certificate(origin.get("tls_certificate"))
         yield from _held(origin.get("headers"))
     tracing = plan.get("tracing")
     if isinstance(tracing, dict):
@@ -188,6 +185,14 @@ def places(plan: Mapping[str, Any]) -> Iterator[tuple[Any, Any]]:
         signed = route.get("signed")
         for keys in _dicts([signed.get("keys"), signed.get("secrets")] if isinstance(signed, dict) else None):
             yield from ((keys, name) for name, key in keys.items() if isinstance(key, dict))
+
+
+def _of_certificate(certificate: object) -> Iterator[tuple[Any, Any]]:
+    """The places of a certificate's files."""
+    if isinstance(certificate, dict):
+        yield from (
+            (certificate, field) for field in ("chain", "key", "ocsp") if isinstance(certificate.get(field), dict)
+        )
 
 
 def _held(headers: object) -> Iterator[tuple[Any, Any]]:

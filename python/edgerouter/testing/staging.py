@@ -16,7 +16,7 @@ from edgerouter.listening import Certificate, Listener, Tls
 __all__ = ["StagedEdge"]
 
 #: Fields of an origin that are about a server that the test does not have.
-_ABOUT_THE_SERVER = ("tls_server_name", "tls_ca", "tls_verify")
+_ABOUT_THE_SERVER = ("tls_server_name", "tls_ca", "tls_verify", "tls_certificate", "tls_versions", "tls_pins")
 
 
 class StagedEdge(Edge):

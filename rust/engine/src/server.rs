@@ -27,7 +27,7 @@ use thread::WorkerSocket;
 
 use crate::{
     account::{Account, PerClientCounts},
-    acme::{AcmeService, RecordCalls},
+    acme::{AcmeService, IssuedCertificates, RecordCalls},
     admin, background,
     beats::Beats,
     cache::{Cache, functions::Registry},
@@ -56,7 +56,7 @@ use crate::{
     secret::SecretNumbers,
     store::{Fills, disk::FolderError},
     telemetry::{Metrics, access::AccessLog, log, trace::TraceQueue},
-    upstream::HealthBoard,
+    upstream::{self, HealthBoard},
     watched::Watched,
     worker::Shared,
 };
@@ -302,7 +302,7 @@ impl Engine {
         let _one = self.reloading.lock();
         let previous = self.shared.live.load_full();
         let issued = self.shared.acme.certificates();
-        let tls = TlsListeners::of(&plan, Some(&previous.tls), issued)?;
+        let tls = tls_of(&plan, Some(&previous.tls), issued)?;
         tls.warn_of_expiry(self.shared.unix_now());
         if let Err(error) = self.shared.acme.serve(&plan) {
             tracing::error!(%error, "no certificates are obtained: a thread could not be started");
@@ -518,7 +518,25 @@ fn all_listeners(
 
 /// Every problem of a plan's certificates and keys.
 pub fn check_tls(plan: &Plan) -> Result<(), Vec<Problem>> {
-    TlsListeners::of(plan, None, &Arc::default()).map(drop)
+    tls_of(plan, None, &Arc::default()).map(drop)
+}
+
+/// TLS with clients; refuses certificates and keys that cannot be used, those for origins included.
+fn tls_of(
+    plan: &Plan,
+    previous: Option<&TlsListeners>,
+    issued: &Arc<IssuedCertificates>,
+) -> Result<TlsListeners, Vec<Problem>> {
+    let listeners = TlsListeners::of(plan, previous, issued);
+    match (listeners, upstream::check_tls(plan)) {
+        (Ok(listeners), Ok(())) => Ok(listeners),
+        (listeners, origins) => {
+            let of_listeners = listeners.err().into_iter().flatten();
+            Err(of_listeners
+                .chain(origins.err().into_iter().flatten())
+                .collect())
+        }
+    }
 }
 
 /// The files of a plan's `geo`: those of the previous plan if it named the same.
@@ -550,7 +568,7 @@ fn share(
     )?;
     let counting = Arc::new(counting);
     counting.serve(&plan).map_err(StartError::Thread)?;
-    let tls = TlsListeners::of(&plan, None, acme.certificates()).map_err(StartError::Tls)?;
+    let tls = tls_of(&plan, None, acme.certificates()).map_err(StartError::Tls)?;
     acme.serve(&plan).map_err(StartError::Thread)?;
     // Before the disk tier opens files of its own, which are reckoned with apart.
     let descriptors = settings

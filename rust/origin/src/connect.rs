@@ -139,7 +139,7 @@ impl Addresses {
         let stream = TlsConnector::from(config)
             .connect(name, tcp)
             .await
-            .map_err(|error| failed(error.to_string()))?;
+            .map_err(|error| failed(tls::worded(&error)))?;
         Ok(OriginStream::Tls(Box::new(stream)))
     }
 

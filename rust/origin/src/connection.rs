@@ -39,6 +39,7 @@ use super::{
     connect::OriginStream,
     request_body::{BoxError, RequestBody, RequestStream},
     space::Space,
+    tls,
     upgraded::Upgraded,
 };
 
@@ -123,6 +124,8 @@ impl std::fmt::Debug for HearInterims {
 pub(super) enum NoResponse {
     /// It was closed.
     Closed,
+    /// The origin ended it by an alert of TLS.
+    Tls(String),
     /// The origin sent something else.
     Bad(BadResponse),
     /// The request's content broke off.
@@ -268,7 +271,11 @@ impl OriginConnection {
         loop {
             let mut space = Space::of(None);
             match ready!(space.poll_read(&mut self.stream, cx)) {
-                Ok(0) | Err(_) => return Poll::Ready(Err(NoResponse::Closed)),
+                Ok(0) => return Poll::Ready(Err(NoResponse::Closed)),
+                Err(error) => {
+                    let why = tls::refused(&error).map_or(NoResponse::Closed, NoResponse::Tls);
+                    return Poll::Ready(Err(why));
+                }
                 Ok(_) => {}
             }
             if !self.held.is_empty() {

@@ -275,7 +275,8 @@ impl AwaitedHead<'_> {
         if let Poll::Ready(read) = connection.poll_head(self.interims, cx) {
             let sent = connection.is_sent();
             return Poll::Ready(read.map_err(|why| match why {
-                NoResponse::Closed => FetchError::Reset {
+                NoResponse::Tls(why) if !connected.kept => FetchError::Tls(name(), why),
+                NoResponse::Closed | NoResponse::Tls(_) => FetchError::Reset {
                     origin: name(),
                     sent,
                     kept: connected.kept,

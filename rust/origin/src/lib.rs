@@ -24,6 +24,7 @@ pub use health::{HealthBoard, OriginState, render_states};
 pub use message::{UpstreamRequest, UpstreamResponse};
 pub use names::resolve;
 pub use request_body::{BoxError, RequestBody, RequestStream, Turn};
+pub use tls::check as check_tls;
 pub use upgraded::Upgraded;
 pub use wanted::Wanted;
 

@@ -18,7 +18,7 @@ struct Identity {
     scheme: Scheme,
     host: Arc<str>,
     port: u16,
-    tls: OriginTls,
+    tls: Arc<OriginTls>,
 }
 
 impl Identity {
@@ -27,7 +27,7 @@ impl Identity {
             scheme: origin.scheme,
             host: Arc::clone(&origin.host),
             port: origin.port,
-            tls: origin.tls.clone(),
+            tls: Arc::clone(&origin.tls),
         }
     }
 

@@ -328,12 +328,16 @@ fn shared_identity(advice: &mut Advice<'_>) {
 
 fn unverified(plan: &Plan, members: &[OriginId], advice: &mut Advice<'_>) {
     for origin in members.iter().filter_map(|id| plan.origin(*id)) {
-        if !origin.tls.verify {
+        if !origin.tls.verify && origin.tls.pins.is_empty() {
             let message = format!(
                 "the certificate of origin {} is not verified (tls_verify=False): anyone on the network path can read and change everything",
                 origin.name
             );
-            advice.warn("tls", message, "give the origin's CA as tls_ca instead");
+            advice.warn(
+                "tls",
+                message,
+                "give the origin's CA as tls_ca instead, or its public key as tls_pins",
+            );
         }
     }
 }

@@ -159,7 +159,7 @@ words! {
 }
 
 /// A certificate with its key.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Certificate {
     /// PEM: the certificate, and after it those that issued it.
     pub chain: FileSecret,

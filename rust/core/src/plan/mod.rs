@@ -17,6 +17,7 @@ pub mod limits;
 pub mod lint;
 mod listener;
 pub mod matcher;
+mod origin_tls;
 mod route;
 pub(crate) mod spec;
 pub mod table;
@@ -47,6 +48,7 @@ pub use listener::{
     ListenerId, ProxyRule, SecurityPolicy, TlsPolicy,
 };
 pub use matcher::{HostPattern, PathPattern, Router};
+pub use origin_tls::{OriginTls, TlsVersion};
 pub use route::{
     Condition, ErrorPage, FixedResponse, ForwardPolicy, HeaderEdits, Hook, Hooks, Preflight,
     Redirect, Rewrite, Route, Subject, Target, Test, Unkeyed, ViewerPolicy,
@@ -304,20 +306,9 @@ pub struct Origin {
     /// `None`: only requests decide whether it is healthy.
     pub health: Option<HealthCheck>,
     /// Without effect for `http`.
-    pub tls: OriginTls,
+    pub tls: Arc<OriginTls>,
     /// The origin's own URLs in its responses become the viewer's.
     pub rewrite_urls: bool,
-}
-
-/// How an `https` origin is verified.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OriginTls {
-    /// `false` accepts any certificate; `true` by default.
-    pub verify: bool,
-    /// Name in SNI and in the certificate; `None`: the host of the URL.
-    pub server_name: Option<Arc<str>>,
-    /// PEM certificates that replace the system's roots.
-    pub ca_pem: Option<Arc<str>>,
 }
 
 /// An active probe.

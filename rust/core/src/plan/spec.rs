@@ -5,6 +5,7 @@
 
 mod acme;
 mod binding;
+mod certificate;
 mod guard;
 mod headers;
 mod images;
@@ -12,6 +13,7 @@ mod latency;
 mod limits;
 mod listener;
 mod numbers;
+mod origin_tls;
 mod places;
 mod policies;
 mod reader;
@@ -27,8 +29,9 @@ use http::{HeaderValue, Method, StatusCode};
 use ipnet::IpNet;
 
 use super::{
-    Binding, CachePolicy, Condition, DiskCache, ErrorPage, FailMode, HeaderEdits, HealthCheck,
-    ImagePolicy, Limits, Listener, Predict, Preflight, Redirect, Scheme, Select, ViewerPolicy,
+    Binding, CachePolicy, Certificate, Condition, DiskCache, ErrorPage, FailMode, HeaderEdits,
+    HealthCheck, ImagePolicy, Limits, Listener, Predict, Preflight, Redirect, Scheme, Select,
+    TlsVersion, ViewerPolicy,
 };
 
 use crate::{
@@ -110,6 +113,9 @@ pub(crate) struct OriginSpec {
     pub tls_server_name: Option<String>,
     pub tls_ca: Option<Secret>,
     pub tls_verify: bool,
+    pub tls_certificate: Option<Certificate>,
+    pub tls_versions: Option<Vec<TlsVersion>>,
+    pub tls_pins: Option<Vec<[u8; 32]>>,
     pub rewrite_urls: bool,
 }
 

@@ -2,6 +2,8 @@
 
 use std::{fmt::Write as _, net::IpAddr};
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+
 use super::der::{BOOLEAN, Der, Element, INTEGER, OBJECT_IDENTIFIER, OCTET_STRING, SEQUENCE, SET};
 
 /// A certificate as it says of itself.
@@ -79,6 +81,29 @@ pub fn renewal_identifier(der: &[u8]) -> Option<(&[u8], &[u8])> {
         }
     }
     None
+}
+
+/// The public key of a certificate, as SubjectPublicKeyInfo in DER (RFC 5280 §4.1.2.7), of which pins have the digest.
+pub fn public_key(der: &[u8]) -> Option<&[u8]> {
+    let mut fields = Der(der)
+        .next_of(SEQUENCE)?
+        .inside()
+        .next_of(SEQUENCE)?
+        .inside();
+    fields.next_of(0xa0);
+    fields.next_of(INTEGER)?;
+    // Signature, issuer, validity, subject.
+    for _ in 0..4 {
+        fields.next_of(SEQUENCE)?;
+    }
+    let from = fields.0;
+    fields.next_of(SEQUENCE)?;
+    from.get(..from.len() - fields.0.len())
+}
+
+/// The text for a public key: `sha256//` and its digest in Base64, as curl has it.
+pub fn pin(digest: &[u8]) -> String {
+    format!("sha256//{}", STANDARD.encode(digest))
 }
 
 /// True for a response of OCSP (RFC 6960 §4.2.1) that is about a certificate, and no error.
@@ -315,6 +340,21 @@ mod tests {
             };
             assert_eq!(distinguished(name).unwrap(), want);
         }
+    }
+
+    #[test]
+    fn the_public_key_is_the_whole_of_its_element() {
+        // Version, serial number, signature, issuer, validity, subject, key.
+        let key = [0x30, 3, 0x03, 1, 0];
+        let mut inner = vec![0xa0, 0, 0x02, 1, 7, 0x30, 0, 0x30, 0, 0x30, 0, 0x30, 0];
+        inner.extend_from_slice(&key);
+        let mut fields = vec![0x30, inner.len() as u8];
+        fields.extend_from_slice(&inner);
+        let mut certificate = vec![0x30, fields.len() as u8];
+        certificate.extend_from_slice(&fields);
+        assert_eq!(public_key(&certificate), Some(&key[..]));
+        assert_eq!(public_key(&certificate[..certificate.len() - 1]), None);
+        assert_eq!(pin(&[0; 3]), "sha256//AAAA");
     }
 
     #[test]

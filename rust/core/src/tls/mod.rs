@@ -12,7 +12,8 @@ mod names;
 
 pub use authority::{ConnectionTerms, PolicyNames, TermsDigest};
 pub use certificate::{
-    CertificateFacts, certificate_facts, hexadecimal, is_ocsp_response, renewal_identifier,
+    CertificateFacts, certificate_facts, hexadecimal, is_ocsp_response, pin, public_key,
+    renewal_identifier,
 };
 pub use client::{ClientCertificate, client_fields};
 pub use names::NameTable;

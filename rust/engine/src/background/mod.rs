@@ -178,11 +178,7 @@ fn receiver(name: &str, url: &str, timeout: Duration) -> Option<(Origin, PathAnd
         event_idle: timeout,
         headers: Vec::new(),
         health: None,
-        tls: OriginTls {
-            verify: true,
-            server_name: None,
-            ca_pem: None,
-        },
+        tls: Arc::new(OriginTls::of_system()),
         socket: None,
         rewrite_urls: false,
     };

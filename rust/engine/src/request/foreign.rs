@@ -321,11 +321,10 @@ fn at(
         event_idle: SILENCE,
         headers: Vec::new(),
         health: None,
-        tls: OriginTls {
-            verify: true,
+        tls: Arc::new(OriginTls {
             server_name: Some(host.into()),
-            ca_pem: None,
-        },
+            ..OriginTls::of_system()
+        }),
         rewrite_urls: false,
     }
 }

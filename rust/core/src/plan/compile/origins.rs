@@ -7,7 +7,7 @@ use http::{HeaderValue, uri::Authority};
 use super::index;
 use crate::http::framing::head::HeadLimits;
 use crate::plan::{
-    Group, Origin, OriginId, OriginTls, Scheme, UpstreamHost,
+    Group, Origin, OriginId, OriginTls, Scheme, TlsVersion, UpstreamHost,
     limits::OriginLimits,
     spec::{GroupSpec, OriginSpec, Problems, nearest, suggestion},
 };
@@ -130,6 +130,12 @@ pub(super) fn origin(
             ("tls_ca", spec.tls_ca.is_some()),
             ("tls_server_name", spec.tls_server_name.is_some()),
             ("tls_verify", !spec.tls_verify),
+            ("tls_certificate", spec.tls_certificate.is_some()),
+            ("tls_versions", spec.tls_versions.is_some()),
+            (
+                "tls_pins",
+                spec.tls_pins.as_ref().is_some_and(|pins| !pins.is_empty()),
+            ),
         ];
         for (name, _) in given.iter().filter(|(_, given)| *given) {
             problems.add(
@@ -178,11 +184,16 @@ pub(super) fn origin(
         health: spec.health,
         socket: address.socket,
         rewrite_urls: spec.rewrite_urls,
-        tls: OriginTls {
+        tls: Arc::new(OriginTls {
             verify: spec.tls_verify,
             server_name: spec.tls_server_name.map(Into::into),
             ca_pem,
-        },
+            client: spec.tls_certificate,
+            versions: spec
+                .tls_versions
+                .unwrap_or_else(|| TlsVersion::ALL.to_vec()),
+            pins: spec.tls_pins.unwrap_or_default(),
+        }),
     })
 }
 

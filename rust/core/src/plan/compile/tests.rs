@@ -136,6 +136,15 @@ fn a_plan_with_every_field_compiles_to_what_it_says() {
         ("kid-1", &b"secret-key"[..])
     );
     assert!(plan.answers_challenges);
+    let origin = plan
+        .origins
+        .iter()
+        .find(|origin| origin.tls.client.is_some());
+    let terms = &origin.unwrap().tls;
+    let shown = terms.client.as_ref().unwrap();
+    assert_eq!(shown.key.as_bytes(), b"-----BEGIN PRIVATE KEY-----");
+    assert_eq!(terms.versions, [crate::plan::TlsVersion::Tls13]);
+    assert_eq!(terms.pins, [[0; 32]]);
     let client = tls.client.as_ref().unwrap();
     assert!(!client.required);
     let field = |name: &'static str| FieldName::from_static(name);
@@ -936,6 +945,26 @@ fn origins_are_judged_too() {
         (
             json!({"retries": 11}),
             "origins[0].retries: 11: must be ≤ 10",
+        ),
+        (
+            json!({"url": "https://x", "tls_versions": ["TLSv1.1"]}),
+            "origins[0].tls_versions[0]: \"TLSv1.1\": must be one of \"TLSv1.2\", \"TLSv1.3\"",
+        ),
+        (
+            json!({"url": "https://x", "tls_versions": []}),
+            "origins[0].tls_versions: must have at least one of",
+        ),
+        (
+            json!({"url": "https://x", "tls_pins": ["sha256//AAAA"]}),
+            "origins[0].tls_pins[0]: \"sha256//AAAA\": must be sha256//",
+        ),
+        (
+            json!({"tls_versions": ["TLSv1.3"]}),
+            "origins[0].tls_versions: is for https origins",
+        ),
+        (
+            json!({"url": "https://x", "tls_certificate": {"chain": {"value": "c"}}}),
+            "origins[0].tls_certificate.key: is required",
         ),
         (
             json!({"host": "a b"}),

@@ -9,7 +9,7 @@ use base64::{
 use serde_json::Value;
 
 use super::{
-    listener::file_secret,
+    certificate::file_secret,
     policies::secret,
     reader::{Fields, Problems},
     spelling::listed,

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::{
     acme,
-    policies::secret,
+    certificate::{certificate, file_secret},
     reader::{Fields, Problems},
     site::networks,
     spelling::listed,
@@ -14,10 +14,9 @@ use crate::{
     http::FieldName,
     outcome::Word as _,
     plan::listener::{
-        Certificate, ClientAuthentication, ClientFact, HttpProtocol, ListenAddress, Listener,
-        MOST_LISTENERS, OUTDATED_SECURITY_POLICIES, SecurityPolicy, TlsPolicy,
+        ClientAuthentication, ClientFact, HttpProtocol, ListenAddress, Listener, MOST_LISTENERS,
+        OUTDATED_SECURITY_POLICIES, SecurityPolicy, TlsPolicy,
     },
-    secret::FileSecret,
 };
 
 /// Reads all listeners; no two may have the same address.
@@ -206,27 +205,4 @@ fn security(fields: &Fields<'_>, value: &Value) -> Option<SecurityPolicy> {
     };
     fields.wrong("policy", value, why);
     None
-}
-
-pub(super) fn file_secret(value: &Value, path: String, problems: &Problems) -> Option<FileSecret> {
-    let file = value.get("file").and_then(Value::as_str).map(Into::into);
-    secret(value, path, problems).map(|secret| FileSecret { secret, file })
-}
-
-fn certificate(value: &Value, path: String, problems: &Problems) -> Option<Certificate> {
-    let mut fields = Fields::open(value, path, problems)?;
-    fields.secret = true;
-    let mut pem = |name: &'static str| {
-        let value = fields.required(name)?;
-        file_secret(value, fields.at(name), problems)
-    };
-    let (chain, key) = (pem("chain"), pem("key"));
-    let ocsp = fields.some("ocsp");
-    let ocsp = ocsp.and_then(|value| file_secret(value, fields.at("ocsp"), problems));
-    fields.end();
-    Some(Certificate {
-        chain: chain?,
-        key: key?,
-        ocsp,
-    })
 }

@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::{
     CallableSpec, GroupSpec, HookPhase, HookSpec, OriginSpec, PlanSpec, binding, guard,
     headers::{secret_header_map, select, status},
-    latency, limits, listener, places,
+    latency, limits, listener, origin_tls, places,
     policies::secret,
     reader::{Fields, Problems},
     route, tracing,
@@ -233,6 +233,9 @@ fn origin(value: &Value, path: String, problems: &Problems) -> Option<OriginSpec
         .some("tls_ca")
         .and_then(|value| secret(value, fields.at("tls_ca"), problems));
     let tls_verify = fields.flag("tls_verify", true);
+    let tls_certificate = origin_tls::certificate(&mut fields);
+    let tls_versions = origin_tls::versions(&mut fields);
+    let tls_pins = origin_tls::pins(&mut fields);
     let rewrite_urls = fields.flag("rewrite_urls", true);
     fields.end();
     Some(OriginSpec {
@@ -253,6 +256,9 @@ fn origin(value: &Value, path: String, problems: &Problems) -> Option<OriginSpec
         tls_server_name,
         tls_ca,
         tls_verify,
+        tls_certificate,
+        tls_versions,
+        tls_pins,
         rewrite_urls,
     })
 }
