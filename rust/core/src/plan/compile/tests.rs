@@ -948,7 +948,7 @@ fn origins_are_judged_too() {
         ),
         (
             json!({"url": "https://x", "tls_versions": ["TLSv1.1"]}),
-            "origins[0].tls_versions[0]: \"TLSv1.1\": must be one of \"TLSv1.2\", \"TLSv1.3\"",
+            "origins[0].tls_versions[0]: \"TLSv1.1\": must be one of \"TLSv1.2\" or \"TLSv1.3\"",
         ),
         (
             json!({"url": "https://x", "tls_versions": []}),
