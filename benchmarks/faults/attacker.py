@@ -114,7 +114,7 @@ def held(port: int, begin: Callable[[], socket.socket], step: Callable[[socket.s
 def window_stall(port: int) -> None:
     def begin() -> socket.socket:
         sock = connect(port)
-        sock.sendall(settings(0) + b"".join(request(n, "/large/whole/1") for n in range(1, 41, 2)))
+        sock.sendall(settings(0) + b"".join(request(n, "/large/slices/1") for n in range(1, 41, 2)))
         return sock
 
     # One byte of room now and then keeps a stall from looking like one.
@@ -133,7 +133,7 @@ def slowloris(port: int) -> None:
 def slow_readers(port: int) -> None:
     def begin() -> socket.socket:
         sock = connect(port, buffer=4_096)
-        sock.sendall(b"GET /large/whole/1 HTTP/1.1\r\nhost: faults.example\r\n\r\n")
+        sock.sendall(b"GET /large/slices/1 HTTP/1.1\r\nhost: faults.example\r\n\r\n")
         return sock
 
     def step(sock: socket.socket) -> None:

@@ -34,7 +34,7 @@ def measure(machine: Machine) -> list[Figure]:
     with running(machine, environment={"FAULTS_BOTH": f"127.0.0.1:{port}"}) as edge, ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edgerouter-attacks-")))
         must(edge.port, "/hit/1")
-        must(edge.port, "/large/whole/1")
+        must(edge.port, "/large/slices/1")
         good(machine, port, scratch)
         for _ in range(ROUNDS):
             for name in ATTACKS:
