@@ -22,6 +22,9 @@ BODY_100K = bytes(ord("a") + i % 26 for i in range(102_400))
 BODY_10M = (BODY_1K[:26] * (10 * (1 << 20) // 26 + 1))[: 10 << 20]
 
 
+FORM = "application/x-www-form-urlencoded"
+
+
 class WrongAnswerError(BenchError):
     """A server that does not do the work it would be measured for."""
 
@@ -39,6 +42,7 @@ class Work:
 
     ``path``  with ``{n}``: a number in its place is another one for each request
     ``connections``  None: as many as the plan says
+    ``form``  the content of a POST
     """
 
     key: str
@@ -50,9 +54,16 @@ class Work:
     note: str = ""
     prove: Callable[[int], None] | None = None
     connections: int | None = None
+    form: str | None = None
 
     def script(self) -> str | None:
-        """The requests in Lua, for wrk, where each has another path."""
+        """The requests in Lua, for wrk, where each has another path, or content."""
+        if self.form is not None:
+            return f"""
+wrk.method = "POST"
+wrk.body = "{self.form}"
+wrk.headers["content-type"] = "{FORM}"
+"""
         before, number, after = self.path.partition("{n}")
         if not number:
             return None
@@ -169,14 +180,18 @@ def get(port: int, path: str, headers: Mapping[str, str]) -> Answer:
     return get_many(port, path, headers, 1)[0]
 
 
-def get_many(port: int, path: str, headers: Mapping[str, str], times: int) -> list[Answer]:
+def get_many(port: int, path: str, headers: Mapping[str, str], times: int, form: str | None = None) -> list[Answer]:
     """The answers to ``times`` requests on one connection, which must stay open."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=15)
     answers = []
     try:
         for _ in range(times):
             # In the past of what a script sends.
-            connection.request("GET", path.replace("{n}", str(time.time_ns() // 2000)), headers=dict(headers))
+            target = path.replace("{n}", str(time.time_ns() // 2000))
+            if form is None:
+                connection.request("GET", target, headers=dict(headers))
+            else:
+                connection.request("POST", target, form, {**headers, "content-type": FORM})
             response = connection.getresponse()
             answers.append(Answer(response.status, response.headers, response.read()))
             if response.will_close and times > 1:
@@ -196,9 +211,9 @@ def verify(work: Work, port: int, origin: int) -> None:
     """Raises ``WrongAnswerError`` unless the server on ``port`` does this work. Also warms its cache."""
     if work.prove:
         work.prove(port)
-    get_many(port, work.path, work.headers, 32)
+    get_many(port, work.path, work.headers, 32, work.form)
     before = origin_count(origin)
-    for answer in get_many(port, work.path, work.headers, 8):
+    for answer in get_many(port, work.path, work.headers, 8, work.form):
         work.expect(answer)
     check_origin(work, 8, origin_count(origin) - before)
 
