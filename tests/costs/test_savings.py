@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 import httpx
 import pytest
 
-from edgerouter import Edge, cache
+from edgerouter import Context, Edge, Request, Response, cache
 from edgerouter.cli.admin import Admin
 from edgerouter.costs.prices import Prices
 from edgerouter.costs.report import of_usage
@@ -25,6 +25,8 @@ Serve = Callable[[Edge], Running]
 
 REQUESTS = 2_000
 WORDS = [f"word{number}" for number in range(2_000)]
+SERVERLESS = "Serverless edge vs virtual machines"
+CALLS, CALLS_A_MONTH = 200, 20_000_000
 PRICES = 'name = "test"\n[egress]\nper_gb = 1\n[origin]\nper_gb = 1\n'
 
 
@@ -89,4 +91,25 @@ def test_the_savings_are_those_that_the_page_states(origin: Origin, serve: Serve
         "Edge compute vs origin": 100 * (1 - usage["origin_requests"] / usage["requests"]),
         "Reduced data transfer": 100 * spared / whole,
     }
+    measured[SERVERLESS] = saved_by_calls(serve)
     assert measured == {name: pytest.approx(share, abs=2) for name, share in stated().items()}
+
+
+def saved_by_calls(serve: Serve) -> float:
+    """The percentage of the costs of machines that is saved by paying for calls, with the measured time of one."""
+    edge = Edge("test")
+
+    @edge.function("/rows")
+    def rows(request: Request, ctx: Context) -> Response:
+        chance = random.Random(7)
+        return Response.json([{"id": number, "name": chance.choice(WORDS)} for number in range(120)])
+
+    served = serve(edge)
+    with httpx.Client(base_url=served.url) as client:
+        assert {len(client.get("/rows").content) for _ in range(CALLS)} <= set(range(3_000, 5_000))
+    usage = Usage.of(Admin(served.admin_url).samples())
+    assert usage.function_calls == usage.answered_by_functions == CALLS and usage.function_seconds > 0
+    each = usage.function_seconds / CALLS
+    month = Usage(function_calls=CALLS_A_MONTH, function_seconds=CALLS_A_MONTH * each)
+    by_calls, by_machines = (Prices.load(name) for name in ("cdn-by-volume", "own-machines"))
+    return 100 * (1 - by_calls.total(month, 1.0) / by_machines.total(Usage(), 1.0))

@@ -31,6 +31,8 @@ from ..service_worker.browser import Browser
 from .conftest import TOKEN
 
 VIEWS = ("overview", "traffic", "cache", "requests", "functions", "experiments", "events", "plan", "costs")
+#: Text of views that is there once their data has come.
+LOADED = {"experiments": r"95 % interval[^$]*\d+ % to", "costs": r"spent\s+[\d.]+ EUR"}
 MARKUP = "<img/src=x/onerror=window.hacked=1>"
 
 
@@ -231,6 +233,7 @@ def test_no_finding_of_axe_core(browser: Browser, full: Server) -> None:
         browser.run(f"document.documentElement.dataset.theme = '{theme}'")
         for view in VIEWS:
             show(browser, view)
+            shown(browser, LOADED.get(view, ""))
             found = browser.wait(f"{run}.then((all) => all.violations.map((one) => [one.id, one.nodes[0].html]))")
             if found:
                 findings[f"{theme} {view}"] = found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -268,3 +269,13 @@ def test_an_isolated_function_converts_too(serve: Any, tmp_path: Path) -> None:
     httpx.get(edge.url)
     assert httpx.get(f"{edge.url}/signup", timeout=20).text == "welcome"
     wait_until(lambda: counts(edge) == {"only": (1, {"signup": 1})}, what="the conversion")
+
+
+def test_an_edge_ends_when_its_file_cannot_be_written(tmp_path: Path) -> None:
+    folder = tmp_path / "gone"
+    folder.mkdir()
+    with served(shop(), folder / "counts") as server:
+        httpx.get(server.urls[0])
+        wait_until(lambda: sum(visitors for visitors, _ in counts(server).values()) == 1, what="a visitor")
+        shutil.rmtree(folder)
+        assert server.stop() and not folder.exists()

@@ -16,7 +16,6 @@ use std::{
         atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
         mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
     },
-    thread::JoinHandle,
     time::{Duration, Instant},
 };
 
@@ -38,6 +37,8 @@ const QUEUE: usize = 4_096;
 const BATCH: usize = 1_024;
 /// Time between two writes of the file.
 const WRITE_EVERY: Duration = Duration::from_secs(30);
+/// Time for the last write.
+const LAST_WRITE: Duration = Duration::from_secs(5);
 /// Reports that a worker remembers as sent.
 const REMEMBERED: usize = 1_024;
 
@@ -48,7 +49,8 @@ pub(crate) struct Counting {
     queue: SyncSender<Option<Sighting>>,
     /// Until the thread has it.
     waiting: Mutex<Option<Receiver<Option<Sighting>>>>,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    /// Closed by the thread at its end.
+    running: Mutex<Option<Receiver<()>>>,
     tally: Mutex<Tally>,
     file: Option<CountsFile>,
     /// The shift of tests.
@@ -56,6 +58,8 @@ pub(crate) struct Counting {
     counted: AtomicU64,
     lost: AtomicU64,
     ended: AtomicBool,
+    /// The last write of the file failed.
+    failing: AtomicBool,
 }
 
 impl Counting {
@@ -78,13 +82,14 @@ impl Counting {
             key,
             queue,
             waiting: Mutex::new(Some(waiting)),
-            thread: Mutex::default(),
+            running: Mutex::default(),
             tally: Mutex::new(tally),
             file,
             test_clock,
             counted: AtomicU64::new(0),
             lost: AtomicU64::new(0),
             ended: AtomicBool::new(false),
+            failing: AtomicBool::new(false),
         })
     }
 
@@ -97,8 +102,13 @@ impl Counting {
             return Ok(());
         };
         let own = Arc::clone(self);
+        let (end, running) = sync_channel(0);
         let thread = std::thread::Builder::new().name("edge-experiments".to_owned());
-        *self.thread.lock() = Some(thread.spawn(move || own.run(&waiting))?);
+        thread.spawn(move || {
+            own.run(&waiting);
+            drop::<SyncSender<()>>(end);
+        })?;
+        *self.running.lock() = Some(running);
         Ok(())
     }
 
@@ -119,7 +129,6 @@ impl Counting {
     fn run(&self, waiting: &Receiver<Option<Sighting>>) {
         let mut written = Instant::now();
         let mut changed = false;
-        let mut failed = false;
         while !self.ended.load(Ordering::Acquire) {
             let left = match changed {
                 true => WRITE_EVERY.saturating_sub(written.elapsed()),
@@ -134,16 +143,16 @@ impl Counting {
                 Err(RecvTimeoutError::Timeout) => {}
             }
             if changed && written.elapsed() >= WRITE_EVERY {
-                self.write(&mut failed);
+                self.write();
                 (written, changed) = (Instant::now(), false);
             }
         }
-        if let Ok(Some(first)) = waiting.try_recv() {
+        while let Ok(Some(first)) = waiting.try_recv() {
             self.take(first, waiting);
             changed = true;
         }
         if changed {
-            self.write(&mut failed);
+            self.write();
         }
     }
 
@@ -164,17 +173,17 @@ impl Counting {
         self.counted.fetch_add(counted, Ordering::Relaxed);
     }
 
-    fn write(&self, failed: &mut bool) {
+    fn write(&self) {
         let Some(file) = &self.file else { return };
         let bytes = edgerouter_core::experiment::kept::to_bytes(&self.tally.lock(), self.key);
         let result = file.write(&bytes);
         if let Err(error) = &result
-            && !*failed
+            && !self.failing.load(Ordering::Relaxed)
         {
             let file = file.path().display();
             tracing::warn!(%file, %error, "the counts of experiments cannot be written; they are kept in memory");
         }
-        *failed = result.is_err();
+        self.failing.store(result.is_err(), Ordering::Relaxed);
     }
 
     /// Ends soon, without waiting.
@@ -183,12 +192,14 @@ impl Counting {
         let _ = self.queue.try_send(None);
     }
 
-    /// Writes the file a last time.
+    /// Writes the file a last time. A disk may hang, which must not keep the process from ending.
     pub(crate) fn close(&self) {
         self.end();
-        let thread = self.thread.lock().take();
-        if let Some(thread) = thread {
-            let _ = thread.join();
+        let running = self.running.lock().take();
+        if let Some(running) = running
+            && running.recv_timeout(LAST_WRITE) == Err(RecvTimeoutError::Timeout)
+        {
+            tracing::warn!("the counts of experiments were not written in time");
         }
     }
 
@@ -240,6 +251,14 @@ impl Counting {
         }
         let left_out = tally.left_out();
         drop(tally);
+        let name = "edgerouter_experiment_file_failing";
+        let help = "1 while the file with the counts of experiments cannot be written.";
+        text::one(
+            out,
+            name,
+            help,
+            u8::from(self.failing.load(Ordering::Relaxed)),
+        );
         let name = "edgerouter_experiment_sightings_total";
         text::head(
             out,
