@@ -64,31 +64,15 @@ impl Hold {
         Ok(())
     }
 
-    /// Like `draw_free`, ready when there is room.
-    fn poll_draw(&self, bytes: u64, cx: &mut Context<'_>) -> Poll<()> {
-        let mut state = self.account.state.lock();
-        if state.budget.room(&state.used, self.kind) >= bytes {
-            state.take(self.id, bytes);
-            return Poll::Ready(());
-        }
-        if !state
-            .waiting
-            .iter()
-            .any(|known| known.will_wake(cx.waker()))
-        {
-            state.waiting.push(cx.waker().clone());
-        }
-        Poll::Pending
-    }
-
     /// Draws, waiting for at most `patience` for others to return memory. No holder is cut as long as they do.
     pub async fn drawn(&self, bytes: u64, patience: Duration) -> Result<(), Spent> {
         if self.draw_free(bytes).is_ok() {
             return Ok(());
         }
         let waited = async {
+            let place = Place::new(self, bytes);
             loop {
-                let room = poll_fn(|cx| self.poll_draw(bytes, cx));
+                let room = poll_fn(|cx| place.poll(cx));
                 if tokio::time::timeout(AGAIN, room).await.is_ok() || self.draw(bytes).is_ok() {
                     break;
                 }
@@ -143,6 +127,47 @@ impl Hold {
     pub fn allowance(&self, least: u64, most: u64) -> u64 {
         let state = self.account.state.lock();
         state.budget.allowance(&state.used, self.kind, least, most)
+    }
+}
+
+/// A place among those that wait for memory. It stays the same until it is dropped.
+pub(crate) struct Place<'h> {
+    hold: &'h Hold,
+    bytes: u64,
+    number: u64,
+}
+
+impl<'h> Place<'h> {
+    pub(crate) fn new(hold: &'h Hold, bytes: u64) -> Self {
+        let number = hold.account.state.lock().waiting.place();
+        Self {
+            hold,
+            bytes,
+            number,
+        }
+    }
+
+    /// Like `draw_free`, ready when there is room.
+    pub(crate) fn poll(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let (hold, mut state) = (self.hold, self.hold.account.state.lock());
+        if state.budget.room(&state.used, hold.kind) >= self.bytes {
+            state.take(hold.id, self.bytes);
+            return Poll::Ready(());
+        }
+        let waker = cx.waker();
+        state
+            .waiting
+            .wait(hold.kind, self.number, self.bytes, waker);
+        Poll::Pending
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        let mut state = self.hold.account.state.lock();
+        state.waiting.leave(self.hold.kind, self.number);
+        // The room that it was woken for and did not take, or did not need, is the next one's.
+        state.wake_waiting(1);
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod clients;
 mod hold;
+mod queue;
 mod rates;
 
 use std::{
@@ -14,7 +15,6 @@ use std::{
         Arc, Weak,
         atomic::{AtomicU64, Ordering},
     },
-    task::Waker,
     time::Instant,
 };
 
@@ -27,6 +27,7 @@ use edgerouter_telemetry::text;
 use hashbrown::HashMap;
 pub use hold::Hold;
 use parking_lot::Mutex;
+use queue::{LOOK, Queue};
 pub use rates::{RateTable, Rates, Waiting};
 use slab::Slab;
 
@@ -77,7 +78,7 @@ struct State {
     holders: Slab<Holder>,
     clients: HashMap<Client, Total>,
     origins: HashMap<u32, Total>,
-    waiting: Vec<Waker>,
+    waiting: Queue,
     /// Time of the last search that found no holder to cut.
     vain: Option<u64>,
 }
@@ -145,7 +146,7 @@ impl Account {
                 // Large from the start: a small table would be rehashed by every other holder that comes and goes.
                 clients: HashMap::with_capacity(FEW),
                 origins: HashMap::with_capacity(FEW),
-                waiting: Vec::new(),
+                waiting: Queue::default(),
                 vain: None,
             }),
             start: Instant::now(),
@@ -304,9 +305,13 @@ impl State {
 
     fn wake(&mut self) {
         self.vain = None;
-        for waker in self.waiting.drain(..) {
-            waker.wake();
-        }
+        self.wake_waiting(LOOK);
+    }
+
+    /// Wakes those for whom there is room now, at most so many of each kind.
+    fn wake_waiting(&mut self, most: usize) {
+        let (budget, used) = (&self.budget, &self.used);
+        self.waiting.wake(most, |kind| budget.room(used, kind));
     }
 
     /// Chooses the holder to cut for one that wants `bytes` more.

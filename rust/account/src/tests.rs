@@ -1,7 +1,7 @@
 #![allow(clippy::unwrap_used)]
 use std::time::Duration;
 
-use super::*;
+use super::{hold::Place, *};
 
 struct Told {
     hold: Mutex<Option<Hold>>,
@@ -130,4 +130,100 @@ async fn wait_for_a_while() {
     let freeing = async { drop(all) };
     let (drawn, ()) = tokio::join!(waiting, freeing);
     assert_eq!(drawn, Ok(()));
+}
+
+/// Counts how often it is woken.
+#[derive(Default)]
+struct Woken(AtomicU64);
+
+impl std::task::Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn memory_that_is_returned_wakes_those_that_it_is_enough_for_in_their_order() {
+    let account = account(80_000);
+    let all = asking(&account, Purpose::ReadAhead, owner(1, 1));
+    all.draw(50_000).unwrap();
+    let holds: Vec<Hold> = (0..1_000)
+        .map(|n| asking(&account, Purpose::ReadAhead, owner(n + 2, 1)))
+        .collect();
+    let woken: Vec<Arc<Woken>> = holds.iter().map(|_| Arc::default()).collect();
+    let mut places: Vec<Option<Place<'_>>> = holds
+        .iter()
+        .map(|hold| Some(Place::new(hold, 100)))
+        .collect();
+    let poll = |place: &Place<'_>, woken: &Arc<Woken>| {
+        let waker = std::task::Waker::from(Arc::clone(woken));
+        place
+            .poll(&mut std::task::Context::from_waker(&waker))
+            .is_ready()
+    };
+    for (place, woken) in places.iter().flatten().zip(&woken) {
+        assert!(!poll(place, woken));
+    }
+    let awake = || -> Vec<usize> {
+        let counts = woken.iter().enumerate();
+        counts
+            .filter(|(_, woken)| woken.0.swap(0, Ordering::Relaxed) > 0)
+            .map(|(at, _)| at)
+            .collect()
+    };
+    all.give(250);
+    assert_eq!(awake(), [0, 1]);
+    // The first one takes its part. The second one has gone meanwhile. Each wakes the next one.
+    assert!(poll(places[0].as_ref().unwrap(), &woken[0]));
+    places[0] = None;
+    places[1] = None;
+    assert_eq!(awake(), [2, 3]);
+    // Another has taken the room: they keep their places.
+    all.take(100);
+    for at in [3, 2] {
+        assert!(!poll(places[at].as_ref().unwrap(), &woken[at]));
+    }
+    all.give(100);
+    assert_eq!(awake(), [2]);
+    assert!(poll(places[2].as_ref().unwrap(), &woken[2]));
+    places[2] = None;
+    // Everybody gets a turn, although one return wakes a few.
+    all.give(49_000);
+    let mut served = 3;
+    loop {
+        let turn = awake();
+        if turn.is_empty() {
+            break;
+        }
+        assert!(turn.len() <= 16, "{}", turn.len());
+        for at in turn {
+            // At the end, one that was woken for room may find that another was woken for the same.
+            if poll(places[at].as_ref().unwrap(), &woken[at]) {
+                assert_eq!(at, served, "in their order");
+                places[at] = None;
+                served += 1;
+            }
+        }
+    }
+    assert_eq!(served, 3 + 490);
+}
+
+#[test]
+fn one_that_wants_much_does_not_hold_up_those_behind_it() {
+    let account = account(80_000);
+    let all = asking(&account, Purpose::ReadAhead, owner(1, 1));
+    all.draw(50_000).unwrap();
+    let (large, small) = (
+        asking(&account, Purpose::ReadAhead, owner(2, 1)),
+        asking(&account, Purpose::ReadAhead, owner(3, 1)),
+    );
+    let woken: [Arc<Woken>; 2] = Default::default();
+    let wakers = woken.clone().map(std::task::Waker::from);
+    let places = [Place::new(&large, 10_000), Place::new(&small, 100)];
+    for (place, waker) in places.iter().zip(&wakers) {
+        let polled = place.poll(&mut std::task::Context::from_waker(waker));
+        assert!(polled.is_pending());
+    }
+    all.give(150);
+    assert_eq!(woken.map(|woken| woken.0.load(Ordering::Relaxed)), [0, 1]);
 }
