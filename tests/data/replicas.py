@@ -106,7 +106,11 @@ class Way:
         self.loop.close()
 
     async def _serve(self, client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
-        server, to_server = await asyncio.open_connection("127.0.0.1", self.target)
+        try:
+            server, to_server = await asyncio.open_connection("127.0.0.1", self.target)
+        except OSError:
+            to_client.close()
+            return
         with contextlib.suppress(OSError):
             await asyncio.gather(self._carry(client, to_server, 0), self._carry(server, to_client, self.delay))
 

@@ -91,7 +91,7 @@ impl Facts {
     pub(super) fn primary_seen(&self, at: Instant, latency: Duration, position: Option<Position>) {
         let mut primary = self.primary.lock();
         primary.up = true;
-        primary.latency = Some(latency);
+        primary.latency = Some(smoothed(primary.latency, latency));
         let Some(position) = position else { return };
         let samples = &mut primary.samples;
         let spacing = self.staleness / SAMPLES;
@@ -134,11 +134,7 @@ impl Facts {
             primary.samples.iter().rev().find(has).map(|(at, _)| *at)
         });
         let mut state = replica.state.lock();
-        // One slow answer among quick ones is not the distance.
-        state.latency = Some(match state.latency {
-            Some(before) => (before * 3 + latency.min(before * 8)) / 4,
-            None => latency,
-        });
+        state.latency = Some(smoothed(state.latency, latency));
         state.position = position;
         state.current_at = current_at;
     }
@@ -193,6 +189,14 @@ impl Facts {
             }
         };
         self.replicas.iter().map(report).collect()
+    }
+}
+
+/// One slow answer among quick ones is not the distance.
+fn smoothed(before: Option<Duration>, latency: Duration) -> Duration {
+    match before {
+        Some(before) => (before * 3 + latency.min(before * 8)) / 4,
+        None => latency,
     }
 }
 
