@@ -24,7 +24,9 @@ __all__ = ["AsyncDocuments", "Document", "DocumentPage", "Documents"]
 Scalar: TypeAlias = str | int | float | bool | None
 T = TypeVar("T")
 _Rows: TypeAlias = list[dict[str, Any]]
-_Operation: TypeAlias = Generator[tuple[str, tuple[Any, ...]], _Rows, T]
+#: A statement and its values; ``None`` in place of values for a script.
+_Step: TypeAlias = tuple[str, tuple[Any, ...] | None]
+_Operation: TypeAlias = Generator[_Step, _Rows, T]
 
 _LONGEST_ID = 512
 _MOST_LISTED = 1_000
@@ -135,7 +137,7 @@ class _Collection:
             rows = yield f"{insert} RETURNING version", (_checked(identifier), _first_version(), body)
         return rows[0]["version"] if rows else None
 
-    def _update(self, identifier: str, body: str, version: int) -> tuple[str, tuple[Any, ...]]:
+    def _update(self, identifier: str, body: str, version: int) -> _Step:
         update = (
             f"UPDATE {self.table} SET version = version + 1, body = ? WHERE id = ? AND version = ? RETURNING version"
         )
@@ -189,8 +191,29 @@ class _Collection:
         documents = [_document(row) for row in rows[:limit]]
         return DocumentPage(documents, documents[-1].id if len(rows) > limit else None)
 
-    def is_missing(self, error: BindingError) -> bool:
-        """True if an operation failed because there is no table yet."""
+    def with_table(self, operation: _Operation[T]) -> _Operation[T]:
+        """The operation, whose table is made when a statement finds none."""
+        try:
+            step = next(operation)
+            while True:
+                try:
+                    rows = yield step
+                except BindingError as error:
+                    if not self._is_missing(error):
+                        raise
+                    try:
+                        yield self.schema(), None
+                    except BindingError as made:
+                        # Another connection makes it at this moment.
+                        if made.constraint != "unique":
+                            raise
+                    rows = yield step
+                step = operation.send(rows)
+        except StopIteration as ended:
+            value: T = ended.value
+            return value
+
+    def _is_missing(self, error: BindingError) -> bool:
         text, table = str(error), self.table.strip('"')
         return table in text and ("no such table" in text or "does not exist" in text)
 
@@ -206,24 +229,23 @@ class Documents:
         self._database = database
         self._collection = _Collection(database.name, database.engine)
 
+    def _rows(self, sql: str, values: tuple[Any, ...] | None) -> _Rows:
+        if values is None:
+            self._database.exec(sql)
+            return []
+        return self._database.prepare(sql).bind(*values).all().results
+
     def _run(self, operation: _Operation[T]) -> T:
+        steps = self._collection.with_table(operation)
         try:
-            sql, values = next(operation)
+            step = next(steps)
             while True:
-                statement = self._database.prepare(sql).bind(*values)
                 try:
-                    rows = statement.all()
+                    rows = self._rows(*step)
                 except BindingError as error:
-                    if not self._collection.is_missing(error):
-                        raise
-                    try:
-                        self._database.exec(self._collection.schema())
-                    except BindingError as made:
-                        # Another connection makes it at this moment.
-                        if made.constraint != "unique":
-                            raise
-                    rows = statement.all()
-                sql, values = operation.send(rows.results)
+                    step = steps.throw(error)
+                else:
+                    step = steps.send(rows)
         except StopIteration as ended:
             value: T = ended.value
             return value
@@ -271,30 +293,26 @@ class AsyncDocuments:
         self._database = database
         self._collection = _Collection(database.name, database.engine)
 
+    async def _rows(self, sql: str, values: tuple[Any, ...] | None) -> _Rows:
+        if values is None:
+            await self._database.exec(sql)
+            return []
+        return (await self._database.prepare(sql).bind(*values).all()).results
+
     async def _run(self, operation: _Operation[T]) -> T:
+        steps = self._collection.with_table(operation)
         try:
-            sql, values = next(operation)
+            step = next(steps)
+            while True:
+                try:
+                    rows = await self._rows(*step)
+                except BindingError as error:
+                    step = steps.throw(error)
+                else:
+                    step = steps.send(rows)
         except StopIteration as ended:
             value: T = ended.value
             return value
-        while True:
-            statement = self._database.prepare(sql).bind(*values)
-            try:
-                rows = await statement.all()
-            except BindingError as error:
-                if not self._collection.is_missing(error):
-                    raise
-                try:
-                    await self._database.exec(self._collection.schema())
-                except BindingError as made:
-                    if made.constraint != "unique":
-                        raise
-                rows = await statement.all()
-            try:
-                sql, values = operation.send(rows.results)
-            except StopIteration as ended:
-                last: T = ended.value
-                return last
 
     async def get(self, key: str) -> Document | None:
         """As ``Documents.get``."""
