@@ -19,19 +19,12 @@ from edgerouter import Issuer
 from ..certificates import Authority
 from ..origins import wait_until
 from ..processes import free_port, reachable
+from ..tools import tool
 
-ROOT = Path(__file__).parents[2]
 DAY = 86_400
 
 
 @functools.cache
-def tool(name: str) -> str:
-    found = subprocess.run(
-        [str(ROOT / "scripts" / "install-tool"), name], stdout=subprocess.PIPE, text=True, check=True
-    )
-    return f"{found.stdout.strip()}/{name}"
-
-
 class Pebble:
     """An issuer, which looks at ``http_port`` and ``tls_port`` of this machine for every name."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-from pathlib import Path
 
 import pytest
 
@@ -13,16 +12,14 @@ from ..certificates import Authority
 from ..origins import Origin, Reply
 from ..tls.clients import address_of
 from ..tls.conftest import Start
+from ..tools import tool
 
-ROOT = Path(__file__).parents[2]
 CLEAN = "145 tests, 145 passed, 0 skipped, 0 failed"
 
 
 @pytest.fixture(scope="session")
 def h2spec() -> str:
-    install = [str(ROOT / "scripts" / "install-tool"), "h2spec"]
-    folder = subprocess.run(install, stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
-    return f"{folder}/h2spec"
+    return tool("h2spec")
 
 
 @pytest.mark.parametrize("secured", [True, False])
