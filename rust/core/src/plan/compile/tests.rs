@@ -484,6 +484,7 @@ fn a_plan_with_every_field_compiles_to_what_it_says() {
             "client-cert",
             "x-client-subject",
             "x-tier",
+            "x-home-settings",
             "x-home",
             "cloudfront-viewer-country",
             "cloudfront-viewer-city",
