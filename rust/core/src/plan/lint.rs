@@ -72,6 +72,7 @@ pub fn lint(plan: &Plan) -> Vec<Lint> {
             page_of_group(plan, group, &mut advice);
         }
         redirect(&mut advice);
+        leads_to_itself(plan, &mut advice);
         https(plan, &mut advice);
         secret(&mut advice);
         preflight(&mut advice);
@@ -146,6 +147,17 @@ fn misread(advice: &mut Advice<'_>) {
             "write *",
         );
     }
+    if let Some((_, query)) = written.split_once('?')
+        && query.contains('=')
+    {
+        advice.warn(
+            "query-in-pattern",
+            format!(
+                "in {written} the ? stands for one character: the query is not a part of patterns"
+            ),
+            "test it by when=When(query=\"NAME\", equals=\"VALUE\")",
+        );
+    }
     for host in &route.hosts {
         let name = host.to_string();
         if !name.contains(['.', '*', ':']) && name != "localhost" && name != "[" {
@@ -174,6 +186,27 @@ fn uncompressed(advice: &mut Advice<'_>) {
                 "the cache policy compresses and this route does not: the length of responses {of} would betray their secrets (BREACH)"
             ),
             "say compress=False on the route if that is meant",
+        );
+    }
+}
+
+/// A redirect to a path that only its own route answers.
+fn leads_to_itself(plan: &Plan, advice: &mut Advice<'_>) {
+    let route = advice.route;
+    let Target::Redirect(to) = &route.target else {
+        return;
+    };
+    let end = to.location.find(['?', '#']).unwrap_or(to.location.len());
+    let path = to.location.get(..end).unwrap_or_default();
+    let here = path.starts_with('/') && !path.starts_with("//") && !path.contains('{');
+    let answers = |other: &Route| other.path.matches(path);
+    // Hosts, methods and conditions of others decide which of them it is.
+    let others = plan.routes.iter().filter(|other| other.id != route.id);
+    if here && route.when.is_empty() && answers(route) && !others.into_iter().any(answers) {
+        advice.warn(
+            "redirect-loop",
+            format!("{path} leads to this redirect again: browsers give up after some twenty"),
+            "redirect to a path that another route answers",
         );
     }
 }
@@ -549,6 +582,23 @@ mod tests {
                 json!({"redirect": {"location": "https://x/{host}"}, "pattern": "/{host}"}),
                 vec![],
             ),
+            (
+                json!({"redirect": {"location": "/new/?a=1"}, "pattern": "/new/*"}),
+                vec!["redirect-loop"],
+            ),
+            (
+                json!({"redirect": {"location": "/new/"}, "pattern": "/old/*"}),
+                vec![],
+            ),
+            (
+                json!({"redirect": {"location": "/a"}, "pattern": "/a", "when": [{"cookie": "x"}]}),
+                vec![],
+            ),
+            (
+                json!({"to": "o", "pattern": "/search?q=*"}),
+                vec!["query-in-pattern"],
+            ),
+            (json!({"to": "o", "pattern": "/img/?.png"}), vec![]),
             (
                 json!({"to": "o", "cache": {"set_cookie": "strip", "cookies": {"only": ["a"]}}}),
                 vec![],

@@ -668,8 +668,8 @@ fn each_mistake_is_told_at_its_place() {
             "routes[0].when[0]:",
         ),
         (
-            json!({"when": [{"header": "a"}]}),
-            "must have exactly one of equals, matches and present",
+            json!({"when": [{"header": "a", "equals": "b", "matches": "c"}]}),
+            "must have at most one of equals, matches and present",
         ),
         (
             json!({"priority": 1.5}),

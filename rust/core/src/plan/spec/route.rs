@@ -258,6 +258,7 @@ fn condition(value: &Value, path: String, problems: &Problems) -> Option<Conditi
                 None
             }
         },
+        (None, None, None) => Some(Test::Present(true)),
         (None, None, Some(Value::Bool(present))) => Some(Test::Present(*present)),
         (None, None, Some(other)) => {
             fields.wrong("present", other, "must be true or false");
@@ -267,7 +268,7 @@ fn condition(value: &Value, path: String, problems: &Problems) -> Option<Conditi
             problems.add(
                 fields.path.clone(),
                 Some(shown(value)),
-                "must have exactly one of equals, matches and present",
+                "must have at most one of equals, matches and present",
             );
             None
         }
