@@ -106,7 +106,7 @@ def _parameters(function: Callable[..., Any], pattern: str, name: str) -> list[_
         return []
     positional = 0
     further = []
-    # What is bound to a partial function is not for clients to give.
+    # Clients do not give the values that are bound to a partial function.
     bound = function.keywords if isinstance(function, functools.partial) else {}
     for parameter in signature.parameters.values():
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD) or parameter.name in bound:
@@ -127,7 +127,7 @@ def _parameters(function: Callable[..., Any], pattern: str, name: str) -> list[_
 
 
 def _annotated(function: Callable[..., Any]) -> Callable[..., Any]:
-    """What has the annotations of a callable: the function of a partial one, the method of an object."""
+    """The function with the annotations of a callable: that of a partial one, the method of an object."""
     while isinstance(function, functools.partial):
         function = function.func
     is_plain = inspect.isroutine(function) or inspect.isclass(function)
