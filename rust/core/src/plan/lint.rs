@@ -201,8 +201,8 @@ fn leads_to_itself(plan: &Plan, advice: &mut Advice<'_>) {
     let here = path.starts_with('/') && !path.starts_with("//") && !path.contains('{');
     let answers = |other: &Route| other.path.matches(path);
     // Hosts, methods and conditions of others decide which of them it is.
-    let others = plan.routes.iter().filter(|other| other.id != route.id);
-    if here && route.when.is_empty() && answers(route) && !others.into_iter().any(answers) {
+    let mut others = plan.routes.iter().filter(|other| other.id != route.id);
+    if here && route.when.is_empty() && answers(route) && !others.any(answers) {
         advice.warn(
             "redirect-loop",
             format!("{path} leads to this redirect again: browsers give up after some twenty"),
