@@ -534,8 +534,8 @@ class Edge(Callables, Purging):
 
         ``name``  the attribute of ``ctx.env``
         ``url``  ``memory:`` for this process only; ``sqlite:FILE``, which is made when it is not there (a relative path
-            starts at the current directory); or a Redis server, ``redis://`` or ``rediss://`` with TLS. With a
-            password: ``env("KV_URL")``
+            starts at the current directory); a Redis server, ``redis://`` or ``rediss://`` with TLS, with a password:
+            ``env("KV_URL")``; or a table of DynamoDB, ``dynamodb://TABLE``
         ``staleness``  seconds for which a read may be answered from this process, where others may have changed the
             entry; changes made through this edge are seen at once. 0: never
         """

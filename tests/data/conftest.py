@@ -12,7 +12,7 @@ import pytest
 from edgerouter import AsyncContext, Context, DataLimits, Edge, Limits, Request, Response
 from edgerouter.testing import Running
 
-from .servers import DatabaseServer, MariaServer, PostgresServer, RedisServer
+from .servers import DatabaseServer, DynamoServer, MariaServer, PostgresServer, RedisServer
 
 Serve = Callable[[Edge], Running]
 ClientFor = Callable[[Running], httpx.Client]
@@ -25,12 +25,30 @@ def redis(tmp_path: Path) -> Iterator[RedisServer]:
     server.kill()
 
 
-@pytest.fixture(params=["memory", "sqlite", "redis"])
+@pytest.fixture(scope="session")
+def dynamo() -> Iterator[DynamoServer]:
+    server = DynamoServer()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def dynamo_url(dynamo: DynamoServer, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The URL of an empty table, with credentials for it in the environment."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", dynamo.KEY)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "a secret")
+    return dynamo.url()
+
+
+@pytest.fixture(params=["memory", "sqlite", "redis", "dynamodb"])
 def kv_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The URL of an empty store, of each engine in turn."""
     if request.param == "redis":
         server: RedisServer = request.getfixturevalue("redis")
         return server.url
+    if request.param == "dynamodb":
+        table: str = request.getfixturevalue("dynamo_url")
+        return table
     return "memory:" if request.param == "memory" else f"sqlite:{tmp_path}/kv.db"
 
 

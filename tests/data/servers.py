@@ -7,10 +7,13 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any, ClassVar
 from urllib.parse import quote
+
+import httpx
 
 from ..certificates import Authority
 from ..origins import wait_until
@@ -26,6 +29,57 @@ def program(name: str) -> str:
     found = shutil.which(name)
     assert found, f"{name} is missing; scripts/install-packages installs it"
     return found
+
+
+class DynamoServer:
+    """DynamoDB as moto imitates it. Each table that it makes is another one, by on-demand capacity."""
+
+    KEY = "AKIAEXAMPLE"
+
+    def __init__(self) -> None:
+        self.port, self.tables = free_port(), 0
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(self.port)],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        wait_until(self.answers, 30, what="moto to answer")
+
+    def answers(self) -> bool:
+        assert self.process.poll() is None, "moto has ended: it needs moto[dynamodb] and flask-cors"
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), timeout=5):
+                return True
+        except OSError:
+            return False
+
+    def call(self, operation: str, **request: Any) -> Any:
+        signed = f"AWS4-HMAC-SHA256 Credential={self.KEY}/20260101/us-east-1/dynamodb/aws4_request"
+        headers = {
+            "authorization": f"{signed}, SignedHeaders=host, Signature=0",
+            "content-type": "application/x-amz-json-1.0",
+            "x-amz-target": f"DynamoDB_20120810.{operation}",
+        }
+        answer = httpx.post(f"http://127.0.0.1:{self.port}/", json=request, headers=headers, timeout=30)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    def url(self) -> str:
+        """The URL of an empty table."""
+        self.tables += 1
+        name, keys = f"edge-{self.tables}", {"pk": "HASH", "sk": "RANGE"}
+        self.call(
+            "CreateTable",
+            TableName=name,
+            BillingMode="PAY_PER_REQUEST",
+            KeySchema=[{"AttributeName": key, "KeyType": kind} for key, kind in keys.items()],
+            AttributeDefinitions=[{"AttributeName": key, "AttributeType": "S"} for key in keys],
+        )
+        return f"dynamodb://{name}?endpoint=http://127.0.0.1:{self.port}"
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait(10)
 
 
 class RedisServer:

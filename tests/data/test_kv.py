@@ -201,9 +201,9 @@ def test_pages_of_keys_lead_to_every_key_of_a_prefix(asking: Asking, kv_url: str
     assert asking.plain(question) == [users, ["user*"], [], 55]
 
 
-@pytest.mark.parametrize("engine", ["memory", "sqlite"])
-def test_an_entry_is_gone_when_its_time_has_ended(asking: Asking, engine: str, tmp_path: Any) -> None:
-    running = asking.open("memory:" if engine == "memory" else f"sqlite:{tmp_path}/kv.db")
+@pytest.mark.parametrize("kv_url", ["memory", "sqlite", "dynamodb"], indirect=True)
+def test_an_entry_is_gone_when_its_time_has_ended(asking: Asking, kv_url: str) -> None:
+    running = asking.open(kv_url)
 
     def put(request: Request, ctx: Context) -> Any:
         kv: Kv = ctx.env.KV

@@ -2,7 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::database_server::{DatabaseServer, ServerProduct};
+use super::{
+    database_server::{DatabaseServer, ServerProduct},
+    dynamodb::DynamoTable,
+};
 use crate::secret::Secret;
 
 /// The longest key of a key-value store, in bytes of UTF-8.
@@ -62,6 +65,8 @@ pub enum DataAddress {
     Sqlite(Box<str>),
     /// A server that speaks the protocol of Redis. The URL may hold a password.
     Redis(Secret),
+    /// A table of DynamoDB.
+    Dynamo(Box<DynamoTable>),
     /// A database on a server.
     Server(Box<DatabaseServer>),
 }
@@ -95,6 +100,7 @@ impl DataAddress {
                 Ok(Self::Redis(url.clone()))
             }
             "redis" | "rediss" => Err("must name the server, as in redis://127.0.0.1:6379/0"),
+            "dynamodb" => DynamoTable::parse(rest).map(|it| Self::Dynamo(Box::new(it))),
             "postgresql" | "postgres" => server(ServerProduct::Postgres, rest),
             "mysql" | "mariadb" => server(ServerProduct::MySql, rest),
             _ => Err(KNOWN),
@@ -104,9 +110,9 @@ impl DataAddress {
     /// The reason for which a binding of a kind cannot be here, and the remedy.
     pub(crate) fn misfit(&self, kind: BindingKind) -> Option<&'static str> {
         match (kind, self) {
-            (BindingKind::KeyValue, Self::Server(_)) => {
-                Some("must be memory:, sqlite:FILE, redis:// or rediss:// for a key-value store")
-            }
+            (BindingKind::KeyValue, Self::Server(_)) => Some(
+                "must be memory:, sqlite:FILE, redis://, rediss:// or dynamodb:// for a key-value store",
+            ),
             (BindingKind::Documents, Self::Server(server))
                 if server.product == ServerProduct::Postgres =>
             {
@@ -116,10 +122,10 @@ impl DataAddress {
                 "must be sqlite:FILE or postgresql:// for documents: a Redis server keeps them only with its JSON module, \
                  for which there is no engine here",
             ),
-            (BindingKind::Documents, Self::Memory | Self::Server(_)) => {
+            (BindingKind::Documents, Self::Memory | Self::Dynamo(_) | Self::Server(_)) => {
                 Some("must be sqlite:FILE or postgresql:// for documents")
             }
-            (BindingKind::Database, Self::Memory | Self::Redis(_)) => {
+            (BindingKind::Database, Self::Memory | Self::Redis(_) | Self::Dynamo(_)) => {
                 Some("must be sqlite:FILE, postgresql:// or mysql:// for a database")
             }
             _ => None,
@@ -136,7 +142,7 @@ pub(crate) fn replica(url: &Secret, primary: &DataAddress) -> Result<DatabaseSer
                 "is a replica of a SQLite file, which has none here; keep a copy by Litestream, or use postgresql://",
             );
         }
-        DataAddress::Memory | DataAddress::Redis(_) => {
+        DataAddress::Memory | DataAddress::Redis(_) | DataAddress::Dynamo(_) => {
             return Err("is a replica of a binding that has none; use postgresql:// or mysql://");
         }
     };
@@ -156,7 +162,7 @@ fn server(product: ServerProduct, rest: &str) -> Result<DataAddress, &'static st
     DatabaseServer::parse(product, rest).map(|it| DataAddress::Server(Box::new(it)))
 }
 
-const KNOWN: &str = "must be memory:, sqlite:FILE, or the URL of a server: redis://, rediss://, postgresql:// or mysql://";
+const KNOWN: &str = "must be memory:, sqlite:FILE, or the URL of a server: redis://, rediss://, dynamodb://, postgresql:// or mysql://";
 
 fn sqlite(rest: &str) -> Result<&str, &'static str> {
     let path = match rest.strip_prefix("//") {

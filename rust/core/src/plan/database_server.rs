@@ -174,7 +174,7 @@ fn is_local(host: &str) -> bool {
 }
 
 /// A part of a URL; `None`: it has an escape that is none, or is not text, or has a zero character.
-fn decoded(part: &str) -> Option<String> {
+pub(super) fn decoded(part: &str) -> Option<String> {
     let mut bytes = part.bytes();
     let mut out = Vec::with_capacity(part.len());
     while let Some(byte) = bytes.next() {

@@ -10,6 +10,7 @@ mod cache_policy;
 pub(crate) mod compile;
 mod counted;
 pub mod database_server;
+pub mod dynamodb;
 mod file_folder;
 mod guard;
 mod images;

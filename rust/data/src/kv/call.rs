@@ -217,6 +217,12 @@ pub(super) fn millis(ttl: Duration) -> u64 {
     u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// The cursor of a page of a sorted list that begins after a key.
+pub(super) fn cursor_after(key: &str) -> String {
+    use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+    URL_SAFE_NO_PAD.encode(key)
+}
+
 /// The key after which a page of a sorted list begins.
 pub(super) fn after(cursor: Option<&str>) -> Result<Option<String>, DataError> {
     use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -238,12 +244,11 @@ pub(super) fn not_a_cursor() -> DataError {
 
 /// A page of a sorted list, of which one key more than `limit` was read.
 pub(super) fn page(mut keys: Vec<String>, limit: usize) -> KeyPage {
-    use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
     let more = keys.len() > limit;
     keys.truncate(limit);
     let last = keys.last().filter(|_| more);
     KeyPage {
-        cursor: last.map(|last| URL_SAFE_NO_PAD.encode(last)),
+        cursor: last.map(|last| cursor_after(last)),
         keys,
     }
 }

@@ -1,10 +1,12 @@
-//! Key-value stores: the operations, and the engine that does them, in memory, in a SQLite file or on a Redis server.
+//! Key-value stores: the operations, and the engine that does them, in memory, in a SQLite file, on a Redis server or in a
+//! table of DynamoDB.
 //!
 //! A call is checked here, is answered from the read cache where its staleness allows it, and goes to its engine
 //! otherwise. Engines know no callers: each answers through the `Answer` that comes with a call.
 
 mod cached;
 pub(crate) mod call;
+mod dynamodb;
 mod memory;
 mod redis;
 mod sqlite;
@@ -25,8 +27,8 @@ pub(crate) fn check(address: &DataAddress) -> Result<(), String> {
     match address {
         DataAddress::Memory | DataAddress::Sqlite(_) => Ok(()),
         DataAddress::Redis(url) => redis::client(url).map(drop),
-        // Its address was read with the plan.
-        DataAddress::Server(_) => Ok(()),
+        // Their addresses were read with the plan.
+        DataAddress::Dynamo(_) | DataAddress::Server(_) => Ok(()),
     }
 }
 
@@ -35,6 +37,7 @@ enum KvEngine {
     Memory(memory::MemoryStore),
     Sqlite(sqlite::SqliteStore),
     Redis(redis::RedisStore),
+    Dynamo(dynamodb::DynamoStore),
 }
 
 /// A key-value store.
@@ -68,8 +71,17 @@ impl KeyValues {
                 remote,
                 Arc::clone(clock),
             )?),
+            DataAddress::Dynamo(table) => KvEngine::Dynamo(dynamodb::DynamoStore::new(
+                table,
+                &binding.name,
+                limits,
+                remote,
+                Arc::clone(clock),
+            )?),
             DataAddress::Server(_) => {
-                return Err("must be memory:, sqlite:FILE, redis:// or rediss://".to_owned());
+                return Err(
+                    "must be memory:, sqlite:FILE, redis://, rediss:// or dynamodb://".to_owned(),
+                );
             }
         };
         let cached =
@@ -109,6 +121,7 @@ impl KeyValues {
             KvEngine::Memory(store) => answer.send(store.call(&call).map(Into::into)),
             KvEngine::Sqlite(store) => store.begin(call, answer),
             KvEngine::Redis(store) => store.begin(call, answer),
+            KvEngine::Dynamo(store) => store.begin(call, answer),
         }
     }
 
@@ -131,6 +144,7 @@ impl KeyValues {
             KvEngine::Memory(_) => {}
             KvEngine::Sqlite(store) => store.close(),
             KvEngine::Redis(store) => store.close(),
+            KvEngine::Dynamo(store) => store.close(),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Dates and times as text, in the form that SQLite gives: `2026-11-27 16:00:00`, with a fraction only where there is one.
 
 /// A day by its number since 1970-01-01 in the proleptic Gregorian calendar.
-pub(super) fn date(days: i64) -> String {
+pub(crate) fn date(days: i64) -> String {
     // Days are counted from 0000-03-01, so that a leap day is the last of its year (Hinnant, "chrono-compatible
     // low-level date algorithms").
     let shifted = days + 719_468;

@@ -3,7 +3,7 @@
 //! A call is checked here and goes to its engine, which answers through the `Answer` that comes with the call.
 
 pub(crate) mod bookmark;
-mod calendar;
+pub(crate) mod calendar;
 pub(crate) mod call;
 mod connection;
 mod mysql;
@@ -11,7 +11,7 @@ mod pool;
 mod position;
 mod postgres;
 pub(crate) mod replicas;
-mod roots;
+pub(crate) mod roots;
 mod server;
 pub(crate) mod session;
 mod sqlite;
@@ -123,7 +123,7 @@ impl SqlDatabase {
                     }
                 }
             }
-            DataAddress::Memory | DataAddress::Redis(_) => {
+            DataAddress::Memory | DataAddress::Redis(_) | DataAddress::Dynamo(_) => {
                 return Err(
                     "must be sqlite:FILE, postgresql:// or mysql:// for a database".to_owned(),
                 );

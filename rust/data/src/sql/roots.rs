@@ -7,7 +7,7 @@ use tokio_rustls::rustls::{
 };
 
 /// The certificates of a file, or of the system. Read at the start, so that a file that is none is noticed then.
-pub(super) fn certificates(file: Option<&str>) -> Result<Vec<CertificateDer<'static>>, String> {
+pub(crate) fn certificates(file: Option<&str>) -> Result<Vec<CertificateDer<'static>>, String> {
     let Some(file) = file else {
         let found = load_native_certs().certs;
         if found.is_empty() {
@@ -30,7 +30,7 @@ pub(super) fn certificates(file: Option<&str>) -> Result<Vec<CertificateDer<'sta
 }
 
 /// The same as a store. Systems have certificates that this library does not accept; they verify nothing.
-pub(super) fn store(certificates: Vec<CertificateDer<'static>>) -> Result<RootCertStore, String> {
+pub(crate) fn store(certificates: Vec<CertificateDer<'static>>) -> Result<RootCertStore, String> {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(certificates);
     if roots.is_empty() {
