@@ -29,6 +29,7 @@ __all__ = [
     "Context",
     "Database",
     "Engine",
+    "EngineDeploys",
     "Env",
     "Geo",
     "Headers",
@@ -240,6 +241,8 @@ class Engine:
         """The end of such a call, with the result, or the reason if it failed."""
     def watch_signals(self) -> SignalWatch:
         """Watches for signals to stop while Python is busy; for ``signal.set_wakeup_fd``."""
+    def admin_socket(self, path: str) -> None:
+        """The path of the admin listener's unix socket, for the user of the process; before ``start``."""
     def admin_reader_token(self, token: str) -> None:
         """The token of those who may read and change nothing; before ``start``."""
 
@@ -261,6 +264,47 @@ class Engine:
         """Orders a purge; JSON in and out as at the admin listener. Raises ``CacheError``."""
     def purges(self, id: str | None = None) -> str:  # noqa: A002
         """The remembered purges, or the one of this id, as JSON; ``null`` when there is none."""
+
+@final
+class EngineDeploys:
+    """The deploys of an engine."""
+
+    def __new__(cls, engine: Engine) -> EngineDeploys: ...
+    def open(self) -> None:
+        """From now on orders are taken."""
+    def next_order(self) -> tuple[int, str] | None:
+        """The next order: its number and JSON. Waits half a second. ``RuntimeError``: the engine does not run."""
+    def answer(self, number: int, status: int, body: str) -> None:
+        """The answer to an order: a status of HTTP, and JSON."""
+    def begin(
+        self,
+        plan: bytes,
+        callables: Iterable[_Callable],
+        ended: Callable[[], object],
+        running: bytes,
+        *,
+        file: str,
+        hash: str,  # noqa: A002
+        author: str,
+        percent: float,
+        cookie: str | None,
+        min_responses: int,
+        max_errors: float,
+        max_latency: float | None,
+    ) -> int:
+        """Puts a version beside the one in service; the id of the deploy. Raises ``ConfigError``.
+
+        ``ended()`` is called after the last call of its callables. ``running``: the data of the plan in service.
+        """
+    def promote(self, id: int | None = None) -> int:  # noqa: A002
+        """Puts the version of the deploy under way in service; its number. Raises ``LookupError``."""
+    def roll_back(self, id: int | None = None, reason: str = "") -> None:  # noqa: A002
+        """Ends the deploy under way, or the one of this id. Raises ``LookupError``."""
+    def refused(self, file: str, hash: str, author: str, reason: str) -> None:  # noqa: A002
+        """Notes a deploy that was refused before it served."""
+    @property
+    def under_way(self) -> int | None:
+        """The id of the deploy under way."""
 
 @final
 class PendingFetch:

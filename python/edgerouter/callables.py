@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict, TypeVar, 
 
 from edgerouter.cache import STANDARD, CachePolicy, Duration
 from edgerouter.checks import Check, Value, helpful
+from edgerouter.deploying.names import plain_name
 from edgerouter.errors import ConfigError, Problem
 from edgerouter.experiments import Experiment
 from edgerouter.functions.parameters import filled
@@ -416,7 +417,7 @@ def declared(
     if not callable(function):
         raise ConfigError([Problem("callables", repr(function)[:80], "must be callable")])
     module = getattr(function, "__module__", None) or "?"
-    name = f"{module}.{getattr(function, '__qualname__', None) or type(function).__qualname__}"
+    name = f"{plain_name(module)}.{getattr(function, '__qualname__', None) or type(function).__qualname__}"
     kinds = (function, type(function).__call__)
     if not streams and any(inspect.isgeneratorfunction(kind) or inspect.isasyncgenfunction(kind) for kind in kinds):
         message = "is a generator, and hooks do not stream; return a Response with the whole body, or use edge.function"

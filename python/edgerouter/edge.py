@@ -119,6 +119,8 @@ class Edge(Callables, Purging):
         self._declared = Declarations(head)
         #: The server that serves this edge now.
         self.server: Server | None = None
+        #: Called after the last call of this version.
+        self.release: Callable[[], None] | None = None
         #: Values that handlers and functions share: connections, caches, models.
         self.state = SimpleNamespace()
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from edgerouter.bindings import guard_files
 from edgerouter.cache import Duration
 from edgerouter.descriptors import raise_limit
+from edgerouter.ending import Ending
 from edgerouter.errors import ConfigError, EdgeError, ListenError, Problem
 from edgerouter.obtaining import Records
 from edgerouter.purging import Purging
@@ -21,8 +22,10 @@ from edgerouter.shown import shown
 
 if TYPE_CHECKING:
     from edgerouter import _core
+    from edgerouter.deploying.orders import Deploys, Version
     from edgerouter.edge import Edge
     from edgerouter.functions.lifecycle import Life
+    from edgerouter.serving import Application
 
 __all__ = ["Server"]
 
@@ -30,10 +33,15 @@ __all__ = ["Server"]
 class Server(Purging):
     """An edge that is being served. Also a context manager that stops it at the end."""
 
-    def __init__(self, engine: _core.Engine, edge: Edge, life: Life | None) -> None:
+    def __init__(self, engine: _core.Engine, edge: Edge, life: Life | None, plan: bytes) -> None:
         self._engine = engine
         self._edge = edge
         self._life = life
+        self._plan = plan
+        # Held while the version in service changes.
+        self._changing = threading.RLock()
+        self.deploys: Deploys | None = None
+        self.promoted: Application | None = None
         edge.server = self
         self._stopped = threading.Event()
         self._records = Records(engine)
@@ -53,6 +61,9 @@ class Server(Purging):
         from edgerouter import _core
 
         settings = settings or Settings()
+        if watched and settings.deploy_folder is not None:
+            message = "does not go with --reload, which replaces the running version at each change: leave one out"
+            raise ConfigError([Problem("Settings.deploy_folder", settings.deploy_folder, message)])
         life = edge.life()
         addresses = settings.listen
         if addresses is None:
@@ -63,8 +74,9 @@ class Server(Purging):
         token = None if settings.admin_token is None else reveal(as_secret(settings.admin_token), "admin_token")
         keys = [(key, reveal(as_secret(secret), f"admin_keys[{key}]")) for key, secret in settings.admin_keys.items()]
         try:
+            plan = edge.encode()
             engine = _core.Engine(
-                edge.encode(),
+                plan,
                 edge.callables(),
                 listen=listen,
                 admin=admin,
@@ -75,11 +87,13 @@ class Server(Purging):
                 # Behind a proxy, a tunnel or a container's network every client may look like one on this machine.
                 traces=settings.debug_errors
                 or (watched and all(map(_is_loopback, [*listen, *edge.listeners, *filter(None, [admin])]))),
-                ended=life.ended if life else None,
+                ended=Ending.of(edge, life),
             )
             engine.admin_keys(keys)
             if settings.admin_reader_token is not None:
                 engine.admin_reader_token(reveal(as_secret(settings.admin_reader_token), "admin_reader_token"))
+            if settings.admin_socket is not None:
+                engine.admin_socket(settings.admin_socket)
             _open_access_log(engine, settings, watched=watched)
             if settings.experiments_file is not None:
                 engine.experiments_file(settings.experiments_file)
@@ -98,7 +112,32 @@ class Server(Purging):
         engine.document(shown(edge.to_dict()))
         if life:
             life.serve()
-        return cls(engine, edge, life)
+        server = cls(engine, edge, life, plan)
+        if settings.deploy_folder is not None:
+            server._take_deploys(settings.deploy_folder)
+        return server
+
+    def _take_deploys(self, folder: str) -> None:
+        from edgerouter import _core
+        from edgerouter.deploying.orders import Deploys
+
+        try:
+            self.deploys = Deploys(
+                _core.EngineDeploys(self._engine),
+                folder,
+                begin=lambda life: _begin(self._engine, life),
+                running=lambda: self._plan,
+                promoted=self._serve_promoted,
+                changing=self._changing,
+            )
+        except BaseException:
+            self.stop(0)
+            raise
+        self.deploys.start()
+
+    def _serve_promoted(self, version: Version) -> None:
+        self._serves(version.edge, version.life, version.plan)
+        self.promoted = version.application
 
     @property
     def engine(self) -> _core.Engine:
@@ -131,10 +170,12 @@ class Server(Purging):
             plan = edge.encode()
             _begin(self._engine, life)
             try:
-                version = self._engine.reload(plan, edge.callables(), life.ended if life else None)
+                with self._changing:
+                    self._check_no_deploy()
+                    version = self._engine.reload(plan, edge.callables(), Ending.of(edge, life))
+                    self._serves(edge, life, plan)
             except BaseException:
-                if life:
-                    life.end()
+                Ending(life, edge.release).end()
                 raise
         except ConfigError as error:
             self._engine.reload_failed(str(error))
@@ -142,6 +183,18 @@ class Server(Purging):
         except EdgeError as error:
             self._engine.reload_failed(str(error))
             raise
+        return version
+
+    def _check_no_deploy(self) -> None:
+        number = None if self.deploys is None else self.deploys.engine.under_way
+        if number is not None:
+            raise EdgeError(
+                f"deploy {number} is under way, which was compared with the running version: "
+                "promote it or roll it back first"
+            )
+
+    def _serves(self, edge: Edge, life: Life | None, plan: bytes) -> None:
+        """Another version is in service."""
         _warn_of_blocking(edge)
         guard_files(edge.to_dict())
         self._engine.document(shown(edge.to_dict()))
@@ -154,7 +207,7 @@ class Server(Purging):
         self._edge.server = None
         edge.server = self
         self._edge = edge
-        return version
+        self._plan = plan
 
     def reopen_logs(self) -> None:
         """Opens log files again by their names, after they were moved away."""
@@ -175,6 +228,8 @@ class Server(Purging):
         """
         seconds = drain.total_seconds() if isinstance(drain, timedelta) else drain
         drained = self._engine.stop(None if seconds is None else float(seconds), self._life.end if self._life else None)
+        if self.deploys is not None:
+            self.deploys.close()
         self._edge.server = None
         self._stopped.set()
         return drained

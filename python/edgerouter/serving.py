@@ -36,6 +36,10 @@ class Application:
         """The edge as the configuration says now. Raises ``EdgeError`` with a message that is fit to print."""
         return self._edge
 
+    def adapt(self, edge: Edge) -> Edge:
+        """The edge with what the command line changes."""
+        return edge
+
     def files(self) -> set[Path]:
         """The files that a change of which means a reload."""
         return set()
@@ -99,6 +103,8 @@ class _Process:
             if started is None:
                 return True
             current, server = started
+            if server.deploys is not None:
+                server.deploys.adapt = self.application.adapt
             self.signals.guard(server)
             threading.Thread(target=_report_when_stopped, args=(server, self.signals.events), daemon=True).start()
             for line in announcement(current, server):
@@ -163,7 +169,7 @@ class _Process:
         """Reads the configuration again. Nothing that it raises ends the process: the old one keeps serving."""
         try:
             with self.signals.interrupting():
-                edge = self.application.load()
+                edge = (server.promoted or self.application).load()
                 version = server.reload(edge)
         except Stopping:
             return

@@ -20,6 +20,9 @@ class Settings(Value, frozen=True, kw_only=True):
     ``admin``  the address of the admin listener, ``None`` for none
     ``admin_token``  demanded as a Bearer token by the admin listener
     ``admin_reader_token``  another token, whose holder may read and change nothing; needs ``admin_token``
+    ``admin_socket``  the path of a unix socket of the admin listener with mode 0600: processes of the same user need no
+        token there
+    ``deploy_folder``  the folder of files that a deploy may name; needs ``admin_token`` or ``admin_socket``
     ``admin_keys``  access keys of the CloudFront-compatible calls and their secrets
     ``workers``  threads that serve; one a core when ``None``
     ``access_log``  a file that gets a line for each request, ``"-"`` for standard output, ``None`` for none
@@ -34,6 +37,8 @@ class Settings(Value, frozen=True, kw_only=True):
     admin: str | None = None
     admin_token: Secret | str | None = None
     admin_reader_token: Secret | str | None = None
+    admin_socket: str | None = None
+    deploy_folder: str | None = None
     admin_keys: Mapping[str, Secret | str] = {}
     workers: int | None = None
     debug_errors: bool = False
@@ -58,6 +63,12 @@ class Settings(Value, frozen=True, kw_only=True):
             check.keep("admin_reader_token", as_secret(self.admin_reader_token))
             if self.admin_token is None:
                 check.fail_secretly("admin_reader_token", "needs admin_token: without one, everybody may change")
+        check.text("admin_socket", optional=True)
+        check.text("deploy_folder", optional=True)
+        if self.deploy_folder is not None and not self.admin_socket and not (self.admin and self.admin_token):
+            check.fail(
+                "deploy_folder", "needs admin and admin_token, or admin_socket: deploys are for known callers only"
+            )
         if not isinstance(self.admin_keys, Mapping) or not all(isinstance(k, str) and k for k in self.admin_keys):
             check.fail_secretly("admin_keys", "must be a mapping of access keys to secrets")
         else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import socket
 import time
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
@@ -24,7 +25,10 @@ TIMEOUT = 30.0
 Where = Annotated[
     str,
     typer.Option(
-        "--admin", metavar="HOST:PORT", envvar="EDGEROUTER_ADMIN", help="The admin listener of the running edge."
+        "--admin",
+        metavar="HOST:PORT",
+        envvar="EDGEROUTER_ADMIN",
+        help="The admin listener of the running edge; unix:PATH for its socket.",
     ),
 ]
 Whose = Annotated[
@@ -45,9 +49,13 @@ class AdminError(EdgeError):
 
 
 class Admin:
-    """The admin listener at an address: ``HOST:PORT``, or a URL with http or https."""
+    """The admin listener at an address: ``HOST:PORT``, a URL with http or https, or ``unix:PATH``."""
 
-    def __init__(self, address: str, token_env: str | None = None) -> None:
+    def __init__(self, address: str, token_env: str | None = None, timeout: float = TIMEOUT) -> None:
+        self.timeout = timeout
+        self.socket = address.removeprefix("unix:") if address.startswith("unix:") else None
+        if self.socket is not None:
+            address = "localhost:80"
         try:
             parts = urlsplit(address if "://" in address else f"http://{address}")
             host, port = parts.hostname, parts.port
@@ -58,6 +66,7 @@ class Admin:
         if not host or port is None or parts.scheme not in ("http", "https") or parts.path not in ("", "/"):
             raise ConfigError([Problem("--admin", repr(address), "must be HOST:PORT, such as 127.0.0.1:9090")])
         self.host, self.port, self.secure = host, port, parts.scheme == "https"
+        self.where = f"unix:{self.socket}" if self.socket is not None else f"{self.host}:{self.port}"
         self.token: str | None = None
         if token_env:
             self.token = os.environ.get(token_env)
@@ -92,26 +101,29 @@ class Admin:
             raise self.stranger(status)
         if status >= 400:
             why = answer.get("error") or {}
-            where = f"{self.host}:{self.port}"
+            where = self.where
             raise AdminError(": ".join(str(why[part]) for part in ("field", "message") if why.get(part)) or where)
         return answer
 
     def _exchange(self, method: str, target: str, body: bytes | None = None) -> tuple[int, bytes]:
-        where = f"{self.host}:{self.port}"
+        where = self.where
         fields = {"Accept": "application/json"}
         if body is not None:
             fields["Content-Type"] = "application/json"
         if self.token:
             fields["Authorization"] = f"Bearer {self.token}"
         # No proxy of the environment leads to a listener that is beside us.
-        kind = http.client.HTTPSConnection if self.secure else http.client.HTTPConnection
-        connection = kind(self.host, self.port, timeout=TIMEOUT)
+        if self.socket is not None:
+            connection: http.client.HTTPConnection = _UnixConnection(self.socket, self.timeout)
+        else:
+            kind = http.client.HTTPSConnection if self.secure else http.client.HTTPConnection
+            connection = kind(self.host, self.port, timeout=self.timeout)
         try:
             connection.request(method, target, body, fields)
             response = connection.getresponse()
             content = response.read(MOST_BYTES + 1)
         except TimeoutError:
-            raise AdminError(f"{where}: the admin listener did not answer within {TIMEOUT:g} s") from None
+            raise AdminError(f"{where}: the admin listener did not answer within {self.timeout:g} s") from None
         except ConnectionRefusedError:
             raise AdminError(
                 f"{where}: nothing listens here; start the edge with --admin {where}, or name its admin listener"
@@ -127,6 +139,18 @@ class Admin:
 
     def stranger(self, status: int) -> AdminError:
         """The answer is not one of an admin listener."""
-        return AdminError(
-            f"{self.host}:{self.port}: answered {status} without a usable body: is it an edge's admin listener?"
-        )
+        return AdminError(f"{self.where}: answered {status} without a usable body: is it an edge's admin listener?")
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    """A connection to a unix socket."""
+
+    def __init__(self, path: str, timeout: float) -> None:
+        super().__init__("localhost", timeout=timeout)
+        self._path = path
+
+    def connect(self) -> None:
+        """Connects to the socket."""
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)

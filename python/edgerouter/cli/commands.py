@@ -19,7 +19,7 @@ import typer
 
 from edgerouter import logs
 from edgerouter.application import AppError, FileApplication
-from edgerouter.cli import cached, certificates, costs, database, experiments
+from edgerouter.cli import cached, certificates, costs, database, deploying, experiments
 from edgerouter.cli.admin import Admin, Where, Whose
 from edgerouter.cli.developing import dev
 from edgerouter.cli.diagnosis import doctor
@@ -65,7 +65,9 @@ app.add_typer(cached.app, name="cache")
 app.add_typer(database.app, name="db")
 app.add_typer(costs.app, name="cost")
 app.add_typer(certificates.app, name="cert")
+app.add_typer(deploying.app, name="deploys")
 app.add_typer(experiments.app, name="experiments")
+app.command()(deploying.deploy)
 app.command()(rules)
 app.command()(dashboard)
 app.command()(origins)

@@ -47,6 +47,14 @@ class Options:
     admin_reader_token_env: str | None = _option(
         "The variable with another token of the admin listener, whose holder may read and change nothing.", "NAME"
     )
+    admin_socket: str | None = _option(
+        "A unix socket of the admin listener, for processes of this user: they need no token.", "PATH"
+    )
+    deploy_folder: str | None = _option(
+        "The folder of files that edgerouter deploy may name; needs a token or a socket of the admin listener.",
+        "DIR",
+        show_default="no deploys",
+    )
     admin_key_env: list[str] = _option(  # noqa: RUF009
         "An access key for CloudFront clients, and the variable with its secret; may be repeated.",
         "KEY=NAME",
@@ -137,6 +145,8 @@ class Options:
             admin=self.admin or None,
             admin_token=env(self.admin_token_env) if self.admin_token_env else None,
             admin_reader_token=env(self.admin_reader_token_env) if self.admin_reader_token_env else None,
+            admin_socket=self.admin_socket or None,
+            deploy_folder=self.deploy_folder or None,
             admin_keys=dict(_key_env(given) for given in self.admin_key_env),
             workers=self.workers,
             access_log=self.access_log or None,
@@ -226,7 +236,10 @@ class _Changed(FileApplication):
         self._secured = secured
 
     def load(self) -> Edge:
-        edge = super().load().apply_sizes(self._sizes)
+        return self.adapt(super().load())
+
+    def adapt(self, edge: Edge) -> Edge:
+        edge.apply_sizes(self._sizes)
         if self._secured is not None:
             self._secured.apply(edge)
         return edge

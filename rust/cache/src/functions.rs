@@ -290,6 +290,55 @@ impl FunctionCaches for Registry {
     }
 }
 
+/// The caches of a version whose functions find nothing that those of other versions have stored.
+#[derive(Debug)]
+pub struct CachesApart {
+    registry: Arc<Registry>,
+    tag: Arc<str>,
+}
+
+impl CachesApart {
+    /// `tag`: no other version has it.
+    pub fn new(registry: Arc<Registry>, tag: Arc<str>) -> Self {
+        Self { registry, tag }
+    }
+
+    /// No name of a cache has a line feed.
+    fn own(&self, cache: &str) -> String {
+        format!("{}\n{cache}", self.tag)
+    }
+}
+
+impl FunctionCaches for CachesApart {
+    fn open(&self, name: &str) -> Result<Arc<str>, CacheError> {
+        self.registry.open(name)
+    }
+
+    fn find(&self, cache: &str, place: &CacheUrl, request: &Fields) -> Option<Answer> {
+        self.registry.find(&self.own(cache), place, request)
+    }
+
+    fn miss(&self) {
+        self.registry.miss();
+    }
+
+    fn put(
+        &self,
+        cache: &str,
+        place: &CacheUrl,
+        method: &Method,
+        request: &Fields,
+        response: Answer,
+    ) -> Result<Result<(), NotStored>, CacheError> {
+        let own = self.own(cache);
+        self.registry.put(&own, place, method, request, response)
+    }
+
+    fn delete(&self, cache: &str, place: &CacheUrl) -> bool {
+        self.registry.delete(&self.own(cache), place)
+    }
+}
+
 fn now() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)

@@ -12,7 +12,7 @@
 //! each of the others in proportion. Cut points on a line would move more visitors as soon as there are three variants.
 //! The logarithm is computed in integers, so the outcome does not depend on a machine's floating point.
 
-mod bucket;
+pub(crate) mod bucket;
 pub mod kept;
 mod reading;
 pub mod tally;

@@ -38,4 +38,5 @@ pub mod service_worker;
 pub mod tls;
 pub mod trace;
 pub mod transform;
+pub mod trial;
 pub mod viewer;

@@ -1,14 +1,30 @@
 //! The plan in service.
 
-use std::sync::Arc;
+use std::{
+    net::IpAddr,
+    rc::Rc,
+    sync::{Arc, Weak},
+};
 
-use edgerouter_core::{experiment::Readings, plan::Plan};
+use edgerouter_core::{
+    experiment::Readings,
+    http::Fields,
+    identity::client_address,
+    plan::{Plan, Scheme},
+    trial::Share,
+};
 use parking_lot::Mutex;
 use serde_json::Value;
 
 use crate::{
-    data::Bindings, functions::Functions, geo::GeoFiles, identity::KeySources,
-    listen::tls::TlsListeners, observed::Observed, readings::ReadingBoard,
+    data::Bindings,
+    functions::{FunctionCaches, Functions},
+    geo::GeoFiles,
+    identity::KeySources,
+    listen::tls::TlsListeners,
+    observed::Observed,
+    readings::ReadingBoard,
+    telemetry::PlanMetrics,
 };
 
 /// A plan in service with the runner of its callables and the holder of its keys: swapped as one.
@@ -18,6 +34,8 @@ pub(crate) struct Live {
     pub functions: Arc<dyn Functions>,
     /// Data that functions find on their context.
     pub bindings: Arc<Bindings>,
+    /// The caches of its functions.
+    pub caches: Arc<dyn FunctionCaches>,
     pub version: u64,
     pub keys: KeySources,
     /// Where places of clients are looked up; `None`: the plan has no `geo`.
@@ -29,6 +47,13 @@ pub(crate) struct Live {
     pub connections: usize,
 }
 
+impl Live {
+    /// Its caches as callables have them.
+    pub(crate) fn caches(&self) -> Weak<dyn FunctionCaches> {
+        Arc::downgrade(&self.caches)
+    }
+}
+
 /// A worker's own handle on the plan: cloning it touches no memory that other cores write.
 #[derive(Debug)]
 pub(crate) struct LocalLive {
@@ -38,6 +63,39 @@ pub(crate) struct LocalLive {
     pub(crate) readings: Readings,
     /// The readers of single requests, if there are any.
     pub(crate) observed: Option<Observed>,
+    /// This worker's counters of the plan.
+    pub(crate) metrics: PlanMetrics,
+    /// The version that serves some of the clients; `None`: no deploy is under way, or this is that version.
+    pub(crate) candidate: Option<(Arc<Share>, Rc<LocalLive>)>,
+}
+
+impl LocalLive {
+    /// The version for a client's request: this one, or the one beside it.
+    #[cold]
+    pub(crate) fn chosen(
+        self: &Rc<Self>,
+        peer: IpAddr,
+        scheme: Scheme,
+        headers: &Fields,
+    ) -> Rc<Self> {
+        let Some((share, candidate)) = &self.candidate else {
+            return Rc::clone(self);
+        };
+        let proxies = &self.plan.trusted_proxies;
+        let client = client_address::resolve(peer, headers, proxies, scheme == Scheme::Https);
+        match share.takes(client.address, headers) {
+            true => Rc::clone(candidate),
+            false => Rc::clone(self),
+        }
+    }
+
+    /// The version of this number, if it still serves, and else the one in service.
+    #[cold]
+    pub(crate) fn of_version(self: &Rc<Self>, version: u64) -> Rc<Self> {
+        let candidate = self.candidate.as_ref().map(|(_, candidate)| candidate);
+        let same = candidate.filter(|candidate| candidate.version == version);
+        Rc::clone(same.unwrap_or(self))
+    }
 }
 
 impl std::ops::Deref for LocalLive {

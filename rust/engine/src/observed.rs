@@ -12,12 +12,16 @@ use std::sync::{
 use edgerouter_core::{
     access_log::{self, AccessLogPolicy, Form, UnfinishedLine},
     request_record::RequestRecord,
+    trial::TrialFault,
 };
 use parking_lot::Mutex;
 use smallvec::SmallVec;
 use tokio::sync::mpsc;
 
-use crate::telemetry::access::{AccessLog, Line};
+use crate::{
+    telemetry::access::{AccessLog, Line},
+    trial::{Side, Trial},
+};
 
 /// Tails at a time.
 pub(crate) const MOST_TAILS: usize = 8;
@@ -136,20 +140,38 @@ impl Tails {
 pub(crate) struct Observed {
     access: Option<AccessLog>,
     tails: Vec<Arc<Tail>>,
+    /// The deploy under way, and the version whose requests these are.
+    trial: Option<(Arc<Trial>, Side)>,
 }
 
 impl Observed {
     /// `None` if nobody reads single requests.
-    pub(crate) fn of(access: Option<&AccessLog>, tails: &Tails) -> Option<Self> {
+    pub(crate) fn of(
+        access: Option<&AccessLog>,
+        tails: &Tails,
+        trial: Option<(Arc<Trial>, Side)>,
+    ) -> Option<Self> {
         let tails = tails.0.lock().clone();
-        (access.is_some() || !tails.is_empty()).then(|| Self {
+        (access.is_some() || !tails.is_empty() || trial.is_some()).then(|| Self {
             access: access.cloned(),
             tails,
+            trial,
         })
     }
 
-    /// Begins the lines of a request, which are written when its response is over.
-    pub(crate) fn begin(&self, record: &RequestRecord<'_>, policy: &AccessLogPolicy) -> Lines {
+    /// Counts a response for the deploy under way. Gives the id of one that is to be rolled back, and why.
+    pub(crate) fn judge(&self, record: &RequestRecord<'_>) -> Option<(u64, TrialFault)> {
+        let (trial, side) = self.trial.as_ref()?;
+        let fault = trial.count(*side, record.status, record.head)?;
+        Some((trial.id, fault))
+    }
+
+    /// Begins the lines of a request, which are written when its response is over; `None` if there are none.
+    pub(crate) fn begin(
+        &self,
+        record: &RequestRecord<'_>,
+        policy: &AccessLogPolicy,
+    ) -> Option<Lines> {
         let has_room = |tail: &&Arc<Tail>| {
             tail.filter.takes(record) && {
                 let has_room = tail.lines.capacity() > 0;
@@ -162,13 +184,16 @@ impl Observed {
         let takers: SmallVec<[Arc<Tail>; 2]> =
             self.tails.iter().filter(has_room).cloned().collect();
         let shown = (!takers.is_empty()).then(|| access_log::begin(record, policy, Form::Json));
-        Lines {
+        if self.access.is_none() && shown.is_none() {
+            return None;
+        }
+        Some(Lines {
             access: self
                 .access
                 .as_ref()
                 .map(|access| access.begin(record, policy)),
             tail: shown.map(|line| (line, takers)),
-        }
+        })
     }
 }
 
@@ -250,15 +275,16 @@ mod tests {
             .map(|_| tails.open(TailFilter::default(), &epoch).unwrap())
             .collect();
         assert!(tails.open(TailFilter::default(), &epoch).is_none());
-        let observed = Observed::of(None, &tails).unwrap();
+        let observed = Observed::of(None, &tails, None).unwrap();
         for _ in 0..WAITING + 3 {
-            observed
-                .begin(&record(), &AccessLogPolicy::default())
-                .end(0, 0);
+            let lines = observed.begin(&record(), &AccessLogPolicy::default());
+            if let Some(lines) = lines {
+                lines.end(0, 0);
+            }
         }
         assert_eq!((readers[0].read().len(), readers[0].lost()), (WAITING, 3));
         readers.clear();
         tails.sweep(&epoch);
-        assert!(Observed::of(None, &tails).is_none());
+        assert!(Observed::of(None, &tails, None).is_none());
     }
 }

@@ -18,7 +18,9 @@ use std::{
 use arc_swap::ArcSwap;
 use edgerouter_core::{
     bounds::{descriptors::Descriptors, memory::Budget},
-    plan::{ListenAddress, Listener, ListenerId, Plan, Problem, Scheme},
+    plan::{
+        ListenAddress, Listener, ListenerId, Plan, Problem, Scheme, apart, limits::FunctionLimits,
+    },
 };
 use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc, watch};
@@ -30,14 +32,18 @@ use crate::{
     acme::{AcmeService, IssuedCertificates, RecordCalls},
     admin, background,
     beats::Beats,
-    cache::{Cache, functions::Registry},
+    cache::{
+        Cache,
+        functions::{CachesApart, Registry},
+    },
     clock,
     compress::Compressors,
     connection::AllConnections,
     counting::{Counting, CountsError},
     data::Bindings,
+    deploys::{Candidate, DeployEnd, DeployOrders, Deploys, NewDeploy, NoDeploy},
     files::Files,
-    functions::Functions,
+    functions::{FunctionCaches, Functions},
     geo::GeoFiles,
     identity::{KeySources, Passwords},
     image_variants::Images,
@@ -68,6 +74,8 @@ pub struct Settings {
     pub listen: Vec<SocketAddr>,
     /// Address of the admin listener; `None`: there is none.
     pub admin: Option<SocketAddr>,
+    /// Path of the unix socket of the admin listener, for the user of the process; `None`: there is none.
+    pub admin_socket: Option<PathBuf>,
     /// Token of the admin listener; needed unless its address is a loopback one.
     pub admin_token: Option<String>,
     /// Another token, whose holder may read and change nothing.
@@ -95,6 +103,7 @@ impl std::fmt::Debug for Settings {
         f.debug_struct("Settings")
             .field("listen", &self.listen)
             .field("admin", &self.admin)
+            .field("admin_socket", &self.admin_socket)
             .field("admin_token", &self.admin_token.as_ref().map(|_| "…"))
             .field(
                 "admin_reader_token",
@@ -156,8 +165,8 @@ pub struct Engine {
     files: Mutex<Vec<SocketFile>>,
     admin_address: Option<SocketAddr>,
     threads: Mutex<Vec<JoinHandle<()>>>,
-    /// Plans are swapped one at a time.
-    reloading: Mutex<()>,
+    /// Plans are swapped one at a time; the version of the newest.
+    reloading: Mutex<u64>,
 }
 
 impl Engine {
@@ -208,13 +217,21 @@ impl Engine {
                 worker.push(socket);
             }
         }
-        let admin_socket = match settings.admin {
+        let admin_tcp = match settings.admin {
             Some(address) => tcp::bind(address, 1, "--admin")?.pop(),
             None => None,
         };
-        let admin_address = admin_socket
+        let admin_address = admin_tcp
             .as_ref()
             .and_then(|socket| socket.local_addr().ok());
+        let admin_unix = match &settings.admin_socket {
+            Some(path) => {
+                let (socket, file) = unix::bind_private(path)?;
+                files.extend(file);
+                Some(socket)
+            }
+            None => None,
+        };
 
         let (navigations, navigated) = mpsc::channel(QUEUE);
         let own = listeners.iter().filter_map(|(address, _)| match address {
@@ -260,7 +277,7 @@ impl Engine {
             )
             .map_err(StartError::Thread)?,
         );
-        if let Some(socket) = admin_socket {
+        if admin_tcp.is_some() || admin_unix.is_some() {
             let credentials = admin::Credentials {
                 token: settings.admin_token.filter(|token| !token.is_empty()),
                 reader_token: settings
@@ -269,7 +286,8 @@ impl Engine {
                 keys: settings.admin_keys,
             };
             let with = (credentials, settings.cost_report);
-            let thread = admin::serve(socket, Arc::clone(&shared), with, watched)
+            let sockets = (admin_tcp, admin_unix);
+            let thread = admin::serve(sockets, Arc::clone(&shared), with, watched)
                 .map_err(StartError::Thread)?;
             threads.push(thread);
         }
@@ -282,7 +300,7 @@ impl Engine {
             files: Mutex::new(files),
             admin_address,
             threads: Mutex::new(threads),
-            reloading: Mutex::new(()),
+            reloading: Mutex::new(1),
         })
     }
 
@@ -295,12 +313,13 @@ impl Engine {
     /// its version, or why its certificates cannot be used.
     pub fn reload(
         &self,
-        plan: Plan,
+        mut plan: Plan,
         functions: Arc<dyn Functions>,
         bindings: Arc<Bindings>,
     ) -> Result<u64, Vec<Problem>> {
-        let _one = self.reloading.lock();
+        let mut newest = self.reloading.lock();
         let previous = self.shared.live.load_full();
+        apart::keep_apart(&mut plan, &previous.plan);
         let issued = self.shared.acme.certificates();
         let tls = tls_of(&plan, Some(&previous.tls), issued)?;
         tls.warn_of_expiry(self.shared.unix_now());
@@ -308,32 +327,17 @@ impl Engine {
             tracing::error!(%error, "no certificates are obtained: a thread could not be started");
         }
         let geo = places(&plan, previous.geo.as_ref())?;
-        let version = previous.version + 1;
+        let version = *newest + 1;
         let readings =
             ReadingBoard::begin(&plan, &bindings, Some((&previous.plan, &previous.readings)));
         let keys = KeySources::succeed(&previous.keys, &plan);
         let connections = tight::fit(self.shared.descriptors, &plan, Some(&previous.plan));
-        self.shared
-            .account
-            .bound(Budget::of_bound(plan.limits.http.request_memory_bytes).capacity);
-        self.shared
-            .function_caches
-            .allow(plan.limits.functions.named_caches);
-        let open_files = open_files(self.shared.descriptors, &plan);
-        self.shared.compressors.bound(&plan.limits.compression);
-        self.shared.files.bound(&plan.limits.files, open_files);
-        self.shared.images.bound(&plan.limits.images);
-        log::bound(&plan.limits.log);
-        if let Err(error) = self.shared.counting.serve(&plan) {
-            tracing::error!(%error, "experiments are not counted: a thread could not be started");
-        }
-        if let Some(policy) = &plan.tracing {
-            self.shared.traces.bound(policy.queue_spans);
-        }
-        self.shared.live.store(Arc::new(Live {
+        *newest = version;
+        self.serve(Arc::new(Live {
             plan,
             functions,
             bindings,
+            caches: Arc::clone(&previous.caches),
             version,
             keys,
             geo,
@@ -341,12 +345,131 @@ impl Engine {
             tls,
             connections,
         }));
-        self.shared.next_epoch();
         self.shared.metrics.reload(true);
         let number = version.to_string();
         log::recent::note("info", "a new plan is in service", &[("version", &number)]);
         tracing::debug!(version, "plan reloaded");
         Ok(version)
+    }
+
+    /// Puts a version in service, with the bounds of its plan on the process.
+    fn serve(&self, live: Arc<Live>) {
+        let (shared, limits) = (&self.shared, &live.plan.limits);
+        shared
+            .account
+            .bound(Budget::of_bound(limits.http.request_memory_bytes).capacity);
+        shared.function_caches.allow(limits.functions.named_caches);
+        let open_files = open_files(shared.descriptors, &live.plan);
+        shared.compressors.bound(&limits.compression);
+        shared.files.bound(&limits.files, open_files);
+        shared.images.bound(&limits.images);
+        log::bound(&limits.log);
+        if let Err(error) = shared.counting.serve(&live.plan) {
+            tracing::error!(%error, "experiments are not counted: a thread could not be started");
+        }
+        if let Some(policy) = &live.plan.tracing {
+            shared.traces.bound(policy.queue_spans);
+        }
+        shared.live.store(live);
+        shared.next_epoch();
+    }
+
+    /// Puts a version beside the one in service, for a share of the clients; gives the id of the deploy. `data` and `running`:
+    /// the data of the two plans.
+    pub fn deploy(
+        &self,
+        mut plan: Plan,
+        (data, running): (&serde_json::Value, &serde_json::Value),
+        (functions, bindings): (Arc<dyn Functions>, Arc<Bindings>),
+        new: NewDeploy,
+    ) -> Result<u64, Vec<Problem>> {
+        let mut newest = self.reloading.lock();
+        let previous = self.shared.live.load_full();
+        let version = *newest + 1;
+        if let Some(name) = apart::of_process(data, running) {
+            let message = "cannot differ from that of the running version: restart the edge with the new file instead";
+            return Err(vec![of_process(name, message)]);
+        }
+        let shared = &self.shared;
+        let before = Some((&previous.plan, &previous.readings));
+        let make = |tag: &str| {
+            let tag: Arc<str> = tag.into();
+            let beside = apart::Version {
+                plan: &previous.plan,
+                data: running,
+            };
+            let apart = apart::set_apart(&mut plan, data, beside, &tag);
+            let caches = CachesApart::new(Arc::clone(&shared.function_caches), tag);
+            let issued = shared.acme.certificates();
+            let live = Live {
+                tls: TlsListeners::of(&plan, Some(&previous.tls), issued)?,
+                geo: places(&plan, previous.geo.as_ref())?,
+                readings: ReadingBoard::begin(&plan, &bindings, before),
+                keys: KeySources::succeed(&previous.keys, &plan),
+                connections: tight::fit(shared.descriptors, &plan, Some(&previous.plan)),
+                functions,
+                bindings,
+                caches: Arc::new(caches),
+                version,
+                plan,
+            };
+            Ok::<_, Vec<Problem>>((live, apart))
+        };
+        let file = new.file.clone();
+        match shared.deploys.begin(new, shared.unix_now(), make) {
+            Err(under_way) => {
+                let message =
+                    format!("deploy {under_way} is under way: promote it or roll it back first");
+                Err(vec![of_process("deploy", &message)])
+            }
+            Ok(Err(problems)) => Err(problems),
+            Ok(Ok(id)) => {
+                *newest = version;
+                shared.next_epoch();
+                let number = id.to_string();
+                let about = [("deploy", number.as_str()), ("file", file.as_str())];
+                log::recent::note("info", "a deploy is under way", &about);
+                Ok(id)
+            }
+        }
+    }
+
+    /// Puts the version of the deploy under way in service for all clients. Gives its number and its bindings.
+    pub fn promote(&self, id: Option<u64>) -> Result<(u64, Arc<Bindings>), NoDeploy> {
+        let _one = self.reloading.lock();
+        let (shared, end) = (&self.shared, DeployEnd::Promoted);
+        // Before it is in service: workers that look in between find the version that served before, alone.
+        let ended = shared.deploys.end(id, end, shared.unix_now(), "")?;
+        let Candidate { live, trial, .. } = ended;
+        let (version, bindings) = (live.version, Arc::clone(&live.bindings));
+        if let Err(error) = shared.acme.serve(&live.plan) {
+            tracing::error!(%error, "no certificates are obtained: a thread could not be started");
+        }
+        self.serve(live);
+        let number = trial.id.to_string();
+        log::recent::note("info", "a deploy was promoted", &[("deploy", &number)]);
+        Ok((version, bindings))
+    }
+
+    /// Ends the deploy under way; no request that begins from the return on gets its version.
+    pub fn roll_back(&self, id: Option<u64>, reason: &str) -> Result<(), NoDeploy> {
+        self.shared.roll_back(id, reason)
+    }
+
+    /// The id of the deploy under way.
+    pub fn deploy_under_way(&self) -> Option<u64> {
+        self.shared.deploys.under_way()
+    }
+
+    /// Notes a deploy that was refused: by its file, the hash of it and the author.
+    pub fn deploy_refused(&self, (file, hash, author): (&str, &str, &str), reason: &str) {
+        let now = self.shared.unix_now();
+        self.shared.deploys.refused(file, hash, author, now, reason);
+    }
+
+    /// The orders of the admin listener that Python carries out.
+    pub fn deploy_orders(&self) -> &Arc<DeployOrders> {
+        &self.shared.deploys.orders
     }
 
     /// Keeps the data of the plan in service for those who look at it: without secrets.
@@ -408,6 +531,11 @@ impl Engine {
     /// Address of the admin listener, if there is one.
     pub fn admin_address(&self) -> Option<SocketAddr> {
         self.admin_address
+    }
+
+    /// The limits of functions.
+    pub fn function_limits(&self) -> FunctionLimits {
+        self.shared.live.load().plan.limits.functions.clone()
     }
 
     /// Time that a stop waits by default.
@@ -539,6 +667,14 @@ fn tls_of(
     }
 }
 
+fn of_process(path: &str, message: &str) -> Problem {
+    Problem {
+        path: path.to_owned(),
+        value: None,
+        message: message.to_owned(),
+    }
+}
+
 /// The files of a plan's `geo`: those of the previous plan if it named the same.
 fn places(
     plan: &Plan,
@@ -592,10 +728,14 @@ fn share(
         traces.bound(policy.queue_spans);
     }
     let readings = ReadingBoard::begin(&plan, &bindings, None);
+    let (store, purges) = (Arc::clone(&cache.store), Arc::clone(&cache.purges));
+    let function_caches = Arc::new(Registry::new(store, purges, named_caches));
+    let caches = Arc::clone(&function_caches) as Arc<dyn FunctionCaches>;
     let live = Arc::new(ArcSwap::from_pointee(Live {
         plan,
         functions,
         bindings,
+        caches,
         version: 1,
         keys,
         geo,
@@ -603,8 +743,6 @@ fn share(
         tls,
         connections,
     }));
-    let (store, purges) = (Arc::clone(&cache.store), Arc::clone(&cache.purges));
-    let function_caches = Registry::new(store, purges, named_caches);
     Ok(Arc::new(Shared {
         cache,
         fills: Fills::default(),
@@ -613,7 +751,7 @@ fn share(
         visitors: RandomState::new(),
         secret,
         counting,
-        function_caches: Arc::new(function_caches),
+        function_caches,
         compressors,
         files,
         images,
@@ -632,6 +770,7 @@ fn share(
         access_log: settings.access_log.clone(),
         tails: Tails::default(),
         documents: Documents::default(),
+        deploys: Deploys::default(),
         traces,
         traces_due,
         epoch: AtomicU64::new(0),

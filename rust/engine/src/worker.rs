@@ -9,14 +9,14 @@ use std::{
     net::SocketAddr,
     rc::Rc,
     sync::{
-        Arc, Weak,
+        Arc,
         atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
     },
     time::Instant,
 };
 
 use arc_swap::ArcSwap;
-use edgerouter_core::bounds::descriptors::Descriptors;
+use edgerouter_core::{bounds::descriptors::Descriptors, trial::TrialFault};
 use tokio::sync::{Notify, mpsc};
 
 use crate::{
@@ -28,10 +28,10 @@ use crate::{
     compress::Compressors,
     connection::{AllConnections, Connections},
     counting::{Counting, Sent},
+    deploys::{Candidate, DeployEnd, Deploys, NoDeploy},
     fetches::Fetches,
     files::Files,
     files::KeptFiles,
-    functions::FunctionCaches,
     identity::{Passwords, Remembered},
     image_variants::Images,
     listen::tls::HandshakeCounts,
@@ -41,6 +41,7 @@ use crate::{
     secret::SecretNumbers,
     store::Fills,
     telemetry::{Metrics, Refused, WorkerMetrics, access::AccessLog, log, trace::TraceQueue},
+    trial::{Side, Trial},
     upstream::{self, HealthBoard, Upstreams},
     values::FieldValues,
     watched::Watched,
@@ -99,6 +100,7 @@ pub(crate) struct Shared {
     pub counting: Arc<Counting>,
     /// The plan in service and the one before it, as they may be shown.
     pub documents: Documents,
+    pub deploys: Deploys,
 }
 
 #[derive(Debug)]
@@ -124,9 +126,9 @@ pub(crate) struct Worker {
 }
 
 impl Shared {
-    /// As callables have them.
-    pub(crate) fn function_caches(&self) -> Weak<dyn FunctionCaches> {
-        Arc::downgrade(&self.function_caches) as Weak<dyn FunctionCaches>
+    /// True if requests get the version of this number.
+    pub(crate) fn serves(&self, version: u64) -> bool {
+        self.live.load().version == version || self.deploys.serves(version)
     }
 
     /// Has each worker look for a new plan and new settings before its next request.
@@ -144,8 +146,28 @@ impl Shared {
     }
 
     /// The readers of single requests now.
-    fn observed(&self) -> Option<Observed> {
-        Observed::of(self.access_log.as_ref(), &self.tails)
+    fn observed(&self, trial: Option<(Arc<Trial>, Side)>) -> Option<Observed> {
+        Observed::of(self.access_log.as_ref(), &self.tails, trial)
+    }
+
+    /// Rolls back a deploy whose version is at fault.
+    #[cold]
+    pub(crate) fn fault(&self, id: u64, fault: TrialFault) {
+        // It may have ended meanwhile.
+        let _ = self.roll_back(Some(id), &fault.to_string());
+    }
+
+    /// Ends the deploy under way, or the one of this id. No request that begins from the return on gets its version.
+    pub(crate) fn roll_back(&self, id: Option<u64>, reason: &str) -> Result<(), NoDeploy> {
+        let end = DeployEnd::RolledBack;
+        let candidate = self.deploys.end(id, end, self.unix_now(), reason)?;
+        self.next_epoch();
+        let id = candidate.trial.id;
+        let number = id.to_string();
+        let about = [("deploy", number.as_str()), ("why", reason)];
+        log::recent::note("warn", "a deploy was rolled back", &about);
+        tracing::warn!(deploy = id, reason, "a deploy was rolled back");
+        Ok(())
     }
 
     /// Offset of the test clock.
@@ -184,6 +206,7 @@ impl Shared {
         self.cache.purges.render(&mut text);
         self.traces.render(&mut text);
         self.counting.render(&live.plan, &mut text);
+        self.deploys.render(&mut text);
         let access = self.access_log.as_ref().map(AccessLog::output);
         log::render(&mut text, access);
         text
@@ -225,10 +248,10 @@ impl Worker {
         let ids = Cell::new(random.u64(..));
         let (all, account) = (Arc::clone(&shared.connections), Arc::clone(&shared.account));
         let connections = Connections::new(index, all, account);
+        let metrics = shared.metrics.worker(index);
         Rc::new(Self {
             index,
             upstreams: Rc::new(Upstreams::new()),
-            metrics: shared.metrics.worker(index),
             clock: Clock::new(shared.clock_shift()),
             values: FieldValues::default(),
             remembered: RefCell::new(Remembered::new(remembered)),
@@ -241,8 +264,11 @@ impl Worker {
                 readings: live.readings.current(),
                 live,
                 epoch,
-                observed: shared.observed(),
+                observed: shared.observed(None),
+                metrics: metrics.of_service(),
+                candidate: None,
             })),
+            metrics,
             ids,
             fetches: Arc::new(fetches),
             shared,
@@ -256,22 +282,47 @@ impl Worker {
         if live.epoch == epoch {
             return Rc::clone(&live);
         }
-        let before = live.version;
+        let before = Rc::clone(&live);
         drop(live);
-        let live = self.shared.live.load_full();
-        let fresh = Rc::new(LocalLive {
-            readings: live.readings.current(),
-            live,
-            epoch,
-            observed: self.shared.observed(),
-        });
+        let fresh = self.renewed(&before, epoch);
         *self.live.borrow_mut() = Rc::clone(&fresh);
-        if fresh.version != before {
-            self.metrics.plan_changed(&fresh.plan);
+        if fresh.version != before.version {
+            self.metrics.serve(&fresh.metrics);
             self.values.clear();
         }
         self.clock.synchronise(self.shared.clock_shift());
         fresh
+    }
+
+    /// The plan in service, and the version beside it, with the counters that this worker has for them already.
+    #[cold]
+    fn renewed(&self, before: &LocalLive, epoch: u64) -> Rc<LocalLive> {
+        let known = before.candidate.as_ref().map(|(_, candidate)| candidate);
+        let metrics = |live: &Live| match (before, known) {
+            (known, _) if known.version == live.version => known.metrics.clone(),
+            (_, Some(known)) if known.version == live.version => known.metrics.clone(),
+            _ => self.metrics.of_plan(&live.plan),
+        };
+        let live = self.shared.live.load_full();
+        let candidate = self.shared.deploys.candidate();
+        let candidate = candidate.filter(|candidate| candidate.live.version != live.version);
+        let trial = |side| {
+            let candidate = candidate.as_ref();
+            candidate.map(|candidate| (Arc::clone(&candidate.trial), side))
+        };
+        let local = |live: Arc<Live>, side, candidate| LocalLive {
+            metrics: metrics(&live),
+            readings: live.readings.current(),
+            live,
+            epoch,
+            observed: self.shared.observed(trial(side)),
+            candidate,
+        };
+        let beside = candidate.as_ref().map(|Candidate { live, share, .. }| {
+            let beside = local(Arc::clone(live), Side::Candidate, None);
+            (Arc::clone(share), Rc::new(beside))
+        });
+        Rc::new(local(live, Side::Running, beside))
     }
 
     pub(crate) fn next_id(&self) -> u64 {

@@ -60,7 +60,11 @@ pub fn name(method: &Method, scheme: Scheme, authority: &str, target: &str) -> S
 
 /// The requests around one that a callable makes, the client's first.
 #[derive(Debug, Clone, Default)]
-pub struct FetchChain(Option<Arc<Link>>);
+pub struct FetchChain {
+    link: Option<Arc<Link>>,
+    /// The version of the application that has them.
+    version: u64,
+}
 
 #[derive(Debug)]
 struct Link {
@@ -73,26 +77,40 @@ impl FetchChain {
     /// With one more, by its method and URL.
     #[must_use]
     pub fn with(&self, name: &str) -> Self {
-        Self(Some(Arc::new(Link {
-            name: name.into(),
-            depth: self.depth() + 1,
-            outer: self.clone(),
-        })))
+        self.linked(name.into(), self.depth() + 1)
     }
 
     /// With the key of the response that the innermost of them waits for.
     #[must_use]
     pub fn holding(&self, key: &[u8]) -> Self {
-        Self(Some(Arc::new(Link {
-            name: Self::held(key),
-            depth: self.depth(),
-            outer: self.clone(),
-        })))
+        self.linked(Self::held(key), self.depth())
+    }
+
+    fn linked(&self, name: Box<str>, depth: usize) -> Self {
+        let outer = self.clone();
+        Self {
+            link: Some(Arc::new(Link { name, depth, outer })),
+            version: self.version,
+        }
+    }
+
+    /// The same, of a version of the application.
+    #[must_use]
+    pub fn of_version(&self, version: u64) -> Self {
+        Self {
+            link: self.link.clone(),
+            version,
+        }
+    }
+
+    /// The version of the application that answers them.
+    pub fn version(&self) -> u64 {
+        self.version
     }
 
     /// True if one of them waits for the response of this key.
     pub fn holds(&self, key: &[u8]) -> bool {
-        self.0.is_some() && self.contains(&Self::held(key))
+        self.link.is_some() && self.contains(&Self::held(key))
     }
 
     fn held(key: &[u8]) -> Box<str> {
@@ -107,13 +125,13 @@ impl FetchChain {
 
     /// Their number.
     pub fn depth(&self) -> usize {
-        self.0.as_ref().map_or(0, |link| link.depth)
+        self.link.as_ref().map_or(0, |link| link.depth)
     }
 
     /// True if one of them has this method and URL.
     pub fn contains(&self, name: &str) -> bool {
         let mut at = self;
-        while let Some(link) = &at.0 {
+        while let Some(link) = &at.link {
             if *link.name == *name {
                 return true;
             }

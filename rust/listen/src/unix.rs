@@ -4,7 +4,7 @@ use std::{
     fs, io,
     net::{Ipv4Addr, SocketAddr},
     os::unix::{
-        fs::{FileTypeExt as _, MetadataExt as _},
+        fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _},
         net::{UnixListener as BoundListener, UnixStream as ProbeStream},
     },
     path::{Path, PathBuf},
@@ -50,6 +50,9 @@ pub enum UnixBindError {
     /// Something else has the name.
     #[error("unix:{} is there and is no socket; remove it or give another path", .0.display())]
     NoSocket(PathBuf),
+    /// Another user may connect.
+    #[error("unix:{} must belong to the user of the edge and have mode 0600", .0.display())]
+    NotPrivate(PathBuf),
     /// Any other error.
     #[error("unix:{} could not be listened on: {source}; its folder must be there and writable", path.display())]
     Other {
@@ -113,6 +116,28 @@ pub fn bind(
     };
     bound.set_nonblocking(true).map_err(fail)?;
     Ok((handles(bound, count).map_err(fail)?, Some(file)))
+}
+
+/// A listening socket to which only the user of this process can connect, and root. Each accepted connection must be
+/// compared with its owner all the same: between its creation and the change of its mode others may get in.
+pub fn bind_private(
+    path: &Path,
+) -> Result<((BoundListener, u32), Option<SocketFile>), UnixBindError> {
+    let fail = |source| UnixBindError::Other {
+        path: path.into(),
+        source,
+    };
+    let not_private = || UnixBindError::NotPrivate(path.into());
+    let (mut bound, file) = bind(path, 1)?;
+    if file.is_some() {
+        fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(fail)?;
+    }
+    let found = fs::symlink_metadata(path).map_err(fail)?;
+    let user = fs::metadata("/proc/self").map_err(fail)?.uid();
+    if !found.file_type().is_socket() || found.mode() & 0o777 != 0o600 || found.uid() != user {
+        return Err(not_private());
+    }
+    Ok(((bound.pop().ok_or_else(not_private)?, user), file))
 }
 
 fn handles(bound: BoundListener, count: usize) -> io::Result<Vec<BoundListener>> {

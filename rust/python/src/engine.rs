@@ -84,6 +84,7 @@ impl PyEngine {
         let settings = Settings {
             admin_keys: Vec::new(),
             admin_reader_token: None,
+            admin_socket: None,
             access_log: None,
             experiments_file: None,
             cost_report: None,
@@ -162,7 +163,7 @@ impl PyEngine {
 
     /// The Python half of the runner, started if need be. Threads exist only where there is something to run on them; a
     /// reload keeps them.
-    fn runtime(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+    pub(crate) fn runtime(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         let mut runtime = self
             .runtime
             .lock_py_attached(py)
@@ -316,6 +317,13 @@ impl PyEngine {
         }
     }
 
+    /// The path of the admin listener's unix socket, which is for the user of the process; before `start`.
+    fn admin_socket(&self, path: PathBuf) {
+        if let Some((_, _, settings)) = self.start.lock().as_mut() {
+            settings.admin_socket = Some(path);
+        }
+    }
+
     /// The token of those who may read and change nothing; before `start`.
     fn admin_reader_token(&self, token: String) {
         if let Some((_, _, settings)) = self.start.lock().as_mut() {
@@ -436,11 +444,22 @@ impl PyEngine {
         running.map_or_else(Vec::new, |running| running.addresses())
     }
 
-    fn bindings(&self) -> Arc<Bindings> {
+    pub(crate) fn bindings(&self) -> Arc<Bindings> {
         Arc::clone(&self.bindings.lock())
     }
 
-    fn engine(&self) -> PyResult<Arc<engine::Engine>> {
+    /// The way to Python.
+    pub(crate) fn runner(&self) -> &Runner {
+        self.runner.get()
+    }
+
+    /// A version that was beside the one in service is in service now, with these.
+    pub(crate) fn promoted(&self, bindings: Arc<Bindings>, running: &engine::Engine) {
+        self.runner.get().shared.bound(&running.function_limits());
+        *self.bindings.lock() = bindings;
+    }
+
+    pub(crate) fn engine(&self) -> PyResult<Arc<engine::Engine>> {
         self.running
             .lock()
             .clone()

@@ -11,6 +11,7 @@ mod cache;
 mod certificates;
 mod context;
 mod data;
+mod deploys;
 mod engine;
 mod errors;
 mod fetch;
@@ -58,6 +59,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<html::HtmlRewriter>()?;
     module.add_function(wrap_pyfunction!(html::check_edit, module)?)?;
     data::add(module)?;
+    deploys::add(module)?;
     output::add(module)?;
     logs::add(module)?;
     plan::add(module)?;

@@ -30,7 +30,7 @@ use parking_lot::Mutex;
 use family::Counts;
 pub use totals::Totals;
 use worker::Cells;
-pub use worker::WorkerMetrics;
+pub use worker::{PlanMetrics, WorkerMetrics};
 
 /// Reasons for refusals before a route is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

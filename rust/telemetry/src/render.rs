@@ -126,7 +126,9 @@ impl Metrics {
         let retired = self.retired.lock();
         let mut counts = retired.clone();
         for cells in &self.workers {
-            cells.tables.lock().sum(&mut counts);
+            for tables in cells.tables.lock().iter() {
+                tables.sum(&mut counts);
+            }
         }
         counts
     }

@@ -34,7 +34,8 @@ use super::{
 /// Counters that a worker writes and a scrape reads.
 #[derive(Debug, Default)]
 pub(super) struct Cells {
-    pub tables: Mutex<Arc<Tables>>,
+    /// Of the plan in service, and of others whose requests are not over.
+    pub tables: Mutex<Vec<Arc<Tables>>>,
     pub latency: [Histogram; Outcome::ALL.len()],
     /// Of the last kept trace in each bucket, by outcome and bucket.
     pub exemplars: Mutex<BTreeMap<(usize, usize), Exemplar>>,
@@ -46,7 +47,7 @@ pub(super) struct Cells {
 impl Cells {
     pub(super) fn new(plan: &Plan) -> Self {
         Self {
-            tables: Mutex::new(Arc::new(Tables::new(plan))),
+            tables: Mutex::new(vec![Arc::new(Tables::new(plan))]),
             ..Self::default()
         }
     }
@@ -61,34 +62,21 @@ pub struct WorkerMetrics {
     tables: RefCell<Arc<Tables>>,
 }
 
+/// A worker's hand on the counters that the names of one plan label.
+#[derive(Debug, Clone)]
+pub struct PlanMetrics {
+    cells: Arc<Cells>,
+    tables: Arc<Tables>,
+}
+
 impl WorkerMetrics {
     pub(super) fn new(metrics: Arc<Metrics>, cells: Arc<Cells>) -> Self {
-        let tables = RefCell::new(Arc::clone(&cells.tables.lock()));
+        let tables = cells.tables.lock().first().cloned().unwrap_or_default();
+        let tables = RefCell::new(tables);
         Self {
             metrics,
             cells,
             tables,
-        }
-    }
-
-    /// Phase 16.
-    pub fn count(&self, record: &RequestRecord<'_>) {
-        let column = record.outcome as usize * CLASSES.len() + class(record.status);
-        let bucket = bucket(record.head);
-        let (tables, route) = (self.tables.borrow(), record.route);
-        tables.note(Family::Requests, route, column);
-        let duration = [(bucket, 1), (SUM, record.head)];
-        tables.note_all(Family::RouteDuration, route, duration);
-        if let Some(bytes) = record.bytes {
-            tables.note_all(Family::ResponseBytes, route, [(0, bytes)]);
-        }
-        if let Some(histogram) = self.cells.latency.get(record.outcome as usize) {
-            histogram.note(bucket, record.head);
-        }
-        if !record.hit
-            && let Some(detail) = record.detail
-        {
-            tables.note(Family::Forwarded, None, detail.index());
         }
     }
 
@@ -100,26 +88,36 @@ impl WorkerMetrics {
         self.cells.exemplars.lock().insert(place, exemplar);
     }
 
-    /// From now on names are those of `plan`; the counts until now stay.
-    pub fn plan_changed(&self, plan: &Plan) {
+    /// The counters of the plan in service.
+    pub fn of_service(&self) -> PlanMetrics {
+        PlanMetrics {
+            cells: Arc::clone(&self.cells),
+            tables: Arc::clone(&self.tables.borrow()),
+        }
+    }
+
+    /// Counters for another plan. Those of plans whose requests are all over are summed up.
+    pub fn of_plan(&self, plan: &Plan) -> PlanMetrics {
         let fresh = Arc::new(Tables::new(plan));
         let mut retired = self.metrics.retired.lock();
-        self.tables.borrow().sum(&mut retired);
-        *self.cells.tables.lock() = Arc::clone(&fresh);
-        *self.tables.borrow_mut() = fresh;
+        let mut tables = self.cells.tables.lock();
+        tables.retain(|one| {
+            let in_use = Arc::strong_count(one) > 1;
+            if !in_use {
+                one.sum(&mut retired);
+            }
+            in_use
+        });
+        tables.push(Arc::clone(&fresh));
+        PlanMetrics {
+            cells: Arc::clone(&self.cells),
+            tables: fresh,
+        }
     }
 
-    /// Content of a route, if there is one, was sent to a client: that many bytes.
-    pub fn bytes_out(&self, route: Option<u32>, bytes: u64) {
-        let tables = self.tables.borrow();
-        tables.note_all(Family::ResponseBytes, route, [(0, bytes)]);
-    }
-
-    /// An origin sent content for a route: that many bytes.
-    pub fn bytes_in(&self, origin: OriginId, route: RouteId, bytes: u64) {
-        let (tables, counts) = (self.tables.borrow(), [(0, bytes)]);
-        tables.note_all(Family::OriginBytes, Some(origin.0), counts);
-        tables.note_all(Family::RouteOriginBytes, Some(route.0), counts);
+    /// From now on the plan in service is that of these counters.
+    pub fn serve(&self, plan: &PlanMetrics) {
+        *self.tables.borrow_mut() = Arc::clone(&plan.tables);
     }
 
     /// A connection was accepted.
@@ -165,16 +163,6 @@ impl WorkerMetrics {
         self.note(Family::Passwords, None, column);
     }
 
-    /// A request met a rate limit.
-    pub fn rate(&self, limit: &RateLimit, decision: &RateDecision) {
-        let column = match decision.result {
-            Ok(wait) if wait.is_zero() => 0,
-            Ok(_) => 1,
-            Err(_) => 2,
-        };
-        self.note(Family::Rates, Some(limit.index), column);
-    }
-
     /// The result of looking at the signature of a URL.
     pub fn signed(&self, result: Result<(), SignatureRefusal>) {
         let column = result.map_or_else(|refusal| 1 + refusal.index(), |()| 0);
@@ -207,14 +195,64 @@ impl WorkerMetrics {
         self.note(Family::Prefetch, None, column);
     }
 
+    fn note(&self, family: Family, row: Option<u32>, column: usize) {
+        self.tables.borrow().note(family, row, column);
+    }
+}
+
+impl PlanMetrics {
+    /// Phase 16.
+    pub fn count(&self, record: &RequestRecord<'_>) {
+        let column = record.outcome as usize * CLASSES.len() + class(record.status);
+        let bucket = bucket(record.head);
+        let (tables, route) = (&self.tables, record.route);
+        tables.note(Family::Requests, route, column);
+        let duration = [(bucket, 1), (SUM, record.head)];
+        tables.note_all(Family::RouteDuration, route, duration);
+        if let Some(bytes) = record.bytes {
+            tables.note_all(Family::ResponseBytes, route, [(0, bytes)]);
+        }
+        if let Some(histogram) = self.cells.latency.get(record.outcome as usize) {
+            histogram.note(bucket, record.head);
+        }
+        if !record.hit
+            && let Some(detail) = record.detail
+        {
+            tables.note(Family::Forwarded, None, detail.index());
+        }
+    }
+
+    /// Content of a route, if there is one, was sent to a client: that many bytes.
+    pub fn bytes_out(&self, route: Option<u32>, bytes: u64) {
+        let tables = &self.tables;
+        tables.note_all(Family::ResponseBytes, route, [(0, bytes)]);
+    }
+
+    /// An origin sent content for a route: that many bytes.
+    pub fn bytes_in(&self, origin: OriginId, route: RouteId, bytes: u64) {
+        let (tables, counts) = (&self.tables, [(0, bytes)]);
+        tables.note_all(Family::OriginBytes, Some(origin.0), counts);
+        tables.note_all(Family::RouteOriginBytes, Some(route.0), counts);
+    }
+
+    /// A request met a rate limit.
+    pub fn rate(&self, limit: &RateLimit, decision: &RateDecision) {
+        let column = match decision.result {
+            Ok(wait) if wait.is_zero() => 0,
+            Ok(_) => 1,
+            Err(_) => 2,
+        };
+        self.tables.note(Family::Rates, Some(limit.index), column);
+    }
+
     /// A group had to go on to its next member.
     pub fn failover(&self, group: GroupId) {
-        self.note(Family::Failover, Some(group.0), 0);
+        self.tables.note(Family::Failover, Some(group.0), 0);
     }
 
     /// A request to an origin has ended: with a status, or with its failure.
     pub fn origin(&self, origin: OriginId, result: Result<StatusCode, Detail>, took: Duration) {
-        let (tables, row) = (self.tables.borrow(), Some(origin.0));
+        let (tables, row) = (&self.tables, Some(origin.0));
         tables.note_duration(Family::OriginDuration, row, micros(took));
         let column = match result {
             Ok(status) => class(status.as_u16()),
@@ -226,7 +264,7 @@ impl WorkerMetrics {
     /// The call of a callable has ended.
     pub fn hook(&self, call: CallableId, phase: Phase, result: CallResult, took: Duration) {
         let column = phase.index() * CallResult::WORDS.len() + result.index();
-        let (tables, row) = (self.tables.borrow(), Some(call.0));
+        let (tables, row) = (&self.tables, Some(call.0));
         tables.note(Family::Calls, row, column);
         tables.note_duration(Family::CallDuration, row, micros(took));
     }
@@ -234,11 +272,7 @@ impl WorkerMetrics {
     /// A hook wanted to transform the content of a response.
     pub fn transform(&self, call: CallableId, passed: Option<Untransformed>) {
         let column = passed.map_or(0, |why| 1 + why.index());
-        self.note(Family::Transforms, Some(call.0), column);
-    }
-
-    fn note(&self, family: Family, row: Option<u32>, column: usize) {
-        self.tables.borrow().note(family, row, column);
+        self.tables.note(Family::Transforms, Some(call.0), column);
     }
 }
 

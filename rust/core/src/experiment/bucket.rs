@@ -49,11 +49,11 @@ fn round(v: &mut [u64; 4]) {
 
 /// The hash keys of a variant's draws.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Draw(u64, u64);
+pub(crate) struct Draw(u64, u64);
 
 impl Draw {
     /// Keys that are not secret: the salt, not this program, makes experiments independent of each other.
-    pub(super) fn new(experiment: &str, salt: &str, variant: &str) -> Self {
+    pub(crate) fn new(experiment: &str, salt: &str, variant: &str) -> Self {
         let mut text = Vec::new();
         for part in [experiment, salt, variant] {
             text.extend_from_slice(&(part.len() as u64).to_le_bytes());
@@ -70,7 +70,7 @@ pub(super) fn run(salt: &str) -> u64 {
 
 /// The position of the variant with the least `-log2(u) / weight`; the first of them where two are equal, 0 where no
 /// variant has a weight.
-pub(super) fn choose<'a>(variants: impl Iterator<Item = (&'a Draw, u64)>, id: &[u8]) -> usize {
+pub(crate) fn choose<'a>(variants: impl Iterator<Item = (&'a Draw, u64)>, id: &[u8]) -> usize {
     let mut best: Option<(usize, u64, u64)> = None;
     for (index, (draw, weight)) in variants.enumerate() {
         if weight == 0 {

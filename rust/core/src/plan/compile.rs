@@ -308,6 +308,7 @@ fn checked(spec: PlanSpec, problems: &Problems) -> Option<Plan> {
         experiments,
         access_log,
         tracing,
+        apart: None,
         idle_hooks,
     })
 }

@@ -5,6 +5,7 @@
 //! changes after compilation, so a plan is shared by pointer and swapped whole.
 
 mod acme;
+pub mod apart;
 pub mod binding;
 mod cache_policy;
 pub(crate) mod compile;
@@ -127,6 +128,8 @@ pub struct Plan {
     pub access_log: AccessLogPolicy,
     /// `None`: no request is traced.
     pub tracing: Option<TracingPolicy>,
+    /// The newest tag of versions that were put beside others in this process; `None`: there was none.
+    pub apart: Option<Arc<str>>,
     /// Hooks that no request meets: their position in the declaration, and their callable.
     pub idle_hooks: Vec<(usize, CallableId)>,
 }

@@ -104,6 +104,8 @@ pub struct Route {
     /// Part of the cache key if another route could store its own response under the same URL: after a rewrite, under a
     /// condition, for a page in place of another. `None` if the URL is enough.
     pub key_tag: Option<Arc<str>>,
+    /// The part of `key_tag` that keeps its entries apart from those of another version; `None`: it shares them.
+    pub apart: Option<Arc<str>>,
     /// Policies about clients and browsers; `None`: there are none, which costs a request one branch.
     pub guard: Option<Box<RouteGuard>>,
     /// Rules for the token of a request; `None`: no token is read.

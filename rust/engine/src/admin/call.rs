@@ -20,6 +20,15 @@ pub(super) const MOST_BODY: usize = 1 << 20;
 /// The answer of an endpoint that takes a while.
 pub(super) type Later = Pin<Box<dyn Future<Output = Answer>>>;
 
+/// The other end of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Peer {
+    /// A client of TCP, which may be anybody that can connect.
+    Tcp,
+    /// A process of the edge's own user, or of root, on the unix socket: the user's number.
+    User(u32),
+}
+
 /// The state of the admin listener.
 #[derive(Debug)]
 pub(super) struct Room {
@@ -56,6 +65,7 @@ pub(super) struct Call {
     pub headers: Fields,
     pub body: Bytes,
     pub(super) parameters: SmallVec<[(&'static str, String); 2]>,
+    pub peer: Peer,
 }
 
 impl Call {
@@ -65,6 +75,14 @@ impl Call {
             .iter()
             .find(|(known, _)| *known == name)
             .map_or("", |(_, value)| value)
+    }
+
+    /// The caller, for those who look at what was ordered.
+    pub(super) fn author(&self) -> String {
+        match self.peer {
+            Peer::Tcp => "token".to_owned(),
+            Peer::User(user) => format!("uid {user}"),
+        }
     }
 
     /// The decoded value of a query parameter.

@@ -15,8 +15,9 @@ use smallvec::SmallVec;
 use super::{
     answer::{self, Answer},
     cache,
-    call::{Call, Later, MOST_BODY, Room},
+    call::{Call, Later, MOST_BODY, Peer, Room},
     dashboard::{self, costs, login, sessions, streams},
+    deploys,
     guard::{self, Role, same},
     invalidations, probes, purges,
 };
@@ -31,6 +32,9 @@ enum Access {
     Open,
     /// Callers with the token, if one is set.
     Token,
+    /// Callers with the token, which must be set, and the user of the edge on the unix socket: never everybody on this
+    /// machine, as code is run.
+    Proven,
     /// Callers that sign with a key; the endpoint checks the signature and answers in its own format.
     Signed,
 }
@@ -82,6 +86,16 @@ const fn post(path: &'static str, access: Access, work: fn(Rc<Room>, Call) -> La
     later(Method::POST, path, access, work)
 }
 
+/// A change that is made at once, by callers that have proven who they are.
+const fn now(path: &'static str, work: fn(&Room, &Call) -> Answer) -> Endpoint {
+    Endpoint {
+        method: Method::POST,
+        path,
+        access: Access::Proven,
+        work: EndpointHandler::Now(work),
+    }
+}
+
 const ENDPOINTS: &[Endpoint] = &[
     get("/", Access::Token, probes::index),
     get("/healthz", Access::Open, probes::health),
@@ -102,6 +116,11 @@ const ENDPOINTS: &[Endpoint] = &[
     get("/v1/plan", Access::Token, dashboard::plan),
     slow_get("/v1/costs", costs::report),
     get("/v1/experiments", Access::Token, dashboard::experiments),
+    get("/v1/deploys", Access::Proven, deploys::list),
+    post("/v1/deploys", Access::Proven, deploys::deploy),
+    post("/v1/deploys/promote", Access::Proven, deploys::promote),
+    now("/v1/deploys/rollback", deploys::roll_back),
+    now("/v1/deploys/percent", deploys::share),
     get("/dashboard", Access::Open, dashboard::page),
     get("/dashboard/session", Access::Open, login::session),
     post("/dashboard/login", Access::Open, login::login),
@@ -117,7 +136,7 @@ impl Room {
 }
 
 /// Answers one request.
-pub(super) async fn answer(room: Rc<Room>, request: Request<Incoming>) -> Answer {
+pub(super) async fn answer(room: Rc<Room>, peer: Peer, request: Request<Incoming>) -> Answer {
     let (head, body) = request.into_parts();
     let headers = Fields::from(&head.headers);
     if let Err(refused) = room.guard.admit(&headers) {
@@ -160,10 +179,12 @@ pub(super) async fn answer(room: Rc<Room>, request: Request<Incoming>) -> Answer
         let refused = answer::error(StatusCode::METHOD_NOT_ALLOWED, Some("method"), &message);
         return answer::with(refused, header::ALLOW, &allowed);
     };
-    if endpoint.access == Access::Token {
-        let role = match by_page {
-            true => by_cookie(&room, &headers, &endpoint.method),
-            false => room.guard.check_token(&headers),
+    if matches!(endpoint.access, Access::Token | Access::Proven) {
+        let role = match peer {
+            Peer::User(_) if !by_page => Ok(Role::Admin),
+            _ if by_page => by_cookie(&room, &headers, &endpoint.method),
+            _ if endpoint.access == Access::Proven => room.guard.check_set_token(&headers),
+            _ => room.guard.check_token(&headers),
         };
         match role {
             Err(refused) => return refused,
@@ -194,6 +215,7 @@ pub(super) async fn answer(room: Rc<Room>, request: Request<Incoming>) -> Answer
         headers,
         body,
         parameters,
+        peer,
     };
     match endpoint.work {
         EndpointHandler::Now(work) => work(&room, &call),

@@ -122,6 +122,16 @@ impl Guard {
         ))
     }
 
+    /// The same, where a listener without a token admits nobody.
+    pub(super) fn check_set_token(&self, headers: &Fields) -> Result<Role, Answer> {
+        if !self.needs_token() {
+            let message = "deploys are for callers with a token, on loopback addresses, too: start the edge with --admin-token-env, or use its --admin-socket";
+            let field = Some("Authorization");
+            return Err(answer::error(StatusCode::FORBIDDEN, field, message));
+        }
+        self.check_token(headers)
+    }
+
     /// True if only processes of this machine can connect.
     pub(super) fn is_loopback(&self) -> bool {
         self.address.is_some_and(|own| own.ip().is_loopback())

@@ -13,6 +13,7 @@ mod cache;
 mod call;
 mod connections;
 mod dashboard;
+mod deploys;
 mod endpoints;
 mod guard;
 mod invalidations;
@@ -20,14 +21,22 @@ mod probes;
 mod purges;
 
 use std::{
-    convert::Infallible, net::TcpListener, path::PathBuf, rc::Rc, sync::Arc, thread::JoinHandle,
+    convert::Infallible,
+    future::poll_fn,
+    net::TcpListener,
+    os::unix::net::UnixListener,
+    path::PathBuf,
+    rc::Rc,
+    sync::Arc,
+    task::{Context, Poll},
+    thread::JoinHandle,
     time::Duration,
 };
 
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
-    net::TcpStream,
+    io::{AsyncRead, AsyncWrite},
     runtime::{Builder, LocalOptions},
     sync::{Semaphore, watch},
     task::spawn_local,
@@ -36,7 +45,7 @@ use tokio::{
 pub(crate) use self::guard::Credentials;
 use self::{
     answer::AdminBody,
-    call::Room,
+    call::{Peer, Room},
     connections::{AdminConnections, ConnectionSlot},
     dashboard::{history::Pulse, sessions::Sessions},
     guard::Guard,
@@ -52,9 +61,12 @@ const LAST_ANSWER: Duration = Duration::from_secs(30);
 /// The same for a stream of events, which ends by itself before.
 const LAST_STREAM: Duration = Duration::from_secs(900);
 
+/// The listener on an address, and the one on a unix socket with the user for whom it is.
+pub(crate) type Sockets = (Option<TcpListener>, Option<(UnixListener, u32)>);
+
 /// Serves until the engine has ended.
 pub(crate) fn serve(
-    listener: TcpListener,
+    sockets: Sockets,
     shared: Arc<Shared>,
     (credentials, cost_report): (Credentials, Option<PathBuf>),
     life: watch::Receiver<Life>,
@@ -69,9 +81,8 @@ pub(crate) fn serve(
                 .build_local(LocalOptions::default());
             match runtime {
                 Ok(runtime) => {
-                    if let Err(error) =
-                        runtime.block_on(run(listener, shared, (credentials, cost_report), life))
-                    {
+                    let with = (credentials, cost_report);
+                    if let Err(error) = runtime.block_on(run(sockets, shared, with, life)) {
                         tracing::error!(%error, "the admin listener failed");
                     }
                     // A disk may hang, which must not keep the process from ending.
@@ -85,17 +96,20 @@ pub(crate) fn serve(
 }
 
 async fn run(
-    listener: TcpListener,
+    (tcp, unix): Sockets,
     shared: Arc<Shared>,
     (credentials, cost_report): (Credentials, Option<PathBuf>),
     mut life: watch::Receiver<Life>,
 ) -> std::io::Result<()> {
-    let listener = tokio::net::TcpListener::from_std(listener)?;
+    let tcp = tcp.map(tokio::net::TcpListener::from_std).transpose()?;
+    let user = unix.as_ref().map(|(_, user)| *user);
+    let unix = unix.map(|(unix, _)| tokio::net::UnixListener::from_std(unix));
+    let unix = unix.transpose()?;
     let room = Rc::new(Room {
         shared,
         guard: Guard {
             credentials,
-            address: listener.local_addr().ok(),
+            address: tcp.as_ref().and_then(|tcp| tcp.local_addr().ok()),
         },
         walks: Semaphore::new(1),
         sessions: Sessions::default(),
@@ -107,15 +121,28 @@ async fn run(
     let connections = Rc::new(AdminConnections::default());
     loop {
         tokio::select! {
-            accepted = listener.accept() => {
+            accepted = accept(tcp.as_ref(), |tcp, cx| tcp.poll_accept(cx)) => {
                 let Ok((stream, _)) = accepted else {
                     tokio::time::sleep(Duration::from_millis(50)).await;
                     continue;
                 };
-                let Some(slot) = AdminConnections::enter(&connections) else {
+                if let Some(slot) = AdminConnections::enter(&connections) {
+                    spawn_local(serve_connection(Rc::clone(&room), Peer::Tcp, stream, slot));
+                }
+            }
+            accepted = accept(unix.as_ref(), |unix, cx| unix.poll_accept(cx)) => {
+                let Ok((stream, _)) = accepted else {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
                     continue;
                 };
-                spawn_local(serve_connection(Rc::clone(&room), stream, slot));
+                let peer = stream.peer_cred().map(|peer| peer.uid());
+                let peer = peer.ok().filter(|peer| *peer == 0 || Some(*peer) == user);
+                if let Some(peer) = peer
+                    && let Some(slot) = AdminConnections::enter(&connections)
+                {
+                    let peer = Peer::User(peer);
+                    spawn_local(serve_connection(Rc::clone(&room), peer, stream, slot));
+                }
             }
             changed = life.changed() => {
                 if changed.is_err() || *life.borrow_and_update() == Life::Ended {
@@ -126,7 +153,20 @@ async fn run(
     }
 }
 
-async fn serve_connection(room: Rc<Room>, stream: TcpStream, slot: ConnectionSlot) {
+/// The next connection; waits for ever where there is no listener.
+async fn accept<L, T>(
+    listener: Option<&L>,
+    poll: impl Fn(&L, &mut Context<'_>) -> Poll<std::io::Result<T>>,
+) -> std::io::Result<T> {
+    poll_fn(|cx| listener.map_or(Poll::Pending, |listener| poll(listener, cx))).await
+}
+
+async fn serve_connection(
+    room: Rc<Room>,
+    peer: Peer,
+    stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
+    slot: ConnectionSlot,
+) {
     let slot = Rc::new(slot);
     let service = {
         let slot = Rc::clone(&slot);
@@ -134,7 +174,7 @@ async fn serve_connection(room: Rc<Room>, stream: TcpStream, slot: ConnectionSlo
             let (room, slot) = (Rc::clone(&room), Rc::clone(&slot));
             async move {
                 let _answering = slot.answering();
-                let answer = endpoints::answer(room, request).await;
+                let answer = endpoints::answer(room, peer, request).await;
                 slot.streams(matches!(answer.body(), AdminBody::Events(_)));
                 Ok::<_, Infallible>(answer)
             }

@@ -66,6 +66,8 @@ async fn run(
     let sending = spawn_local(sending);
     let mut version = 0;
     let mut tasks: Vec<tokio::task::JoinHandle<()>> = Vec::new();
+    // Of the version beside the one in service.
+    let mut beside = (0, Vec::<tokio::task::JoinHandle<()>>::new());
     let mut seconds = tokio::time::interval(std::time::Duration::from_millis(500));
     let mut turn = 0_u32;
     loop {
@@ -92,6 +94,26 @@ async fn run(
                     for source in live.keys.sources() {
                         let fetcher = KeyFetch(Rc::clone(&upstreams));
                         tasks.push(spawn_local(async move { source.run(fetcher).await }));
+                    }
+                }
+                let candidate = shared.deploys.candidate();
+                let number = candidate.as_ref().map_or(0, |candidate| candidate.live.version);
+                if beside.0 != number {
+                    beside.0 = number;
+                    for task in beside.1.drain(..) {
+                        task.abort();
+                    }
+                    if let Some(candidate) = &candidate {
+                        for at in 0..candidate.live.plan.configured().count() {
+                            let candidate = Arc::clone(&candidate.live);
+                            beside.1.push(spawn_local(readings::run(Arc::clone(&shared), candidate, at)));
+                        }
+                    }
+                    let known: Vec<_> = live.keys.sources().collect();
+                    let own = candidate.iter().flat_map(|candidate| candidate.live.keys.sources());
+                    for source in own.filter(|own| !known.iter().any(|known| Arc::ptr_eq(known, own))) {
+                        let fetcher = KeyFetch(Rc::clone(&upstreams));
+                        beside.1.push(spawn_local(async move { source.run(fetcher).await }));
                     }
                 }
             }

@@ -11,7 +11,7 @@ pub(super) async fn run(shared: Arc<Shared>, live: Arc<Live>, at: usize) {
     while let Some((experiment, source)) = live.plan.configured().nth(at) {
         let values = readings::values(&live.bindings, source).await;
         // A reload closes the stores that its plan does not have.
-        if shared.live.load().version != live.version {
+        if !shared.serves(live.version) {
             return;
         }
         if live.readings.take(experiment, source, values) {

@@ -103,7 +103,7 @@ pub(super) async fn run(
                 };
                 let is_first = event == Event::Ready;
                 if !is_first && !fresh {
-                    request.worker.metrics.failover(group_id);
+                    request.live.metrics.failover(group_id);
                     note_failover(plan, &group.name, &origin.name, event);
                 }
                 if board.knows_healthy(origin) {
@@ -315,7 +315,7 @@ async fn attempt(
     if let Some(span) = span {
         end(*span, result);
     }
-    request.worker.metrics.origin(id, result, took);
+    request.live.metrics.origin(id, result, took);
     if let (Some(logged), Ok(_)) = (&request.logged, &fetched) {
         logged.origin.set(Some(id));
     }
@@ -327,8 +327,8 @@ async fn attempt(
             mut body,
             upgrade,
         }) => {
-            let (worker, route) = (Rc::clone(&request.worker), request.route);
-            body.report(move |bytes| worker.metrics.bytes_in(id, route, bytes));
+            let (live, route) = (Rc::clone(&request.live), request.route);
+            body.report(move |bytes| live.metrics.bytes_in(id, route, bytes));
             if decide::is_error(status) {
                 request.worker.shared.health.note_error(origin);
             } else {

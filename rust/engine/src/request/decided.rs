@@ -71,7 +71,7 @@ impl LookUps for Worked<'_> {
         let now = self.worker.clock.unix_nanos(self.started);
         let keys = self.live.plan.limits.http.rate_keys;
         let decision = self.worker.shared.rates.decide(limit, key, now, keys);
-        self.worker.metrics.rate(limit, &decision);
+        self.live.metrics.rate(limit, &decision);
         decision
     }
 

@@ -179,6 +179,13 @@ impl Exchange {
         }
     }
 
+    /// Chooses one of two versions for a client, before phase 2.
+    #[cold]
+    pub(super) fn choose_version(&mut self) {
+        let (peer, headers) = (self.client.address, &self.head.headers);
+        self.live = self.live.chosen(peer, self.client.scheme, headers);
+    }
+
     /// Phase 2: checks that could not be made from the bytes alone.
     pub(crate) fn admit(&mut self) -> Result<(), Early> {
         let length = self.body.as_ref().and_then(|body| body.size_hint().exact());
@@ -526,7 +533,7 @@ impl Exchange {
             bytes: response.body().size_hint().exact(),
             tls: logged.and_then(|_| Some(self.stream.connection.tls()?.record())),
         };
-        self.worker.metrics.count(&record);
+        self.live.metrics.count(&record);
         if plan.predicts {
             self.report_navigation(response, &record);
         }
@@ -535,16 +542,21 @@ impl Exchange {
         }
         let trace = trace.and_then(|trace| self.trace_end(trace, &record));
         let observed = self.live.observed.as_ref();
-        let line = observed.map(|observed| observed.begin(&record, &plan.access_log));
-        let count = record.bytes.is_none().then(|| Rc::clone(&self.worker));
+        let line = observed.and_then(|observed| {
+            if let Some((id, fault)) = observed.judge(&record) {
+                self.worker.shared.fault(id, fault);
+            }
+            observed.begin(&record, &plan.access_log)
+        });
+        let count = record.bytes.is_none().then(|| Rc::clone(&self.live));
         if line.is_none() && count.is_none() && trace.is_none() {
             return;
         }
         let (started, route) = (self.started, record.route);
         let body = std::mem::replace(response.body_mut(), EdgeBody::empty());
         *response.body_mut() = body.on_end(move |bytes| {
-            if let Some(worker) = count {
-                worker.metrics.bytes_out(route, bytes);
+            if let Some(live) = count {
+                live.metrics.bytes_out(route, bytes);
             }
             if let Some(line) = line {
                 line.end(bytes, micros(started));

@@ -89,6 +89,7 @@ async fn fetched(worker: &Rc<Worker>, fetch: Fetch) -> Fetched {
     });
     let head = Box::new(head);
     let mut exchange = Exchange::new(Rc::clone(worker), stream, head, body, Instant::now());
+    exchange.live = exchange.live.of_version(fetch.chain.version());
     exchange.chain = fetch.chain;
     let within = |outer| Box::new(RequestTrace::within(outer, exchange.started));
     exchange.trace = fetch.trace.as_ref().map(within);

@@ -81,9 +81,10 @@ impl ConnectionOwner for Worker {
                         self.next_id(),
                         (refusal.status(), refusal.as_str()),
                     );
-                    observed
-                        .begin(&record, &AccessLogPolicy::default())
-                        .end(0, 0);
+                    let lines = observed.begin(&record, &AccessLogPolicy::default());
+                    if let Some(lines) = lines {
+                        lines.end(0, 0);
+                    }
                 }
                 let mut response = answer::refused(refusal);
                 response.body_mut().hold(busy, None);
@@ -91,6 +92,9 @@ impl ConnectionOwner for Worker {
             }
         };
         let mut exchange = Exchange::new(self, stream, head, Some(body), started);
+        if exchange.live.candidate.is_some() {
+            exchange.choose_version();
+        }
         if let Err(early) = exchange.admit() {
             let mut response = *early.0;
             response.body_mut().hold(busy, None);

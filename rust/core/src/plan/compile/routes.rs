@@ -161,6 +161,7 @@ pub(super) fn route(
         forward,
         cache,
         key_tag: None,
+        apart: None,
         guard,
         auth,
         preflight: spec.preflight,

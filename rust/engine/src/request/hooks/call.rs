@@ -26,7 +26,7 @@ use crate::{
 /// Starts a call; the future waits for its output.
 pub(super) fn invoke(
     worker: &Rc<Worker>,
-    live: &LocalLive,
+    live: &Rc<LocalLive>,
     call: CallableId,
     phase: Phase,
     mut request: Box<RequestHead>,
@@ -66,12 +66,13 @@ pub(super) fn invoke(
         transforms,
         timeout,
         fetcher: Arc::clone(&worker.fetches) as Arc<dyn Fetcher>,
-        caches: worker.shared.function_caches(),
+        caches: live.caches(),
     });
+    let live = Rc::clone(live);
     async move {
         let output = started.output().await;
         let result = output.as_ref().map_or_else(Into::into, |_| CallResult::Ok);
-        worker.metrics.hook(call, phase, result, since.elapsed());
+        live.metrics.hook(call, phase, result, since.elapsed());
         if let Some(span) = span {
             let error = output
                 .as_ref()

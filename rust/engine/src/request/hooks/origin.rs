@@ -130,7 +130,7 @@ pub(crate) async fn origin_response(
                     received.headers = response.headers;
                 }
                 if let Some(wanted) = transform
-                    && let Some(begun) = begun(worker, live, call, wanted)
+                    && let Some(begun) = begun(live, call, wanted)
                 {
                     let account = &worker.shared.account;
                     let hold = account.open_uncut(Purpose::Bodies, request.owner);

@@ -18,7 +18,6 @@ use crate::{
     },
     live::LocalLive,
     request::exchange::Exchange,
-    worker::Worker,
 };
 
 /// Bytes of memory that a transform holds: the pieces on both sides of it.
@@ -58,14 +57,11 @@ pub(super) enum Begun {
 
 /// Counts a transform that a hook wants, and warns of content that passes as it is and was not to.
 pub(super) fn begun(
-    worker: &Worker,
     live: &LocalLive,
     call: CallableId,
     wanted: Result<Transform, Untransformed>,
 ) -> Option<Begun> {
-    worker
-        .metrics
-        .transform(call, wanted.as_ref().err().copied());
+    live.metrics.transform(call, wanted.as_ref().err().copied());
     match wanted {
         Ok(transform) => Some(Begun::Transform(transform)),
         Err(Untransformed::Head) => Some(Begun::Head),

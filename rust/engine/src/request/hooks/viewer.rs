@@ -169,7 +169,7 @@ impl Exchange {
             variants: self.assigned_variants(route),
             id: self.id(),
             trace: self.trace.as_ref().map(|trace| trace.parent().clone()),
-            chain: self.chain.clone(),
+            chain: self.chain.of_version(self.live.version),
             conversions: self.conversions(route),
             notes: None,
         })
@@ -291,7 +291,7 @@ pub(crate) async fn viewer_response(
                     *response.headers_mut() = changed.headers;
                 }
                 if let Some(wanted) = transform
-                    && let Some(begun) = begun(worker, &live, call, wanted)
+                    && let Some(begun) = begun(&live, call, wanted)
                 {
                     let hold = held(exchange, OF_A_TRANSFORM).await?;
                     let body = std::mem::replace(response.body_mut(), EdgeBody::empty());
