@@ -323,8 +323,8 @@ class PieceSink:
 
     def put(self, piece: Any) -> bool | None:
         """Sends a piece: true while there is room for another, ``None`` when the client is gone."""
-    def when_room(self, call: Callable[[], object]) -> bool:
-        """Has ``call()`` made, once, when there is room or the client is gone; false when that is so already."""
+    def room(self) -> Awaitable[None] | None:
+        """The time when there is room or the client is gone, to be awaited; ``None`` when that is so already."""
     def when_unwanted(self, call: Callable[[], object]) -> bool:
         """Has ``call()`` made, once, when the client is gone; false when it is already."""
     @property

@@ -6,6 +6,7 @@ tokens, limits and hooks come first. Its responses are streamed where it streams
 
 from __future__ import annotations
 
+import functools
 import inspect
 import io
 import sys
@@ -55,21 +56,20 @@ def refuse(path: object, message: str) -> ConfigError:
     return ConfigError([Problem("mount", str(path), message)])
 
 
-def fields(request: Request) -> Iterator[tuple[str, str]]:
-    """All field lines."""
-    for name in dict.fromkeys(name.lower() for name in request.headers):
-        for value in request.headers.get_all(name):
-            yield name, value
-
-
-def port_of(request: Request) -> int:
-    """The port of its URL."""
-    _, _, rest = request.url.partition("://")
-    authority = rest.partition("/")[0]
-    _, colon, port = authority.rpartition(":")
+@functools.lru_cache(maxsize=256)
+def server(scheme: str, authority: str) -> tuple[str, int]:
+    """Host and port that a request is for."""
+    host, colon, port = authority.rpartition(":")
     if colon and port.isdigit():
-        return int(port)
-    return 443 if request.scheme == "https" else 80
+        return host, int(port)
+    return authority, 443 if scheme == "https" else 80
+
+
+def server_of(request: Request) -> tuple[str, int]:
+    """Host and port of its URL."""
+    scheme, _, rest = request.url.partition("://")
+    _, port = server(scheme, rest.partition("/")[0])
+    return request.host, port
 
 
 class AsgiMount:
@@ -94,19 +94,20 @@ class AsgiMount:
 
     def scope(self, request: Request) -> dict[str, Any]:
         """The connection scope of a request."""
+        path = request.path
         return {
             "type": "http",
             "asgi": {"version": "3.0", "spec_version": "2.4"},
             "http_version": "1.1",
             "method": request.method,
             "scheme": request.scheme,
-            "path": unquote(request.path),
-            "raw_path": request.path.encode(),
+            "path": unquote(path),
+            "raw_path": path.encode(),
             "query_string": request.query_string.encode(),
             "root_path": self.root,
-            "headers": [(name.encode("latin-1"), value.encode("latin-1")) for name, value in fields(request)],
+            "headers": [(name.encode("latin-1"), value.encode("latin-1")) for name, value in request.headers.items()],
             "client": (request.client, 0),
-            "server": (request.host, port_of(request)),
+            "server": server_of(request),
             "state": self.state.copy(),
         }
 
@@ -137,29 +138,48 @@ class AsgiMount:
 
 
 class AsgiCall:
-    """One request to an ASGI application."""
+    """One request to an ASGI application, which runs as a task of its own.
+
+    The call waits for one thing, the beginning of the response. What only a body or a streamed response needs is made
+    when it is needed.
+    """
 
     def __init__(self, request: Request) -> None:
         import asyncio
 
-        self.pieces = aiter(request)
+        self.request = request
+        self.loop = asyncio.get_running_loop()
+        self.pieces: AsyncIterator[bytes] | None = None
         self.received = False
-        self.disconnected = asyncio.Event()
+        self.gone = False
+        self.wait_for_gone: asyncio.Future[None] | None = None
         self.head: Message | None = None
-        self.sent: asyncio.Queue[bytes | None] = asyncio.Queue(_WAITING)
-        self.begun = False
-        self.is_whole = False
+        self.beginning: asyncio.Future[bytes] = self.loop.create_future()
+        self.rest: asyncio.Queue[bytes | None] | None = None
         self.over = False
 
     async def receive(self) -> Message:
         """The next message of the client."""
-        if not self.received and not self.disconnected.is_set():
+        if not self.received and not self.gone:
+            if self.pieces is None:
+                self.pieces = aiter(self.request)
             async for piece in self.pieces:
                 return {"type": "http.request", "body": piece, "more_body": True}
             self.received = True
             return {"type": "http.request", "body": b"", "more_body": False}
-        await self.disconnected.wait()
+        if not self.gone:
+            import asyncio
+
+            if self.wait_for_gone is None:
+                self.wait_for_gone = self.loop.create_future()
+            await asyncio.shield(self.wait_for_gone)
         return {"type": "http.disconnect"}
+
+    def leave(self) -> None:
+        """Notes that the client is gone, or has all."""
+        self.gone = True
+        if self.wait_for_gone is not None and not self.wait_for_gone.done():
+            self.wait_for_gone.set_result(None)
 
     async def send(self, message: Message) -> None:
         """Takes a message of the application."""
@@ -173,78 +193,92 @@ class AsgiCall:
                 raise RuntimeError("http.response.body was sent before http.response.start")
             if self.over:
                 raise RuntimeError("http.response.body was sent after the last one")
-            if self.disconnected.is_set():
+            if self.gone:
                 raise OSError("the client is gone")
             more = bool(message.get("more_body", False))
             self.over = not more
             body = bytes(message.get("body", b""))
-            if not self.begun:
-                self.is_whole = not more
-            if body or not more:
-                self.begun = True
-                await self.sent.put(body)
-            if not more and not self.is_whole:
-                await self.sent.put(None)
+            if self.rest is not None:
+                if body:
+                    await self.rest.put(body)
+                if not more:
+                    await self.rest.put(None)
+            elif body or not more:
+                self.begin(body, more)
         else:
             raise RuntimeError(f"{kind} is no message of an HTTP response that this server offers")
 
+    def begin(self, body: bytes, more: bool) -> None:
+        """Lets the response begin."""
+        if more:
+            import asyncio
+
+            self.rest = asyncio.Queue(_WAITING)
+        if not self.beginning.done():
+            self.beginning.set_result(body)
+
+    def ended(self, running: asyncio.Task[Any]) -> None:
+        """Ends the wait for a response that does not come."""
+        error = None if running.cancelled() else running.exception()
+        if not self.beginning.done():
+            self.beginning.set_exception(error or RuntimeError("the ASGI application ended without a response"))
+
     async def response(self, app: Callable[..., Any], scope: Message, ctx: AsyncContext) -> Response:
         """Runs the application until its response begins; the rest goes on beside it."""
-        import asyncio
-
         from edgerouter._core import Response
 
-        running = asyncio.ensure_future(app(scope, self.receive, self.send))
-        first = asyncio.ensure_future(self.sent.get())
+        running = self.loop.create_task(app(scope, self.receive, self.send))
+        running.add_done_callback(self.ended)
         try:
-            await asyncio.wait({running, first}, return_when=asyncio.FIRST_COMPLETED)
-            if not first.done():
-                if running.done() and not running.cancelled() and (error := running.exception()) is not None:
-                    raise error
-                raise RuntimeError("the ASGI application ended without a response")
+            first = await self.beginning
         except BaseException:
-            first.cancel()
-            self.disconnected.set()
+            self.leave()
             running.cancel()
             raise
-        assert self.head is not None  # ``send`` puts nothing before it
+        assert self.head is not None  # the beginning comes after it
         head = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in self.head.get("headers", ())]
         status = int(self.head["status"])
-        if self.is_whole:
-            self.disconnected.set()
-            # Its background tasks; or a failure, which it has answered itself and which is logged.
-            goes_on = not running.done() or running.exception() is not None
-            if goes_on and not ctx.wait_until(running):
-                running.cancel()
-            return Response(first.result(), status, head)
-        return Response(self.rest(first.result(), running), status, head)
+        if self.rest is not None:
+            if self.pieces is None:
+                # The request ends with the call, its body does not.
+                self.pieces = aiter(self.request)
+            return Response(self.following(first, self.rest, running), status, head)
+        self.leave()
+        # Its background tasks; or a failure, which it has answered itself and which is logged.
+        goes_on = not running.done() or running.cancelled() or running.exception() is not None
+        if goes_on and not ctx.wait_until(running):
+            running.cancel()
+        return Response(first, status, head)
 
-    async def rest(self, first: bytes | None, running: asyncio.Future[Any]) -> AsyncIterator[bytes]:
-        """The content that follows; an application that fails breaks it off."""
+    async def following(
+        self, first: bytes, rest: asyncio.Queue[bytes | None], running: asyncio.Task[Any]
+    ) -> AsyncIterator[bytes]:
+        """All content of a streamed response; an application that fails breaks it off."""
         import asyncio
 
+        def wake(_: object) -> None:
+            # A full queue has a reader that is not waiting.
+            if rest.empty():
+                rest.put_nowait(None)
+
+        running.add_done_callback(wake)
         try:
-            piece = first
-            while piece is not None:
-                if piece:
-                    yield piece
-                following = asyncio.ensure_future(self.sent.get())
-                await asyncio.wait({running, following}, return_when=asyncio.FIRST_COMPLETED)
-                if not following.done():
-                    following.cancel()
-                    # The exception of the application, if it has one.
-                    running.result()
-                    if self.sent.empty():
-                        raise RuntimeError("the ASGI application ended without the end of its response")
-                    piece = self.sent.get_nowait()
-                else:
-                    piece = following.result()
-            self.disconnected.set()
+            yield first
+            while True:
+                piece = rest.get_nowait() if not rest.empty() else None if running.done() else await rest.get()
+                if piece is None:
+                    break
+                yield piece
+            if not self.over:
+                # The exception of the application, if it has one.
+                running.result()
+                raise RuntimeError("the ASGI application ended without the end of its response")
+            self.leave()
             # Background tasks of the application.
             await running
         finally:
             # The application sees that the client is gone, and may clean up.
-            self.disconnected.set()
+            self.leave()
             for _ in range(2):
                 if not running.done():
                     await asyncio.wait({running}, timeout=_GRACE)
@@ -334,13 +368,14 @@ class WsgiMount:
     def environ(self, request: Request) -> dict[str, Any]:
         """The environment of a request (PEP 3333)."""
         path = unquote_to_bytes(request.path).decode("latin-1")
+        host, port = server_of(request)
         environ: dict[str, Any] = {
             "REQUEST_METHOD": request.method,
             "SCRIPT_NAME": self.root,
             "PATH_INFO": path.removeprefix(self.root),
             "QUERY_STRING": request.query_string,
-            "SERVER_NAME": request.host,
-            "SERVER_PORT": str(port_of(request)),
+            "SERVER_NAME": host,
+            "SERVER_PORT": str(port),
             "SERVER_PROTOCOL": "HTTP/1.1",
             "REMOTE_ADDR": request.client,
             "wsgi.version": (1, 0),
@@ -352,7 +387,7 @@ class WsgiMount:
             "wsgi.multiprocess": False,
             "wsgi.run_once": False,
         }
-        for name, value in fields(request):
+        for name, value in request.headers.items():
             # A field with an underscore would pass for the one with a hyphen.
             if "_" in name:
                 continue

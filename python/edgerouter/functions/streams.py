@@ -99,8 +99,8 @@ class Pump:
                 room = sink.put(piece)
                 if room is None:
                     return False
-                if not room:
-                    await ready(sink.when_room)
+                if not room and (wait := sink.room()) is not None:
+                    await wait
         finally:
             if (close := getattr(pieces, "aclose", None)) is not None:
                 await close()
@@ -118,7 +118,8 @@ class Pump:
                 step = None
                 if goes_on is not True:
                     return goes_on is None and not sink.unwanted
-                await ready(sink.when_room)
+                if (wait := sink.room()) is not None:
+                    await wait
         finally:
             if (close := getattr(pieces, "close", None)) is not None:
                 if step is not None:

@@ -1,12 +1,17 @@
 //! The way of a result from the thread of an engine of data to the task that waits for it.
 //!
-//! The thread that has the result never takes the interpreter: it leaves the task's future here and wakes the event loop,
+//! The thread that has the result, or the worker that has room for a piece, never takes the interpreter: it leaves the task's future here and wakes the event loop,
 //! once for all results that it has not come to yet.
+
+use std::{
+    sync::{Arc, Weak},
+    task::{Wake, Waker},
+};
 
 use parking_lot::Mutex;
 use pyo3::{intern, prelude::*};
 
-use super::runtime;
+use super::{queue::Queues, runtime};
 
 /// A task that waits: its event loop, and the future that wakes it.
 #[derive(Debug)]
@@ -16,18 +21,49 @@ pub(crate) struct Waiter {
 }
 
 impl Waiter {
-    /// For the task that runs now. Raises `RuntimeError` where no event loop runs.
+    /// For the task that runs now, which yields the future. Raises `RuntimeError` where no event loop runs.
     pub(crate) fn current(py: Python<'_>) -> PyResult<(Self, Bound<'_, PyAny>)> {
+        let (waiter, future) = Self::awaited(py)?;
+        // As `await` on the future would set it.
+        future.setattr(intern!(py, "_asyncio_future_blocking"), true)?;
+        Ok((waiter, future))
+    }
+
+    /// For the task that runs now, which awaits the future.
+    pub(crate) fn awaited(py: Python<'_>) -> PyResult<(Self, Bound<'_, PyAny>)> {
         let asyncio = py.import(intern!(py, "asyncio"))?;
         let event_loop = asyncio.call_method0(intern!(py, "get_running_loop"))?;
         let future = event_loop.call_method0(intern!(py, "create_future"))?;
-        // As `await` on the future would set it.
-        future.setattr(intern!(py, "_asyncio_future_blocking"), true)?;
         let waiter = Self {
             event_loop: event_loop.unbind(),
             future: future.clone().unbind(),
         };
         Ok((waiter, future))
+    }
+}
+
+/// Wakes a task by the event loop's own descriptor, once.
+struct WakeTask {
+    waiter: Mutex<Option<Waiter>>,
+    queues: Weak<Queues>,
+}
+
+impl Wake for WakeTask {
+    fn wake(self: Arc<Self>) {
+        let waiter = self.waiter.lock().take();
+        if let (Some(waiter), Some(queues)) = (waiter, self.queues.upgrade()) {
+            queues.arrived(waiter);
+        }
+    }
+}
+
+impl Waiter {
+    /// A waker that wakes the task.
+    pub(crate) fn waker(self, queues: Weak<Queues>) -> Waker {
+        Waker::from(Arc::new(WakeTask {
+            waiter: Mutex::new(Some(self)),
+            queues,
+        }))
     }
 }
 

@@ -77,7 +77,7 @@ impl Queues {
         let (wake_writer, wake_reader) = UnixStream::pair()?;
         wake_writer.set_nonblocking(true)?;
         wake_reader.set_nonblocking(true)?;
-        Ok(Arc::new(Self {
+        Ok(Arc::new_cyclic(|queues| Self {
             queue: Mutex::default(),
             queued: AtomicUsize::new(0),
             plain: ThreadPool::new(threads(limits)),
@@ -96,7 +96,7 @@ impl Queues {
             traces: AtomicBool::new(false),
             watched: Mutex::default(),
             background: Background::default(),
-            streams: Arc::default(),
+            streams: Streams::new(queues.clone()),
             arrivals: Arrivals::default(),
         }))
     }

@@ -6,7 +6,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Weak,
         atomic::{AtomicUsize, Ordering},
     },
     task::{Context, Poll},
@@ -21,15 +21,17 @@ use edgerouter_functions::{
 use parking_lot::Mutex;
 use pyo3::{
     prelude::*,
+    pybacked::PyBackedBytes,
     types::{PyBytes, PyString},
 };
 
-use super::wake;
+use super::{arrivals::Waiter, queue::Queues, wake};
 use crate::{context::CallContext, errors};
 
 /// The streams of responses that are open.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Streams {
+    queues: Weak<Queues>,
     /// Starts the pump in Python: `(source, sink, call)`.
     start: Mutex<Option<Py<PyAny>>>,
     open: AtomicUsize,
@@ -37,6 +39,15 @@ pub(crate) struct Streams {
 }
 
 impl Streams {
+    pub(crate) fn new(queues: Weak<Queues>) -> Arc<Self> {
+        Arc::new(Self {
+            queues,
+            start: Mutex::default(),
+            open: AtomicUsize::default(),
+            most: AtomicUsize::default(),
+        })
+    }
+
     pub(crate) fn attach(&self, start: Py<PyAny>) {
         // The old value is freed after the lock.
         let before = self.start.lock().replace(start);
@@ -95,6 +106,7 @@ pub(crate) fn begin(
     };
     let (writer, reader) = pipe();
     let sink = PieceSink {
+        queues: streams.queues.clone(),
         writer: Mutex::new(Some(writer)),
         place: Mutex::new(Some(place)),
     };
@@ -106,6 +118,7 @@ pub(crate) fn begin(
 #[pyclass(frozen, module = "edgerouter._core")]
 #[derive(Debug)]
 pub(crate) struct PieceSink {
+    queues: Weak<Queues>,
     writer: Mutex<Option<PieceWriter>>,
     place: Mutex<Option<Place>>,
 }
@@ -119,14 +132,16 @@ impl PieceSink {
         Ok(writer.as_ref().and_then(|writer| writer.put(bytes).ok()))
     }
 
-    /// Has `call()` made, once, when there is room or the client is gone; false when that is so already.
-    fn when_room(&self, call: Py<PyAny>) -> bool {
-        let waker = wake::waker(call);
+    /// The future of the time when there is room or the client is gone, to be awaited; `None` when that is so already.
+    fn room<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let (waiter, future) = Waiter::awaited(py)?;
+        let waker = waiter.waker(self.queues.clone());
         let writer = self.writer.lock();
         let polled = writer
             .as_ref()
             .map(|writer| writer.poll_room(&Context::from_waker(&waker)));
-        polled.is_some_and(|polled| polled.is_pending())
+        let waits = polled.is_some_and(|polled| polled.is_pending());
+        Ok(waits.then_some(future))
     }
 
     /// Has `call()` made, once, when the client is gone; false when it is already.
@@ -161,10 +176,16 @@ impl PieceSink {
     }
 }
 
+/// A piece from this length on is not copied: the worker sends from Python's own bytes.
+const SHARED: usize = 4 << 10;
+
 /// The bytes of a piece.
 fn piece_of(piece: &Bound<'_, PyAny>) -> PyResult<Bytes> {
     if let Ok(bytes) = piece.cast::<PyBytes>() {
-        return Ok(Bytes::copy_from_slice(bytes.as_bytes()));
+        if bytes.as_bytes().len() < SHARED {
+            return Ok(Bytes::copy_from_slice(bytes.as_bytes()));
+        }
+        return Ok(Bytes::from_owner(PyBackedBytes::from(bytes.clone())));
     }
     if let Ok(text) = piece.cast::<PyString>() {
         return Ok(Bytes::copy_from_slice(text.to_str()?.as_bytes()));
