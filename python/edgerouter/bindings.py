@@ -36,6 +36,7 @@ class Binding(_Named, frozen=True, kw_only=True):
     staleness: Duration = 0
     replicas: Collection[Secret | str] = ()
     bookmark_key: Secret | str | None = None
+    auth_token: Secret | str | None = None
 
     def _check(self, check: Check) -> None:
         if not isinstance(self.name, str) or not _NAME.match(self.name):
@@ -51,10 +52,12 @@ class Binding(_Named, frozen=True, kw_only=True):
             check.fail_secretly("replicas", 'must be a list of URLs, or secrets such as [env("REPLICA_URL")]')
         else:
             check.keep("replicas", tuple(as_secret(url) for url in replicas))
-        if isinstance(self.bookmark_key, str) and self.bookmark_key:
-            check.keep("bookmark_key", as_secret(self.bookmark_key))
-        if not isinstance(self.bookmark_key, (Secret, type(None))):
-            check.fail_secretly("bookmark_key", 'must be a secret such as env("BOOKMARK_KEY")')
+        for field in ("bookmark_key", "auth_token"):
+            secret = getattr(self, field)
+            if isinstance(secret, str) and secret:
+                check.keep(field, as_secret(secret))
+            elif not isinstance(secret, (Secret, type(None))):
+                check.fail_secretly(field, f'must be a secret such as env("{field.upper()}")')
         check.seconds("staleness")
         if isinstance(self.staleness, (int, float)) and self.staleness > _DAY:
             check.fail("staleness", f"must be ≤ {_DAY} seconds")

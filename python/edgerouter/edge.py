@@ -555,21 +555,31 @@ class Edge(Callables, Purging):
         replicas: Collection[Secret | str] = (),
         staleness: Duration | None = None,
         bookmark_key: Secret | str | None = None,
+        auth_token: Secret | str | None = None,
     ) -> Binding:
         """Binds a SQL database to ``ctx.env``: ``edge.database("DB", "sqlite:app.db")``.
 
         ``name``  the attribute of ``ctx.env``
         ``url``  ``sqlite:FILE``, which is made when it is not there; a relative path starts at the current directory;
-        ``postgresql://USER:PASSWORD@HOST/DATABASE``; ``mysql://USER:PASSWORD@HOST/DATABASE``, also for MariaDB. A URL
-        with a password is best given as ``env("DATABASE_URL")``
+        ``postgresql://USER:PASSWORD@HOST/DATABASE``; ``mysql://USER:PASSWORD@HOST/DATABASE``, also for MariaDB;
+        ``libsql://HOST`` of Turso. A URL with a password is best given as ``env("DATABASE_URL")``
         ``replicas``  URLs of up to 8 servers that follow this one, of PostgreSQL or MariaDB: the nearest answers reads
         ``staleness``  seconds by which a replica may be behind and still answer; 10 unless you say otherwise
         ``bookmark_key``  a secret of at least 32 bytes that authenticates the bookmarks of sessions. Give the same to
             all edges of a site; by default each process draws its own
+        ``auth_token``  of a libSQL server, as in ``env("TURSO_AUTH_TOKEN")``
         """
         if staleness is None:
             staleness = 10 if replicas else 0
-        binding = Binding(name, "database", url, staleness=staleness, replicas=replicas, bookmark_key=bookmark_key)
+        binding = Binding(
+            name,
+            "database",
+            url,
+            staleness=staleness,
+            replicas=replicas,
+            bookmark_key=bookmark_key,
+            auth_token=auth_token,
+        )
         self._declared.note("bindings")
         self._declared.bindings.append(binding)
         return binding

@@ -146,6 +146,9 @@ def rebase(plan: MutableMapping[str, Any], folder: Path) -> None:
             holder[field] = {**holder[field], "file": str(folder / file)}
 
 
+_OF_BINDINGS = ("url", "bookmark_key", "auth_token")
+
+
 def places(plan: Mapping[str, Any]) -> Iterator[tuple[Any, Any]]:
     """The places of a plan that may hold secrets. Anything of another shape is left for the compiler to refuse."""
     for listener in _dicts(plan.get("listeners")):
@@ -168,7 +171,7 @@ def places(plan: Mapping[str, Any]) -> Iterator[tuple[Any, Any]]:
             yield tracing, "debug_token"
         yield from _held(tracing.get("headers"))
     for binding in _dicts(plan.get("bindings")):
-        yield from ((binding, field) for field in ("url", "bookmark_key") if isinstance(binding.get(field), dict))
+        yield from ((binding, field) for field in _OF_BINDINGS if isinstance(binding.get(field), dict))
         if isinstance(urls := binding.get("replicas"), (list, tuple)):
             binding["replicas"] = replicas = list(urls)
             yield from ((replicas, at) for at, url in enumerate(replicas) if isinstance(url, dict))

@@ -34,8 +34,9 @@ def shown(plan: Mapping[str, Any]) -> bytes:
                 _hide_values(request, field)
     for binding in _dicts(data.get("bindings")):
         _without_password(binding, "url")
-        if isinstance(binding.get("bookmark_key"), str):
-            binding["bookmark_key"] = HIDDEN
+        for field in ("bookmark_key", "auth_token"):
+            if isinstance(binding.get(field), str):
+                binding[field] = HIDDEN
         replicas = binding.get("replicas")
         if isinstance(replicas, list):
             for at in range(len(replicas)):

@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use super::{
     database_server::{DatabaseServer, ServerProduct},
     dynamodb::DynamoTable,
+    libsql_server::LibSqlServer,
 };
 use crate::secret::Secret;
 
@@ -27,6 +28,8 @@ pub struct Binding {
     pub replicas: Vec<DatabaseServer>,
     /// Authenticates the positions that clients bring back; `None`: a random one of the process.
     pub bookmark_key: Option<Secret>,
+    /// That which a libSQL server knows the edge by.
+    pub auth_token: Option<Secret>,
 }
 
 /// Replicas of one database.
@@ -69,6 +72,8 @@ pub enum DataAddress {
     Dynamo(Box<DynamoTable>),
     /// A database on a server.
     Server(Box<DatabaseServer>),
+    /// A database on a libSQL server.
+    LibSql(Box<LibSqlServer>),
 }
 
 /// True if Python can name an attribute like this, and it is none of its own.
@@ -103,6 +108,8 @@ impl DataAddress {
             "dynamodb" => DynamoTable::parse(rest).map(|it| Self::Dynamo(Box::new(it))),
             "postgresql" | "postgres" => server(ServerProduct::Postgres, rest),
             "mysql" | "mariadb" => server(ServerProduct::MySql, rest),
+            "libsql" | "https+libsql" => libsql(rest, false),
+            "http+libsql" => libsql(rest, true),
             _ => Err(KNOWN),
         }
     }
@@ -110,7 +117,7 @@ impl DataAddress {
     /// The reason for which a binding of a kind cannot be here, and the remedy.
     pub(crate) fn misfit(&self, kind: BindingKind) -> Option<&'static str> {
         match (kind, self) {
-            (BindingKind::KeyValue, Self::Server(_)) => Some(
+            (BindingKind::KeyValue, Self::Server(_) | Self::LibSql(_)) => Some(
                 "must be memory:, sqlite:FILE, redis://, rediss:// or dynamodb:// for a key-value store",
             ),
             (BindingKind::Documents, Self::Server(server))
@@ -122,11 +129,12 @@ impl DataAddress {
                 "must be sqlite:FILE or postgresql:// for documents: a Redis server keeps them only with its JSON module, \
                  for which there is no engine here",
             ),
-            (BindingKind::Documents, Self::Memory | Self::Dynamo(_) | Self::Server(_)) => {
-                Some("must be sqlite:FILE or postgresql:// for documents")
-            }
+            (
+                BindingKind::Documents,
+                Self::Memory | Self::Dynamo(_) | Self::Server(_) | Self::LibSql(_),
+            ) => Some("must be sqlite:FILE or postgresql:// for documents"),
             (BindingKind::Database, Self::Memory | Self::Redis(_) | Self::Dynamo(_)) => {
-                Some("must be sqlite:FILE, postgresql:// or mysql:// for a database")
+                Some("must be sqlite:FILE, postgresql://, mysql:// or libsql:// for a database")
             }
             _ => None,
         }
@@ -140,6 +148,11 @@ pub(crate) fn replica(url: &Secret, primary: &DataAddress) -> Result<DatabaseSer
         DataAddress::Sqlite(_) => {
             return Err(
                 "is a replica of a SQLite file, which has none here; keep a copy by Litestream, or use postgresql://",
+            );
+        }
+        DataAddress::LibSql(_) => {
+            return Err(
+                "is a replica of a libSQL database, whose server chooses among its own; remove it",
             );
         }
         DataAddress::Memory | DataAddress::Redis(_) | DataAddress::Dynamo(_) => {
@@ -158,11 +171,16 @@ pub(crate) fn replica(url: &Secret, primary: &DataAddress) -> Result<DatabaseSer
     Ok(*found)
 }
 
+fn libsql(rest: &str, is_plain: bool) -> Result<DataAddress, &'static str> {
+    LibSqlServer::parse(rest, is_plain).map(|it| DataAddress::LibSql(Box::new(it)))
+}
+
 fn server(product: ServerProduct, rest: &str) -> Result<DataAddress, &'static str> {
     DatabaseServer::parse(product, rest).map(|it| DataAddress::Server(Box::new(it)))
 }
 
-const KNOWN: &str = "must be memory:, sqlite:FILE, or the URL of a server: redis://, rediss://, dynamodb://, postgresql:// or mysql://";
+const KNOWN: &str = "must be memory:, sqlite:FILE, or the URL of a server: redis://, rediss://, dynamodb://, \
+    postgresql://, mysql:// or libsql://";
 
 fn sqlite(rest: &str) -> Result<&str, &'static str> {
     let path = match rest.strip_prefix("//") {

@@ -134,7 +134,7 @@ impl DatabaseServer {
     }
 }
 
-fn place(product: ServerProduct, host: &str) -> Option<ServerPlace> {
+pub(super) fn place(product: ServerProduct, host: &str) -> Option<ServerPlace> {
     let port = match product {
         ServerProduct::Postgres => 5432,
         ServerProduct::MySql => 3306,

@@ -15,6 +15,7 @@ pub mod dynamodb;
 mod file_folder;
 mod guard;
 mod images;
+pub mod libsql_server;
 pub mod limits;
 pub mod lint;
 mod listener;

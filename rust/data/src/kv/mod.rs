@@ -28,7 +28,7 @@ pub(crate) fn check(address: &DataAddress) -> Result<(), String> {
         DataAddress::Memory | DataAddress::Sqlite(_) => Ok(()),
         DataAddress::Redis(url) => redis::client(url).map(drop),
         // Their addresses were read with the plan.
-        DataAddress::Dynamo(_) | DataAddress::Server(_) => Ok(()),
+        DataAddress::Dynamo(_) | DataAddress::Server(_) | DataAddress::LibSql(_) => Ok(()),
     }
 }
 
@@ -78,7 +78,7 @@ impl KeyValues {
                 remote,
                 Arc::clone(clock),
             )?),
-            DataAddress::Server(_) => {
+            DataAddress::Server(_) | DataAddress::LibSql(_) => {
                 return Err(
                     "must be memory:, sqlite:FILE, redis://, rediss:// or dynamodb://".to_owned(),
                 );

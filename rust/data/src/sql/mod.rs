@@ -6,6 +6,7 @@ pub(crate) mod bookmark;
 pub(crate) mod calendar;
 pub(crate) mod call;
 mod connection;
+mod libsql;
 mod mysql;
 mod pool;
 mod position;
@@ -54,6 +55,7 @@ enum SqlEngine {
     Sqlite(sqlite::SqliteDatabase),
     Postgres(ServerDatabase<postgres::PostgresDial>),
     MySql(ServerDatabase<mysql::MySqlDial>),
+    LibSql(libsql::LibSqlDatabase),
 }
 
 /// A database.
@@ -63,6 +65,12 @@ pub(crate) struct SqlDatabase {
     limits: DataLimits,
     /// Of a database with replicas.
     bookmarks: Option<Arc<Bookmarks>>,
+}
+
+/// The event loop of servers.
+fn events(remote: &RemoteThread) -> Result<Handle, String> {
+    let failed = |error| format!("the thread for servers could not be started: {error}");
+    remote.handle().map_err(failed)
 }
 
 /// A database on servers, whose dials `dial` makes.
@@ -105,9 +113,7 @@ impl SqlDatabase {
                 SqlEngine::Sqlite(sqlite::SqliteDatabase::new(path, limits))
             }
             DataAddress::Server(server) => {
-                let handle = remote.handle().map_err(|error| {
-                    format!("the thread for servers could not be started: {error}")
-                })?;
+                let handle = events(remote)?;
                 let about = (binding, &**server);
                 match server.product {
                     ServerProduct::Postgres => {
@@ -123,9 +129,15 @@ impl SqlDatabase {
                     }
                 }
             }
+            DataAddress::LibSql(server) => {
+                let handle = events(remote)?;
+                let token = binding.auth_token.as_ref();
+                SqlEngine::LibSql(libsql::open(server, token, limits, handle)?)
+            }
             DataAddress::Memory | DataAddress::Redis(_) | DataAddress::Dynamo(_) => {
                 return Err(
-                    "must be sqlite:FILE, postgresql:// or mysql:// for a database".to_owned(),
+                    "must be sqlite:FILE, postgresql://, mysql:// or libsql:// for a database"
+                        .to_owned(),
                 );
             }
         };
@@ -146,6 +158,7 @@ impl SqlDatabase {
             SqlEngine::Sqlite(database) => database.begin(call, answer),
             SqlEngine::Postgres(database) => database.begin(call, session, answer),
             SqlEngine::MySql(database) => database.begin(call, session, answer),
+            SqlEngine::LibSql(database) => database.begin(call, answer),
         }
     }
 
@@ -157,7 +170,7 @@ impl SqlDatabase {
     /// The facts about its servers; `None`: it has no replicas.
     pub(crate) fn facts(&self) -> Option<&Arc<Facts>> {
         match &self.engine {
-            SqlEngine::Sqlite(_) => None,
+            SqlEngine::Sqlite(_) | SqlEngine::LibSql(_) => None,
             SqlEngine::Postgres(database) => database.facts(),
             SqlEngine::MySql(database) => database.facts(),
         }
@@ -166,7 +179,7 @@ impl SqlDatabase {
     /// The name of its dialect of SQL.
     pub(crate) fn engine(&self) -> &'static str {
         match &self.engine {
-            SqlEngine::Sqlite(_) => "sqlite",
+            SqlEngine::Sqlite(_) | SqlEngine::LibSql(_) => "sqlite",
             SqlEngine::Postgres(_) => "postgresql",
             SqlEngine::MySql(_) => "mysql",
         }
@@ -177,6 +190,7 @@ impl SqlDatabase {
             SqlEngine::Sqlite(database) => database.close(),
             SqlEngine::Postgres(database) => database.close(),
             SqlEngine::MySql(database) => database.close(),
+            SqlEngine::LibSql(database) => database.close(),
         }
     }
 }

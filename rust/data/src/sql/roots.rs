@@ -1,8 +1,11 @@
 //! The authorities whose certificates a database server may have.
 
+use std::sync::Arc;
+
 use rustls_native_certs::load_native_certs;
 use tokio_rustls::rustls::{
-    RootCertStore,
+    ClientConfig, RootCertStore,
+    crypto::aws_lc_rs,
     pki_types::{CertificateDer, pem::PemObject as _},
 };
 
@@ -27,6 +30,18 @@ pub(crate) fn certificates(file: Option<&str>) -> Result<Vec<CertificateDer<'sta
         return Err(bad(&"holds no certificate in PEM"));
     }
     Ok(found)
+}
+
+/// A client that verifies a server by the certificates of a file, or of the system.
+pub(super) fn client(file: Option<&str>) -> Result<Arc<ClientConfig>, String> {
+    let roots = store(certificates(file)?)?;
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let made = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| error.to_string())?;
+    Ok(Arc::new(
+        made.with_root_certificates(roots).with_no_client_auth(),
+    ))
 }
 
 /// The same as a store. Systems have certificates that this library does not accept; they verify nothing.

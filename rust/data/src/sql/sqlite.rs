@@ -88,7 +88,7 @@ fn only_reads(sql: &str) -> bool {
 }
 
 /// The reason for which a statement must not run on a connection that others share.
-fn misplaced(sql: &str) -> Option<&'static str> {
+pub(super) fn misplaced(sql: &str) -> Option<&'static str> {
     match &*first_word(sql) {
         "BEGIN" | "COMMIT" | "END" | "ROLLBACK" | "SAVEPOINT" | "RELEASE" => Some(
             "a transaction cannot be begun or ended by a statement, as others use the connection, too; use batch([...]), which is one",

@@ -14,6 +14,7 @@ const LARGEST: usize = 32_766;
 pub(super) enum Dialect {
     Postgres,
     MySql,
+    Sqlite,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -148,6 +149,21 @@ impl Tokens<'_> {
         }
     }
 
+    fn sqlite(&self, first: u8, second: u8) -> (usize, Kind) {
+        let text = self.rest;
+        match first {
+            b'-' if second == b'-' => (past(text, "\n"), Kind::Space),
+            b'/' if second == b'*' => {
+                let comment = text.get(2..).unwrap_or_default();
+                (2 + past(comment, "*/"), Kind::Space)
+            }
+            b'\'' | b'"' | b'`' => (quoted(text, first, false), Kind::Other),
+            b'[' => (past(text, "]"), Kind::Other),
+            byte if is_name(byte) => (run(text, is_name), Kind::Word),
+            _ => (1, Kind::Other),
+        }
+    }
+
     fn mysql(&self, first: u8, second: u8) -> (usize, Kind) {
         let text = self.rest;
         let third = text.as_bytes().get(2);
@@ -182,6 +198,7 @@ impl<'a> Iterator for Tokens<'a> {
             .unwrap_or_else(|| match self.dialect {
                 Dialect::Postgres => self.postgres(first, second),
                 Dialect::MySql => self.mysql(first, second),
+                Dialect::Sqlite => self.sqlite(first, second),
             });
         // Every token ends between characters: what ends one is of ASCII. In doubt it is all that is left.
         let (token, rest) = self
@@ -258,6 +275,10 @@ pub(super) fn first_words(sql: &str) -> String {
     words.join(" ").chars().take(60).collect()
 }
 
+/// The refusal of more than one statement.
+pub(super) const SEVERAL: &str =
+    "prepare takes one statement, and this has several; use batch([...]), or exec(sql)";
+
 /// A statement in the words of its server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Translated {
@@ -277,10 +298,7 @@ pub(super) fn translate(dialect: Dialect, sql: &str) -> Result<Translated, DataE
     }
     let mut tokens_of = tokens(dialect, sql);
     if tokens_of.any(|(kind, _)| kind == Kind::Semicolon) && statements(dialect, sql).len() > 1 {
-        return Err(DataError::Refused(
-            "prepare takes one statement, and this has several; use batch([...]), or exec(sql)"
-                .to_owned(),
-        ));
+        return Err(DataError::Refused(SEVERAL.to_owned()));
     }
     let mut out = String::with_capacity(sql.len() + 8);
     let (mut parameters, mut order) = (0, Vec::new());
@@ -303,6 +321,7 @@ pub(super) fn translate(dialect: Dialect, sql: &str) -> Result<Translated, DataE
                         out.push('?');
                         order.push(number - 1);
                     }
+                    Dialect::Sqlite => out.push_str(token),
                 }
             }
             Kind::Question => out.push('?'),
@@ -468,6 +487,24 @@ mod tests {
             ),
         ] {
             assert_eq!(statements(MySql, script), want, "{script}");
+        }
+    }
+
+    #[test]
+    fn a_script_of_sqlite_ends_its_statements_outside_of_its_own_quotes() {
+        let trigger =
+            "CREATE TRIGGER t AFTER INSERT ON a BEGIN SELECT CASE WHEN 1 THEN 2 END; SELECT 3; END";
+        for (script, want) in [
+            ("SELECT 'a\\'; SELECT 2", vec!["SELECT 'a\\'", "SELECT 2"]),
+            (
+                "SELECT [;], `;`, \";\" -- ;\n; /* ; */ SELECT 2",
+                vec!["SELECT [;], `;`, \";\" -- ;", "/* ; */ SELECT 2"],
+            ),
+            (&format!("{trigger}; SELECT 4;"), vec![trigger, "SELECT 4"]),
+            ("SELECT '", vec!["SELECT '"]),
+            ("SELECT [", vec!["SELECT ["]),
+        ] {
+            assert_eq!(statements(Dialect::Sqlite, script), want, "{script}");
         }
     }
 

@@ -44,6 +44,7 @@ impl Verb {
                                 | "UPDATE"
                                 | "DELETE"
                                 | "MERGE"
+                                | "REPLACE"
                         ),
                         _ => true,
                     };
@@ -66,6 +67,11 @@ impl Verb {
             &*self.main,
             "INSERT" | "UPDATE" | "DELETE" | "MERGE" | "REPLACE"
         )
+    }
+
+    /// True if it adds rows.
+    pub(super) fn inserts(&self) -> bool {
+        matches!(&*self.main, "INSERT" | "REPLACE")
     }
 
     /// The reason for which a statement must not run on a connection that others share.
@@ -98,6 +104,7 @@ impl Verb {
         let transfer = match dialect {
             Dialect::Postgres => self.first == "COPY",
             Dialect::MySql => self.first == "LOAD",
+            Dialect::Sqlite => false,
         };
         transfer.then(|| format!("{} is not possible; insert rows in a batch", self.first).into())
     }

@@ -160,7 +160,7 @@ fn a_plan_with_every_field_compiles_to_what_it_says() {
         tls.certificates[0].key.as_bytes(),
         b"-----BEGIN PRIVATE KEY-----"
     );
-    let [binding, database] = plan.bindings.as_slice() else {
+    let [binding, database, libsql] = plan.bindings.as_slice() else {
         panic!()
     };
     assert_eq!(
@@ -177,6 +177,8 @@ fn a_plan_with_every_field_compiles_to_what_it_says() {
         (database.staleness.as_secs(), key.as_bytes().len()),
         (20, 32)
     );
+    let token = libsql.auth_token.as_ref().unwrap();
+    assert_eq!(token.as_bytes(), b"eyJhbGciOi");
     assert!(!format!("{plan:?}").contains("password@"));
     let disk = plan.disk_cache.as_ref().unwrap();
     assert_eq!(disk.path.to_str(), Some("/var/cache/edgerouter"));

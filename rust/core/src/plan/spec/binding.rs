@@ -84,6 +84,7 @@ fn binding(value: &Value, path: String, problems: &Problems) -> Option<Binding> 
     } else {
         Duration::ZERO
     };
+    let auth_token = auth_token(&mut fields, address.as_ref(), problems);
     let staleness = fields.timeout("staleness", unsaid, false);
     if has_replicas && staleness < SHORTEST_REPLICA_STALENESS {
         let value = Some(staleness.as_secs_f64().to_string());
@@ -118,6 +119,7 @@ fn binding(value: &Value, path: String, problems: &Problems) -> Option<Binding> 
         staleness,
         replicas,
         bookmark_key,
+        auth_token,
     })
 }
 
@@ -180,4 +182,27 @@ fn bookmark_key(
         problems.add(at, None, why);
     }
     Some(key)
+}
+
+fn auth_token(
+    fields: &mut Fields<'_>,
+    address: Option<&DataAddress>,
+    problems: &Problems,
+) -> Option<Secret> {
+    let at = fields.at("auth_token");
+    let value = fields.some("auth_token")?;
+    let token = text_or_secret(value, at.clone(), problems)?;
+    // It goes into a field of HTTP.
+    if !token.as_bytes().iter().all(u8::is_ascii_graphic) {
+        problems.add(
+            at.clone(),
+            None,
+            "must be visible characters of ASCII without spaces",
+        );
+    }
+    if address.is_some_and(|it| !matches!(it, DataAddress::LibSql(_))) {
+        let why = "has no effect here, as only libsql:// has it; remove it";
+        problems.add(at, None, why);
+    }
+    Some(token)
 }

@@ -20,7 +20,6 @@ use tokio::runtime::Handle;
 use tokio_postgres::{
     Client, Config, SimpleQueryMessage, Statement as ServerStatement, config::SslMode,
 };
-use tokio_rustls::rustls::{ClientConfig, crypto::aws_lc_rs};
 
 use super::{
     call::{ResultBytes, SqlMeta, SqlResult, Statement},
@@ -88,14 +87,7 @@ pub(super) fn dial(
         }
         ServerTls::Verified(file) => {
             config.ssl_mode(SslMode::Require);
-            let roots = roots::store(roots::certificates(file.as_deref())?)?;
-            let provider = Arc::new(aws_lc_rs::default_provider());
-            let made = ClientConfig::builder_with_provider(provider)
-                .with_safe_default_protocol_versions()
-                .map_err(|error| error.to_string())?;
-            Some(Arc::new(
-                made.with_root_certificates(roots).with_no_client_auth(),
-            ))
+            Some(roots::client(file.as_deref())?)
         }
     };
     Ok(PostgresDial {
