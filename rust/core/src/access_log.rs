@@ -3,10 +3,14 @@
 //! Clients choose most of the text. None of it may end a line, forge a field or control a terminal, and no secret may
 //! be written: query values are masked by the policy, and cookies and `Authorization` have no field here.
 
-use std::{io::Write as _, sync::Arc};
+mod digits;
+
+use std::{io::Write as _, net::IpAddr, sync::Arc};
+
+use digits::{decimal, hex, padded, seconds};
 
 use crate::{
-    http::date::{Iso, MONTHS, civil},
+    http::date::{MONTHS, civil},
     request_record::RequestRecord,
     select::Select,
 };
@@ -107,15 +111,17 @@ impl UnfinishedLine {
         let at = self.bytes_at.min(self.line.len());
         match self.form {
             Form::Combined => {
-                let _ = writeln!(self.line, " time={}", Seconds(micros));
+                put(&mut self.line, " time=");
+                seconds(&mut self.line, micros);
+                self.line.push(b'\n');
                 self.line.splice(at..at, bytes.to_string().into_bytes());
             }
             Form::Json => {
-                let _ = writeln!(
-                    self.line,
-                    ",\"bytes\":{bytes},\"seconds\":{}}}",
-                    Seconds(micros)
-                );
+                put(&mut self.line, ",\"bytes\":");
+                decimal(&mut self.line, bytes);
+                put(&mut self.line, ",\"seconds\":");
+                seconds(&mut self.line, micros);
+                put(&mut self.line, "}\n");
             }
             Form::Short { .. } => {
                 let shown = format!("{bytes} B {:.1} ms", micros as f64 / 1e3);
@@ -128,17 +134,24 @@ impl UnfinishedLine {
 }
 
 fn combined(out: &mut Vec<u8>, entry: &RequestRecord<'_>, policy: &AccessLogPolicy) -> usize {
-    let _ = write!(out, "{} - ", entry.client);
+    address(out, entry.client);
+    put(out, " - ");
     match entry.user {
         // A space would make two fields of it.
         Some(user) if policy.user => escape(out, user.as_bytes(), TEXT, Quoting::Word),
         _ => out.push(b'-'),
     }
-    let _ = write!(out, " [{}] \"", Clf(entry.at / 1_000));
+    put(out, " [");
+    clf(out, entry.at / 1_000);
+    put(out, "] \"");
     escape(out, entry.method.as_bytes(), 32, Quoting::Backslash);
     out.push(b' ');
     target(out, entry.target, policy, Quoting::Backslash);
-    let _ = write!(out, " {}\" {} ", entry.version, entry.status);
+    out.push(b' ');
+    put(out, entry.version);
+    put(out, "\" ");
+    decimal(out, u64::from(entry.status));
+    out.push(b' ');
     let bytes_at = out.len();
     out.extend_from_slice(b" \"");
     match entry.referer {
@@ -149,11 +162,16 @@ fn combined(out: &mut Vec<u8>, entry: &RequestRecord<'_>, policy: &AccessLogPoli
     escape(out, entry.agent.unwrap_or(b"-"), TEXT, Quoting::Backslash);
     out.push(b'"');
     for (name, value) in fields(entry, &entry.variant(), &trace(entry)) {
-        let _ = write!(out, " {name}=\"");
+        out.push(b' ');
+        put(out, name);
+        put(out, "=\"");
         escape(out, value.as_bytes(), TEXT, Quoting::Backslash);
         out.push(b'"');
     }
-    let _ = write!(out, " id={:016x} head={}", entry.id, Seconds(entry.head));
+    put(out, " id=");
+    hex(out, u128::from(entry.id), 16);
+    put(out, " head=");
+    seconds(out, entry.head);
     bytes_at
 }
 
@@ -188,25 +206,28 @@ fn fields<'a>(
 
 /// The id of its trace; empty without one.
 fn trace(entry: &RequestRecord<'_>) -> String {
-    let id = entry.trace.map(|id| format!("{id:032x}"));
-    id.unwrap_or_default()
+    let mut text = Vec::new();
+    if let Some(id) = entry.trace {
+        hex(&mut text, id, 32);
+    }
+    String::from_utf8(text).unwrap_or_default()
 }
 
 fn json(out: &mut Vec<u8>, entry: &RequestRecord<'_>, policy: &AccessLogPolicy) -> usize {
-    let _ = write!(
-        out,
-        "{{\"time\":\"{}\",\"client\":\"{}\",\"method\":\"",
-        Iso(entry.at),
-        entry.client
-    );
+    put(out, "{\"time\":\"");
+    iso(out, entry.at);
+    put(out, "\",\"client\":\"");
+    address(out, entry.client);
+    put(out, "\",\"method\":\"");
     escape(out, entry.method.as_bytes(), 32, Quoting::Json);
-    let _ = write!(out, "\",\"scheme\":\"{}\",\"url\":\"", entry.scheme);
+    put(out, "\",\"scheme\":\"");
+    put(out, entry.scheme);
+    put(out, "\",\"url\":\"");
     target(out, entry.target, policy, Quoting::Json);
-    let _ = write!(
-        out,
-        "\",\"protocol\":\"{}\",\"status\":{}",
-        entry.version, entry.status
-    );
+    put(out, "\",\"protocol\":\"");
+    put(out, entry.version);
+    put(out, "\",\"status\":");
+    decimal(out, u64::from(entry.status));
     if let Some(referer) = entry.referer {
         out.extend_from_slice(b",\"referer\":\"");
         masked(out, referer, policy, TEXT, Quoting::Json);
@@ -223,16 +244,16 @@ fn json(out: &mut Vec<u8>, entry: &RequestRecord<'_>, policy: &AccessLogPolicy) 
         out.push(b'"');
     }
     for (name, value) in fields(entry, &entry.variant(), &trace(entry)) {
-        let _ = write!(out, ",\"{name}\":\"");
+        put(out, ",\"");
+        put(out, name);
+        put(out, "\":\"");
         escape(out, value.as_bytes(), TEXT, Quoting::Json);
         out.push(b'"');
     }
-    let _ = write!(
-        out,
-        ",\"id\":\"{:016x}\",\"head_seconds\":{}",
-        entry.id,
-        Seconds(entry.head)
-    );
+    put(out, ",\"id\":\"");
+    hex(out, u128::from(entry.id), 16);
+    put(out, "\",\"head_seconds\":");
+    seconds(out, entry.head);
     out.len()
 }
 
@@ -353,6 +374,16 @@ fn percent_decoded(name: &[u8]) -> Vec<u8> {
 
 /// Writes at most `most` bytes of `text`, escaped so that none is a delimiter of the form or a terminal's control code.
 fn escape(out: &mut Vec<u8>, text: &[u8], most: usize, quoting: Quoting) {
+    let is_plain = |byte: &u8| match byte {
+        b'"' | b'\\' => false,
+        b' ' => quoting != Quoting::Word,
+        byte => (b' '..=b'~').contains(byte),
+    };
+    // Nearly all text: nothing in it is escaped, and none of it is over the bound.
+    if text.len() + 6 <= most && text.iter().all(is_plain) {
+        out.extend_from_slice(text);
+        return;
+    }
     let end = out.len() + most;
     if quoting == Quoting::Json {
         for character in String::from_utf8_lossy(text).chars() {
@@ -390,31 +421,57 @@ fn escape(out: &mut Vec<u8>, text: &[u8], most: usize, quoting: Quoting) {
     }
 }
 
-/// Microseconds as seconds.
-struct Seconds(u64);
+fn put(out: &mut Vec<u8>, text: &str) {
+    out.extend_from_slice(text.as_bytes());
+}
 
-impl std::fmt::Display for Seconds {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}.{:06}", self.0 / 1_000_000, self.0 % 1_000_000)
+fn address(out: &mut Vec<u8>, address: IpAddr) {
+    let IpAddr::V4(address) = address else {
+        let _ = write!(out, "{address}");
+        return;
+    };
+    for (index, part) in address.octets().into_iter().enumerate() {
+        if index > 0 {
+            out.push(b'.');
+        }
+        decimal(out, u64::from(part));
     }
 }
 
-/// Apache's form of a time, in UTC.
-struct Clf(u64);
+/// Hours, minutes and seconds of a day.
+fn clock(out: &mut Vec<u8>, second: u64) {
+    padded(out, second / 3_600, 2);
+    out.push(b':');
+    padded(out, second / 60 % 60, 2);
+    out.push(b':');
+    padded(out, second % 60, 2);
+}
 
-impl std::fmt::Display for Clf {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let (year, month, day) = civil(self.0 / 86_400);
-        let month = MONTHS.get(month as usize - 1).unwrap_or(&"Jan");
-        let second = self.0 % 86_400;
-        write!(
-            f,
-            "{day:02}/{month}/{year:04}:{:02}:{:02}:{:02} +0000",
-            second / 3_600,
-            second / 60 % 60,
-            second % 60
-        )
+/// Unix milliseconds in the form of RFC 3339, in UTC.
+fn iso(out: &mut Vec<u8>, at: u64) {
+    let (second, millis) = (at / 1_000, at % 1_000);
+    let (year, month, day) = civil(second / 86_400);
+    for (number, digits, after) in [(year, 4, b'-'), (month, 2, b'-'), (day, 2, b'T')] {
+        padded(out, number, digits);
+        out.push(after);
     }
+    clock(out, second % 86_400);
+    out.push(b'.');
+    padded(out, millis, 3);
+    out.push(b'Z');
+}
+
+/// Unix seconds in Apache's form, in UTC.
+fn clf(out: &mut Vec<u8>, at: u64) {
+    let (year, month, day) = civil(at / 86_400);
+    padded(out, day, 2);
+    out.push(b'/');
+    put(out, MONTHS.get(month as usize - 1).unwrap_or(&"Jan"));
+    out.push(b'/');
+    padded(out, year, 4);
+    out.push(b':');
+    clock(out, at % 86_400);
+    put(out, " +0000");
 }
 
 #[cfg(test)]

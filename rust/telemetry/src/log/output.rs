@@ -21,6 +21,9 @@ const STILL: Duration = Duration::from_millis(300);
 const PATIENCE: Duration = Duration::from_secs(3);
 /// Pause before a non-blocking descriptor is tried again.
 const AGAIN: Duration = Duration::from_millis(10);
+/// Time for which the thread of an access log gathers lines before it writes them in one call, and bytes that are enough.
+const GATHER: Duration = Duration::from_millis(5);
+const GATHERED: usize = 64 << 10;
 /// Interval of the thread's check for repeated lines while there is nothing to write.
 const TICK: Duration = Duration::from_secs(1);
 
@@ -106,6 +109,8 @@ struct LogBuffer {
     closed: bool,
     /// The thread sleeps until it is woken.
     asleep: bool,
+    /// Somebody waits for all that is queued.
+    hurried: bool,
 }
 
 impl Output {
@@ -147,10 +152,12 @@ impl Output {
             self.inner.full.fetch_add(count, Ordering::Relaxed);
             return false;
         }
+        let before = queue.bytes.len();
         queue.bytes.extend_from_slice(lines);
+        let enough = before < GATHERED && queue.bytes.len() >= GATHERED;
         let asleep = std::mem::take(&mut queue.asleep);
         drop(queue);
-        if asleep {
+        if asleep || enough {
             self.inner.filled.notify_one();
         }
         true
@@ -173,6 +180,8 @@ impl Output {
             if left == 0 || Instant::now() >= deadline {
                 return;
             }
+            queue.hurried = true;
+            self.inner.filled.notify_one();
             let still = self.inner.emptied.wait_for(&mut queue, STILL).timed_out();
             if still && queue.bytes.len() + queue.under_way >= left {
                 return;
@@ -213,6 +222,12 @@ impl Inner {
                     break;
                 }
             }
+            // One write for the lines of some milliseconds: otherwise each would wake this thread.
+            let waits = queue.closed || queue.reopen || queue.hurried;
+            if self.gathers() && !waits && (1..GATHERED).contains(&queue.bytes.len()) {
+                self.filled.wait_for(&mut queue, GATHER);
+            }
+            queue.hurried = false;
             batch.clear();
             std::mem::swap(&mut batch, &mut queue.bytes);
             queue.under_way = batch.len();
@@ -239,6 +254,11 @@ impl Inner {
                 tick();
             }
         }
+    }
+
+    /// Messages of the process itself are written at once.
+    fn gathers(&self) -> bool {
+        self.name != "stderr"
     }
 
     /// Writes all of it, or counts the rest. Errors of the reader are not errors of the edge.
