@@ -165,3 +165,34 @@ def test_a_response_announces_trailers_only_where_they_come(
         trailers = bool(te) and not stored
         assert (b"trailer:" in data.lower(), b"x-sum: 7" in data.lower()) == (trailers, trailers)
         assert b"a=b" not in data
+
+
+@pytest.mark.parametrize(
+    ("method", "value", "forwarded", "status"),
+    [
+        ("OPTIONS", "0", None, 204),
+        ("OPTIONS", "00", None, 204),
+        ("OPTIONS", "1", "0", 200),
+        ("OPTIONS", "10", "9", 200),
+        ("OPTIONS", "99999999999999999999", "18446744073709551614", 200),
+        ("OPTIONS", "ten", "ten", 200),
+        ("OPTIONS", "+1", "+1", 200),
+        ("TRACE", "0", None, 405),
+        ("TRACE", "3", "2", 200),
+        ("GET", "0", "0", 200),
+        ("POST", "0", "0", 200),
+    ],
+)
+@pytest.mark.parametrize("stored", [False, True])
+def test_an_options_or_trace_ends_after_its_last_hop(
+    method: str, value: str, forwarded: str | None, status: int, stored: bool, origin: Origin, serve: Serve
+) -> None:
+    origin.default = Reply(200, {}, "x")
+    edge = Edge("test")
+    edge.route("/*", to=edge.origin("first", origin.url), cache=cache.STANDARD if stored else cache.DISABLED)
+    with connect(serve(edge).url) as sock:
+        head = f"{method} / HTTP/1.1\r\nHost: a.example\r\nConnection: close\r\nMax-Forwards: {value}\r\n"
+        sock.sendall(f"{head}Content-Length: 0\r\n\r\n".encode() if method == "POST" else f"{head}\r\n".encode())
+        (answer,) = responses(read_all(sock))
+    assert answer.status == status
+    assert [seen.get("max-forwards") for seen in origin.requests] == ([] if forwarded is None else [forwarded])

@@ -74,6 +74,29 @@ pub fn base(
     }
 }
 
+/// Takes one hop from `Max-Forwards` of an OPTIONS or TRACE; false: none is left, and the request ends here (RFC 9110
+/// §7.6.2). A value that is no number goes on as it is.
+pub fn takes_hop(method: &Method, headers: &mut Fields) -> bool {
+    if !matches!(*method, Method::OPTIONS | Method::TRACE) {
+        return true;
+    }
+    let mut lines = headers.get_all(header::MAX_FORWARDS).iter();
+    let (Some(line), None) = (lines.next(), lines.next()) else {
+        return true;
+    };
+    let digits = line.as_bytes();
+    if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
+        return true;
+    }
+    let number = std::str::from_utf8(digits).map(str::parse::<u64>);
+    let hops = number.ok().and_then(Result::ok).unwrap_or(u64::MAX);
+    let Some(left) = hops.checked_sub(1) else {
+        return false;
+    };
+    headers.insert(header::MAX_FORWARDS, HeaderValue::from(left));
+    true
+}
+
 /// The part that differs between origins: `Host` and the origin's own fields.
 pub fn address(headers: &mut Fields, origin: &Origin, viewer_authority: &impl Value) {
     match &origin.upstream_host {

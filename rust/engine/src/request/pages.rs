@@ -6,6 +6,7 @@ use edgerouter_core::http::PathAndQuery;
 use edgerouter_core::http::{Fields, Known, header};
 use edgerouter_core::{
     cache::tags,
+    forward,
     http::structured::Forward,
     origin::attempts::is_idempotent,
     outcome::Detail,
@@ -45,6 +46,10 @@ pub(crate) async fn passed(exchange: &mut Exchange, route: &Route) -> Result<Edg
     };
     exchange.note.forward = Some(forward);
     exchange.note.detail = Some(why);
+    let head = &mut *exchange.head;
+    if !forward::takes_hop(&head.method, &mut head.headers) {
+        return Ok(answer::last_hop(&head.method));
+    }
     let body = if exchange.wants_upgrade {
         RequestBody::Empty
     } else {
