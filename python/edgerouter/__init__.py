@@ -55,6 +55,7 @@ from edgerouter.limits import (
 from edgerouter.listening import Certificate, Listener, Tls
 from edgerouter.obtaining import Acme, Issuer
 from edgerouter.origins import Group, Health, Origin
+from edgerouter.outside import FetchHosts
 from edgerouter.plugins import Plugin
 from edgerouter.prefetch import Predict, Prefetch
 from edgerouter.purging import DryRun, Purge
@@ -100,6 +101,7 @@ __all__ = [
     "Event",
     "Experiment",
     "FetchError",
+    "FetchHosts",
     "FileLimits",
     "Files",
     "ForwardPolicy",

@@ -811,6 +811,7 @@ class CallContext:
         body: bytes,
         cache: str,
         seconds: float,
+        outside: tuple[str, int] | None,
     ) -> PendingFetch:
         """Starts a request for ``fetch``, whose parts have been checked."""
     def remaining(self) -> float:
@@ -840,12 +841,16 @@ class Context(CallContext):
         json: Any = None,
         cache: Literal["default", "no-store", "reload", "no-cache", "force-cache", "only-if-cached"] = "default",
         timeout: float | None = None,
+        redirect: Literal["follow", "manual", "error"] | None = None,
     ) -> Response:
         """Makes a request through the edge itself: routes, cache, pools, health and failover, as a client's would.
 
-        ``request``  a ``Request``, a path on the host of this request, or a URL of this host
+        ``request``  a ``Request``, a path on the host of this request, a URL of this host, or one of a host that the
+        edge's ``fetch=`` names, which is requested from there
         ``method``, ``headers``, ``body``, ``json``  of the request, in the place of the ``Request``'s own
         ``cache``  by the Fetch standard; ``timeout``  seconds, at most those that the call has left
+        ``redirect``  ``"follow"`` up to 3 redirects, ``"manual"`` or ``"error"``; by default redirects of the edge's
+        own routes are given as they are, and those of other hosts are followed
 
         A status of any kind is a response. Raises ``FetchError`` when there is no whole response, ``ValueError`` for a
         request that cannot be made.
@@ -871,12 +876,16 @@ class AsyncContext(CallContext):
         json: Any = None,
         cache: Literal["default", "no-store", "reload", "no-cache", "force-cache", "only-if-cached"] = "default",
         timeout: float | None = None,
+        redirect: Literal["follow", "manual", "error"] | None = None,
     ) -> Response:
         """Makes a request through the edge itself: routes, cache, pools, health and failover, as a client's would.
 
-        ``request``  a ``Request``, a path on the host of this request, or a URL of this host
+        ``request``  a ``Request``, a path on the host of this request, a URL of this host, or one of a host that the
+        edge's ``fetch=`` names, which is requested from there
         ``method``, ``headers``, ``body``, ``json``  of the request, in the place of the ``Request``'s own
         ``cache``  by the Fetch standard; ``timeout``  seconds, at most those that the call has left
+        ``redirect``  ``"follow"`` up to 3 redirects, ``"manual"`` or ``"error"``; by default redirects of the edge's
+        own routes are given as they are, and those of other hosts are followed
 
         A status of any kind is a response. Raises ``FetchError`` when there is no whole response, ``ValueError`` for a
         request that cannot be made.

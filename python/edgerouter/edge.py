@@ -37,6 +37,7 @@ from edgerouter.images import Images, ImageSources
 from edgerouter.limits import Limits
 from edgerouter.listening import Listener, Tls
 from edgerouter.origins import Group, Origin
+from edgerouter.outside import FetchHosts
 from edgerouter.plan import Plan
 from edgerouter.plugins import Plugin
 from edgerouter.prefetch import Predict, Prefetch
@@ -81,6 +82,7 @@ class Edge(Callables, Purging):
     ``rate_limit``  one or several bounds on the requests in a time of all routes together, before those of a route
     ``via``  the pseudonym in ``Via`` and ``Cache-Status``
     ``access_log``  what lines of the access log show of a request
+    ``fetch``  hosts that are no origins and that ``ctx.fetch`` may fetch from; ``None``: none
     ``tracing``  traces of requests, and where they are sent; ``None``: no request is traced
     """
 
@@ -100,6 +102,7 @@ class Edge(Callables, Purging):
         via: str = "edgerouter",
         access_log: AccessLog | None = None,
         tracing: Tracing | None = None,
+        fetch: FetchHosts | Mapping[str, Any] | None = None,
     ) -> None:
         head = Plan(
             version=1,
@@ -115,6 +118,7 @@ class Edge(Callables, Purging):
             via=via,
             access_log=access_log,
             tracing=tracing,
+            fetch=fetch,
         )
         self._declared = Declarations(head)
         #: The server that serves this edge now.

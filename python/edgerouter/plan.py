@@ -18,6 +18,7 @@ from edgerouter.guarding import AddressPolicy, RateLimit, SecurityHeaders
 from edgerouter.limits import Limits
 from edgerouter.listening import Listener
 from edgerouter.origins import Group, Origin
+from edgerouter.outside import FetchHosts
 from edgerouter.prefetch import Prefetch
 from edgerouter.routes import Hook, Route, check_rate_limits
 from edgerouter.service_worker import ServiceWorker
@@ -44,6 +45,7 @@ class Plan(Value, frozen=True, kw_only=True):
     via: str = "edgerouter"
     access_log: AccessLog | None = None
     tracing: Tracing | None = None
+    fetch: FetchHosts | Mapping[str, Any] | None = None
     origins: Collection[Origin] = ()
     groups: Collection[Group] = ()
     callables: Collection[Called] = ()
@@ -66,5 +68,6 @@ class Plan(Value, frozen=True, kw_only=True):
         check.instance("limits", Limits)
         check.instance("access_log", AccessLog, optional=True)
         check.instance("tracing", Tracing, optional=True)
+        check.instance("fetch", FetchHosts, optional=True)
         check.instance("geo", GeoPolicy, optional=True)
         check.instance("disk_cache", DiskCache, optional=True)

@@ -263,7 +263,7 @@ def test_what_gets_no_whole_response_is_an_error_of_its_own(origin: Origin) -> N
         ("ftp://a.example/", {}, "http or https"),
         ("http://other.example/", {}, "not the host"),
         ("//other.example/", {}, "http or https"),
-        ("http://127.0.0.1@other.example/", {}, "not the host"),
+        ("http://127.0.0.1@other.example/", {}, "names a user"),
         ("http://127.0.0.1:1/", {}, "not the host"),
         ("http://127.0.0.1:x/", {}, "Port"),
         ("/a b", {}, "no path"),

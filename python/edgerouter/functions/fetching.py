@@ -1,17 +1,20 @@
-"""``ctx.fetch``: a request that a function makes through the edge itself.
+"""``ctx.fetch``: a request that a function makes through the edge itself, or to a host that its ``fetch=`` names.
 
-It passes the routes, the cache, the pools and the failover of the edge, as a client's request would, with the address
-of the client whose request led to it. Rate limits have counted that one; every other rule applies. Nothing of the outer
-request is copied: a token or a cookie goes along when the function says so.
+Through the edge it passes the routes, the cache, the pools and the failover, as a client's request would, with the
+address of the client whose request led to it. Rate limits have counted that one; every other rule applies. Nothing of
+the outer request is copied: a token or a cookie goes along when the function says so, and not to another host by a
+redirect.
 """
 
 from __future__ import annotations
 
 import asyncio
+import ipaddress
+import re
 import time
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, quote, urljoin, urlsplit
 
 import msgspec
 
@@ -26,15 +29,26 @@ __all__ = ["awaited", "wait_for"]
 _PORTS = {"http": 80, "https": 443}
 #: Fields that are the edge's own to set.
 _FRAMING = frozenset({"host", "content-length", "transfer-encoding", "connection", "upgrade", "te", "trailer"})
+#: Fields that go to no other host by a redirect, and those that describe content that it drops (Fetch §4.4).
+_CREDENTIALS = frozenset({"authorization", "cookie", "proxy-authorization"})
+_OF_CONTENT = frozenset({"content-encoding", "content-language", "content-location", "content-type"})
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+#: Redirects that are followed; ``docs/limits.md`` names them.
+MOST_REDIRECTS = 3
+_NAME = re.compile(r"[a-z0-9_]([a-z0-9_.-]*[a-z0-9_])?", re.ASCII)
 
 
 async def awaited(ctx: AsyncContext, request: Request | str, **options: Any) -> Response:
     """For async functions."""
     # An inline callable has none, and begins anew on a loop: nothing has been requested by then.
     asyncio.get_running_loop()
-    pending = begin(ctx, request, **options)
-    await ready(pending.when_ready)
-    return pending.take()
+    fetch = Fetch(ctx, request, **options)
+    while True:
+        pending = fetch.begin()
+        await ready(pending.when_ready)
+        response = fetch.response(pending)
+        if not fetch.goes_on(response):
+            return response
 
 
 def wait_for(ctx: Context, request: Request | str, **options: Any) -> Response:
@@ -45,70 +59,165 @@ def wait_for(ctx: Context, request: Request | str, **options: Any) -> Response:
         raise RuntimeError(
             "ctx.fetch waits, which a plain inline callable must not: leave inline=True out, or make it async"
         )
-    pending = begin(ctx, request, **options)
+    fetch = Fetch(ctx, request, **options)
     until = time.monotonic() + max(ctx.remaining(), 0) + 1
-    # In slices, so that the watchdog can interrupt.
-    while not pending.wait(SLICE):
-        if time.monotonic() > until:
-            raise FetchError("there was no response in the time of the call")
-    return pending.take()
+    while True:
+        pending = fetch.begin()
+        # In slices, so that the watchdog can interrupt.
+        while not pending.wait(SLICE):
+            if time.monotonic() > until:
+                raise FetchError("there was no response in the time of the call")
+        response = fetch.response(pending)
+        if not fetch.goes_on(response):
+            return response
 
 
-def begin(
-    ctx: AsyncContext | Context,
-    request: Request | str,
-    *,
-    method: str | None = None,
-    headers: Any = None,
-    body: str | bytes | None = None,
-    json: Any = None,
-    cache: str = "default",
-    timeout: float | None = None,
-) -> PendingFetch:
-    """Starts the request; ``ValueError`` for one that cannot be made."""
-    from edgerouter._core import Request
+class Fetch:
+    """A request and the redirects that it follows; ``ValueError`` for one that cannot be made."""
 
-    scheme, authority = ctx.fetch_origin()
-    if isinstance(request, Request):
-        url = request.url
-        method = request.method if method is None else method
-        given = dict.fromkeys(name.lower() for name in request.headers)
-        sent = [(name, value) for name in given for value in request.headers.get_all(name)]
-        fields = sent if headers is None else list(pairs(headers))
-        if body is None and json is None:
-            body = request.body
-    elif isinstance(request, str):
-        url, fields = request, list(pairs(headers))
-    else:
-        raise TypeError(f"ctx.fetch takes a Request or a URL, not {type(request).__name__}")
-    if json is not None:
-        if body is not None:
-            raise ValueError("fetch: body cannot be combined with json")
-        body = msgspec.json.encode(json)
-        fields.append(("content-type", "application/json"))
-    content = body.encode() if isinstance(body, str) else bytes(body or b"")
-    parts = urlsplit(url)
-    if parts.scheme or parts.netloc:
-        if parts.scheme not in ("http", "https") or not parts.netloc:
-            raise ValueError(f"fetch: {url!r} is neither a path nor a URL of http or https")
-        own = urlsplit(f"//{authority}")
-        if parts.hostname != own.hostname or parts.port not in (None, own.port or _PORTS[scheme]):
-            raise ValueError(
-                f"fetch: {parts.netloc.rpartition('@')[2]!r} is not the host of this request; declare it as an origin, "
-                "route a path to it, and fetch that path"
-            )
-        scheme = parts.scheme
-    elif not url.startswith("/"):
-        raise ValueError(f"fetch: {url!r} is neither a path, which starts with /, nor a URL of http or https")
-    target = parts.path or "/"
-    if parts.query:
-        target = f"{target}?{parts.query}"
-    left = max(ctx.remaining(), 0.0)
-    if timeout is not None and (isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not timeout > 0):
-        raise ValueError(f"fetch: timeout is {timeout!r}, but must be seconds, > 0")
-    seconds = left if timeout is None else min(left, float(timeout))
-    kept = [(name, value) for name, value in fields if name.lower() not in _FRAMING]
-    return ctx.begin_fetch(method or "GET", scheme, authority, target, kept, content, cache, seconds)
+    def __init__(
+        self,
+        ctx: AsyncContext | Context,
+        request: Request | str,
+        *,
+        method: str | None = None,
+        headers: Any = None,
+        body: str | bytes | None = None,
+        json: Any = None,
+        cache: str = "default",
+        timeout: float | None = None,
+        redirect: str | None = None,
+    ) -> None:
+        from edgerouter._core import Request
+
+        self.ctx = ctx
+        if isinstance(request, Request):
+            url = request.url
+            method = request.method if method is None else method
+            given = dict.fromkeys(name.lower() for name in request.headers)
+            sent = [(name, value) for name in given for value in request.headers.get_all(name)]
+            fields = sent if headers is None else list(pairs(headers))
+            if body is None and json is None:
+                body = request.body
+        elif isinstance(request, str):
+            url, fields = request, list(pairs(headers))
+        else:
+            raise TypeError(f"ctx.fetch takes a Request or a URL, not {type(request).__name__}")
+        if json is not None:
+            if body is not None:
+                raise ValueError("fetch: body cannot be combined with json")
+            body = msgspec.json.encode(json)
+            fields.append(("content-type", "application/json"))
+        if redirect not in (None, "follow", "manual", "error"):
+            raise ValueError(f"fetch: redirect {redirect!r} must be follow, manual or error")
+        if timeout is not None and (
+            isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not timeout > 0
+        ):
+            raise ValueError(f"fetch: timeout is {timeout!r}, but must be seconds, > 0")
+        left = max(ctx.remaining(), 0.0)
+        self.until = time.monotonic() + (left if timeout is None else min(left, float(timeout)))
+        self.method = method or "GET"
+        self.fields = [(name, value) for name, value in fields if name.lower() not in _FRAMING]
+        self.content = body.encode() if isinstance(body, str) else bytes(body or b"")
+        self.cache = cache
+        self.followed = 0
+        self.outside: tuple[str, int] | None = None
+        self.own_scheme, self.own_authority = ctx.fetch_origin()
+        self.go_to(url)
+        if self.outside is not None and cache not in ("default", "no-store"):
+            raise ValueError(f"fetch: cache {cache!r} has no effect on a host that is no origin: leave it out")
+        #: The edge's own routes give redirects as they are.
+        self.redirect = redirect or ("manual" if self.outside is None else "follow")
+
+    def go_to(self, url: str) -> None:
+        """Has the next request made to ``url``."""
+        self.scheme, self.authority, self.outside = self.own_scheme, self.own_authority, None
+        parts = urlsplit(url)
+        if parts.scheme or parts.netloc:
+            if parts.scheme not in ("http", "https") or not parts.netloc:
+                raise ValueError(f"fetch: {url!r} is neither a path nor a URL of http or https")
+            self.scheme = parts.scheme
+            host, port = place_of(parts)
+            own = urlsplit(f"//{self.own_authority}")
+            if host != own.hostname or parts.port not in (None, own.port or _PORTS[self.own_scheme]):
+                self.outside = (host, port)
+                named = f"[{host}]" if ":" in host else host
+                self.authority = named if port == _PORTS[self.scheme] else f"{named}:{port}"
+        elif not url.startswith("/"):
+            raise ValueError(f"fetch: {url!r} is neither a path, which starts with /, nor a URL of http or https")
+        self.target = parts.path or "/"
+        if parts.query:
+            self.target = f"{self.target}?{parts.query}"
+
+    def begin(self) -> PendingFetch:
+        """Starts the request."""
+        seconds = max(self.until - time.monotonic(), 0.0)
+        return self.ctx.begin_fetch(
+            self.method,
+            self.scheme,
+            self.authority,
+            self.target,
+            self.fields,
+            self.content,
+            self.cache,
+            seconds,
+            self.outside,
+        )
+
+    def response(self, pending: PendingFetch) -> Response:
+        """The response; a place that a redirect leads to and that is not allowed is no mistake of the function."""
+        try:
+            return pending.take()
+        except ValueError as error:
+            if self.followed:
+                raise FetchError(f"a redirect is not followed: {error}") from None
+            raise
+
+    def goes_on(self, response: Response) -> bool:
+        """True if the response is a redirect that is followed: the next request is ready (Fetch §4.4)."""
+        location = response.headers.get("location")
+        if response.status not in _REDIRECTS or location is None or self.redirect == "manual":
+            return False
+        if self.redirect == "error":
+            raise FetchError(f"{self.authority} answered with a redirect, which redirect='error' refuses")
+        if self.followed == MOST_REDIRECTS:
+            raise FetchError(f"there were more than {MOST_REDIRECTS} redirects")
+        self.followed += 1
+        before = (self.scheme, self.authority)
+        try:
+            url = urljoin(f"{self.scheme}://{self.authority}{self.target}", location).partition("#")[0]
+            self.go_to("".join(one if one.isascii() else quote(one) for one in url))
+        except ValueError as error:
+            raise FetchError(f"{before[1]} redirects to a URL that cannot be fetched: {error}") from None
+        dropped: frozenset[str] = frozenset()
+        to_get = response.status == 303 and self.method not in ("GET", "HEAD")
+        if to_get or (response.status in (301, 302) and self.method == "POST"):
+            self.method, self.content = "GET", b""
+            dropped |= _OF_CONTENT
+        if (self.scheme, self.authority) != before:
+            dropped |= _CREDENTIALS
+        self.fields = [(name, value) for name, value in self.fields if name.lower() not in dropped]
+        return True
+
+
+def place_of(parts: SplitResult) -> tuple[str, int]:
+    """Host, in lower case and without a dot at its end, and port of a URL; ``ValueError`` for what is none."""
+    if "@" in parts.netloc:
+        raise ValueError("fetch: the URL names a user, which ctx.fetch does not send: set an authorization field")
+    if not parts.netloc.isascii():
+        raise ValueError(f"fetch: the host {parts.netloc!r} is not ASCII: write its name in the form that has xn--")
+    host = (parts.hostname or "").removesuffix(".")
+    if ":" in host:
+        # In the one form that lists of hosts have; a zone is no part of it.
+        host = str(ipaddress.IPv6Address(host)) if "%" not in host else ""
+    elif _NAME.fullmatch(host) is None:
+        host = ""
+    if not host:
+        raise ValueError(f"fetch: {parts.netloc!r} has no valid host")
+    port = parts.port if parts.port is not None else _PORTS[parts.scheme]
+    if port == 0:
+        raise ValueError(f"fetch: {parts.netloc!r} has no valid port")
+    return host, port
 
 
 def pairs(headers: Any) -> Iterator[tuple[str, str]]:

@@ -10,6 +10,7 @@ use std::{
 use bytes::Bytes;
 use edgerouter_core::{
     http::{Fields, PathAndQuery},
+    origin::foreign::ForeignRefusal,
     plan::Scheme,
 };
 use edgerouter_telemetry::trace::SpanParent;
@@ -150,6 +151,8 @@ pub struct Fetch {
     pub scheme: Scheme,
     /// Host and port.
     pub authority: String,
+    /// The host, without brackets, and port of a request that is made to a host that is no origin, and not to the edge itself.
+    pub outside: Option<(String, u16)>,
     /// Path and query.
     pub target: PathAndQuery,
     /// Fields besides `Host` and those that frame the content.
@@ -169,8 +172,19 @@ pub struct Fetch {
 }
 
 /// The reason why there is no response.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FetchError {
+    /// The plan does not name the host.
+    #[error(
+        "{0} is not the host of this request, and not among the hosts that functions may fetch from: name it in Edge(fetch=FetchHosts(hosts=[…])), or declare it as an origin, route a path to it, and fetch that path"
+    )]
+    NotListed(String),
+    /// An address of the host.
+    #[error("{0} has an address that {1}; private networks are named in FetchHosts(networks=[…])")]
+    Address(String, ForeignRefusal),
+    /// No response of a host that is no origin.
+    #[error("{0}")]
+    Outside(String),
     /// Its time.
     #[error("there was no whole response within {0:?}; give it more by timeout=")]
     TimedOut(Duration),

@@ -8,6 +8,7 @@ use std::{
     time::Instant,
 };
 
+use bytes::Bytes;
 use edgerouter_core::http::PathAndQuery;
 use edgerouter_core::http::{Fields, header};
 use edgerouter_core::{
@@ -101,18 +102,24 @@ impl Upstreams {
         }
     }
 
-    /// A GET on a connection of its own, of which nothing is kept: for a host that is no origin. Its `total_timeout` is the
-    /// caller's to keep, and bounds the content.
+    /// A request on a connection of its own, of which nothing is kept: for a host that is no origin. Its `total_timeout` is
+    /// the caller's to keep, and bounds the content.
     pub async fn fetch_apart(
         &self,
         host: &Origin,
+        method: Method,
         path_and_query: &PathAndQuery,
         headers: &Fields,
+        content: Bytes,
     ) -> Result<UpstreamResponse, FetchError> {
         let end = host
             .total_timeout
             .map(|limit| (tokio::time::Instant::now() + limit, limit));
-        let request = internal(path_and_query, headers);
+        let mut request = internal(path_and_query, headers);
+        request.method = method;
+        if !content.is_empty() {
+            request.body = RequestBody::Full(content);
+        }
         self.attempt(host, Pools::apart(host), request, true, end)
             .await
     }

@@ -294,10 +294,11 @@ impl CallContext {
         body: &[u8],
         cache: &str,
         seconds: f64,
+        outside: Option<(String, u16)>,
     ) -> PyResult<PendingFetch> {
         let timeout = Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or_default();
         self.from()?.start(
-            py, method, scheme, authority, target, fields, body, cache, timeout,
+            py, method, scheme, authority, target, fields, body, cache, timeout, outside,
         )
     }
 

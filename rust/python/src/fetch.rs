@@ -14,7 +14,7 @@ use edgerouter_core::{
 };
 use edgerouter_functions::{
     RequestHead,
-    fetch::{self, Fetch, FetchCache, FetchChain, Fetched, Fetcher},
+    fetch::{self, Fetch, FetchCache, FetchChain, FetchError, Fetched, Fetcher},
 };
 use edgerouter_telemetry::trace::SpanParent;
 use http::Method;
@@ -84,6 +84,7 @@ impl FetchFrom {
         body: &[u8],
         cache: &str,
         timeout: Duration,
+        outside: Option<(String, u16)>,
     ) -> PyResult<PendingFetch> {
         let method = Method::from_bytes(method.as_bytes())
             .ok()
@@ -116,6 +117,7 @@ impl FetchFrom {
                 Scheme::Http
             },
             authority,
+            outside,
             target,
             headers: given,
             body: Bytes::copy_from_slice(body),
@@ -200,6 +202,9 @@ impl PendingFetch {
                 let mut parts = ResponseParts::new(answer.status, answer.body, None);
                 parts.headers = answer.headers;
                 Py::new(py, Response::of(parts))
+            }
+            Some(Err(error @ FetchError::NotListed(_))) => {
+                Err(PyValueError::new_err(format!("fetch: {error}")))
             }
             Some(Err(error)) => Err(errors::fetch(py, &error.to_string())),
             None => Err(errors::fetch(py, "the response was taken before")),

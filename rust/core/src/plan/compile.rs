@@ -162,6 +162,7 @@ fn checked(spec: PlanSpec, problems: &Problems) -> Option<Plan> {
         prefetch,
         bindings,
         geo,
+        fetch,
     } = spec;
     let hop = Via::new(&via);
     if hop.is_none() {
@@ -188,6 +189,7 @@ fn checked(spec: PlanSpec, problems: &Problems) -> Option<Plan> {
         .enumerate()
         .map(|(at, group)| origins::group(group, &format!("groups[{at}]"), &origin_names, problems))
         .collect();
+    let fetch = images::foreign(&fetch.0, &fetch.1, problems);
     let function_timeout = limits.functions.timeout;
     let callables: Vec<Callable> = callables
         .into_iter()
@@ -304,6 +306,7 @@ fn checked(spec: PlanSpec, problems: &Problems) -> Option<Plan> {
         prefetch,
         bindings,
         geo: geo.map(Arc::new),
+        fetch,
         predicts,
         experiments,
         access_log,

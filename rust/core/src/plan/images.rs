@@ -1,8 +1,8 @@
 //! Images that a route scales and codes, and the places that they come from.
 
-use crate::{guard::addresses::AddressSet, images::ImageFormat};
+use crate::images::ImageFormat;
 
-use super::{HostPattern, OriginId, Scheme};
+use super::{ForeignHosts, OriginId};
 
 /// The variants of images that a route makes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,32 +47,5 @@ pub struct ImageSources {
     /// Origins of this edge, each once, sorted.
     pub origins: Box<[OriginId]>,
     /// Other hosts.
-    pub hosts: Box<[ImageHost]>,
-    /// Private networks in which those hosts may be.
-    pub networks: AddressSet,
-}
-
-impl ImageSources {
-    /// True if images of that place may be fetched.
-    pub fn allows(&self, scheme: Scheme, host: &str, port: u16) -> bool {
-        (self.hosts.iter()).any(|source| source.matches(scheme, host, port))
-    }
-}
-
-/// A host of others that images may come from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ImageHost {
-    /// `https` unless the declaration says `http`.
-    pub scheme: Scheme,
-    /// Its name, or a pattern of names.
-    pub host: HostPattern,
-    /// Its port.
-    pub port: u16,
-}
-
-impl ImageHost {
-    /// True if images of that place may be fetched.
-    pub fn matches(&self, scheme: Scheme, host: &str, port: u16) -> bool {
-        self.scheme == scheme && self.port == port && self.host.matches(host)
-    }
+    pub foreign: ForeignHosts,
 }

@@ -13,6 +13,7 @@ mod counted;
 pub mod database_server;
 pub mod dynamodb;
 mod file_folder;
+mod foreign;
 mod guard;
 mod images;
 pub mod libsql_server;
@@ -43,8 +44,9 @@ pub use cache_policy::{CachePolicy, SetCookiePolicy};
 pub use compile::compile;
 pub use counted::{Conversion, CountedExperiment, REQUEST};
 pub use file_folder::FileFolder;
+pub use foreign::{ForeignHost, ForeignHosts};
 pub use guard::{RouteGuard, SiteGuard};
-pub use images::{ImageHost, ImagePolicy, ImageSources};
+pub use images::{ImagePolicy, ImageSources};
 pub use limits::Limits;
 pub use listener::{
     Certificate, ClientAuthentication, ClientFact, HttpProtocol, ListenAddress, Listener,
@@ -125,6 +127,8 @@ pub struct Plan {
     pub predicts: bool,
     /// Those of all routes, each once.
     pub experiments: Vec<CountedExperiment>,
+    /// Hosts that are no origins and that `ctx.fetch` may fetch from.
+    pub fetch: ForeignHosts,
     /// The parts of a request that the access log shows.
     pub access_log: AccessLogPolicy,
     /// `None`: no request is traced.

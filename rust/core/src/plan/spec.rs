@@ -78,6 +78,8 @@ pub(crate) struct PlanSpec {
     pub prefetch: Vec<PrefetchSpec>,
     pub bindings: Vec<Binding>,
     pub geo: Option<GeoPolicy>,
+    /// `fetch`: hosts with the path of each, and networks.
+    pub fetch: (Vec<(String, String)>, Vec<IpNet>),
     pub access_log: AccessLogPolicy,
     pub tracing: Option<TracingPolicy>,
 }

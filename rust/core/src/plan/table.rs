@@ -122,7 +122,7 @@ pub fn target(plan: &Plan, target: &Target) -> String {
         Target::Images(sources) => {
             let origins = sources.origins.iter().filter_map(|id| plan.origin(*id));
             let mut names: Vec<String> = origins.map(|origin| origin.name.to_string()).collect();
-            names.extend(sources.hosts.iter().map(ToString::to_string));
+            names.extend(sources.foreign.hosts.iter().map(ToString::to_string));
             format!("images of {}", names.join(", "))
         }
     }

@@ -3,24 +3,31 @@
 
 use std::{cell::Cell, future::poll_fn, net::SocketAddr, pin::Pin, rc::Rc, time::Instant};
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use edgerouter_core::{
+    admit,
     bounds::memory::Purpose,
     http::{RequestParts, header},
 };
-use http::{HeaderValue, StatusCode};
-use http_body::Body as _;
+use http::{HeaderValue, StatusCode, Version};
+use http_body::Body;
 use tokio::{task::spawn_local, time::timeout};
 
-use super::{Exchange, answer, path};
+use super::{
+    Exchange, answer,
+    outside::{self, OutsideError, OutsideRequest, Waits},
+    path,
+};
 use crate::{
     account::Owner,
+    body::EdgeBody,
     connection::{ClientBody, Connection, Stream},
     fetches::{MOST, Waiting},
     functions::{
         Answer,
         fetch::{self, DEEPEST, Fetch, FetchError, Fetched},
     },
+    live::LocalLive,
     telemetry::trace::RequestTrace,
     worker::Worker,
 };
@@ -58,7 +65,10 @@ fn looped(message: &str) -> Answer {
     }
 }
 
-async fn fetched(worker: &Rc<Worker>, fetch: Fetch) -> Fetched {
+async fn fetched(worker: &Rc<Worker>, mut fetch: Fetch) -> Fetched {
+    if let Some((host, port)) = fetch.outside.take() {
+        return from_outside(worker, fetch, &host, port).await;
+    }
     let target = fetch.target.as_str();
     let name = fetch::name(&fetch.method, fetch.scheme, &fetch.authority, target);
     if fetch.chain.contains(&name) {
@@ -108,11 +118,23 @@ async fn fetched(worker: &Rc<Worker>, fetch: Fetch) -> Fetched {
         },
     };
     exchange.end_fetch(&response);
-    let most = exchange.live.plan.limits.functions.fetch_bytes;
+    let (status, headers) = (response.status(), response.headers().clone());
+    let content = whole(worker, &exchange.live, response.into_body()).await?;
+    Ok(Answer {
+        status,
+        headers,
+        body: content,
+    })
+}
+
+/// The content of a response, within its bound.
+async fn whole<B>(worker: &Worker, live: &LocalLive, mut body: B) -> Result<Bytes, FetchError>
+where
+    B: Body<Data = Bytes> + Unpin,
+{
+    let most = live.plan.limits.functions.fetch_bytes;
     let account = &worker.shared.account;
     let hold = account.open_uncut(Purpose::Bodies, Owner::default());
-    let (status, headers) = (response.status(), response.headers().clone());
-    let mut body = response.into_body();
     let mut whole = BytesMut::new();
     while let Some(frame) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
         let frame = frame.map_err(|_| FetchError::BrokenOff)?;
@@ -122,15 +144,53 @@ async fn fetched(worker: &Rc<Worker>, fetch: Fetch) -> Fetched {
         if whole.len() + piece.len() > most {
             return Err(FetchError::TooLarge(most));
         }
-        let patience = exchange.live.plan.limits.http.body_timeout;
+        let patience = live.plan.limits.http.body_timeout;
         if hold.drawn(piece.len() as u64, patience).await.is_err() {
             return Err(FetchError::BrokenOff);
         }
         whole.extend_from_slice(&piece);
     }
-    Ok(Answer {
-        status,
+    Ok(whole.freeze())
+}
+
+/// Fetches from a host that is no origin. Redirects are the caller's to follow, and each begins here.
+async fn from_outside(worker: &Rc<Worker>, fetch: Fetch, host: &str, port: u16) -> Fetched {
+    let live = worker.live();
+    let hosts = &live.plan.fetch;
+    if !hosts.allows(fetch.scheme, host, port) {
+        return Err(FetchError::NotListed(fetch.authority));
+    }
+    let mut headers = fetch.headers;
+    admit::strip_hop_by_hop(&mut headers);
+    if !headers.contains_key(header::ACCEPT_ENCODING) {
+        let plain = HeaderValue::from_static("identity");
+        headers.insert(header::ACCEPT_ENCODING, plain);
+    }
+    live.plan.via.append(&mut headers, Version::HTTP_11);
+    let waits = Waits {
+        silence: fetch.timeout,
+        total: fetch.timeout,
+    };
+    let request = OutsideRequest {
+        method: fetch.method,
+        place: (fetch.scheme, host, port),
+        target: &fetch.target,
         headers,
-        body: whole.freeze(),
+        content: fetch.body,
+    };
+    let answer = outside::fetch(worker, &live, hosts, request, waits).await;
+    let mut answer = answer.map_err(|trouble| match trouble {
+        OutsideError::Address(why) => {
+            tracing::warn!(host, %why, "a function may not fetch from a host: its address is not allowed");
+            FetchError::Address(host.to_owned(), why)
+        }
+        OutsideError::NoHost => FetchError::Outside(format!("{host:?} is no host")),
+        OutsideError::Failed(error) => FetchError::Outside(error.to_string()),
+    })?;
+    admit::strip_hop_by_hop(&mut answer.headers);
+    Ok(Answer {
+        status: answer.status,
+        headers: answer.headers,
+        body: whole(worker, &live, EdgeBody::upstream(answer.body)).await?,
     })
 }

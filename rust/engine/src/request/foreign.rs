@@ -1,34 +1,28 @@
 //! Images of hosts that are no origins: fetched from an address that the core has judged, and from no other.
 //!
-//! A name is resolved once for each request, every address of it is judged, and the connection is made to such an address.
 //! A redirect is a request to another host: it begins anew.
 
-use std::{
-    net::{IpAddr, SocketAddr, UdpSocket},
-    sync::Arc,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use edgerouter_core::{
     cache::hooked::HookEffect,
     finish,
-    http::{Fields, PathAndQuery, framing::head::HeadLimits, header},
+    http::{Fields, PathAndQuery, header},
     images::ImageUrl,
-    origin::foreign::{self, ForeignRefusal},
-    plan::{ImageSources, Origin, OriginTls, Scheme, UpstreamHost},
+    origin::foreign::ForeignRefusal,
+    plan::{ImageSources, Scheme},
 };
-use http::{HeaderValue, StatusCode};
+use http::{HeaderValue, Method, StatusCode};
 
-use super::origin_request::{OriginRequest, Received, ReceivedBody, Unanswered};
+use super::{
+    origin_request::{OriginRequest, Received, ReceivedBody, Unanswered},
+    outside::{self, OutsideError, OutsideRequest, Waits},
+};
 use crate::upstream::{FetchError, UpstreamResponse};
 
 /// Redirects that are followed; `docs/limits.md` names them.
 const MOST_REDIRECTS: usize = 3;
-/// Addresses of a name that are tried in turn.
-const MOST_ADDRESSES: usize = 3;
-/// Time for a connection, name look-up and handshake included.
-const CONNECT: Duration = Duration::from_secs(5);
 /// Time for the head of a response, and silence within its content.
 const SILENCE: Duration = Duration::from_secs(10);
 
@@ -172,7 +166,7 @@ async fn follow(
                 )));
             }
         }
-        if !image.sources.allows(scheme, &host, port) {
+        if !image.sources.foreign.allows(scheme, &host, port) {
             let message = "The image is redirected to a host that images may not come from.";
             return Err(Trouble::Refused((
                 StatusCode::FORBIDDEN,
@@ -191,26 +185,14 @@ fn is_redirect(status: StatusCode) -> bool {
     matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
 }
 
-/// One request to one host, at an address that has been judged.
+/// One request to one host.
 async fn request_once(
     request: &OriginRequest,
     sources: &ImageSources,
     (scheme, host, port): (Scheme, &str, u16),
     target: &PathAndQuery,
 ) -> Result<UpstreamResponse, Trouble> {
-    let addresses = resolved(host, port).await?;
-    let own = &request.worker.shared.own_addresses;
-    for address in &*addresses {
-        let judged = foreign::judge(*address, &sources.networks, own, is_local(*address));
-        judged.map_err(|why| forbidden(host, why))?;
-    }
-    let authority = authority(scheme, host, port);
     let mut headers = Fields::with_capacity(8);
-    let value = HeaderValue::from_str(&authority).map_err(|_| {
-        let message = "The URL has no valid host.".to_owned();
-        Trouble::Refused((StatusCode::BAD_REQUEST, message))
-    })?;
-    headers.insert(header::HOST, value.clone());
     for name in [
         header::ACCEPT,
         header::IF_NONE_MATCH,
@@ -221,110 +203,32 @@ async fn request_once(
             headers.append(name, value.owned());
         }
     }
-    headers.insert(
-        header::ACCEPT_ENCODING,
-        HeaderValue::from_static("identity"),
-    );
-    headers.insert(header::USER_AGENT, HeaderValue::from_static("edgerouter"));
-    let mut last = FetchError::Dns(host.to_owned(), "it has no address".to_owned());
-    for address in addresses.iter().take(MOST_ADDRESSES) {
-        let origin = at(request, scheme, (host, *address), value.clone());
-        match request
-            .worker
-            .upstreams
-            .fetch_apart(&origin, target, &headers)
-            .await
-        {
-            Err(error @ (FetchError::Connect(..) | FetchError::ConnectTimeout(..))) => last = error,
-            Err(error) => return Err(Trouble::Failed(error)),
-            Ok(answer) => return Ok(answer),
+    let plain = HeaderValue::from_static("identity");
+    headers.insert(header::ACCEPT_ENCODING, plain);
+    let waits = Waits {
+        silence: SILENCE,
+        total: request.live.plan.limits.images.timeout,
+    };
+    let ask = OutsideRequest {
+        method: Method::GET,
+        place: (scheme, host, port),
+        target,
+        headers,
+        content: Bytes::new(),
+    };
+    let fetched = outside::fetch(&request.worker, &request.live, &sources.foreign, ask, waits);
+    fetched.await.map_err(|trouble| match trouble {
+        OutsideError::Address(why) => forbidden(host, why),
+        OutsideError::Failed(error) => Trouble::Failed(error),
+        OutsideError::NoHost => {
+            let message = "The URL has no valid host.".to_owned();
+            Trouble::Refused((StatusCode::BAD_REQUEST, message))
         }
-    }
-    Err(Trouble::Failed(last))
+    })
 }
 
 fn forbidden(host: &str, why: ForeignRefusal) -> Trouble {
     tracing::warn!(host, %why, "an image is not fetched: its host has an address that is not allowed");
     let message = "The host of the image has an address that images may not come from.";
     Trouble::Refused((StatusCode::FORBIDDEN, message.to_owned()))
-}
-
-async fn resolved(host: &str, port: u16) -> Result<Arc<[SocketAddr]>, Trouble> {
-    if let Ok(address) = host.parse::<IpAddr>() {
-        return Ok(Arc::from([SocketAddr::new(address, port)]));
-    }
-    let failed = |why: String| Trouble::Failed(FetchError::Dns(host.to_owned(), why));
-    let looked_up = crate::upstream::resolve(host, port);
-    match tokio::time::timeout(CONNECT, looked_up).await {
-        Ok(found) => found.map_err(failed),
-        Err(_) => Err(failed("no name server answered in time".to_owned())),
-    }
-}
-
-/// True if the address is one of this machine: a socket that would send to it sends from it. Nothing is sent.
-fn is_local(address: SocketAddr) -> bool {
-    let any: SocketAddr = match address.ip().to_canonical() {
-        IpAddr::V4(_) => ([0, 0, 0, 0], 0).into(),
-        IpAddr::V6(_) => ([0_u16; 8], 0).into(),
-    };
-    let to = SocketAddr::new(address.ip().to_canonical(), address.port());
-    let Ok(socket) = UdpSocket::bind(any) else {
-        return false;
-    };
-    let from = socket.connect(to).and_then(|()| socket.local_addr());
-    from.is_ok_and(|from| from.ip().to_canonical() == to.ip())
-}
-
-fn authority(scheme: Scheme, host: &str, port: u16) -> String {
-    let host = if host.contains(':') {
-        format!("[{host}]")
-    } else {
-        host.to_owned()
-    };
-    if port == scheme.port() {
-        host
-    } else {
-        format!("{host}:{port}")
-    }
-}
-
-/// The host as an origin whose name is the judged address, so that nothing is resolved again.
-fn at(
-    request: &OriginRequest,
-    scheme: Scheme,
-    (host, address): (&str, SocketAddr),
-    authority: HeaderValue,
-) -> Origin {
-    let limits = &request.live.plan.limits.origins;
-    Origin {
-        name: host.into(),
-        scheme,
-        host: address.ip().to_string().into(),
-        port: address.port(),
-        socket: None,
-        authority,
-        path_prefix: "".into(),
-        upstream_host: UpstreamHost::Origin,
-        connect_timeout: CONNECT,
-        first_byte_timeout: SILENCE,
-        expect_timeout: SILENCE,
-        between_bytes_timeout: SILENCE,
-        total_timeout: Some(request.live.plan.limits.images.timeout),
-        max_connections: 1,
-        idle_connections: 0,
-        idle_timeout: Duration::ZERO,
-        retries: 0,
-        head_limits: HeadLimits {
-            bytes: limits.head_bytes,
-            fields: limits.head_fields,
-        },
-        event_idle: SILENCE,
-        headers: Vec::new(),
-        health: None,
-        tls: Arc::new(OriginTls {
-            server_name: Some(host.into()),
-            ..OriginTls::of_system()
-        }),
-        rewrite_urls: false,
-    }
 }

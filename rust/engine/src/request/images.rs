@@ -90,7 +90,7 @@ async fn of_other_host(
             host,
             port,
             target,
-        } if sources.allows(scheme, &host, port) => (scheme, host, port, target),
+        } if sources.foreign.allows(scheme, &host, port) => (scheme, host, port, target),
         _ => {
             let message = "The URL is of no origin or host that images may come from.";
             return Ok(forbidden(exchange, message));

@@ -1,12 +1,14 @@
 //! Routes that make variants of images: their sources, and bounds on the variants that anybody can have made.
 
-use std::{fmt, sync::Arc};
+use std::sync::Arc;
+
+use ipnet::IpNet;
 
 use super::DeclaredNames;
 use crate::{
     guard::addresses::AddressSet,
     plan::{
-        HostPattern, ImageHost, ImageSources, Scheme,
+        ForeignHost, ForeignHosts, ImageSources,
         spec::{ImageSourcesSpec, Problems, RouteSpec, TargetSpec},
     },
 };
@@ -89,57 +91,27 @@ pub(super) fn sources(
     origins.sort_unstable();
     origins.dedup();
 
-    let hosts = spec.hosts.iter().filter_map(|(place, text)| {
-        let host = image_host(text);
+    Some(Arc::new(ImageSources {
+        origins: origins.into(),
+        foreign: foreign(&spec.hosts, &spec.networks, problems),
+    }))
+}
+
+/// Compiles hosts of others, each with its path in the declaration.
+pub(super) fn foreign(
+    hosts: &[(String, String)],
+    networks: &[IpNet],
+    problems: &Problems,
+) -> ForeignHosts {
+    let hosts = hosts.iter().filter_map(|(place, text)| {
+        let host = ForeignHost::parse(text);
         if let Err(message) = &host {
             problems.add(place, Some(format!("{text:?}")), message.clone());
         }
         host.ok()
     });
-    Some(Arc::new(ImageSources {
-        origins: origins.into(),
+    ForeignHosts {
         hosts: hosts.collect(),
-        networks: AddressSet::new(&spec.networks),
-    }))
-}
-
-/// Reads `img.example.com`, `*.example.com`, `http://img.example.com:8080`.
-fn image_host(text: &str) -> Result<ImageHost, String> {
-    let (scheme, rest) = match text.split_once("://") {
-        None => (Scheme::Https, text),
-        Some(("https", rest)) => (Scheme::Https, rest),
-        Some(("http", rest)) => (Scheme::Http, rest),
-        Some(_) => {
-            return Err("must be a host, with https:// or http:// before it or none".to_owned());
-        }
-    };
-    let (host, port) = match rest.rsplit_once(':') {
-        Some((host, port)) if !port.contains(']') => {
-            let port = port.parse::<u16>().ok().filter(|port| *port > 0);
-            (
-                host,
-                port.ok_or("must have a port from 1 to 65535, or none")?,
-            )
-        }
-        _ => (rest, scheme.port()),
-    };
-    let pattern = HostPattern::parse(host).map_err(|error| error.to_string())?;
-    if pattern == HostPattern::Any {
-        return Err("would fetch from everywhere: name hosts, as in \"*.example.com\"".to_owned());
-    }
-    Ok(ImageHost {
-        scheme,
-        host: pattern,
-        port,
-    })
-}
-
-impl fmt::Display for ImageHost {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}://{}", self.scheme.as_str(), self.host)?;
-        if self.port == self.scheme.port() {
-            return Ok(());
-        }
-        write!(f, ":{}", self.port)
+        networks: AddressSet::new(networks),
     }
 }

@@ -69,6 +69,11 @@ fn full() -> Value {
 fn a_plan_with_every_field_compiles_to_what_it_says() {
     let plan = compiled(&full());
     assert_eq!((&*plan.name, plan.trusted_proxies.len()), ("storefront", 2));
+    assert!(plan.fetch.allows(Scheme::Https, "api.example.com", 443));
+    assert!(plan.fetch.allows(Scheme::Http, "a.internal.example", 8080));
+    assert!(!plan.fetch.allows(Scheme::Http, "api.example.com", 443));
+    let network = "10.1.2.3".parse().unwrap();
+    assert!(plan.fetch.networks.contains(network));
     let tracing = plan.tracing.as_ref().unwrap();
     assert_eq!(
         (tracing.endpoint.as_deref(), tracing.errors, tracing.slow),

@@ -1,5 +1,6 @@
 //! `images` and `image_sources` of a route.
 
+use ipnet::IpNet;
 use serde_json::Value;
 
 use super::{
@@ -115,6 +116,27 @@ fn formats(fields: &mut Fields<'_>) -> Option<Box<[ImageFormat]>> {
     }
     let ordered = ImageFormat::ALL.into_iter();
     Some(ordered.filter(|format| named.contains(format)).collect())
+}
+
+/// `fetch` of the plan: hosts with the path of each, and networks.
+pub(super) fn foreign(
+    value: &Value,
+    path: String,
+    problems: &Problems,
+) -> Option<(Vec<(String, String)>, Vec<IpNet>)> {
+    let mut fields = Fields::open(value, path, problems)?;
+    let hosts = fields.texts("hosts").into_iter();
+    let hosts: Vec<_> = hosts.map(|(path, text)| (path, text.to_owned())).collect();
+    let networks = guard::networks(&mut fields, "networks");
+    if hosts.is_empty() {
+        fields.problems.add(
+            fields.at("hosts"),
+            None,
+            "must name a host that functions may fetch from",
+        );
+    }
+    fields.end();
+    Some((hosts, networks))
 }
 
 pub(super) fn sources(value: &Value, path: String, problems: &Problems) -> Option<TargetSpec> {

@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::{
     CallableSpec, GroupSpec, HookPhase, HookSpec, OriginSpec, PlanSpec, binding, guard,
     headers::{secret_header_map, select, status},
-    latency, limits, listener, origin_tls, places,
+    images, latency, limits, listener, origin_tls, places,
     policies::secret,
     reader::{Fields, Problems},
     route, tracing,
@@ -119,6 +119,10 @@ pub(crate) fn read(json: &[u8], problems: &Problems) -> Option<PlanSpec> {
     let geo = fields
         .some("geo")
         .and_then(|value| places::geo(value, &trusted_proxy_fields, problems));
+    let fetch = fields
+        .some("fetch")
+        .and_then(|value| images::foreign(value, "fetch".to_owned(), problems))
+        .unwrap_or_default();
     let access_log = fields
         .some("access_log")
         .and_then(|value| access_log(value, problems))
@@ -150,6 +154,7 @@ pub(crate) fn read(json: &[u8], problems: &Problems) -> Option<PlanSpec> {
         prefetch,
         bindings,
         geo,
+        fetch,
     })
 }
 

@@ -1,0 +1,215 @@
+"""``ctx.fetch`` to hosts that are no origins: those that the edge names, at addresses that it may connect to."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from edgerouter import AsyncContext, ConfigError, Context, Edge, FetchError, FetchHosts, FunctionLimits, Limits, Request
+from edgerouter.testing import running
+
+from ..origins import Origin, Reply, Seen
+
+LOOPBACK = ["127.0.0.0/8", "::1/128"]
+Fetch = Callable[..., Any]
+
+
+def echo(seen: Seen) -> Reply:
+    fields = {name.lower(): value for name, value in seen.headers}
+    found = {"method": seen.method, "target": seen.target, "body": seen.body.decode(), "fields": fields}
+    return Reply(
+        200,
+        {"content-type": "application/json", "set-cookie": "a=b", "connection": "x-hop", "x-hop": "1"},
+        json.dumps(found),
+    )
+
+
+@pytest.fixture
+def fetching() -> Iterator[Callable[..., Fetch]]:
+    """``fetching(*hosts)`` serves a function that fetches; its result is what it got, or the error's text."""
+    with contextlib.ExitStack() as stack:
+
+        def make(*hosts: str, networks: list[str] = LOOPBACK, limits: Limits | None = None) -> Fetch:
+            wanted: list[tuple[str, dict[str, Any]]] = []
+            edge = Edge("test", fetch=FetchHosts(hosts=hosts, networks=networks), limits=limits or Limits())
+
+            async def awaited(request: Request, ctx: AsyncContext) -> Any:
+                (url, options) = wanted.pop()
+                try:
+                    found = await ctx.fetch(url, **options)
+                    return {"status": found.status, "fields": dict(found.headers.items()), "text": found.body.decode()}
+                except (FetchError, ValueError) as error:
+                    return {"error": type(error).__name__, "text": str(error)}
+
+            def plain(request: Request, ctx: Context) -> Any:
+                found = ctx.fetch(wanted[-1][0], **wanted.pop()[1])
+                return {"status": found.status, "fields": dict(found.headers.items()), "text": found.body.decode()}
+
+            edge.function("/awaited")(awaited)
+            edge.function("/plain")(plain)
+            client = stack.enter_context(httpx.Client(base_url=stack.enter_context(running(edge)).url, timeout=30))
+
+            def get(url: str, kind: str = "awaited", **options: Any) -> Any:
+                wanted.append((url, options))
+                return client.get(f"/{kind}", headers={"authorization": "Bearer own", "cookie": "own=1"}).json()
+
+            return get
+
+        yield make
+
+
+@pytest.mark.parametrize("kind", ["awaited", "plain"])
+def test_a_function_fetches_from_a_host_that_the_edge_names(
+    origin: Origin, fetching: Callable[..., Fetch], kind: str
+) -> None:
+    origin.default = echo
+    get = fetching(origin.url)
+    found = get(f"{origin.url}/a?b=c", kind, method="PUT", body="ä", headers={"x-own": "1", "connection": "x-own"})
+    assert found["status"] == 200 and found["fields"]["set-cookie"] == "a=b" and "x-hop" not in found["fields"]
+    seen = json.loads(found["text"])
+    assert (seen["method"], seen["target"], seen["body"]) == ("PUT", "/a?b=c", "ä")
+    # Nothing of the outer request goes along.
+    fields = seen["fields"]
+    assert set(fields) <= {"host", "x-own", "content-length", "user-agent", "accept-encoding", "via"}
+    assert (fields["host"], fields["accept-encoding"]) == (origin.url.removeprefix("http://"), "identity")
+    assert (
+        json.loads(get(f"{origin.url}", kind, headers={"authorization": "x"})["text"])["fields"]["authorization"] == "x"
+    )
+
+
+def test_hosts_and_addresses_that_are_not_named_are_refused(
+    origin: Origin, second: Origin, fetching: Callable[..., Fetch]
+) -> None:
+    origin.default = second.default = Reply(200, {}, "secret")
+    port = origin.port
+    local = f"http://localhost:{port}"
+    all_but_one = sorted({str(found[4][0]) for found in socket.getaddrinfo("localhost", 1)})[1:]
+    forms = [f"http://{host}:{port}" for host in ("2130706433", "0177.0.0.1", "0x7f.1", "127.1")]
+    named = fetching(origin.url, local)
+    closed = fetching(origin.url, local, *forms, networks=[])
+    partly = fetching(local, networks=all_but_one)
+    for get, url, error, text in [
+        (named, second.url, "ValueError", "is not the host of this request"),
+        (named, f"https://127.0.0.1:{port}/", "ValueError", "not among the hosts"),
+        (named, f"http://[::ffff:127.0.0.1]:{port}/", "ValueError", "not among the hosts"),
+        (named, f"http://[64:ff9b::7f00:1]:{port}/", "ValueError", "not among the hosts"),
+        (named, f"http://127.1:{port}/", "ValueError", "not among the hosts"),
+        (named, f"http://a@127.0.0.1:{port}/", "ValueError", "names a user"),
+        (named, f"http://127.0.0.1:{port}@{second.url[7:]}/", "ValueError", "names a user"),
+        (named, f"http://ｌocalhost:{port}/", "ValueError", "xn--"),
+        (named, f"http://localhost\\.evil.example:{port}/", "ValueError", "no valid host"),
+        (named, f"http://loc%61lhost:{port}/", "ValueError", "no valid host"),
+        (named, f"http://[::1%25lo]:{port}/", "ValueError", "no valid host"),
+        (named, "http://localhost:0/", "ValueError", "no valid port"),
+        (closed, origin.url, "FetchError", "private network"),
+        (closed, local, "FetchError", "private network"),
+        *((closed, form, "FetchError", "private network") for form in forms),
+        (partly, local, "FetchError", "private network"),
+    ]:
+        found = get(url)
+        assert (found.get("error"), text in found["text"]) == (error, True), (url, found)
+    assert origin.requests == second.requests == []
+    for url in (f"HTTP://LOCALHOST:{port}/", f"http://localhost.:{port}/"):
+        assert named(url)["text"] == "secret"
+        assert origin.requests.pop().get("host") == local.removeprefix("http://")
+
+
+def test_the_listeners_of_the_edge_are_never_connected_to(fetching: Callable[..., Fetch]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    edge = Edge(
+        "test", fetch=FetchHosts(hosts=[f"http://127.0.0.1:{port}", f"http://localhost:{port}"], networks=LOOPBACK)
+    )
+    edge.listen(f"127.0.0.1:{port}")
+
+    @edge.function("/{host}")
+    async def call(request: Request, ctx: AsyncContext, host: str) -> str:
+        try:
+            return (await ctx.fetch(f"http://{host}:{port}/localhost")).body.decode()
+        except FetchError as error:
+            return str(error)
+
+    with running(edge) as served:
+        for host in ("127.0.0.1", "localhost"):
+            assert "is a listener of this edge" in httpx.get(f"{served.url}/{host}", timeout=30).text
+
+
+def test_redirects_are_followed_as_the_fetch_standard_says(
+    origin: Origin, second: Origin, fetching: Callable[..., Fetch]
+) -> None:
+    origin.default = second.default = echo
+    for status in (301, 302, 303, 307, 308):
+        origin.on(f"/{status}", Reply(status, {"location": "../there?x=ü#part"}))
+        origin.on(f"/away/{status}", Reply(status, {"location": f"{second.url}/there"}))
+    get = fetching(origin.url, second.url)
+    given = {"authorization": "x", "cookie": "y", "content-type": "text/plain", "x-own": "1"}
+    for status in (301, 302, 303, 307, 308):
+        seen = json.loads(get(f"{origin.url}/{status}", method="POST", body="a", headers=given)["text"])
+        kept = status in (307, 308)
+        assert (seen["method"], seen["body"]) == (("POST", "a") if kept else ("GET", "")), status
+        assert ("content-type" in seen["fields"]) == kept and seen["target"] == "/there?x=%C3%BC"
+        assert seen["fields"]["authorization"] == "x" and seen["fields"]["cookie"] == "y"
+        away = json.loads(get(f"{origin.url}/away/{status}", headers=given)["text"])["fields"]
+        assert away["host"] == second.url[7:] and away["x-own"] == "1" and not {"authorization", "cookie"} & set(away)
+    assert json.loads(get(f"{origin.url}/303", method="PUT", body="a")["text"])["method"] == "GET"
+    assert json.loads(get(f"{origin.url}/302", method="PUT", body="a")["text"])["method"] == "PUT"
+    assert get(f"{origin.url}/303", method="HEAD")["status"] == 200
+    assert get(f"{origin.url}/301", redirect="manual")["status"] == 301
+    assert "redirect='error'" in get(f"{origin.url}/301", redirect="error")["text"]
+
+
+def test_a_redirect_leads_to_no_other_place_than_a_url_may(
+    origin: Origin, second: Origin, fetching: Callable[..., Fetch]
+) -> None:
+    second.default = Reply(200, {}, "secret")
+    get = fetching(origin.url, f"http://localhost:{origin.port}", networks=["127.0.0.1/32"])
+    for location, text in [
+        (second.url, "not among the hosts"),
+        (f"//127.0.0.1:{second.port}/", "not among the hosts"),
+        (f"http://a:b@127.0.0.1:{origin.port}/", "names a user"),
+        ("http://169.254.169.254/latest/meta-data/", "not among the hosts"),
+        ("file:///etc/passwd", "neither a path nor a URL"),
+        ("http://[bad/", "cannot be fetched"),
+        ("/", "more than 3 redirects"),
+    ]:
+        origin.default = Reply(302, {"location": location})
+        found = get(origin.url)
+        assert found["error"] == "FetchError" and text in found["text"], (location, found)
+    assert second.requests == []
+    origin.default = Reply(302, {})
+    assert get(origin.url)["status"] == 302
+
+
+def test_a_response_has_bounds_and_a_failure_is_an_error(origin: Origin, fetching: Callable[..., Fetch]) -> None:
+    origin.default = Reply(200, {}, "x" * 2000)
+    origin.on("/short", Reply(raw=b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf"))
+    get = fetching(origin.url, limits=Limits(functions=FunctionLimits(fetch_bytes=1024)))
+    assert "limits.functions.fetch_bytes" in get(origin.url)["text"]
+    assert get(f"{origin.url}/short")["error"] == "FetchError"
+    assert "cache 'reload' has no effect" in get(origin.url, cache="reload")["text"]
+    assert "must be follow, manual or error" in get(origin.url, redirect="no")["text"]
+    origin.kill()
+    assert get(origin.url)["error"] == "FetchError"
+
+
+@pytest.mark.parametrize(
+    ("hosts", "networks", "place"),
+    [
+        ([], [], "fetch.hosts"),
+        (["*"], [], "fetch.hosts[0]"),
+        (["ftp://a.example"], [], "fetch.hosts[0]"),
+        (["a.example"], ["x"], "fetch.networks[0]"),
+    ],
+)
+def test_hosts_that_cannot_be_read_are_refused(hosts: list[str], networks: list[str], place: str) -> None:
+    edge = Edge("test", fetch=FetchHosts(hosts=hosts, networks=networks))
+    edge.route("/*", to=edge.origin("o", "http://127.0.0.1:1"))
+    with pytest.raises(ConfigError) as raised:
+        edge.compile()
+    assert place in str(raised.value)
