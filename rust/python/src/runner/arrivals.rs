@@ -11,7 +11,7 @@ use std::{
 use parking_lot::Mutex;
 use pyo3::{intern, prelude::*};
 
-use super::{queue::Queues, runtime};
+use super::runtime;
 
 /// A task that waits: its event loop, and the future that wakes it.
 #[derive(Debug)]
@@ -42,27 +42,33 @@ impl Waiter {
     }
 }
 
+/// The place where tasks are left that may go on.
+pub(crate) trait TakesArrivals: Send + Sync {
+    /// Has a task of the event loop wake up. Needs no interpreter.
+    fn arrived(&self, waiter: Waiter);
+}
+
 /// Wakes a task by the event loop's own descriptor, once.
 struct WakeTask {
     waiter: Mutex<Option<Waiter>>,
-    queues: Weak<Queues>,
+    place: Weak<dyn TakesArrivals>,
 }
 
 impl Wake for WakeTask {
     fn wake(self: Arc<Self>) {
         let waiter = self.waiter.lock().take();
-        if let (Some(waiter), Some(queues)) = (waiter, self.queues.upgrade()) {
-            queues.arrived(waiter);
+        if let (Some(waiter), Some(place)) = (waiter, self.place.upgrade()) {
+            place.arrived(waiter);
         }
     }
 }
 
 impl Waiter {
     /// A waker that wakes the task.
-    pub(crate) fn waker(self, queues: Weak<Queues>) -> Waker {
+    pub(crate) fn waker(self, place: Weak<dyn TakesArrivals>) -> Waker {
         Waker::from(Arc::new(WakeTask {
             waiter: Mutex::new(Some(self)),
-            queues,
+            place,
         }))
     }
 }

@@ -20,7 +20,7 @@ use edgerouter_functions::{FunctionError, FunctionsLoad};
 use parking_lot::{Condvar, Mutex};
 
 use super::{
-    arrivals::{Arrivals, Waiter},
+    arrivals::{Arrivals, TakesArrivals, Waiter},
     background::Background,
     call::{Job, Kind},
     pool::{Demand, PoolThread, ThreadPool, forget_closed},
@@ -63,6 +63,12 @@ pub(crate) struct Queues {
     pub(crate) arrivals: Arrivals,
 }
 
+impl TakesArrivals for Queues {
+    fn arrived(&self, waiter: Waiter) {
+        Self::arrived(self, waiter);
+    }
+}
+
 impl std::fmt::Debug for Queues {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Queues")
@@ -96,7 +102,7 @@ impl Queues {
             traces: AtomicBool::new(false),
             watched: Mutex::default(),
             background: Background::default(),
-            streams: Streams::new(queues.clone()),
+            streams: Streams::new(queues.clone() as Weak<dyn TakesArrivals>),
             arrivals: Arrivals::default(),
         }))
     }

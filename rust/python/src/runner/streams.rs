@@ -25,13 +25,16 @@ use pyo3::{
     types::{PyBytes, PyString},
 };
 
-use super::{arrivals::Waiter, queue::Queues, wake};
+use super::{
+    arrivals::{TakesArrivals, Waiter},
+    wake,
+};
 use crate::{context::CallContext, errors};
 
 /// The streams of responses that are open.
 #[derive(Debug)]
 pub(crate) struct Streams {
-    queues: Weak<Queues>,
+    place: Weak<dyn TakesArrivals>,
     /// Starts the pump in Python: `(source, sink, call)`.
     start: Mutex<Option<Py<PyAny>>>,
     open: AtomicUsize,
@@ -39,9 +42,9 @@ pub(crate) struct Streams {
 }
 
 impl Streams {
-    pub(crate) fn new(queues: Weak<Queues>) -> Arc<Self> {
+    pub(crate) fn new(place: Weak<dyn TakesArrivals>) -> Arc<Self> {
         Arc::new(Self {
-            queues,
+            place,
             start: Mutex::default(),
             open: AtomicUsize::default(),
             most: AtomicUsize::default(),
@@ -106,7 +109,7 @@ pub(crate) fn begin(
     };
     let (writer, reader) = pipe();
     let sink = PieceSink {
-        queues: streams.queues.clone(),
+        arrivals: Weak::clone(&streams.place),
         writer: Mutex::new(Some(writer)),
         place: Mutex::new(Some(place)),
     };
@@ -118,7 +121,7 @@ pub(crate) fn begin(
 #[pyclass(frozen, module = "edgerouter._core")]
 #[derive(Debug)]
 pub(crate) struct PieceSink {
-    queues: Weak<Queues>,
+    arrivals: Weak<dyn TakesArrivals>,
     writer: Mutex<Option<PieceWriter>>,
     place: Mutex<Option<Place>>,
 }
@@ -135,7 +138,7 @@ impl PieceSink {
     /// The future of the time when there is room or the client is gone, to be awaited; `None` when that is so already.
     fn room<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         let (waiter, future) = Waiter::awaited(py)?;
-        let waker = waiter.waker(self.queues.clone());
+        let waker = waiter.waker(Weak::clone(&self.arrivals));
         let writer = self.writer.lock();
         let polled = writer
             .as_ref()

@@ -457,11 +457,21 @@ fn a_plan_with_every_field_compiles_to_what_it_says() {
         panic!()
     };
     assert_eq!(sources.origins.len(), 1);
-    let hosts: Vec<String> = sources.hosts.iter().map(ToString::to_string).collect();
+    let hosts: Vec<String> = sources
+        .foreign
+        .hosts
+        .iter()
+        .map(ToString::to_string)
+        .collect();
     assert_eq!(hosts, ["https://*.img.example", "http://10.1.2.3:8080"]);
-    assert!(sources.networks.contains("10.1.2.9".parse().unwrap()));
-    assert!(sources.allows(Scheme::Https, "a.img.example", 443));
-    assert!(!sources.allows(Scheme::Http, "a.img.example", 80));
+    assert!(
+        sources
+            .foreign
+            .networks
+            .contains("10.1.2.9".parse().unwrap())
+    );
+    assert!(sources.foreign.allows(Scheme::Https, "a.img.example", 443));
+    assert!(!sources.foreign.allows(Scheme::Http, "a.img.example", 80));
     assert_eq!(
         plan.routes[8].images.as_deref(),
         Some(&crate::plan::ImagePolicy {
