@@ -36,6 +36,8 @@ DENIAL = 1 << 20
 PING = 20.0
 #: Seconds for the client's part of a close, for an application whose client is gone, and again once it was cancelled.
 GRACE = 1.0
+#: Codes of the ends that a client's mistakes bring (RFC 6455 §7.4.1).
+_BREACHES = (1002, 1007, 1009)
 
 _MAGIC = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
@@ -197,6 +199,11 @@ class WebSocketCall:
                     self.taken.clear()
                     await self.taken.wait()
         self.ended(code, reason)
+        if code in _BREACHES:
+            # A connection that is closed with bytes unread is reset, and the client would never read why.
+            with contextlib.suppress(BodyError):
+                async for _ in self.tunnel:
+                    pass
 
     async def beat(self) -> None:
         """Pings a client that is silent, and gives up one that stays so."""
@@ -228,6 +235,8 @@ class WebSocketCall:
                     self.drained.set()
                     yield piece
                 elif self.closed is not None:
+                    if self.closed[0] in _BREACHES:
+                        await asyncio.wait({reading}, timeout=GRACE)
                     return
                 elif not self.closing:
                     await self.written.wait()

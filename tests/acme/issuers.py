@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import os
 import socket
@@ -24,7 +23,6 @@ from ..tools import tool
 DAY = 86_400
 
 
-@functools.cache
 class Pebble:
     """An issuer, which looks at ``http_port`` and ``tls_port`` of this machine for every name."""
 

@@ -177,14 +177,12 @@ def test_a_response_announces_trailers_only_where_they_come(
         ("OPTIONS", "99999999999999999999", "18446744073709551614", 200),
         ("OPTIONS", "ten", "ten", 200),
         ("OPTIONS", "+1", "+1", 200),
-        ("TRACE", "0", None, 405),
-        ("TRACE", "3", "2", 200),
         ("GET", "0", "0", 200),
         ("POST", "0", "0", 200),
     ],
 )
 @pytest.mark.parametrize("stored", [False, True])
-def test_an_options_or_trace_ends_after_its_last_hop(
+def test_an_options_ends_after_its_last_hop(
     method: str, value: str, forwarded: str | None, status: int, stored: bool, origin: Origin, serve: Serve
 ) -> None:
     origin.default = Reply(200, {}, "x")

@@ -74,10 +74,10 @@ pub fn base(
     }
 }
 
-/// Takes one hop from `Max-Forwards` of an OPTIONS or TRACE; false: none is left, and the request ends here (RFC 9110
-/// §7.6.2). A value that is no number goes on as it is.
+/// Takes one hop from `Max-Forwards` of an OPTIONS; false: none is left, and the request ends here (RFC 9110 §7.6.2). A
+/// value that is no number goes on as it is. A TRACE goes nowhere.
 pub fn takes_hop(method: &Method, headers: &mut Fields) -> bool {
-    if !matches!(*method, Method::OPTIONS | Method::TRACE) {
+    if *method != Method::OPTIONS {
         return true;
     }
     let mut lines = headers.get_all(header::MAX_FORWARDS).iter();

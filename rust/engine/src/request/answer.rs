@@ -105,19 +105,9 @@ pub(crate) fn too_many() -> EdgeResponse {
     )
 }
 
-/// The answer to a request that may go no further (RFC 9110 §7.6.2). A TRACE is not reflected: it may hold what a page must
-/// not see.
-pub(crate) fn last_hop(method: &Method) -> EdgeResponse {
-    if *method == Method::OPTIONS {
-        return of(StatusCode::NO_CONTENT, Fields::new(), EdgeBody::empty());
-    }
-    let message = "This server does not answer TRACE itself.";
-    let allow = HeaderValue::from_static("GET, HEAD, OPTIONS, POST, PUT, PATCH, DELETE");
-    with(
-        text(StatusCode::METHOD_NOT_ALLOWED, message),
-        header::ALLOW,
-        allow,
-    )
+/// The answer to an OPTIONS that may go no further (RFC 9110 §7.6.2).
+pub(crate) fn last_hop() -> EdgeResponse {
+    of(StatusCode::NO_CONTENT, Fields::new(), EdgeBody::empty())
 }
 
 /// Loop Detected (RFC 5842 §7.2).

@@ -48,7 +48,7 @@ pub(crate) async fn passed(exchange: &mut Exchange, route: &Route) -> Result<Edg
     exchange.note.detail = Some(why);
     let head = &mut *exchange.head;
     if !forward::takes_hop(&head.method, &mut head.headers) {
-        return Ok(answer::last_hop(&head.method));
+        return Ok(answer::last_hop());
     }
     let body = if exchange.wants_upgrade {
         RequestBody::Empty
