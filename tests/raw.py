@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import socket
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -25,6 +26,13 @@ def connect(base_url: str, timeout: float = 10.0) -> socket.socket:
     parts = urlsplit(base_url)
     assert parts.hostname and parts.port
     return socket.create_connection((parts.hostname, parts.port), timeout=timeout)
+
+
+def readable(file: socket.socket | int, seconds: float) -> bool:
+    """True as soon as there is something to read; false after so many seconds. Unlike ``select`` for any descriptor."""
+    waiting = select.poll()
+    waiting.register(file, select.POLLIN)
+    return bool(waiting.poll(seconds * 1_000))
 
 
 def exchange(base_url: str, data: bytes, timeout: float = 10.0) -> bytes:

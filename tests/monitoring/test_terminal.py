@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import select
 import signal
 import subprocess
 import sys
@@ -21,6 +20,7 @@ from edgerouter.testing import Running
 
 from ..origins import Origin, Reply
 from ..processes import command, free_port
+from ..raw import readable
 
 Serve = Callable[[Edge], Running]
 
@@ -130,7 +130,7 @@ def test_top_in_a_terminal_goes_on_until_it_is_interrupted(served: Running) -> N
     def wait_for(text: bytes, count: int) -> None:
         nonlocal shown
         while shown.count(text) < count:
-            assert select.select([screen], [], [], 20)[0], shown
+            assert readable(screen, 20), shown
             shown += os.read(screen, 65_536)
 
     wait_for(b"hit rate", 4)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import select
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -16,7 +15,7 @@ from edgerouter import Edge, HttpLimits, Limits, cache
 from edgerouter.testing import Running
 
 from ..origins import Origin, Reply, Seen, raw_origin
-from ..raw import connect, read_all, read_until, responses
+from ..raw import connect, read_all, read_until, readable, responses
 
 Serve = Callable[[Edge], Running]
 ClientFor = Callable[[Running], httpx.Client]
@@ -137,7 +136,7 @@ def test_the_origin_s_time_begins_when_the_request_has_been_sent_whole(
     for _ in range(3):
         with connect(edge.url) as sock:
             sock.sendall(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\nConnection: close\r\n\r\nhello")
-            assert not select.select([sock], [], [], 0.8)[0], "nothing is said while the client is still sending"
+            assert not readable(sock, 0.8), "nothing is said while the client is still sending"
             sock.sendall(b"world")
             assert responses(read_all(sock))[0].status == 200
     assert healthy(edge)
