@@ -10,7 +10,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use tokio::sync::Notify;
+use tokio::{runtime::Handle, sync::Notify};
 
 use crate::{error::DataError, reply::DataReply};
 
@@ -54,6 +54,21 @@ impl Answer {
     /// Delivers the result, unless the time of the operation has ended.
     pub(crate) fn send(self, result: DataResult) {
         self.0.end(result);
+    }
+
+    /// Delivers the result of `work`, which an event loop does. Past its time the operation is answered by the end of its
+    /// time, and the work ends here, with its connection if it has one.
+    pub(crate) fn after<T: Into<DataReply>>(
+        self,
+        events: &Handle,
+        work: impl Future<Output = Result<T, DataError>> + Send + 'static,
+    ) {
+        events.spawn(async move {
+            let deadline = self.deadline();
+            if let Ok(done) = tokio::time::timeout_at(deadline.into(), work).await {
+                self.send(done.map(Into::into));
+            }
+        });
     }
 
     /// True if nobody waits any more.

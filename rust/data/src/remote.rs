@@ -42,6 +42,12 @@ impl RemoteThread {
         Ok(handle)
     }
 
+    /// The event loop, for a binding whose refusal is text.
+    pub(crate) fn events(&self) -> Result<Handle, String> {
+        self.handle()
+            .map_err(|error| format!("the thread for servers could not be started: {error}"))
+    }
+
     /// Calls `look` every few seconds, as long as what it looks at is there.
     pub(crate) fn watch<T: Send + Sync + 'static>(
         &self,

@@ -136,9 +136,7 @@ impl RedisStore {
         clock: Arc<WallClock>,
     ) -> Result<Self, String> {
         let client = client(url)?;
-        let handle = remote
-            .handle()
-            .map_err(|error| format!("the thread for servers could not be started: {error}"))?;
+        let handle = remote.events()?;
         Ok(Self {
             link: Arc::new(RedisLink {
                 client,
@@ -153,13 +151,7 @@ impl RedisStore {
 
     pub(crate) fn begin(&self, call: KvCall, answer: Answer) {
         let link = Arc::clone(&self.link);
-        self.handle.spawn(async move {
-            let deadline = answer.deadline();
-            // Past its time the operation is answered by the end of its time; here its work ends.
-            if let Ok(done) = tokio::time::timeout_at(deadline.into(), link.call(&call)).await {
-                answer.send(done.map(Into::into));
-            }
-        });
+        answer.after(&self.handle, async move { link.call(&call).await });
     }
 
     pub(crate) fn close(&self) {

@@ -67,12 +67,6 @@ pub(crate) struct SqlDatabase {
     bookmarks: Option<Arc<Bookmarks>>,
 }
 
-/// The event loop of servers.
-fn events(remote: &RemoteThread) -> Result<Handle, String> {
-    let failed = |error| format!("the thread for servers could not be started: {error}");
-    remote.handle().map_err(failed)
-}
-
 /// A database on servers, whose dials `dial` makes.
 fn on_servers<D: Dial<Connection: Connection>>(
     (binding, server): (&Binding, &DatabaseServer),
@@ -113,7 +107,7 @@ impl SqlDatabase {
                 SqlEngine::Sqlite(sqlite::SqliteDatabase::new(path, limits))
             }
             DataAddress::Server(server) => {
-                let handle = events(remote)?;
+                let handle = remote.events()?;
                 let about = (binding, &**server);
                 match server.product {
                     ServerProduct::Postgres => {
@@ -130,7 +124,7 @@ impl SqlDatabase {
                 }
             }
             DataAddress::LibSql(server) => {
-                let handle = events(remote)?;
+                let handle = remote.events()?;
                 let token = binding.auth_token.as_ref();
                 SqlEngine::LibSql(libsql::open(server, token, limits, handle)?)
             }

@@ -62,20 +62,13 @@ impl<D: Dial<Connection: Connection>> ServerDatabase<D> {
         if let Some(session) = session.as_ref().filter(|_| !reads) {
             session.write_begins();
         }
-        self.handle.spawn(async move {
-            let deadline = answer.deadline();
-            let work = async {
-                match &replicas {
-                    Some(replicas) => replicas.call(&call, reads, session.as_deref(), most).await,
-                    None => {
-                        let done = on_primary(&primary, &call, false, most).await;
-                        done.map(|(reply, _)| reply)
-                    }
+        answer.after(&self.handle, async move {
+            match &replicas {
+                Some(replicas) => replicas.call(&call, reads, session.as_deref(), most).await,
+                None => {
+                    let done = on_primary(&primary, &call, false, most).await;
+                    done.map(|(reply, _)| reply)
                 }
-            };
-            // Past its time the operation is answered by the end of its time; here its work ends.
-            if let Ok(done) = tokio::time::timeout_at(deadline.into(), work).await {
-                answer.send(done.map(Into::into));
             }
         });
     }

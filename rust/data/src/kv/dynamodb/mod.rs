@@ -61,9 +61,7 @@ impl DynamoStore {
         remote: &RemoteThread,
         clock: Arc<WallClock>,
     ) -> Result<Self, String> {
-        let handle = remote
-            .handle()
-            .map_err(|error| format!("the thread for servers could not be started: {error}"))?;
+        let handle = remote.events()?;
         let endpoint = match (&address.endpoint, credentials::endpoint()) {
             (Some(endpoint), _) => Some(endpoint.clone()),
             (None, Some(text)) => Some(DynamoEndpoint::parse(&text).ok_or(
@@ -104,13 +102,7 @@ impl DynamoStore {
 
     pub(crate) fn begin(&self, call: KvCall, answer: Answer) {
         let table = Arc::clone(&self.table);
-        self.handle.spawn(async move {
-            let deadline = answer.deadline();
-            // Past its time the operation is answered by the end of its time; here its work ends.
-            if let Ok(done) = tokio::time::timeout_at(deadline.into(), table.call(&call)).await {
-                answer.send(done.map(Into::into));
-            }
-        });
+        answer.after(&self.handle, async move { table.call(&call).await });
     }
 
     pub(crate) fn close(&self) {

@@ -72,13 +72,7 @@ pub(super) fn open(
 impl LibSqlDatabase {
     pub(crate) fn begin(&self, call: SqlCall, answer: Answer) {
         let shared = Arc::clone(&self.shared);
-        self.handle.spawn(async move {
-            let deadline = answer.deadline();
-            // Past its time the operation is answered by the end of its time; here its connection ends.
-            if let Ok(done) = tokio::time::timeout_at(deadline.into(), shared.done(&call)).await {
-                answer.send(done.map(Into::into));
-            }
-        });
+        answer.after(&self.handle, async move { shared.done(&call).await });
     }
 
     pub(crate) fn close(&self) {
