@@ -39,8 +39,8 @@ const BATCH: usize = 1_024;
 const WRITE_EVERY: Duration = Duration::from_secs(30);
 /// Time for the last write.
 const LAST_WRITE: Duration = Duration::from_secs(5);
-/// Reports that a worker remembers as sent.
-const REMEMBERED: usize = 1_024;
+/// Reports that a worker remembers as sent: 2 to this power.
+const REMEMBERED: u32 = 10;
 
 /// The counts of the engine.
 #[derive(Debug)]
@@ -283,17 +283,24 @@ pub(crate) struct Sent(RefCell<Vec<u64>>);
 
 impl Sent {
     /// Sends a report by `send`, which says if it could, unless it was sent of late.
-    pub(crate) fn or(&self, number: u64, send: impl FnOnce() -> bool) {
+    ///
+    /// A conversion counts after an exposure only: a new exposure has `conversion` forgotten.
+    pub(crate) fn or(&self, number: u64, conversion: u64, send: impl FnOnce() -> bool) {
         let mut sent = self.0.borrow_mut();
         if sent.is_empty() {
-            sent.resize(REMEMBERED, 0);
+            sent.resize(1 << REMEMBERED, 0);
         }
-        let place = sent.get_mut(number as usize % REMEMBERED);
-        if let Some(place) = place
-            && *place != number
-            && send()
-        {
-            *place = number;
+        // Numbers of one visitor differ in few bits, and must not have one place (Knuth's multiplicative hash).
+        let place = |number: u64| {
+            (number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (u64::BITS - REMEMBERED)) as usize
+        };
+        if sent.get(place(number)) == Some(&number) || !send() {
+            return;
+        }
+        for (at, kept) in [(conversion, 0), (number, number)] {
+            if let Some(slot) = sent.get_mut(place(at)) {
+                *slot = kept;
+            }
         }
     }
 }
@@ -323,3 +330,24 @@ impl Conversions for Visitor {
 
 /// The numbers of a request's visitor, in the order of the plan's experiments.
 pub(crate) type VisitorNumbers = SmallVec<[u64; 4]>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_reports_of_one_visitor_do_not_displace_one_another() {
+        for visitor in [0_u64, 7, 1 << 40, u64::MAX] {
+            let (sent, mut count) = (Sent::default(), 0);
+            for _ in 0..100 {
+                for what in 2..6_u64 {
+                    sent.or(visitor ^ what.rotate_right(8), visitor ^ 1, || {
+                        count += 1;
+                        true
+                    });
+                }
+            }
+            assert_eq!(count, 4, "{visitor}");
+        }
+    }
+}

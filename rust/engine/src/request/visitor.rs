@@ -71,9 +71,15 @@ impl Exchange {
                 sighting.conversion = Some((REQUEST.into(), 0.0));
             }
             let what = variant << 1 | u64::from(converts);
-            let number = sighting.visitor ^ experiment.id.run ^ what.rotate_right(8);
+            let of_all = sighting.visitor ^ experiment.id.run;
+            let (number, conversion) = (
+                of_all ^ what.rotate_right(8),
+                of_all ^ 1_u64.rotate_right(8),
+            );
             let counting = &self.worker.shared.counting;
-            self.worker.sent.or(number, || counting.send(sighting));
+            self.worker
+                .sent
+                .or(number, conversion, || counting.send(sighting));
         }
     }
 
