@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import signal
@@ -9,6 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 
 from .origins import wait_until
 
@@ -70,10 +72,18 @@ def command(*arguments: str, **environment: str) -> subprocess.CompletedProcess[
     )
 
 
+# Below the ports that the kernel gives to clients (32768 and above), as one of those may be any test's at any time. A
+# process begins at a place of its own: tests run in several.
+_ports = itertools.islice(itertools.cycle(range(10_240, 32_000)), os.getpid() * 997 % 20_000, None)
+
+
 def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
+    """A port of 127.0.0.1 that nobody listens on, nor will: no two tests of a run are given the same."""
+    for port in itertools.islice(_ports, 1000):
+        with socket.socket() as sock, suppress(OSError):
+            sock.bind(("127.0.0.1", port))
+            return port
+    raise OSError("a thousand ports below 32768 are taken on 127.0.0.1")
 
 
 def reachable(port: int) -> bool:

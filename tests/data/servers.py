@@ -17,12 +17,7 @@ import httpx
 
 from ..certificates import Authority
 from ..origins import wait_until
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port: int = taken.getsockname()[1]
-        return port
+from ..processes import free_port
 
 
 def program(name: str) -> str:
