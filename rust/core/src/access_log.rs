@@ -7,7 +7,7 @@ mod digits;
 
 use std::{io::Write as _, net::IpAddr, sync::Arc};
 
-use digits::{decimal, hex, padded, seconds};
+use digits::{decimal, hex, octet, seconds, two};
 
 use crate::{
     http::date::{MONTHS, civil},
@@ -161,56 +161,61 @@ fn combined(out: &mut Vec<u8>, entry: &RequestRecord<'_>, policy: &AccessLogPoli
     out.extend_from_slice(b"\" \"");
     escape(out, entry.agent.unwrap_or(b"-"), TEXT, Quoting::Backslash);
     out.push(b'"');
-    for (name, value) in fields(entry, &entry.variant(), &trace(entry)) {
-        out.push(b' ');
+    fields(entry, |name, value, kind| {
+        put(out, " ");
         put(out, name);
         put(out, "=\"");
-        escape(out, value.as_bytes(), TEXT, Quoting::Backslash);
-        out.push(b'"');
-    }
+        kind.write(out, value, Quoting::Backslash);
+        put(out, "\"");
+    });
     put(out, " id=");
-    hex(out, u128::from(entry.id), 16);
+    hex(out, entry.id);
     put(out, " head=");
     seconds(out, entry.head);
     bytes_at
 }
 
-/// Text fields beside those of the combined form; empty ones are left out.
-fn fields<'a>(
-    entry: &RequestRecord<'a>,
-    variant: &'a str,
-    trace: &'a str,
-) -> impl Iterator<Item = (&'static str, &'a str)> {
-    [
-        ("host", entry.host),
-        ("cache", entry.outcome.as_str()),
-        ("reason", entry.reason().unwrap_or("")),
-        ("route", entry.label),
-        ("origin", entry.origin.unwrap_or("")),
-        ("variant", variant),
-        ("trace", trace),
-        ("tls", entry.tls.map_or("", |tls| tls.version)),
-        ("cipher", entry.tls.map_or("", |tls| tls.cipher)),
-        (
-            "sni",
-            entry.tls.and_then(|tls| tls.server_name).unwrap_or(""),
-        ),
-        (
-            "resumed",
-            entry.tls.filter(|tls| tls.resumed).map_or("", |_| "yes"),
-        ),
-    ]
-    .into_iter()
-    .filter(|(_, value)| !value.is_empty())
+/// Who chose a text.
+#[derive(Debug, Clone, Copy)]
+enum Text {
+    /// The edge, of letters and signs that no form escapes.
+    Own,
+    Anyone,
 }
 
-/// The id of its trace; empty without one.
-fn trace(entry: &RequestRecord<'_>) -> String {
-    let mut text = Vec::new();
-    if let Some(id) = entry.trace {
-        hex(&mut text, id, 32);
+impl Text {
+    fn write(self, out: &mut Vec<u8>, text: &str, quoting: Quoting) {
+        match self {
+            Self::Own => put(out, text),
+            Self::Anyone => escape(out, text.as_bytes(), TEXT, quoting),
+        }
     }
-    String::from_utf8(text).unwrap_or_default()
+}
+
+/// Gives the text fields beside those of the combined form; empty ones are left out.
+fn fields(entry: &RequestRecord<'_>, mut write: impl FnMut(&str, &str, Text)) {
+    let mut field = |name, value: &str, text| {
+        if !value.is_empty() {
+            write(name, value, text);
+        }
+    };
+    field("host", entry.host, Text::Anyone);
+    field("cache", entry.outcome.as_str(), Text::Own);
+    field("reason", entry.reason().unwrap_or(""), Text::Own);
+    field("route", entry.label, Text::Anyone);
+    field("origin", entry.origin.unwrap_or(""), Text::Anyone);
+    if !entry.variants.is_empty() {
+        field("variant", &entry.variant(), Text::Anyone);
+    }
+    if let Some(id) = entry.trace {
+        field("trace", &format!("{id:032x}"), Text::Own);
+    }
+    if let Some(tls) = entry.tls {
+        field("tls", tls.version, Text::Own);
+        field("cipher", tls.cipher, Text::Own);
+        field("sni", tls.server_name.unwrap_or(""), Text::Anyone);
+        field("resumed", if tls.resumed { "yes" } else { "" }, Text::Own);
+    }
 }
 
 fn json(out: &mut Vec<u8>, entry: &RequestRecord<'_>, policy: &AccessLogPolicy) -> usize {
@@ -243,15 +248,15 @@ fn json(out: &mut Vec<u8>, entry: &RequestRecord<'_>, policy: &AccessLogPolicy) 
         escape(out, user.as_bytes(), TEXT, Quoting::Json);
         out.push(b'"');
     }
-    for (name, value) in fields(entry, &entry.variant(), &trace(entry)) {
+    fields(entry, |name, value, kind| {
         put(out, ",\"");
         put(out, name);
         put(out, "\":\"");
-        escape(out, value.as_bytes(), TEXT, Quoting::Json);
-        out.push(b'"');
-    }
+        kind.write(out, value, Quoting::Json);
+        put(out, "\"");
+    });
     put(out, ",\"id\":\"");
-    hex(out, u128::from(entry.id), 16);
+    hex(out, entry.id);
     put(out, "\",\"head_seconds\":");
     seconds(out, entry.head);
     out.len()
@@ -372,15 +377,32 @@ fn percent_decoded(name: &[u8]) -> Vec<u8> {
     out
 }
 
+/// Bits for the bytes that are written as they are in no form, and not in [`Quoting::Word`].
+const ESCAPED: [u8; 256] = {
+    let mut escaped = [3; 256];
+    let mut byte = b' ' as usize;
+    while byte <= b'~' as usize {
+        escaped[byte] = match byte as u8 {
+            b'"' | b'\\' => 3,
+            b' ' => 2,
+            _ => 0,
+        };
+        byte += 1;
+    }
+    escaped
+};
+
+/// True if nothing in the text is escaped.
+fn is_plain(text: &[u8], quoting: Quoting) -> bool {
+    let escaped = |&byte: &u8| ESCAPED.get(usize::from(byte)).copied().unwrap_or(3);
+    let found = text.iter().fold(0, |found, byte| found | escaped(byte));
+    found & if quoting == Quoting::Word { 3 } else { 1 } == 0
+}
+
 /// Writes at most `most` bytes of `text`, escaped so that none is a delimiter of the form or a terminal's control code.
 fn escape(out: &mut Vec<u8>, text: &[u8], most: usize, quoting: Quoting) {
-    let is_plain = |byte: &u8| match byte {
-        b'"' | b'\\' => false,
-        b' ' => quoting != Quoting::Word,
-        byte => (b' '..=b'~').contains(byte),
-    };
     // Nearly all text: nothing in it is escaped, and none of it is over the bound.
-    if text.len() + 6 <= most && text.iter().all(is_plain) {
+    if text.len() + 6 <= most && is_plain(text, quoting) {
         out.extend_from_slice(text);
         return;
     }
@@ -430,47 +452,43 @@ fn address(out: &mut Vec<u8>, address: IpAddr) {
         let _ = write!(out, "{address}");
         return;
     };
-    for (index, part) in address.octets().into_iter().enumerate() {
-        if index > 0 {
-            out.push(b'.');
-        }
-        decimal(out, u64::from(part));
+    for part in address.octets() {
+        octet(out, part, b'.');
     }
+    out.pop();
 }
 
-/// Hours, minutes and seconds of a day.
-fn clock(out: &mut Vec<u8>, second: u64) {
-    padded(out, second / 3_600, 2);
-    out.push(b':');
-    padded(out, second / 60 % 60, 2);
-    out.push(b':');
-    padded(out, second % 60, 2);
+/// Hours, minutes and seconds of a day, as `HH:MM:SS`.
+fn clock(second: u64) -> [u8; 8] {
+    let [h, i] = two(second / 3_600);
+    let [m, n] = two(second / 60 % 60);
+    let [s, t] = two(second % 60);
+    [h, i, b':', m, n, b':', s, t]
 }
 
 /// Unix milliseconds in the form of RFC 3339, in UTC.
 fn iso(out: &mut Vec<u8>, at: u64) {
     let (second, millis) = (at / 1_000, at % 1_000);
     let (year, month, day) = civil(second / 86_400);
-    for (number, digits, after) in [(year, 4, b'-'), (month, 2, b'-'), (day, 2, b'T')] {
-        padded(out, number, digits);
-        out.push(after);
-    }
-    clock(out, second % 86_400);
-    out.push(b'.');
-    padded(out, millis, 3);
-    out.push(b'Z');
+    let ([y, e], [a, r]) = (two(year / 100), two(year));
+    let ([m, n], [d, f]) = (two(month), two(day));
+    out.extend_from_slice(&[y, e, a, r, b'-', m, n, b'-', d, f, b'T']);
+    out.extend_from_slice(&clock(second % 86_400));
+    let [t, u] = two(millis / 10);
+    out.extend_from_slice(&[b'.', t, u, b'0' + (millis % 10) as u8, b'Z']);
 }
 
 /// Unix seconds in Apache's form, in UTC.
 fn clf(out: &mut Vec<u8>, at: u64) {
     let (year, month, day) = civil(at / 86_400);
-    padded(out, day, 2);
+    out.extend_from_slice(&two(day));
     out.push(b'/');
     put(out, MONTHS.get(month as usize - 1).unwrap_or(&"Jan"));
     out.push(b'/');
-    padded(out, year, 4);
+    out.extend_from_slice(&two(year / 100));
+    out.extend_from_slice(&two(year));
     out.push(b':');
-    clock(out, at % 86_400);
+    out.extend_from_slice(&clock(at % 86_400));
     put(out, " +0000");
 }
 
