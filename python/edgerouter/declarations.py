@@ -81,7 +81,7 @@ class Declarations:
             raise ConfigError([Problem(str(file), None, f"cannot read the plan: {error.strerror or error}")]) from None
         except UnicodeDecodeError:
             raise ConfigError([Problem(str(file), None, "is not UTF-8 text")]) from None
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             kind = "TOML" if file.suffix.lower() == ".toml" else "JSON"
             raise ConfigError([Problem(str(file), None, f"is not valid {kind}: {error}")]) from None
         places = Places()

@@ -14,6 +14,9 @@ from edgerouter.signals import Event
 
 __all__ = ["Watcher"]
 
+#: Files get the time of the kernel's last tick, which was up to 10 ms ago.
+TICK_NS = 10_000_000
+
 
 def _stamps(files: Iterable[Path]) -> dict[Path, os.stat_result]:
     """The state of each file that exists."""
@@ -46,7 +49,7 @@ class Watcher:
         self._files = _resolved(files())
         self._started = False
         #: The last look. A change before the watch begins is a change, too.
-        self._at = time.time_ns()
+        self._at = _now()
         self._looked = self._files
         self._known = _stamps(self._files)
 
@@ -95,13 +98,18 @@ class Watcher:
 
     def _changed(self) -> bool:
         """True if a file has changed since the last look."""
-        at, files = time.time_ns(), self._files
+        at, files = _now(), self._files
         now = _stamps(files)
         changed = any(_content(now.get(file)) != _content(self._known.get(file)) for file in files & self._looked)
         # A load has just read, or missed, the others.
         changed |= any(now[file].st_ctime_ns > self._at for file in files - self._looked if file in now)
         self._at, self._looked, self._known = at, files, now
         return changed
+
+
+def _now() -> int:
+    """A time that no file which is made or changed from now on can have as an earlier one."""
+    return time.time_ns() - TICK_NS
 
 
 def _folders(files: Iterable[Path]) -> frozenset[Path]:

@@ -111,6 +111,15 @@ def test_a_mistake_is_named(tmp_path: Path, arguments: tuple[str, str], message:
     assert report(str(tmp_path / "none.log"), *COMMON)[0] == 1
 
 
+def test_a_log_whose_compression_is_broken_ends_in_one_line(tmp_path: Path) -> None:
+    log = tmp_path / "access.log.gz"
+    whole = gzip.compress(line("10.0.0.1", "/", "a").encode() * 50)
+    for broken in (whole[:-9], whole[:20] + bytes(80), b"{}"):
+        log.write_bytes(broken)
+        code, output = report(str(log), *COMMON)
+        assert (code, len(output.splitlines())) == (1, 1) and "access.log.gz" in output
+
+
 def experience(*lines: str) -> Experience:
     made = Experience("home", Conversion.read("POST /checkout*"))
     made.add_all(found for found in map(read, lines) if found is not None)

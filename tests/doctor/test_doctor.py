@@ -107,6 +107,21 @@ def test_a_port_is_free_or_in_use_or_has_no_such_address() -> None:
     assert port_state(f"127.0.0.1:{free_port()}") == "free"
     assert port_state(f"192.0.2.1:{free_port()}") == "no such address"
     assert port_state("127.0.0.1:0") is None
+    assert port_state("no such name:80") == "no such name"
+
+
+def test_an_address_that_is_none_is_a_problem() -> None:
+    given = ["nonsense", "", "127.0.0.1:99999", "127.0.0.1:0"]
+    options = [option for address in given for option in ("--listen", address)]
+    done = command("doctor", *options, "--admin", f"127.0.0.1:{free_port()}", "--json")
+    found = {finding["subject"]: finding["level"] for finding in json.loads(done.stdout)["findings"]}
+    assert done.returncode == 1
+    assert {subject: level for subject, level in found.items() if subject.startswith("address")} == {
+        "address 'nonsense'": "problem",
+        "address ''": "problem",
+        "address '127.0.0.1:99999'": "problem",
+        "address 127.0.0.1:0": "ok",
+    }
 
 
 @pytest.mark.parametrize("days", [1, 90, 825])

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -153,6 +156,72 @@ def test_standard_input_is_read_to_its_end_and_no_character_moves_the_terminal()
             check=True,
         )
         assert b"\x1b" not in done.stdout and b"aaaa" not in done.stdout and b"/b" in done.stdout
+
+
+STRANGE = {
+    "another file": b"root:x:0:0:root:/root:/bin/bash\nbin:x:1:1::/bin:\n",
+    "the short form": b"22:47:07 200 GET /a  miss (absent) 1000 B 2.0 ms from first\n",
+    "a compressed one": gzip.compress(b"".join(line(url=f"/{number}").encode() + b"\n" for number in range(9))) + b"\n",
+    "one line without an end": b"nonsense",
+    "lines of nothing": b"{}\n[]\n\n",
+}
+
+
+@pytest.mark.parametrize("name", STRANGE)
+def test_a_file_that_is_no_access_log_is_refused(name: str, tmp_path: Path) -> None:
+    log = tmp_path / "strange.log"
+    log.write_bytes(STRANGE[name])
+    done = command("tail", str(log), "--no-follow")
+    assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (1, "", 1)
+    assert "has no line of an access log" in done.stderr and "--access-log" in done.stderr
+
+
+def test_no_log_is_followed_that_is_none_and_an_empty_one_may_become_one(run: Run, tmp_path: Path) -> None:
+    log = tmp_path / "access.log"
+    log.write_bytes(STRANGE["another file"])
+    assert command("tail", str(log)).returncode == 1
+    log.write_bytes(b"")
+    assert command("tail", str(log), "--no-follow").returncode == 0
+    process = run("tail", str(log))
+    with log.open("a") as written:
+        written.write("nonsense\n" * 999 + line(url="/first") + "\n" + "nonsense\n" * 2_000 + line(url="/last") + "\n")
+    process.wait_for("/first(.|\n)*/last")
+    assert process.end(signal.SIGINT) == 0
+    log.write_bytes(b"")
+    process = run("tail", str(log))
+    with log.open("a") as written:
+        written.write("nonsense\n" * 1_000)
+    process.wait_for("has no line of an access log")
+    assert process.process.wait(20) == 1
+
+
+def test_a_pipe_is_read_to_its_end_and_a_last_line_without_one_counts(tmp_path: Path) -> None:
+    pipe, log = tmp_path / "pipe", tmp_path / "access.log"
+    os.mkfifo(pipe)
+    log.write_text(line(url="/first") + "\n" + line(url="/last"))
+    writer = threading.Thread(target=lambda: pipe.write_bytes(log.read_bytes()), daemon=True)
+    writer.start()
+    for file in (pipe, log):
+        done = command("tail", str(file), "--no-follow")
+        assert done.returncode == 0, done.stderr
+        assert re.findall(r"a\.test(/\w+)", done.stdout) == ["/first", "/last"]
+    writer.join(10)
+
+
+@pytest.mark.parametrize("more", [[], ["--raw"]], ids=["shown", "raw"])
+def test_it_ends_with_its_reader(more: list[str], tmp_path: Path) -> None:
+    log = tmp_path / "access.log"
+    log.write_text("".join(f"{line(url=f'/{number}')}\n" for number in range(2_000)))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "edgerouter", "tail", str(log), "-n", "2000", *more],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout is not None and process.stderr is not None
+    process.stdout.readline()
+    process.stdout.close()
+    assert (process.wait(20), process.stderr.read()) == (1, b"")
+    process.stderr.close()
 
 
 def test_a_missing_log_and_a_strange_status_are_refused_with_the_remedy(tmp_path: Path) -> None:

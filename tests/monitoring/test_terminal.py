@@ -141,6 +141,24 @@ def test_top_in_a_terminal_goes_on_until_it_is_interrupted(served: Running) -> N
     os.close(screen)
 
 
+def test_a_terminal_that_cannot_move_its_cursor_gets_one_interval(served: Running) -> None:
+    screen, terminal = os.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "edgerouter", "top", "--admin", address(served), "--interval", "0.2"],
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
+        env={**os.environ, "TERM": "dumb"},
+    )
+    os.close(terminal)
+    shown = b""
+    while b"hit rate" not in shown:
+        assert readable(screen, 20), shown
+        shown += os.read(screen, 65_536)
+    assert process.wait(20) == 0
+    os.close(screen)
+
+
 def test_origins_shows_who_is_down_and_ends_with_1_then(origin: Origin, serve: Serve) -> None:
     edge = Edge("test")
     edge.route("/*", to=edge.origin("first", origin.url), cache=CachePolicy(ttl=600))

@@ -36,3 +36,10 @@ def test_a_size_in_a_plan_file_may_have_a_unit(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as refused:
         Edge.from_file(plan).compile()
     assert {problem.path for problem in refused.value.problems} == {"limits.http.body_bytes", "limits.http.connections"}
+
+
+@pytest.mark.parametrize(("name", "text"), [("site.toml", "a = " + "[" * 5_000), ("site.json", '{"a":' * 50_000)])
+def test_a_plan_file_that_is_nested_without_end_is_refused(name: str, text: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(ConfigError, match="is not valid"):
+        Edge.from_file(tmp_path / name)

@@ -12,6 +12,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from edgerouter.checks import address_problem
 from edgerouter.cli import show
 from edgerouter.cli.admin import Admin, AdminError, Where, Whose
 from edgerouter.cli.running import refuse
@@ -102,6 +103,10 @@ def _application(plan: Mapping[str, Any], listen: list[str], *, served: bool) ->
     from edgerouter import storage
 
     own = [listener["address"] for listener in plan.get("listeners") or ()]
+    for address in listen:
+        if not address.startswith("unix:") and (fault := address_problem(address)) is not None:
+            yield Finding("problem", f"address {address!r}", fault)
+    listen = [address for address in listen if address_problem(address) is None]
     addresses = [*listen, *own] or (["127.0.0.1:8080"] if plan else [])
     for address in dict.fromkeys(addresses):
         if not address.startswith("unix:"):

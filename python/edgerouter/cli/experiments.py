@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO
@@ -102,7 +103,9 @@ def report(
             if conversion is not None:
                 message = "needs LOG: edges count Experiment(conversion=) and ctx.convert themselves"
                 raise ConfigError([Problem("--conversion", repr(conversion), message)])
-            answers = [Admin(one, token_env).get("/v1/experiments") for one in admin or ["127.0.0.1:9090"]]
+            listeners = (Admin(one, token_env) for one in admin or ["127.0.0.1:9090"])
+            edges = {listener.where: listener for listener in listeners}
+            answers = [edge.get("/v1/experiments") for edge in edges.values()]
             found = of_edges(answers, experiment, goal, control=control, weights=intended, effect=effect, level=level)
     except EdgeError as error:
         refuse(error)
@@ -131,7 +134,7 @@ def _lines(logs: list[Path]) -> Iterator[LogLine]:
         try:
             with gzip.open(log) if log.suffix == ".gz" else log.open("rb") as file:
                 yield from filter(None, map(read, _texts(file)))  # type: ignore[arg-type]
-        except (OSError, EOFError) as error:
+        except (OSError, EOFError, zlib.error) as error:
             reason = getattr(error, "strerror", None) or str(error)
             raise ConfigError([Problem("LOG", str(log), reason)]) from None
 
@@ -212,7 +215,7 @@ def _words(found: dict[str, Any]) -> Iterator[str]:
             " errors in one variant, robots, changed weights."
         )
     if found["mixed"]:
-        yield f"{found['mixed']:,} visitors met two variants and are left out."
+        yield f"Visitors who met two variants, and are left out: {found['mixed']:,}."
     if found["left_out"]:
         yield f"{found['left_out']:,} lines or reports are of further visitors than are kept in memory, or were lost."
     if not found.get("kept", True):

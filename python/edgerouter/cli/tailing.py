@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import sys
 import time
 from collections import deque
@@ -14,7 +15,7 @@ import typer
 from rich.text import Text
 
 from edgerouter.cli import show
-from edgerouter.cli.running import refuse, say
+from edgerouter.cli.running import refuse
 from edgerouter.errors import EdgeError
 from edgerouter.monitoring.lines import Chosen, LogLine, read
 
@@ -23,6 +24,8 @@ __all__ = ["tail"]
 #: Bytes at the end of a file in which the last lines are sought, and bytes of a line.
 MOST_BEHIND = 4 << 20
 MOST_LINE = 64 << 10
+#: Lines before the first request after which a log is none.
+MOST_STRANGE = 1_000
 PAUSE = 0.2
 COLOURS = {"2": "green", "3": "cyan", "4": "yellow", "5": "red"}
 
@@ -60,41 +63,79 @@ def tail(
 ) -> None:
     """Print requests from an access log as they are answered, and only those that you choose.
 
-    A log that is rotated is followed under its name. Ctrl-C ends it.
+    A log that is rotated is followed under its name. Ctrl-C ends it. The exit code is 1 if the file is no access log.
     """
     for given in status or ():
         if not Chosen.is_status(given):
             raise typer.BadParameter(f"{given!r} is neither a status such as 404 nor a class such as 5xx")
-    chosen = Chosen(route or (), host or (), status or (), cache or (), reason or (), slow)
+    requests = _Requests(log, Chosen(route or (), host or (), status or (), cache or (), reason or (), slow))
     try:
         if log == "-":
-            found = _chosen(_whole(sys.stdin.buffer), chosen)
-            for line, entry in found if follow else deque(found, maxlen=last):
-                _print(line, entry, raw=raw)
-            return
-        _follow(Path(log), chosen, last=last, follow=follow, raw=raw)
+            _read_stream(sys.stdin.buffer, requests, last=last, follow=follow, raw=raw)
+        else:
+            _follow(Path(log), requests, last=last, follow=follow, raw=raw)
     except EdgeError as error:
         refuse(error)
+        raise typer.Exit(1) from None
+    except BrokenPipeError:
+        # The reader has seen enough. Nothing else may be written at the end of the process.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(1) from None
     except KeyboardInterrupt:
         raise typer.Exit(0) from None
 
 
-def _follow(file: Path, chosen: Chosen, *, last: int, follow: bool, raw: bool) -> None:
+def _follow(file: Path, requests: _Requests, *, last: int, follow: bool, raw: bool) -> None:
     with _Followed(file) as log:
-        for line, entry in deque(_chosen(log.behind(), chosen), maxlen=last):
+        if log.stream is not None:
+            _read_stream(log.stream, requests, last=last, follow=follow, raw=raw)
+            return
+        for line, entry in deque(requests.of(log.behind(whole=not follow)), maxlen=last):
             _print(line, entry, raw=raw)
+        requests.judge()
         while follow:
-            for line, entry in _chosen(log.further(), chosen):
+            for line, entry in requests.of(log.further()):
                 _print(line, entry, raw=raw)
             time.sleep(PAUSE)
 
 
-def _chosen(lines: Iterator[str], chosen: Chosen) -> Iterator[tuple[str, LogLine]]:
-    for line in lines:
-        entry = read(line)
-        if entry is not None and chosen.has(entry):
-            yield line, entry
+def _read_stream(stream: BinaryIO, requests: _Requests, *, last: int, follow: bool, raw: bool) -> None:
+    found = requests.of(_whole(stream))
+    for line, entry in found if follow else deque(found, maxlen=last):
+        _print(line, entry, raw=raw)
+    requests.judge()
+
+
+class _Requests:
+    """The chosen requests of a log, and the decision that it is none."""
+
+    def __init__(self, log: str, chosen: Chosen) -> None:
+        self._log = log
+        self._chosen = chosen
+        #: Lines that are none of a log, until there is one.
+        self._strange: int | None = 0
+
+    def of(self, lines: Iterator[str]) -> Iterator[tuple[str, LogLine]]:
+        for line in lines:
+            entry = read(line)
+            if entry is None:
+                if self._strange is not None and line.strip():
+                    self._strange += 1
+                    if self._strange >= MOST_STRANGE:
+                        self.judge()
+                continue
+            self._strange = None
+            if self._chosen.has(entry):
+                yield line, entry
+
+    def judge(self) -> None:
+        """Raises ``TailError`` if there were lines, and none of a request."""
+        if self._strange:
+            name = "standard input" if self._log == "-" else self._log
+            rule = "has no line of an access log, in the JSON or the combined form"
+            raise TailError(
+                f"{name}: {rule}; give the file of --access-log, of another form or compressed it is no log"
+            )
 
 
 def _whole(stream: BinaryIO) -> Iterator[str]:
@@ -115,6 +156,11 @@ class _Followed:
         self._opened = self._open()
         self._partial = b""
 
+    @property
+    def stream(self) -> BinaryIO | None:
+        """The opened file, if it is a pipe or the like, which has no end to begin at."""
+        return None if stat.S_ISREG(os.fstat(self._opened.fileno()).st_mode) else self._opened
+
     def __enter__(self) -> _Followed:
         return self
 
@@ -127,13 +173,15 @@ class _Followed:
         except OSError as error:
             raise TailError(f"{self._file}: {error.strerror or error}; give the file of --access-log") from None
 
-    def behind(self) -> Iterator[str]:
-        """The lines at the end of the file, as it is now."""
+    def behind(self, *, whole: bool) -> Iterator[str]:
+        """The lines at the end of the file, as it is now; with ``whole`` also one that has no end yet."""
         size = os.fstat(self._opened.fileno()).st_size
         if size > MOST_BEHIND:
             self._opened.seek(size - MOST_BEHIND)
             self._opened.readline(MOST_BEHIND)
         yield from self._lines()
+        if whole and self._partial:
+            yield self._partial.decode("utf-8", "replace")
 
     def further(self) -> Iterator[str]:
         """The lines that were added since."""
@@ -165,7 +213,7 @@ class _Followed:
 
 def _print(line: str, entry: LogLine, *, raw: bool) -> None:
     if raw:
-        say(_printable(line))
+        print(_printable(line), flush=True)
         return
     text = Text()
     text.append(f"{entry.time} ")

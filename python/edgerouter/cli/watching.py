@@ -117,7 +117,7 @@ def top(
     try:
         listener = Admin(admin, admin_token_env)
         first = listener.samples()
-        if as_json or once or not console.is_terminal:
+        if as_json or once or not console.is_terminal or console.is_dumb_terminal:
             time.sleep(interval)
             found = summary(Span(first, listener.samples()))
             if as_json:

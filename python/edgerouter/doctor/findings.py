@@ -117,6 +117,7 @@ _PORTS: Mapping[PortState, tuple[Level, str, str]] = {
         "this user may not listen on it",
         "AmbientCapabilities=CAP_NET_BIND_SERVICE in the unit, or a port above 1023",
     ),
+    "no such name": ("problem", "its name has no address", "write the address, or enter the name in DNS"),
     "no such address": ("problem", "no interface has this address", "choose one that `ip address` prints"),
 }
 

@@ -13,7 +13,7 @@ from typing import Literal, TypeAlias
 
 __all__ = ["Machine", "PortState", "port_state"]
 
-PortState: TypeAlias = Literal["free", "in use", "not permitted", "no such address"]
+PortState: TypeAlias = Literal["free", "in use", "not permitted", "no such address", "no such name"]
 
 #: ``adjtimex(2)``: the clock is not disciplined. More bytes than ``struct timex`` has.
 _UNSYNCHRONISED = 5
@@ -105,7 +105,7 @@ def _clock_synchronised() -> bool | None:
 
 
 def port_state(address: str) -> PortState | None:
-    """The state of ``HOST:PORT``, by binding it for a moment; ``None`` for port 0 and for a name without an address."""
+    """The state of ``HOST:PORT``, by binding it for a moment; ``None`` for port 0."""
     host, _, port = address.rpartition(":")
     if not port.isdigit() or port == "0":
         return None
@@ -113,7 +113,7 @@ def port_state(address: str) -> PortState | None:
     try:
         family, kind, protocol, _, where = socket.getaddrinfo(host or None, int(port), type=socket.SOCK_STREAM)[0]
     except (OSError, UnicodeError, OverflowError):
-        return None
+        return "no such name"
     with socket.socket(family, kind, protocol) as bound:
         # Ports that only wait for late packets count as free, as they do for the edge.
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
