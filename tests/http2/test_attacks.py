@@ -96,6 +96,25 @@ def test_made_you_reset(start: Start, origin: Origin) -> None:
         assert ended(server, client, "http2-resets") == ENDED
 
 
+@pytest.mark.parametrize("reset", ["by the client", "by the edge"])
+def test_a_stream_that_is_reset_with_its_request_reaches_no_origin(reset: str, start: Start, origin: Origin) -> None:
+    origin.default = Reply(body="late")
+    server = start(site(origin))
+    with http2(server.urls[0], None) as client:
+        client.until_settled()
+        frames: list[Frame] = []
+        for stream in range(1, 101, 2):
+            frames.append(opened(client, stream, f"/slow/{stream}"))
+            if reset == "by the client":
+                frames.append(RstStreamFrame(stream, error_code=CANCEL))
+            else:
+                frames.append(WindowUpdateFrame(stream, window_increment=(1 << 31) - 1))
+        client.send(*frames)
+    with http2(server.urls[0], None) as client:
+        assert client.get("/slow/last").body == b"late"
+    assert [seen.path for seen in origin.requests] == ["/slow/last"]
+
+
 def test_continuation_flood(start: Start) -> None:
     server = start(site())
     with http2(server.urls[0], None) as client:

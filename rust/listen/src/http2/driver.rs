@@ -3,7 +3,7 @@
 use std::{
     pin::pin,
     rc::Rc,
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
     time::Duration,
 };
 
@@ -45,6 +45,8 @@ use crate::{
 
 /// Bytes that wait to be read that each connection may hold beside the account.
 const FREE: u64 = 4 << 10;
+/// Requests that begin before the worker's other tasks have their turn: one connection cannot keep the others waiting.
+const A_TURN: usize = 8;
 /// Time for a client to take the last frames.
 const LAST_FRAMES: Duration = Duration::from_secs(2);
 /// Time for a client without requests to learn that its connection drains.
@@ -261,6 +263,7 @@ impl<O: ConnectionOwner> Driver<O> {
         cx: &mut Context<'_>,
     ) -> Poll<End> {
         self.connection.listen(cx.waker());
+        let mut left = A_TURN;
         loop {
             match self.connection.state() {
                 ConnectionState::End => return Poll::Ready(End::GoAway(Reason::NO_ERROR)),
@@ -288,7 +291,14 @@ impl<O: ConnectionOwner> Driver<O> {
             match http.poll_accept(cx) {
                 Poll::Ready(None) => return Poll::Ready(End::Done),
                 Poll::Ready(Some(Err(error))) => return Poll::Ready(End::Error(error)),
-                Poll::Ready(Some(Ok((request, respond)))) => self.begin(request, respond, cx),
+                Poll::Ready(Some(Ok((request, respond)))) => {
+                    self.begin(request, respond, cx);
+                    left -= 1;
+                    if left == 0 {
+                        cx.waker().wake_by_ref();
+                        return Poll::Pending;
+                    }
+                }
                 Poll::Pending => {
                     self.meter.settle();
                     if self.account_for_unread().is_err() {
@@ -353,16 +363,23 @@ impl<O: ConnectionOwner> Driver<O> {
     fn begin(
         &self,
         request: Request<RecvStream>,
-        respond: SendResponse<Bytes>,
+        mut respond: SendResponse<Bytes>,
         cx: &mut Context<'_>,
     ) {
+        self.owner.metrics().http2_request();
+        // One that was reset in the meantime costs its frames, and nothing behind them: no route, no origin.
+        let asked = &mut Context::from_waker(Waker::noop());
+        if respond.poll_reset(asked).is_ready() {
+            self.connection.begin();
+            self.connection.end();
+            return;
+        }
         let (parts, body) = request.into_parts();
         let is_whole = body.is_end_stream();
         let limits = &self.terms.request;
         let head = convert::request(&parts, is_whole, limits);
         let stream = Rc::new(Stream::new(Rc::clone(&self.connection)));
         stream.begin(Version::HTTP_2);
-        self.owner.metrics().http2_request();
         let open = self.meter.open(respond.stream_id().as_u32(), stream);
         let (mut content, mut tunnel, mut expects_continue) = (None, None, false);
         let mut priority = Priority::default();
