@@ -6,6 +6,7 @@ import base64
 import gzip
 import hashlib
 import hmac
+import os
 import re
 from collections.abc import Callable
 from email.utils import formatdate
@@ -259,6 +260,30 @@ def test_a_folder_without_index_is_listed_only_where_that_is_wanted(served: Serv
     assert client.get("/f/").text == "<h1>home</h1>"
     for missing in ("/f/none/", "/f/index.html/", "/f/.hidden/"):
         assert client.get(missing).status_code == 404
+
+
+def test_a_list_has_only_names_that_are_served(served: Served, folder: Path) -> None:
+    listed, other = folder / "listed", folder / "other"
+    listed.mkdir()
+    other.mkdir()
+    put(listed / "a.txt", "x")
+    put(listed / "two\nlines.txt", "x")
+    os.mkfifo(listed / "pipe")
+    for name, target in (
+        ("to-file", "a.txt"),
+        ("to-folder", "../other"),
+        ("nowhere", "none"),
+        ("out", "/etc/passwd"),
+        ("up", "../../.."),
+        ("round", "round"),
+        ("to-pipe", "pipe"),
+    ):
+        (listed / name).symlink_to(target)
+    client = served("/f", listing=True)
+    names = re.findall(r'<a href="\./([^"]+)"', client.get("/f/listed/").text)
+    assert names == ["to-folder/", "a.txt", "to-file"]
+    for name in names:
+        assert client.get(f"/f/listed/{name}").status_code == 200
 
 
 def test_without_index_a_folder_has_no_page(served: Served) -> None:

@@ -9,11 +9,14 @@ use std::{
 
 use bytes::Bytes;
 use edgerouter_core::{
-    files::{FileFacts, FilePath, listing::ListedName, path::is_hidden, response},
+    files::{FileFacts, FilePath, listing::ListedName, path::is_servable, response},
     http::coding::ContentCoding,
     plan::FileFolder,
 };
-use rustix::{fs::Dir, io::Errno};
+use rustix::{
+    fs::{Dir, FileType},
+    io::Errno,
+};
 
 use super::{
     FileTrouble, Files,
@@ -180,7 +183,7 @@ impl Run<'_> {
             return self.file(path.names.clone());
         }
         if let Some(index) = &folder.index {
-            let found = self.file(path.join(index))?;
+            let found = self.file(path.join(index.as_bytes()))?;
             // A folder with the name of an index file is none.
             if !matches!(found, Found::Absent | Found::Folder) {
                 return Ok(found);
@@ -279,7 +282,7 @@ impl Run<'_> {
         for entry in folder {
             let entry = entry.map_err(|_| FileTrouble::Unreadable)?;
             let name = entry.file_name().to_bytes();
-            if is_hidden(name) {
+            if !is_servable(name) {
                 continue;
             }
             if names.len() >= most {
@@ -288,15 +291,34 @@ impl Run<'_> {
                     complete: false,
                 });
             }
-            names.push(ListedName {
-                name: name.to_vec(),
-                is_folder: entry.file_type().is_dir(),
-            });
+            if let Some(is_folder) = self.is_folder(name, entry.file_type())? {
+                names.push(ListedName {
+                    name: name.to_vec(),
+                    is_folder,
+                });
+            }
         }
         Ok(Found::Names {
             names,
             complete: true,
         })
+    }
+
+    /// True for a folder; `None` for what a request for this name would not find: a pipe, a link that leads nowhere or out.
+    fn is_folder(&self, name: &[u8], kind: FileType) -> Result<Option<bool>, Stop> {
+        match kind {
+            FileType::RegularFile => Ok(Some(false)),
+            FileType::Directory => Ok(Some(true)),
+            // Some file systems do not say which kind a name has.
+            FileType::Symlink | FileType::Unknown => {
+                Ok(match self.open(&self.search.path.join(name))? {
+                    Opened::Folder => Some(true),
+                    Opened::File(_) | Opened::Refused => Some(false),
+                    Opened::Absent => None,
+                })
+            }
+            _ => Ok(None),
+        }
     }
 
     fn open(&self, names: &[u8]) -> Result<Opened, Stop> {

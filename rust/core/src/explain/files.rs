@@ -22,7 +22,7 @@ pub(super) fn file(folder: &FileFolder, admitted: &Admitted, steps: &mut Steps<'
         Err(why) => return steps.add(FILES, "404", why.to_string()),
     };
     let names = match (&folder.index, found.is_folder) {
-        (Some(index), true) => found.join(index),
+        (Some(index), true) => found.join(index.as_bytes()),
         _ => found.names.clone(),
     };
     let accepted = coding::accepted(&head.headers);

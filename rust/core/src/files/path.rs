@@ -120,6 +120,11 @@ fn check(name: &[u8]) -> Result<(), NoFile> {
     Ok(())
 }
 
+/// True if a path can name such a file: lists have no others.
+pub fn is_servable(name: &[u8]) -> bool {
+    check(name).is_ok()
+}
+
 /// True if files of this name are never served.
 pub fn is_hidden(name: &[u8]) -> bool {
     name.starts_with(b".") && name != WELL_KNOWN
@@ -132,13 +137,13 @@ impl FilePath {
     }
 
     /// The path of a file in this folder.
-    pub fn join(&self, name: &str) -> Vec<u8> {
+    pub fn join(&self, name: &[u8]) -> Vec<u8> {
         let mut joined = Vec::with_capacity(self.names.len() + 1 + name.len());
         joined.extend_from_slice(&self.names);
         if !joined.is_empty() {
             joined.push(b'/');
         }
-        joined.extend_from_slice(name.as_bytes());
+        joined.extend_from_slice(name);
         joined
     }
 }
