@@ -164,6 +164,8 @@ def test_every_combination_of_method_condition_and_range_is_answered_by_the_rule
         place = (method, condition, range_)
         assert answer.status_code == want, place
         assert (coding == "gzip") == (want == 200), place
+        if want in (200, 206, 304):
+            assert said["vary"] == "accept-encoding", place
         if want == 200:
             assert said["etag"] == 'W/"v1"', place
             assert (unzipped(content) == PAGE) if method == "GET" else not content, place
@@ -172,6 +174,19 @@ def test_every_combination_of_method_condition_and_range_is_answered_by_the_rule
             assert (said["etag"], content) == ('W/"v1"', b""), place
         elif want == 206:
             assert (content, said["etag"]) == (PAGE[:100], '"v1"'), place
+
+
+def test_a_response_that_another_client_gets_compressed_says_so(page: Origin, site: Site) -> None:
+    client = site(compress=True)
+    assert raw(client)[0].status_code == 200
+    for fields in (
+        {"accept-encoding": "identity"},
+        {"accept-encoding": "gzip", "cache-control": "no-transform"},
+        {"accept-encoding": "identity", "range": "bytes=0-9"},
+        {"accept-encoding": "identity", "if-none-match": '"v1"'},
+    ):
+        answer = client.get("/page", headers=fields)
+        assert (answer.headers.get("vary"), "content-encoding" in answer.headers) == ("accept-encoding", False), fields
 
 
 def test_events_arrive_when_they_are_sent(origin: Origin, site: Site) -> None:

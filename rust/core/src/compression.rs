@@ -5,6 +5,7 @@
 use http::{HeaderValue, StatusCode};
 
 use crate::{
+    cache::slices::ContentRange,
     finish::bodiless,
     http::{
         Fields, KnownSet,
@@ -27,12 +28,18 @@ pub enum NotCompressed {
     /// `Content-Range`: the range counts bytes of the content as it is (RFC 9110 §14.4).
     #[error("it is a part")]
     Part,
+    /// A part of content that may be coded as a whole.
+    #[error("it is a part of a response that may be compressed")]
+    PartOfWhole,
     /// `Content-Encoding`: the origin has coded it.
     #[error("it is coded already")]
     Coded,
-    /// `no-transform` of the response or the request (RFC 9111 §5.2.1.6, §5.2.2.6).
+    /// `no-transform` of the response (RFC 9111 §5.2.2.6).
     #[error("no-transform forbids it")]
     NoTransform,
+    /// `no-transform` of the request (RFC 9111 §5.2.1.6).
+    #[error("no-transform of the request forbids it")]
+    RequestNoTransform,
     /// It sets a cookie: its length would betray a secret beside text that the client chose (BREACH).
     #[error("it sets a cookie")]
     SetCookie,
@@ -56,7 +63,10 @@ pub enum NotCompressed {
 impl NotCompressed {
     /// True if another request might get the same response in a coding.
     fn may_differ(self) -> bool {
-        matches!(self, Self::NotAccepted | Self::Busy)
+        matches!(
+            self,
+            Self::NotAccepted | Self::Busy | Self::PartOfWhole | Self::RequestNoTransform
+        )
     }
 }
 
@@ -70,9 +80,16 @@ pub fn decide(
     response: &Fields,
     length: Option<u64>,
 ) -> Compressed {
+    if status == StatusCode::PARTIAL_CONTENT
+        && let Some(part) = ContentRange::of(response)
+    {
+        // The fields that the whole would have (RFC 9110 §15.3.7).
+        shrinks(response, Some(part.complete))?;
+        return Err(NotCompressed::PartOfWhole);
+    }
     compressible(status, response, length)?;
     if no_transform(request) {
-        return Err(NotCompressed::NoTransform);
+        return Err(NotCompressed::RequestNoTransform);
     }
     preferred(request).ok_or(NotCompressed::NotAccepted)
 }
@@ -96,6 +113,11 @@ pub fn compressible(
     if response.contains_key(header::CONTENT_RANGE) {
         return Err(NotCompressed::Part);
     }
+    shrinks(response, length)
+}
+
+/// The part of the decision that is about the content as a whole.
+fn shrinks(response: &Fields, length: Option<u64>) -> Result<(), NotCompressed> {
     if response.contains_key(header::CONTENT_ENCODING) {
         return Err(NotCompressed::Coded);
     }
@@ -178,12 +200,12 @@ pub fn apply(decision: Compressed, headers: &mut Fields) {
 }
 
 /// Fits the head of a 304: the client may hold the coded content, and must not take its tag for that of the bytes as they
-/// are, with which a range could be combined.
+/// are, with which a range could be combined. `Vary` is that of the whole (RFC 9110 §15.4.5), whose type is not known here.
 pub fn not_modified(request: &Fields, headers: &mut Fields) {
     if preferred(request).is_some() {
         etag::weaken(headers);
-        vary(headers);
     }
+    vary(headers);
 }
 
 fn vary(headers: &mut Fields) {
@@ -216,7 +238,8 @@ mod tests {
     #[test]
     fn a_response_is_compressed_unless_something_forbids_it() {
         use NotCompressed::{
-            Coded, Long, NoTransform, NotAccepted, Part, SetCookie, Short, Status, Type,
+            Coded, Long, NoTransform, NotAccepted, Part, PartOfWhole, RequestNoTransform,
+            SetCookie, Short, Status, Type,
         };
         let gzip = Ok(ContentCoding::Gzip);
         for (status, response, request, length, want) in [
@@ -258,6 +281,20 @@ mod tests {
             (204, &[HTML], &[TAKES], None, Err(Status)),
             (205, &[HTML], &[TAKES], None, Err(Status)),
             (206, &[HTML], &[TAKES], None, Err(Status)),
+            (
+                206,
+                &[HTML, ("content-range", "bytes 0-9/5000")],
+                &[TAKES],
+                Some(10),
+                Err(PartOfWhole),
+            ),
+            (
+                206,
+                &[HTML, ("content-range", "bytes 0-9/500")],
+                &[TAKES],
+                Some(10),
+                Err(Short),
+            ),
             (304, &[HTML], &[TAKES], None, Err(Status)),
             (416, &[HTML], &[TAKES], None, Err(Status)),
             (
@@ -300,7 +337,7 @@ mod tests {
                 &[HTML],
                 &[TAKES, ("cache-control", "no-transform")],
                 None,
-                Err(NoTransform),
+                Err(RequestNoTransform),
             ),
             (
                 200,
@@ -395,6 +432,8 @@ mod tests {
         for (decision, vary, want) in [
             (Err(NotCompressed::NotAccepted), None, 1),
             (Err(NotCompressed::Busy), None, 1),
+            (Err(NotCompressed::PartOfWhole), None, 1),
+            (Err(NotCompressed::RequestNoTransform), None, 1),
             (
                 Err(NotCompressed::NotAccepted),
                 Some("Origin, Accept-Encoding"),
@@ -430,6 +469,7 @@ mod tests {
             let mut headers = fields(&[("etag", tag)]);
             not_modified(&fields(&[("accept-encoding", takes)]), &mut headers);
             assert_eq!(headers.get(header::ETAG).unwrap(), want, "{tag} {takes}");
+            assert_eq!(headers.get(header::VARY).unwrap(), "accept-encoding");
         }
     }
 }
