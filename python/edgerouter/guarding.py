@@ -12,7 +12,7 @@ from datetime import timedelta
 from typing import Any, Literal, TypeAlias, get_args
 
 from edgerouter.cache import Duration
-from edgerouter.checks import Check, Value, is_country, is_token, listed
+from edgerouter.checks import Check, Value, is_country, is_token, listed, shown
 from edgerouter.errors import ConfigError, Problem
 from edgerouter.secrets import Secret, as_secret, reveal, secret_file, text_or_file
 
@@ -207,6 +207,8 @@ class SignedUrls(Value, frozen=True, kw_only=True):
     ) -> str:
         """The URL with the signature of a shared secret. Public keys have their own signers, such as botocore's.
 
+        The URL is ``https://host/path?query`` as a page has it; other characters than ASCII are escaped as browsers do.
+
         ``expires``  Unix time, or a ``timedelta`` from now
         ``key``  the name of the secret; the only one when ``None``
         ``resource``  a pattern of URLs, with ``*`` and ``?``, in place of this one
@@ -225,6 +227,7 @@ class SignedUrls(Value, frozen=True, kw_only=True):
         if not isinstance(secret, Secret):
             known = ", ".join(self.secrets) or "there are none"
             raise ConfigError([Problem("SignedUrls.sign", key, f"key must be the name of a shared secret: {known}")])
+        url = _signable(url)
         until = int(time.time() + expires.total_seconds() if isinstance(expires, timedelta) else expires)
         conditions: dict[str, Any] = {"DateLessThan": {"AWS:EpochTime": until}}
         if starts is not None:
@@ -241,6 +244,41 @@ class SignedUrls(Value, frozen=True, kw_only=True):
         custom = resource is not None or len(conditions) > 1
         said = f"Policy={encoded(text)}" if custom else f"Expires={until}"
         return f"{url}{'&' if '?' in url else '?'}{said}&Signature={encoded(mac)}&Key-Pair-Id={key}"
+
+
+#: Characters that browsers send as they are in a path and a query.
+_UNESCAPED = "!$%&'()*+,-./:;=?@[]_{|}~"
+_PARAMETERS = ("Policy", "Expires", "Signature", "Key-Pair-Id", "Hash-Algorithm")
+
+
+def _signable(url: str) -> str:
+    """The URL as the edge sees it when it is requested."""
+    from urllib.parse import quote, urlsplit
+
+    def fail(must: str) -> ConfigError:
+        return ConfigError([Problem("SignedUrls.sign", shown(url), f"url {must}")])
+
+    try:
+        parts = urlsplit(url)
+        scheme, host, port = parts.scheme, parts.hostname, parts.port
+    except (ValueError, AttributeError, TypeError):
+        raise fail('must be a URL such as "https://www.example.com/videos/1.mp4"') from None
+    if scheme not in ("http", "https") or not host or "@" in parts.netloc:
+        raise fail('must begin with https:// or http:// and a host, as in "https://www.example.com/videos/1.mp4"')
+    if "#" in url:
+        raise fail("must have no fragment: browsers do not send it, so put it behind the signature")
+    if any(segment in (".", "..") for segment in parts.path.split("/")):
+        raise fail("must have no segments . and ..: browsers resolve them before they request it")
+    for name in _PARAMETERS:
+        if any(pair.split("=", 1)[0] == name for pair in parts.query.split("&")):
+            raise fail(f"has the parameter {name}, which belongs to signatures: sign the URL without it")
+    if not host.isascii():
+        raise fail("must have the host in ASCII, as in xn--bcher-kva.example")
+    text = f"{scheme}://{f'[{host}]' if ':' in host else host.rstrip('.')}"
+    if port is not None and port != {"http": 80, "https": 443}[scheme]:
+        text += f":{port}"
+    text += quote(parts.path or "/", safe=_UNESCAPED)
+    return f"{text}?{quote(parts.query, safe=_UNESCAPED)}" if parts.query else text
 
 
 def _public(key: Any) -> Secret:

@@ -40,7 +40,8 @@ HSTS = "strict-transport-security"
 def test_every_response_has_the_fields_hits_errors_and_304s_included(
     origin: Origin, serve: Serve, client_for: Client
 ) -> None:
-    origin.on("/x", Reply(200, {"cache-control": "max-age=60", "etag": '"1"', "x-frame-options": "DENY"}, "content"))
+    fields = {"cache-control": "max-age=60", "etag": '"1"', "x-frame-options": "DENY", HSTS: "max-age=1"}
+    origin.on("/x", Reply(200, fields, "content"))
     edge = Edge("test", trusted_proxies=["127.0.0.1"], security=STRICT)
     to = edge.origin("first", origin.url)
     edge.route("/*", to=to, methods=["GET"])

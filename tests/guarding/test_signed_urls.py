@@ -180,6 +180,38 @@ def test_a_shared_secret_signs_patterns_networks_and_times(get: Get) -> None:
         assert get(signed, x_forwarded_for=client).status_code == status, signed
 
 
+def test_a_url_is_signed_as_browsers_request_it(get: Get) -> None:
+    for url in (
+        f"{SITE}/b\u00fccher/a b?q=\u00e4&r=%20+",
+        "HTTP://WWW.Example.com:80/a",
+        f"{SITE}",
+        f"{SITE}?a=1",
+    ):
+        signed = POLICY.sign(url, expires=timedelta(hours=1))
+        assert signed.isascii() and get(signed).status_code == 200, signed
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("/a", "begin with https://"),
+        ("www.example.com/a", "begin with https://"),
+        ("", "begin with https://"),
+        ("ftp://www.example.com/a", "begin with https://"),
+        ("https://user@www.example.com/a", "begin with https://"),
+        ("https://www.example.com:port/a", "must be a URL"),
+        (7, "must be a URL"),
+        (f"{SITE}/a#part", "fragment"),
+        (f"{SITE}/a/../b", "segments"),
+        (f"{SITE}/a?x=1&Signature=abc", "parameter Signature"),
+        ("https://b\u00fccher.example/a", "ASCII"),
+    ],
+)
+def test_a_url_that_no_signature_opens_is_refused(url: Any, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        POLICY.sign(url, expires=timedelta(hours=1))
+
+
 def test_a_policy_that_cannot_be_enforced_opens_nothing(get: Get) -> None:
     def opened(statements: list[dict[str, Any]]) -> int:
         text = json.dumps({"Statement": statements})

@@ -38,8 +38,13 @@ impl SecurityFields {
                 set(&policy.name, &value);
             }
         }
-        if let Some(value) = self.hsts.as_ref().filter(|_| secure) {
-            set(&header::STRICT_TRANSPORT_SECURITY.into(), value);
+        match &self.hsts {
+            Some(value) if secure => set(&header::STRICT_TRANSPORT_SECURITY.into(), value),
+            // An origin behind TLS of its own sends it without knowing how its response goes on.
+            Some(_) if self.replaces => {
+                headers.remove(header::STRICT_TRANSPORT_SECURITY);
+            }
+            _ => {}
         }
     }
 }
@@ -194,6 +199,10 @@ mod tests {
                 header::X_FRAME_OPTIONS,
                 HeaderValue::from_static("SAMEORIGIN"),
             );
+            if replaces {
+                let value = HeaderValue::from_static("max-age=1");
+                headers.insert(header::STRICT_TRANSPORT_SECURITY, value);
+            }
             policy(replaces).finish(secure, &PageNonce::Absent, &mut headers);
             assert_eq!(headers.get(header::X_FRAME_OPTIONS).unwrap(), frame);
             let found = headers.get(header::STRICT_TRANSPORT_SECURITY);
