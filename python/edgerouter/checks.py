@@ -120,11 +120,24 @@ def helpful(method: Callable[P, R]) -> Callable[P, R]:
             place = f"{type(args[0]).__name__}.{method.__name__}"
             for name in unknown:
                 near = difflib.get_close_matches(name, parameters, 1)
-                remedy = f"did you mean {near[0]}?" if near else f"there are {', '.join(parameters)}"
+                other = _others(args[0], name)
+                if other is not None:
+                    remedy = f"{other} has it; here there are {', '.join(parameters)}"
+                else:
+                    remedy = f"did you mean {near[0]}?" if near else f"there are {', '.join(parameters)}"
                 problems.append(Problem(f"{place}.{name}", None, f"no such argument; {remedy}"))
             raise ConfigError(problems) from None
 
     return called
+
+
+def _others(holder: object, name: str) -> str | None:
+    """Another method of the same object that has this argument: then it is no slip of the pen."""
+    for method in ("route", "files", "function"):
+        parameters = inspect.signature(getattr(holder, method)).parameters if hasattr(holder, method) else {}
+        if name in parameters:
+            return f"{type(holder).__name__}.{method}"
+    return None
 
 
 def accepts(make: Callable[P, V]) -> Callable[[Callable[[S, V], R]], Callable[Concatenate[S, P], R]]:

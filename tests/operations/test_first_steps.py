@@ -142,6 +142,13 @@ def test_a_decorator_says_which_argument_was_probably_meant(declare: str) -> Non
         getattr(edge, declare)()
 
 
+def test_an_argument_of_another_method_is_no_slip_of_the_pen() -> None:
+    with pytest.raises(
+        ConfigError, match=r"Edge\.function\.compress: no such argument; Edge\.route has it; here there are"
+    ):
+        Edge("test").function("/a", compress=True)  # type: ignore[call-arg]
+
+
 def test_a_wrong_phase_is_named_before_the_arguments_that_depend_on_it() -> None:
     edge = Edge("test")
     with pytest.raises(ConfigError, match=r'Edge\.on\.phase: "viewer_respons": must be one of .*viewer_response.*stop'):
