@@ -56,6 +56,31 @@ def test_a_query_refuses_what_browsers_encode(byte: str, origin: Origin, site: S
     assert origin.requests == []
 
 
+def test_an_https_url_is_not_served_in_plain_text(origin: Origin, site: Site) -> None:
+    origin.default = Reply(200, {}, "x")
+    url = str(site().base_url)
+    proxied = "X-Forwarded-For: 192.0.2.7\r\nX-Forwarded-Proto: https\r\n"
+    for target, fields, status in (
+        ("http://a.example/a", "", 200),
+        ("https://a.example/a", "", 421),
+        ("HTTPS://a.example", "", 421),
+        ("https://a.example/a", proxied, 421),
+    ):
+        (answer,) = responses(got(url, target, fields=fields))
+        assert answer.status == status, target
+    assert "plain-text" in answer.body.decode()
+    assert len(origin.requests) == 1
+
+
+def test_an_https_url_of_a_trusted_proxy_has_the_scheme_that_it_names(origin: Origin, serve: Serve) -> None:
+    origin.default = Reply(200, {}, "x")
+    edge = Edge("test", trusted_proxies=["127.0.0.1"])
+    edge.route("/*", to=edge.origin("first", origin.url), viewer="https-only")
+    url = serve(edge).url
+    (answer,) = responses(got(url, "https://a.example/a", fields="X-Forwarded-Proto: https\r\n"))
+    assert answer.status == 200
+
+
 def test_http_1_0_keeps_the_connection_only_with_a_length(origin: Origin, site: Site) -> None:
     origin.on("/length", Reply(200, {}, "content"))
     origin.on("/chunked", Reply(200, {}, chunks=[b"con", b"tent"]))

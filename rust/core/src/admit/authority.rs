@@ -34,7 +34,11 @@ impl Authority {
     /// none.
     pub fn of(head: &RequestParts, scheme: Scheme, last: &LastAuthority) -> Result<Self, Refusal> {
         let named = match (&head.authority, head.headers.get(header::HOST)) {
-            (Some(authority), _) => authority.as_bytes(),
+            // RFC 9110 §7.4: an https URL is served over TLS only.
+            (Some(target), _) if target.is_https && scheme == Scheme::Http => {
+                return Err(Refusal::PlainText);
+            }
+            (Some(target), _) => target.value.as_bytes(),
             (None, Some(host)) => host.as_bytes(),
             (None, None) if head.version == Version::HTTP_10 => b"localhost",
             (None, None) => return Err(Refusal::BadHost),
@@ -125,6 +129,7 @@ pub fn host_length(bytes: &[u8]) -> usize {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::http::TargetAuthority;
 
     #[test]
     fn an_authority_has_one_spelling() {
@@ -158,6 +163,28 @@ mod tests {
                 .insert(header::HOST, HeaderValue::from_str(host).unwrap());
             let found = Authority::of(&head, Http, &LastAuthority::default());
             assert_eq!(found, Err(Refusal::BadHost), "{host}");
+        }
+    }
+
+    #[test]
+    fn an_https_url_is_served_over_tls_only() {
+        use Scheme::{Http, Https};
+        for (is_https, scheme, want) in [
+            (false, Http, Ok("a.example")),
+            (false, Https, Ok("a.example")),
+            (true, Https, Ok("a.example")),
+            (true, Http, Err(Refusal::PlainText)),
+        ] {
+            let head = RequestParts {
+                authority: Some(TargetAuthority {
+                    value: HeaderValue::from_static("a.example"),
+                    is_https,
+                }),
+                ..RequestParts::default()
+            };
+            let found = Authority::of(&head, scheme, &LastAuthority::default());
+            let found = found.as_ref().map(Authority::as_str).map_err(|why| *why);
+            assert_eq!(found, want, "{is_https} {scheme:?}");
         }
     }
 

@@ -75,6 +75,8 @@ words! {
         BodyTooSlow = "body-too-slow",
         /// RFC 9110 §15.5.20: the host selects another TLS policy than the connection has.
         Misdirected = "misdirected",
+        /// RFC 9110 §7.4: an https URL, in absolute form, on a connection in plain text.
+        PlainText = "plain-text",
     }
 }
 
@@ -91,7 +93,7 @@ impl Refusal {
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Expectation => StatusCode::EXPECTATION_FAILED,
             Self::HeadTooSlow | Self::BodyTooSlow => StatusCode::REQUEST_TIMEOUT,
-            Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
+            Self::Misdirected | Self::PlainText => StatusCode::MISDIRECTED_REQUEST,
             _ => StatusCode::BAD_REQUEST,
         }
     }
@@ -128,6 +130,9 @@ impl Refusal {
             Self::BodyTooSlow => "The request's body did not arrive in time.",
             Self::Misdirected => {
                 "This host is not served on this connection; open another one for it."
+            }
+            Self::PlainText => {
+                "An https URL is not served in plain text; open a connection with TLS."
             }
         }
     }

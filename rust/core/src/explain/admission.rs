@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::http::{FieldName, Fields, PathAndQuery, RequestParts, WireName};
+use crate::http::{FieldName, Fields, PathAndQuery, RequestParts, TargetAuthority, WireName};
 use http::{HeaderValue, Method, Uri};
 
 use super::{Admitted, ExplainRequest, Steps};
@@ -56,7 +56,11 @@ pub(super) fn arrived(request: &ExplainRequest, steps: &mut Steps<'_>) -> Option
     };
     head.method = method;
     head.target = target.unwrap_or_default();
-    head.authority = authority;
+    // The URL stands for a connection and a request on it, not for an absolute form.
+    head.authority = authority.map(|value| TargetAuthority {
+        value,
+        is_https: false,
+    });
     let before: Fields = head.headers.clone();
     let mut admitted = Admitted::arriving(Box::new(head), false, request.client, scheme);
     if let Err(answer) = admitted.admit(plan, None, &LastAuthority::default()) {

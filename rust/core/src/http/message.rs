@@ -11,12 +11,21 @@ pub struct RequestParts {
     pub method: Method,
     /// Path and query of the target, or `*`.
     pub target: PathAndQuery,
-    /// The authority in a target of absolute form (RFC 9112 §3.2.2).
-    pub authority: Option<HeaderValue>,
+    /// Of a target of absolute form.
+    pub authority: Option<TargetAuthority>,
     /// Of the connection that it came on.
     pub version: Version,
     /// Its fields.
     pub headers: Fields,
+}
+
+/// The authority in a target of absolute form (RFC 9112 §3.2.2).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TargetAuthority {
+    /// Host and port.
+    pub value: HeaderValue,
+    /// The scheme before it is `https`, not `http`.
+    pub is_https: bool,
 }
 
 /// A response with its content.

@@ -27,7 +27,7 @@ pub(crate) mod via;
 pub use self::fields::{
     FieldLine, FieldName, FieldValue, Fields, Known, KnownSet, Named, Value, WireName, header,
 };
-pub use self::message::{RequestParts, Response};
+pub use self::message::{RequestParts, Response, TargetAuthority};
 pub use self::path_and_query::PathAndQuery;
 pub use self::token::is_token_byte;
 

@@ -3,7 +3,7 @@
 //!
 //! Everything ambiguous is refused: request smuggling needs two programs that read one message differently.
 
-use crate::http::{FieldValue, Fields, RequestParts, header};
+use crate::http::{FieldValue, Fields, RequestParts, TargetAuthority, header};
 use http::{HeaderValue, Method, Version};
 use memchr::memchr;
 
@@ -247,11 +247,15 @@ fn read(
     };
     let method = Method::from_bytes(start.method).map_err(|_| Refusal::BadMethod)?;
     let authority = start.authority.map(HeaderValue::from_bytes).transpose();
+    let authority = authority.map_err(|_| Refusal::BadHost)?;
     Ok(ClientHead {
         parts: Box::new(RequestParts {
             method,
             target: start.target,
-            authority: authority.map_err(|_| Refusal::BadHost)?,
+            authority: authority.map(|value| TargetAuthority {
+                value,
+                is_https: start.is_https,
+            }),
             version: if start.http_11 {
                 Version::HTTP_11
             } else {
@@ -452,8 +456,9 @@ mod tests {
                                 target,
                                 ..
                             } = &*head.parts;
-                            let authority =
-                                authority.as_ref().map_or(&b""[..], HeaderValue::as_bytes);
+                            let authority = authority
+                                .as_ref()
+                                .map_or(&b""[..], |target| target.value.as_bytes());
                             let authority = authority.escape_ascii();
                             seen.push(format!("{method} {authority}{target} "));
                             content = ContentReader::of(head.content);

@@ -13,6 +13,8 @@ pub(super) struct RequestLine<'a> {
     pub(super) target: PathAndQuery,
     /// Authority of an absolute-form target.
     pub(super) authority: Option<&'a [u8]>,
+    /// The scheme of such a target is `https`.
+    pub(super) is_https: bool,
     pub(super) http_11: bool,
 }
 
@@ -48,12 +50,12 @@ pub(super) fn request_line<'a>(
     if method == b"TRACE" {
         return Err(Refusal::Trace);
     }
-    let (authority, origin_form) = match target {
-        [b'/', ..] => (None, target),
-        b"*" if method == b"OPTIONS" => (None, target),
+    let (authority, is_https, origin_form) = match target {
+        [b'/', ..] => (None, false, target),
+        b"*" if method == b"OPTIONS" => (None, false, target),
         _ => {
-            let (authority, rest) = absolute(target).ok_or(Refusal::BadTarget)?;
-            (Some(authority), rest)
+            let (is_https, authority, rest) = absolute(target).ok_or(Refusal::BadTarget)?;
+            (Some(authority), is_https, rest)
         }
     };
     let target = self::origin_form(origin_form)?;
@@ -61,6 +63,7 @@ pub(super) fn request_line<'a>(
         method,
         target,
         authority,
+        is_https,
         http_11,
     })
 }
@@ -118,11 +121,12 @@ fn target_and_version(rest: &[u8]) -> Result<(&[u8], &[u8]), Refusal> {
     }
 }
 
-/// The authority of an absolute form, and the rest behind it.
-fn absolute(target: &[u8]) -> Option<(&[u8], &[u8])> {
+/// An absolute form: true if its scheme is `https`, its authority, and the rest behind it.
+fn absolute(target: &[u8]) -> Option<(bool, &[u8], &[u8])> {
     let at = memchr::memmem::find(target, b"://")?;
     let scheme = target.get(..at)?;
-    if !scheme.eq_ignore_ascii_case(b"http") && !scheme.eq_ignore_ascii_case(b"https") {
+    let is_https = scheme.eq_ignore_ascii_case(b"https");
+    if !is_https && !scheme.eq_ignore_ascii_case(b"http") {
         return None;
     }
     let rest = target.get(at + 3..)?;
@@ -130,7 +134,8 @@ fn absolute(target: &[u8]) -> Option<(&[u8], &[u8])> {
         .iter()
         .position(|byte| b"/?".contains(byte))
         .unwrap_or(rest.len());
-    rest.split_at_checked(end)
+    let (authority, rest) = rest.split_at_checked(end)?;
+    Some((is_https, authority, rest))
 }
 
 /// Bits of `TARGET`: the byte may occur in a path, in a query.
