@@ -11,6 +11,7 @@ from typing_extensions import disjoint_base
 
 from edgerouter.functions.forms import Form
 from edgerouter.html import Edits, HtmlEdit
+from edgerouter.origins import Group, Origin
 
 __all__ = [
     "AssignedVariant",
@@ -323,6 +324,11 @@ class PieceSink:
 
     def put(self, piece: Any) -> bool | None:
         """Sends a piece: true while there is room for another, ``None`` when the client is gone."""
+    def refuse(self, error: BaseException, name: str | None) -> bool:
+        """Answers with the failure of an iterator that has given nothing; false: the response has begun.
+
+        Without a name, its id in the log, only an ``Abort`` is an answer.
+        """
     def room(self) -> Awaitable[None] | None:
         """The time when there is room or the client is gone, to be awaited; ``None`` when that is so already."""
     def when_unwanted(self, call: Callable[[], object]) -> bool:
@@ -577,8 +583,24 @@ class Request:
     """Normalised and percent-encoded, without the query; hooks of the request phases may change it."""
     query_string: str
     """The query as it was sent, without the ``?``; empty when there is none."""
-    def __new__(cls, url: str, method: str = "GET", headers: _Fields | None = None) -> Request:
-        """A request that a callable makes, for a look-up in a cache; ``CacheError`` unless ``url`` is absolute."""
+    def __new__(
+        cls,
+        url: str | Request,
+        method: str | None = None,
+        headers: _Fields | None = None,
+        body: str | bytes | None = None,
+        json: Any = None,
+    ) -> Request:
+        """A request for ``ctx.fetch`` and ``ctx.cache``; ``CacheError`` unless ``url`` is absolute.
+
+        Of another request it has method, fields and content where no others are given. ``ValueError`` for a GET or HEAD
+        with content.
+        """
+    def clone(self) -> Request:
+        """A request of its own with the same values, which outlives the call."""
+    @property
+    def http_version(self) -> Literal["1.0", "1.1", "2", "3"]:
+        """The version of HTTP that the client speaks."""
     @property
     def scheme(self) -> Literal["http", "https"]:
         """As the client requested, behind trusted proxies too."""
@@ -611,7 +633,7 @@ class Request:
         """Verified claims; ``None`` without a token."""
     @property
     def user(self) -> str | None:
-        """The user by the verified token: its ``userId``, or else its ``sub``."""
+        """The user by the verified token: its ``userId``, or its ``sub`` if it has none; ``None`` for a null one."""
     @property
     def variant(self) -> str | None:
         """The variant of the route's first experiment; ``None`` without one."""
@@ -703,8 +725,18 @@ class Response:
     def redirect(url: str, status: int = 302, headers: _Fields | None = None) -> Response:
         """301, 302, 303, 307 or 308."""
     @staticmethod
+    def begun(iterator: AsyncIterator[bytes] | Iterator[bytes], status: int, headers: _Fields) -> Response:
+        """A response of an application that has begun it: its head does not wait for the first piece."""
+    @staticmethod
     def switched(iterator: AsyncIterator[bytes], headers: _Fields) -> Response:
         """The connection becomes a WebSocket, on which the iterator gives the bytes; see ``edgerouter.websocket``."""
+    def clone(self) -> Response:
+        """A response of its own with the same values; ``RuntimeError`` for one that streams."""
+    def take_iterator(self) -> Any:
+        """Takes the iterator that gives its content; ``None`` where there is none. For responses of other processes."""
+    @property
+    def ok(self) -> bool:
+        """True for a status from 200 to 299."""
     @property
     def headers(self) -> Headers:
         """Its header fields; they may be changed."""
@@ -778,6 +810,9 @@ class CallContext:
     def region(self) -> str | None:
         """The region of ``GeoPolicy.regions`` that is nearest to the client; ``None`` where its place is not known."""
     @property
+    def nested(self) -> bool:
+        """True if a callable has made its request by ``ctx.fetch``, and waits for the response."""
+    @property
     def log_id(self) -> str:
         """The id of its request for the log; reading it does not make the response depend on the request."""
     @property
@@ -812,6 +847,7 @@ class CallContext:
         cache: str,
         seconds: float,
         outside: tuple[str, int] | None,
+        origin: str | None,
     ) -> PendingFetch:
         """Starts a request for ``fetch``, whose parts have been checked."""
     def remaining(self) -> float:
@@ -842,6 +878,7 @@ class Context(CallContext):
         cache: Literal["default", "no-store", "reload", "no-cache", "force-cache", "only-if-cached"] = "default",
         timeout: float | None = None,
         redirect: Literal["follow", "manual", "error"] | None = None,
+        origin: str | Origin | Group | None = None,
     ) -> Response:
         """Makes a request through the edge itself: routes, cache, pools, health and failover, as a client's would.
 
@@ -851,6 +888,8 @@ class Context(CallContext):
         ``cache``  by the Fetch standard; ``timeout``  seconds, at most those that the call has left
         ``redirect``  ``"follow"`` up to 3 redirects, ``"manual"`` or ``"error"``; by default redirects of the edge's
         own routes are given as they are, and those of other hosts are followed
+        ``origin``  an origin or group, or its name, which answers in place of the route: no guard, hook or rewriting
+        of a route applies, and its stored responses are apart from those of routes
 
         A status of any kind is a response. Raises ``FetchError`` when there is no whole response, ``ValueError`` for a
         request that cannot be made.
@@ -877,6 +916,7 @@ class AsyncContext(CallContext):
         cache: Literal["default", "no-store", "reload", "no-cache", "force-cache", "only-if-cached"] = "default",
         timeout: float | None = None,
         redirect: Literal["follow", "manual", "error"] | None = None,
+        origin: str | Origin | Group | None = None,
     ) -> Response:
         """Makes a request through the edge itself: routes, cache, pools, health and failover, as a client's would.
 
@@ -886,6 +926,8 @@ class AsyncContext(CallContext):
         ``cache``  by the Fetch standard; ``timeout``  seconds, at most those that the call has left
         ``redirect``  ``"follow"`` up to 3 redirects, ``"manual"`` or ``"error"``; by default redirects of the edge's
         own routes are given as they are, and those of other hosts are followed
+        ``origin``  an origin or group, or its name, which answers in place of the route: no guard, hook or rewriting
+        of a route applies, and its stored responses are apart from those of routes
 
         A status of any kind is a response. Raises ``FetchError`` when there is no whole response, ``ValueError`` for a
         request that cannot be made.

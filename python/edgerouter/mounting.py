@@ -98,7 +98,7 @@ class AsgiMount:
         return {
             "type": "http",
             "asgi": {"version": "3.0", "spec_version": "2.4"},
-            "http_version": "1.1",
+            "http_version": request.http_version,
             "method": request.method,
             "scheme": request.scheme,
             "path": unquote(path),
@@ -242,7 +242,7 @@ class AsgiCall:
             if self.pieces is None:
                 # The request ends with the call, its body does not.
                 self.pieces = aiter(self.request)
-            return Response(self.following(first, self.rest, running), status, head)
+            return Response.begun(self.following(first, self.rest, running), status, head)
         self.leave()
         # Its background tasks; or a failure, which it has answered itself and which is logged.
         goes_on = not running.done() or running.cancelled() or running.exception() is not None
@@ -376,7 +376,7 @@ class WsgiMount:
             "QUERY_STRING": request.query_string,
             "SERVER_NAME": host,
             "SERVER_PORT": str(port),
-            "SERVER_PROTOCOL": "HTTP/1.1",
+            "SERVER_PROTOCOL": f"HTTP/{request.http_version}",
             "REMOTE_ADDR": request.client,
             "wsgi.version": (1, 0),
             "wsgi.url_scheme": request.scheme,
@@ -427,7 +427,7 @@ class WsgiMount:
         if first is None or (isinstance(content, (list, tuple)) and len(content) == 1):
             _close(content)
             return Response(before, number, headers)
-        return Response(_following(before, pieces, content), number, headers)
+        return Response.begun(_following(before, pieces, content), number, headers)
 
 
 def _following(first: bytes, pieces: Iterator[bytes], content: Iterable[bytes]) -> Iterator[bytes]:

@@ -249,6 +249,21 @@ def test_a_version_that_fails_is_rolled_back_by_itself(site: Deployed, page: str
     assert shown["candidate"]["errors"] == 10
 
 
+def test_a_version_is_not_judged_alone_while_the_other_has_clients_too(site: Deployed) -> None:
+    site.write(VERSION.format(name="new").replace('return "new"', "return 'x', 500"))
+    site.deploy(percent=50, cookie="sid", min_responses=10, max_errors=20)
+    statuses = {sid: site.client.get("/", headers={"cookie": f"sid={sid}"}).status_code for sid in map(str, range(12))}
+    bad, good = (next(sid for sid, status in statuses.items() if status == wanted) for wanted in (500, 200))
+    site.change("rollback")
+    site.deploy(percent=50, cookie="sid", min_responses=10, max_errors=20)
+    for _ in range(15):
+        assert site.client.get("/", headers={"cookie": f"sid={bad}"}).status_code == 500
+    assert site.list()[0]["state"] == "serving"
+    site.client.get("/", headers={"cookie": f"sid={good}"})
+    assert site.client.get("/", headers={"cookie": f"sid={bad}"}).status_code == 500
+    assert site.list()[0]["state"] == "rolled-back"
+
+
 def test_a_slow_version_is_rolled_back_and_a_fault_of_both_is_no_reason(begin: Begin, origin: Origin) -> None:
     origin.default = Reply(502, {}, "down")
     edge = Edge("site")

@@ -316,3 +316,122 @@ def test_neither_an_inline_callable_that_would_wait_nor_a_hook_fetches() -> None
         assert client.get("/hooked").status_code == 502
         assert client.get("/page").text == "page"
         wait_until(lambda: client.get("/inline-async").text == "page", PATIENCE, "the answer through the queue")
+
+
+def test_an_origin_or_group_answers_by_its_name_with_keys_of_its_own(origin: Origin, second: Origin) -> None:
+    edge = Edge("test")
+    routed, named = origin, second
+    for one, text in ((routed, "routed"), (named, "named")):
+        one.default = Reply(200, {"cache-control": "max-age=60"}, text)
+    other = edge.origin("other", named.url)
+    edge.group("both", [edge.origin("broken", "http://127.0.0.1:9", retries=0), other], failover_on={503})
+    edge.route("/pages/*", to=edge.origin("o", routed.url))
+
+    @edge.function("/by")
+    async def by(request: Request, ctx: AsyncContext) -> dict[str, Any]:
+        given = request.query.get("origin")
+        found = await ctx.fetch(request.query["path"], origin=other if given == "object" else given)
+        return {"text": found.body.decode(), "cache": found.headers["cache-status"]}
+
+    @edge.function("/pages/own")
+    def own(request: Request, ctx: Context) -> Response:
+        # Its own URL: no loop.
+        found = ctx.fetch(request, origin="o")
+        return Response(found.body, found.status)
+
+    @edge.function("/wrong/{kind}")
+    async def wrong(request: Request, ctx: AsyncContext, kind: str) -> str:
+        origin, url = {
+            "name": ("nobody", "/"),
+            "empty": ("", "/"),
+            "type": (7, "/"),
+            "url": ("o", "http://www.example.com/"),
+        }[kind]
+        try:
+            await ctx.fetch(url, origin=origin)  # type: ignore[arg-type]
+        except (TypeError, ValueError) as error:
+            return f"{type(error).__name__} {error}"
+        return "fetched"
+
+    with running(edge) as served, client_of(served) as client:
+
+        def found(path: str, origin: str | None = None) -> tuple[str, bool]:
+            given = {"origin": origin} if origin else {}
+            answer = client.get("/by", params={"path": path, **given}).json()
+            return answer["text"], "; hit" in answer["cache"]
+
+        for _ in range(2):
+            hit = _ == 1
+            assert found("/pages/a") == ("routed", hit)
+            assert found("/pages/a", "other") == ("named", hit)
+            assert found("/pages/a", "both") == ("named", hit)
+            assert found("/pages/a", "object") == ("named", True)
+        # No route leads there.
+        assert found("/elsewhere?a=1", "o") == ("routed", False)
+        assert client.get("/pages/own").text == "routed"
+        served.server.purge([f"{served.url}/pages/a"])
+        assert found("/pages/a", "other") == ("named", False)
+        assert client.get("/wrong/name").text.startswith('ValueError fetch: origin "nobody" is no origin')
+        assert "which has both, broken, o, other" in client.get("/wrong/empty").text
+        assert client.get("/wrong/type").text.startswith("TypeError fetch: origin is the name")
+        assert "give a path" in client.get("/wrong/url").text
+
+
+def test_fields_of_the_edge_are_kept_in_requests_of_functions_and_are_in_the_key(origin: Origin) -> None:
+    def user(seen: Seen) -> Reply:
+        return Reply(200, {"cache-control": "max-age=60"}, f"{seen.get('x-user-id')}")
+
+    origin.default = user
+    edge = Edge("test")
+    edge.route("/*", to=edge.origin("o", origin.url))
+
+    @edge.function("/as/{name}")
+    async def named(request: Request, ctx: AsyncContext, name: str) -> Response:
+        found = await ctx.fetch("/page", headers={"x-user-id": name, "x-forwarded-for": "192.0.2.1"})
+        return Response(found.body)
+
+    with running(edge) as served, client_of(served) as client:
+        # A client's own copy is removed.
+        assert client.get("/page", headers={"x-user-id": "forged"}).text == "None"
+        for _ in range(2):
+            assert [client.get(f"/as/{name}").text for name in ("ann", "bob", "ann")] == ["ann", "bob", "ann"]
+        assert client.get("/page").text == "None"
+    assert len(origin.requests) == 3
+
+
+def test_requests_and_responses_are_made_of_others_and_cloned(origin: Origin) -> None:
+    origin.default = Reply(200, {"x-a": "b"}, "the page")
+    edge = Edge("test")
+    edge.route("/page", to=edge.origin("o", origin.url))
+
+    @edge.function("/", methods=["POST"])
+    async def made(request: Request, ctx: AsyncContext) -> dict[str, Any]:
+        found = await ctx.fetch("/page")
+        kept = found.clone()
+        kept.headers["x-a"] = "c"
+        changed = Request(request, method="PUT", headers={"x-b": "c"})
+        data = Request(Request("https://a.example/b", "POST", body="text"), json={"a": 1})
+        copy = request.clone()
+        with pytest.raises(ValueError, match="a GET has no body"):
+            Request("https://a.example/", body="x")
+        with pytest.raises(ValueError, match="cannot be combined"):
+            Request("https://a.example/", "POST", body="x", json=1)
+        with pytest.raises(RuntimeError, match="cannot be cloned"):
+            Response(iter(["a"])).clone()
+        return {
+            "response": [found.ok, found.headers["x-a"], kept.headers["x-a"], kept.body.decode()],
+            "clone": [copy.method, copy.url == request.url, copy.text(), copy.headers["x-mine"]],
+            "changed": [changed.method, dict(changed.headers), changed.text()],
+            "data": [data.method, data.json(), data.headers["content-type"]],
+            "version": request.http_version,
+        }
+
+    with running(edge) as served, client_of(served) as client:
+        found = client.post("/", content="sent", headers={"x-mine": "1"}).json()
+    assert found == {
+        "response": [True, "b", "c", "the page"],
+        "clone": ["POST", True, "sent", "1"],
+        "changed": ["PUT", {"x-b": "c"}, "sent"],
+        "data": ["POST", {"a": 1}, "application/json"],
+        "version": "1.1",
+    }

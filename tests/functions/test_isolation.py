@@ -22,7 +22,7 @@ from ..origins import wait_until
 
 MODULE = """
 import asyncio, ctypes, dataclasses, logging, os, signal, threading, time
-from edgerouter import Abort, CachePolicy, Edge, Isolation, Response
+from edgerouter import Abort, CachePolicy, Edge, Experiment, Isolation, Response
 
 edge = Edge("isolated")
 TWO = Isolation(processes=2, memory_bytes=160 << 20, cpu_seconds=0.3)
@@ -48,6 +48,11 @@ def echo(request, ctx, name, n: int = 1):
     }
     ctx.log.warning("seen %s", name)
     return seen
+
+
+@at("/variant", experiment=Experiment("home", cookie="ab", variants={"a": 1, "b": 1}))
+def variant(request, ctx):
+    return {"variant": request.variant, "version": request.http_version}
 
 
 @at("/kinds/{kind}")
@@ -195,6 +200,7 @@ def test_a_call_has_its_request_and_runs_in_another_process(
     }
     assert "seen ada" in caplog.text
     assert client.get("/echo/ada?n=x").status_code == 400
+    assert client.get("/variant", headers={"cookie": "ab=b"}).json() == {"variant": "b", "version": "1.1"}
 
 
 @pytest.mark.parametrize(

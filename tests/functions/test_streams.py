@@ -10,7 +10,18 @@ from collections.abc import AsyncIterator, Iterator
 import httpx
 import pytest
 
-from edgerouter import AsyncContext, Context, Edge, Event, FunctionLimits, Limits, Request, Response
+from edgerouter import (
+    Abort,
+    AsyncContext,
+    CachePolicy,
+    Context,
+    Edge,
+    Event,
+    FunctionLimits,
+    Limits,
+    Request,
+    Response,
+)
 from edgerouter.testing import Running, running
 
 from ..origins import wait_until
@@ -61,6 +72,9 @@ def test_an_iterator_of_each_kind_is_sent_in_pieces() -> None:
         assert found.headers["transfer-encoding"] == "chunked" and "content-length" not in found.headers
         assert client.get("/plain").text == "0\n1\n2\n"
         assert client.get("/generator").text == "/generator"
+        types = [client.get(path).headers["content-type"] for path in ("/generator", "/plain", "/inline", "/none")]
+        unknown = "application/octet-stream"
+        assert types == [unknown, unknown, "text/plain; charset=utf-8", unknown]
         assert client.get("/none").content == b""
         assert client.get("/inline").text == "ab"
         assert client.head("/async").status_code == 201
@@ -145,6 +159,58 @@ def test_an_iterator_that_fails_breaks_the_content_off_and_is_logged(
     assert b"begun" in received and not received.endswith(b"0\r\n\r\n")
     (record,) = [record for record in caplog.records if "broke its content off" in record.getMessage()]
     assert record.exc_info is not None and record.getMessage().startswith("error id ")
+
+
+def test_an_iterator_that_fails_before_its_first_piece_is_a_function_that_fails(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    edge = Edge("test")
+
+    @edge.function("/plain")
+    def plain(request: Request, ctx: Context) -> Iterator[str]:
+        raise Abort(404, "no such thing", headers={"x-a": "b"})
+        yield ""
+
+    async def conflict() -> AsyncIterator[bytes]:
+        yield b""
+        raise Abort(409)
+
+    @edge.function("/made")
+    async def made(request: Request, ctx: AsyncContext) -> Response:
+        return Response(conflict(), 201, {"content-type": "text/csv"})
+
+    @edge.function("/raises")
+    async def raises(request: Request, ctx: AsyncContext) -> AsyncIterator[bytes]:
+        raise ValueError("the reason")
+        yield b""
+
+    closed = threading.Event()
+
+    @edge.function("/slow", timeout=0.2)
+    async def slow(request: Request, ctx: AsyncContext) -> AsyncIterator[bytes]:
+        try:
+            await asyncio.sleep(3_600)
+            yield b""
+        finally:
+            closed.set()
+
+    @edge.function("/stored", cache=CachePolicy(default_ttl=60))
+    def stored(request: Request, ctx: Context) -> Iterator[str]:
+        raise Abort(404)
+        yield ""
+
+    with running(edge) as served, httpx.Client(base_url=served.url, timeout=PATIENCE) as client:
+        found = client.get("/plain", headers={"accept": "application/json"})
+        assert (found.status_code, found.json()["detail"], found.headers["x-a"]) == (404, "no such thing", "b")
+        assert client.get("/made").status_code == 409
+        assert client.get("/stored").status_code == 404
+        assert not caplog.records or all("error id" not in record.getMessage() for record in caplog.records)
+        failed = client.get("/raises")
+        assert failed.status_code == 502
+        (record,) = [record for record in caplog.records if "before it gave anything" in record.getMessage()]
+        assert failed.headers["x-error-id"] in record.getMessage() and record.exc_info is not None
+        assert client.get("/slow").status_code == 504 and closed.wait(PATIENCE)
+        wait_until(lambda: streams_open(served) == 0, PATIENCE, "the end of all streams")
 
 
 def test_a_response_with_an_iterator_is_sent_once_and_never_stored() -> None:

@@ -257,6 +257,7 @@ def test_fastapis_example_runs_on_a_stream_of_http2(serve: Serve) -> None:
     @app.websocket("/items/{item_id}/ws")
     async def items(websocket: fastapi.WebSocket, item_id: str, q: int | None = None) -> None:
         await websocket.accept()
+        assert websocket.scope["http_version"] == "2"
         data = await websocket.receive_text()
         await websocket.send_text(f"q is {q}, message is {data}, for item ID: {item_id}")
         await websocket.close(4002)

@@ -23,6 +23,7 @@ from edgerouter.functions.streams import SLICE, ready
 
 if TYPE_CHECKING:
     from edgerouter._core import AsyncContext, Context, PendingFetch, Request, Response
+    from edgerouter.origins import Group, Origin
 
 __all__ = ["awaited", "wait_for"]
 
@@ -87,6 +88,7 @@ class Fetch:
         cache: str = "default",
         timeout: float | None = None,
         redirect: str | None = None,
+        origin: str | Origin | Group | None = None,
     ) -> None:
         from edgerouter._core import Request
 
@@ -123,6 +125,7 @@ class Fetch:
         self.followed = 0
         self.outside: tuple[str, int] | None = None
         self.own_scheme, self.own_authority = ctx.fetch_origin()
+        self.origin = origin if origin is None or isinstance(origin, str) else named(origin)
         self.go_to(url)
         if self.outside is not None and cache not in ("default", "no-store"):
             raise ValueError(f"fetch: cache {cache!r} has no effect on a host that is no origin: leave it out")
@@ -143,6 +146,10 @@ class Fetch:
                 self.outside = (host, port)
                 named = f"[{host}]" if ":" in host else host
                 self.authority = named if port == _PORTS[self.scheme] else f"{named}:{port}"
+                if self.origin is not None:
+                    raise ValueError(
+                        f"fetch: origin is {self.origin!r}, whose own URL decides the host: give a path, not {url!r}"
+                    )
         elif not url.startswith("/"):
             raise ValueError(f"fetch: {url!r} is neither a path, which starts with /, nor a URL of http or https")
         self.target = parts.path or "/"
@@ -162,6 +169,7 @@ class Fetch:
             self.cache,
             seconds,
             self.outside,
+            self.origin,
         )
 
     def response(self, pending: PendingFetch) -> Response:
@@ -198,6 +206,14 @@ class Fetch:
             dropped |= _CREDENTIALS
         self.fields = [(name, value) for name, value in self.fields if name.lower() not in dropped]
         return True
+
+
+def named(origin: Origin | Group) -> str:
+    """The name of an origin or group."""
+    name = getattr(origin, "name", None)
+    if not isinstance(name, str):
+        raise TypeError(f"fetch: origin is the name of an origin or group, or one of them, not {type(origin).__name__}")
+    return name
 
 
 def place_of(parts: SplitResult) -> tuple[str, int]:

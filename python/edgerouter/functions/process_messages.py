@@ -53,6 +53,7 @@ class RequestParts(TypedDict):
     """The parts of a request, as ``dismantle`` gives them."""
 
     method: str
+    version: str
     scheme: str
     host: str
     port: int | None
@@ -62,7 +63,7 @@ class RequestParts(TypedDict):
     client: str
     params: Pairs
     claims: str | None
-    variants: Pairs
+    variants: list[tuple[str, str, str | None]]
     place: Place | None
     id: int
 

@@ -87,7 +87,7 @@ class Pump:
             if not sink.unwanted:
                 raise
         except (Exception, TimeLimit) as error:  # noqa: BLE001  # whatever the iterator raises
-            failed(call, error)
+            failed(call, error, sink)
         finally:
             sink.end(complete)
 
@@ -171,8 +171,13 @@ async def ready(when: Callable[[Callable[[], object]], bool]) -> None:
         await happened
 
 
-def failed(call: AsyncContext | Context | None, error: BaseException) -> None:
-    """Logs the failure of an iterator; the client sees that the content breaks off."""
+def failed(call: AsyncContext | Context | None, error: BaseException, sink: PieceSink | None = None) -> None:
+    """Answers with the failure of an iterator that has given nothing; another one breaks the content off.
+
+    An ``Abort`` that is answered with is not logged: it is no failure.
+    """
+    if sink is not None and sink.refuse(error, None):
+        return
     name = call.name if call is not None else "?"
     identifier = secrets.token_hex(6)
     trace = (type(error), error, error.__traceback__)
@@ -180,6 +185,8 @@ def failed(call: AsyncContext | Context | None, error: BaseException) -> None:
     happened = "broke its content off"
     if isinstance(error, Abort):
         happened = "raised Abort after its response had begun"
+    if sink is not None and sink.refuse(error, identifier):
+        happened = "failed before it gave anything"
     log.error("error id %s: %s %s: %s", identifier, name, happened, type(error).__name__, exc_info=trace, extra=extra)
 
 

@@ -402,12 +402,17 @@ impl Admitted {
         Ok(())
     }
 
-    /// Phases 3 to 6: the route of the request, if every phase before the first hook lets it continue.
+    /// Phases 3 to 6: the route of the request, if every phase before the first hook lets it continue. A route that is known
+    /// before is that of an origin that a function has named.
     pub fn decide<'p>(
         &mut self,
         plan: &'p Plan,
         look_ups: &mut impl LookUps,
     ) -> Result<&'p Route, PathEnd> {
+        // A function has named the origin: no other phase before the cache is about its request.
+        if let Some(route) = self.route.and_then(|id| plan.route(id)) {
+            return Ok(route);
+        }
         self.pass_site(plan, look_ups)?;
         if self.viewer_path.as_str() == "*" {
             return Err(PathEnd::Server);

@@ -47,6 +47,11 @@ impl Share {
         })
     }
 
+    /// True if it is all clients.
+    pub fn is_whole(&self) -> bool {
+        self.units == WHOLE
+    }
+
     /// Percent of the clients.
     pub fn percent(&self) -> f64 {
         self.units as f64 / 100.0
@@ -119,13 +124,25 @@ impl fmt::Display for TrialFault {
     }
 }
 
+/// The new version is compared with as many responses of the running one, divided by this, as it needs itself.
+const COMPARED: u64 = 10;
+
 /// Percent of slow responses that are too many.
 const MOST_SLOW: f64 = 10.0;
 
 /// Judges a new version by the responses of both in the same time. It is never at fault for what the running version does
-/// as often: an origin that is down is no reason to roll back.
-pub fn judge(thresholds: &Thresholds, new: &Tally, running: &Tally) -> Option<TrialFault> {
+/// as often: an origin that is down is no reason to roll back. So the running version must have some responses, too, a tenth
+/// of those that the new one needs. `alone`: there will be none, as the new version serves all clients.
+pub fn judge(
+    thresholds: &Thresholds,
+    new: &Tally,
+    running: &Tally,
+    alone: bool,
+) -> Option<TrialFault> {
     if new.responses < thresholds.min_responses.max(1) {
+        return None;
+    }
+    if !alone && running.responses < (thresholds.min_responses / COMPARED).max(1) {
         return None;
     }
     let percent = |count: u64, tally: &Tally| match tally.responses {
@@ -209,6 +226,7 @@ mod tests {
             slow,
         };
         let healthy = tally(1_000, 0, 0);
+        let alone = |running: &Tally| running.responses == 0;
         for (new, running, want) in [
             (tally(19, 19, 19), healthy, None),
             (tally(20, 1, 0), healthy, None),
@@ -228,20 +246,25 @@ mod tests {
             (tally(20, 0, 3), tally(10, 0, 9), None),
         ] {
             assert_eq!(
-                judge(&thresholds, &new, &running),
+                judge(&thresholds, &new, &running, alone(&running)),
                 want,
                 "{new:?} {running:?}"
             );
+        }
+        // Too few to compare with, and enough.
+        for (running, judged) in [(0, false), (1, false), (2, true)] {
+            let found = judge(&thresholds, &tally(20, 20, 0), &tally(running, 0, 0), false);
+            assert_eq!(found.is_some(), judged, "{running}");
         }
         let any = Thresholds {
             max_latency: None,
             ..thresholds
         };
-        assert_eq!(judge(&any, &tally(20, 0, 20), &healthy), None);
+        assert_eq!(judge(&any, &tally(20, 0, 20), &healthy, false), None);
         let none = Thresholds {
             min_responses: 0,
             ..thresholds
         };
-        assert_eq!(judge(&none, &Tally::default(), &healthy), None);
+        assert_eq!(judge(&none, &Tally::default(), &healthy, true), None);
     }
 }

@@ -83,6 +83,8 @@ struct State {
     sums: [Sums; 2],
     window: [Tally; 2],
     is_over: bool,
+    /// The new version serves all clients: there is nothing to compare it with.
+    alone: bool,
 }
 
 /// The counts of a deploy.
@@ -100,6 +102,11 @@ impl Trial {
             thresholds,
             state: Mutex::default(),
         }
+    }
+
+    /// Notes that the new version serves all clients, or some.
+    pub(crate) fn alone(&self, alone: bool) {
+        self.state.lock().alone = alone;
     }
 
     /// Counts a response whose head took that long. Gives the fault for which the new version is to be rolled back, once.
@@ -124,7 +131,7 @@ impl Trial {
             return None;
         }
         let [running, candidate] = &state.window;
-        let fault = judge(&self.thresholds, candidate, running);
+        let fault = judge(&self.thresholds, candidate, running, state.alone);
         state.is_over = fault.is_some();
         if candidate.responses >= self.thresholds.min_responses.saturating_mul(WINDOW) {
             state.window = Default::default();
@@ -205,7 +212,10 @@ mod tests {
             assert_eq!(trial.count(Side::Running, 200, 10), None);
             assert_eq!(trial.count(Side::Candidate, 200, 10), None);
         }
-        let mut found = (0..60).filter_map(|_| trial.count(Side::Candidate, 502, 10));
+        let mut found = (0..60).filter_map(|_| {
+            trial.count(Side::Running, 200, 10);
+            trial.count(Side::Candidate, 502, 10)
+        });
         assert!(found.next().is_some());
         assert_eq!(found.next(), None);
         // A window later than the thousand good ones at most.

@@ -54,7 +54,8 @@ impl FetchCache {
     }
 }
 
-/// A request's name in a [`FetchChain`]: its method and URL.
+/// A request's name in a [`FetchChain`]: its method and URL. A request by the name of an origin has none: it reaches no
+/// function.
 pub fn name(method: &Method, scheme: Scheme, authority: &str, target: &str) -> String {
     format!("{method} {}://{authority}{target}", scheme.as_str())
 }
@@ -153,6 +154,8 @@ pub struct Fetch {
     pub authority: String,
     /// The host, without brackets, and port of a request that is made to a host that is no origin, and not to the edge itself.
     pub outside: Option<(String, u16)>,
+    /// The name of the origin or group that answers in the place of a route.
+    pub origin: Option<Box<str>>,
     /// Path and query.
     pub target: PathAndQuery,
     /// Fields besides `Host` and those that frame the content.
@@ -179,6 +182,9 @@ pub enum FetchError {
         "{0} is not the host of this request, and not among the hosts that functions may fetch from: name it in Edge(fetch=FetchHosts(hosts=[…])), or declare it as an origin, route a path to it, and fetch that path"
     )]
     NotListed(String),
+    /// The plan has no origin or group of the name; the names that it has.
+    #[error("origin {0:?} is no origin or group of the edge, which has {1}")]
+    NoOrigin(Box<str>, String),
     /// An address of the host.
     #[error("{0} has an address that {1}; private networks are named in FetchHosts(networks=[…])")]
     Address(String, ForeignRefusal),

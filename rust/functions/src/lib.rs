@@ -3,6 +3,7 @@
 //! The engine knows no Python. The crate that runs the callables implements [`Functions`] and ends a call that is not
 //! answered in time, on the worker that awaits it, so a callable that never answers costs its own request only.
 
+mod beginning;
 pub mod fetch;
 pub mod pipe;
 mod place;
@@ -28,12 +29,13 @@ use edgerouter_core::{
     tls::ClientCertificate,
     transform::Untransformed,
 };
-use http::{Method, StatusCode};
+use http::{Method, StatusCode, Version};
 
 use edgerouter_telemetry::{text, trace::SpanParent};
 use fetch::{FetchChain, Fetcher};
 use pipe::{PieceReader, PieceWriter};
 
+pub use beginning::Beginning;
 pub use place::ClientPlace;
 
 /// The place where the views on a request note what a hook reads and writes of it.
@@ -50,6 +52,8 @@ pub trait Conversions: Send + Sync + fmt::Debug {
 pub struct RequestHead {
     /// Case-sensitive (RFC 9110 §9.1).
     pub method: Method,
+    /// Of the client's connection.
+    pub version: Version,
     /// Of the viewer's request.
     pub scheme: Scheme,
     /// In canonical spelling, without the port.
@@ -164,6 +168,8 @@ pub struct StreamedAnswer {
     pub headers: Fields,
     /// The content. Dropping it ends the callable's work.
     pub pieces: PieceReader,
+    /// The head waits for the first piece; `None`: it is sent at once.
+    pub beginning: Option<Arc<Beginning>>,
 }
 
 /// A transform of the content of a response that passes a hook.

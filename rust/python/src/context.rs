@@ -172,6 +172,11 @@ impl AsyncContext {
 }
 
 impl CallContext {
+    /// True if developers see tracebacks.
+    pub(crate) fn shows_traces(&self) -> bool {
+        self.caller.shared.traces()
+    }
+
     fn from(&self) -> PyResult<&FetchFrom> {
         self.from
             .as_deref()
@@ -209,6 +214,12 @@ impl CallContext {
             notes.lock().personal = true;
         }
         Some(self.place.as_ref()?.region()?.to_string())
+    }
+
+    /// True if a callable has made its request, and waits for the response.
+    #[getter]
+    fn nested(&self) -> bool {
+        self.from.as_ref().is_some_and(|from| from.is_nested())
     }
 
     /// The id of its request for the log, on which nothing that is stored depends.
@@ -295,10 +306,11 @@ impl CallContext {
         cache: &str,
         seconds: f64,
         outside: Option<(String, u16)>,
+        origin: Option<String>,
     ) -> PyResult<PendingFetch> {
         let timeout = Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or_default();
         self.from()?.start(
-            py, method, scheme, authority, target, fields, body, cache, timeout, outside,
+            py, method, scheme, authority, target, fields, body, cache, timeout, outside, origin,
         )
     }
 

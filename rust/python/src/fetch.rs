@@ -64,6 +64,11 @@ impl FetchFrom {
         }
     }
 
+    /// True if a callable has made the request, and waits for its response.
+    pub(crate) fn is_nested(&self) -> bool {
+        self.chain.depth() > 0
+    }
+
     /// Scheme and authority of its URL.
     pub(crate) fn origin(&self) -> (&'static str, String) {
         let port = self.port.map(|port| format!(":{port}"));
@@ -85,6 +90,7 @@ impl FetchFrom {
         cache: &str,
         timeout: Duration,
         outside: Option<(String, u16)>,
+        origin: Option<String>,
     ) -> PyResult<PendingFetch> {
         let method = Method::from_bytes(method.as_bytes())
             .ok()
@@ -118,6 +124,7 @@ impl FetchFrom {
             },
             authority,
             outside,
+            origin: origin.map(Into::into),
             target,
             headers: given,
             body: Bytes::copy_from_slice(body),
@@ -203,7 +210,7 @@ impl PendingFetch {
                 parts.headers = answer.headers;
                 Py::new(py, Response::of(parts))
             }
-            Some(Err(error @ FetchError::NotListed(_))) => {
+            Some(Err(error @ (FetchError::NotListed(_) | FetchError::NoOrigin(..)))) => {
                 Err(PyValueError::new_err(format!("fetch: {error}")))
             }
             Some(Err(error)) => Err(errors::fetch(py, &error.to_string())),

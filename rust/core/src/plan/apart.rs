@@ -59,7 +59,7 @@ pub fn set_apart(plan: &mut Plan, data: &Value, running: Version<'_>, tag: &Arc<
         })
     };
     let count = tags.iter().filter(|own| own.as_ref() == Some(tag)).count();
-    apply(plan, tags);
+    apply(plan, tags, tag);
     plan.apart = Some(Arc::clone(tag));
     count
 }
@@ -68,12 +68,17 @@ pub fn set_apart(plan: &mut Plan, data: &Value, running: Version<'_>, tag: &Arc<
 pub fn keep_apart(plan: &mut Plan, running: &Plan) {
     let Some(tag) = &running.apart else { return };
     let tags = relate(plan, running, tag, |_, _| true);
-    apply(plan, tags);
+    apply(plan, tags, tag);
     plan.apart = Some(Arc::clone(tag));
 }
 
-fn apply(plan: &mut Plan, tags: Vec<Option<Arc<str>>>) {
-    for (route, tag) in plan.routes.iter_mut().zip(tags) {
+/// `newest`: for the requests of functions by the name of an origin, which are always apart.
+fn apply(plan: &mut Plan, tags: Vec<Option<Arc<str>>>, newest: &Arc<str>) {
+    let direct = plan
+        .direct
+        .iter_mut()
+        .map(|route| (route, Some(Arc::clone(newest))));
+    for (route, tag) in plan.routes.iter_mut().zip(tags).chain(direct) {
         if let Some(tag) = &tag {
             let own = route.key_tag.as_deref().unwrap_or_default();
             route.key_tag = Some(format!("{tag}\n{own}").into());

@@ -120,6 +120,18 @@ impl DeclaredNames {
         known.map(|known| GroupId(index(known)))
     }
 
+    /// The routes of requests that functions make by the name of an origin or group, after the declared ones.
+    fn direct(&mut self, declared: usize, problems: &Problems) -> Vec<Route> {
+        let groups = self.groups.iter().take(self.declared);
+        let names = groups.map(|group| &group.name).chain(&self.origins);
+        let names: Vec<Arc<str>> = names.cloned().collect();
+        let route = |(at, name): (usize, Arc<str>)| {
+            let group = self.group(&name, "", problems)?;
+            routes::direct(declared + at, &name, group)
+        };
+        names.into_iter().enumerate().filter_map(route).collect()
+    }
+
     fn callable(&self, call: u64, path: &str, problems: &Problems) -> Option<CallableId> {
         match u32::try_from(call) {
             Ok(id) if (id as usize) < self.callables => Some(CallableId(id)),
@@ -272,6 +284,10 @@ fn checked(spec: PlanSpec, problems: &Problems) -> Option<Plan> {
             (!met).then_some((at, hook.call))
         })
         .collect();
+    let direct = match callables.is_empty() {
+        true => Vec::new(),
+        false => names.direct(routes.len(), problems),
+    };
     let router = Router::build(&routes);
     keys::tag(&mut routes, &router, &callables);
     let predicts = routes.iter().any(|route| route.predict.is_some());
@@ -300,6 +316,7 @@ fn checked(spec: PlanSpec, problems: &Problems) -> Option<Plan> {
         groups: names.groups,
         callables,
         routes,
+        direct,
         router,
         edge_fields,
         marks_personal: !service_workers.is_empty(),

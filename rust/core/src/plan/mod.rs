@@ -81,6 +81,9 @@ pub struct GroupId(pub u32);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CallableId(pub u32);
 
+/// The beginning of the label of a route in [`Plan::direct`]; the name follows.
+const DIRECT: &str = "origin ";
+
 /// A compiled plan.
 #[derive(Debug)]
 pub struct Plan {
@@ -110,6 +113,8 @@ pub struct Plan {
     pub callables: Vec<Callable>,
     /// In declaration order; [`Plan::router`] has the order of precedence.
     pub routes: Vec<Route>,
+    /// Those of requests that functions make by the name of an origin or group; their ids follow those of the others.
+    pub direct: Vec<Route>,
     /// Finds the route of a request among [`Plan::routes`].
     pub router: Router,
     /// Request fields that only the edge may set: removed from every client request (docs/design.md §3, spoofing rule).
@@ -142,7 +147,14 @@ pub struct Plan {
 impl Plan {
     /// Route at a position; `None` for an id of another plan, such as one kept across a reload.
     pub fn route(&self, id: RouteId) -> Option<&Route> {
-        self.routes.get(id.0 as usize)
+        let at = id.0 as usize;
+        let direct = || self.direct.get(at.checked_sub(self.routes.len())?);
+        self.routes.get(at).or_else(direct)
+    }
+    /// The route of requests that functions make by the name of an origin or group.
+    pub fn direct(&self, name: &str) -> Option<&Route> {
+        let mut routes = self.direct.iter();
+        routes.find(|route| route.label.strip_prefix(DIRECT) == Some(name))
     }
     /// Group at a position; `None` for an id of another plan.
     pub fn group(&self, id: GroupId) -> Option<&Group> {

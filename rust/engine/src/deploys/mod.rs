@@ -168,6 +168,7 @@ impl Deploys {
         };
         state.last = id;
         let trial = Arc::new(Trial::new(id, new.thresholds));
+        trial.alone(new.share.is_whole());
         let facts = Facts {
             id,
             file: new.file,
@@ -216,6 +217,7 @@ impl Deploys {
         if let Some(served) = &mut facts.served {
             served.percent = share.percent();
         }
+        candidate.trial.alone(share.is_whole());
         candidate.share = Arc::new(share);
         Ok(Ok(()))
     }

@@ -7,14 +7,16 @@ use bytes::{Bytes, BytesMut};
 use edgerouter_core::{
     admit,
     bounds::memory::Purpose,
-    http::{RequestParts, header},
+    http::{FieldName, RequestParts, header},
+    plan::Plan,
 };
 use http::{HeaderValue, StatusCode, Version};
 use http_body::Body;
 use tokio::{task::spawn_local, time::timeout};
 
 use super::{
-    Exchange, answer,
+    Exchange,
+    answer::{self, Early},
     outside::{self, OutsideError, OutsideRequest, Waits},
     path,
 };
@@ -31,6 +33,9 @@ use crate::{
     telemetry::trace::RequestTrace,
     worker::Worker,
 };
+
+/// Origins and groups that an error names.
+const NAMED: usize = 20;
 
 /// Makes the requests that functions want, for as long as the worker lives.
 pub(crate) async fn serve(worker: Rc<Worker>, mut waiting: Waiting) {
@@ -71,7 +76,7 @@ async fn fetched(worker: &Rc<Worker>, mut fetch: Fetch) -> Fetched {
     }
     let target = fetch.target.as_str();
     let name = fetch::name(&fetch.method, fetch.scheme, &fetch.authority, target);
-    if fetch.chain.contains(&name) {
+    if fetch.origin.is_none() && fetch.chain.contains(&name) {
         return Ok(looped("A function waits for this very request already."));
     }
     if fetch.chain.depth() > DEEPEST {
@@ -100,12 +105,19 @@ async fn fetched(worker: &Rc<Worker>, mut fetch: Fetch) -> Fetched {
     let head = Box::new(head);
     let mut exchange = Exchange::new(Rc::clone(worker), stream, head, body, Instant::now());
     exchange.live = exchange.live.of_version(fetch.chain.version());
+    if let Some(name) = fetch.origin {
+        let plan = &exchange.live.plan;
+        let Some(route) = plan.direct(&name) else {
+            return Err(no_origin(name, plan));
+        };
+        exchange.request.route = Some(route.id);
+    }
     exchange.chain = fetch.chain;
     let within = |outer| Box::new(RequestTrace::within(outer, exchange.started));
     exchange.trace = fetch.trace.as_ref().map(within);
     exchange.counted_before = true;
     exchange.fetch_cache = fetch.cache;
-    let response = match exchange.admit() {
+    let response = match admitted(&mut exchange) {
         Err(early) => *early.0,
         Ok(()) => match path(&mut exchange).await {
             Ok(response) => response,
@@ -125,6 +137,39 @@ async fn fetched(worker: &Rc<Worker>, mut fetch: Fetch) -> Fetched {
         headers,
         body: content,
     })
+}
+
+fn no_origin(name: Box<str>, plan: &Plan) -> FetchError {
+    let groups = plan.groups.iter().map(|group| &*group.name);
+    let mut names: Vec<&str> = groups.take(NAMED).collect();
+    names.sort_unstable();
+    let names = match names.is_empty() {
+        true => "none".to_owned(),
+        false => names.join(", "),
+    };
+    FetchError::NoOrigin(name, names)
+}
+
+/// Phase 2. Fields that only the edge may set are removed from a client's request, but those of a function are its own: they
+/// are kept, and part of the key as those that hooks set.
+fn admitted(exchange: &mut Exchange) -> Result<(), Early> {
+    let live = Rc::clone(&exchange.live);
+    let mut own: Vec<(FieldName, HeaderValue)> = Vec::new();
+    for name in &live.plan.edge_fields {
+        let values = exchange.request.head.headers.get_all(name).iter();
+        own.extend(values.map(|value| (name.clone(), value.owned())));
+    }
+    exchange.admit()?;
+    for (name, value) in own {
+        if !exchange.hooked.contains(&name) {
+            exchange.hooked.push(name.clone());
+        }
+        exchange.request.head.headers.append(name, value);
+    }
+    exchange
+        .hooked
+        .sort_unstable_by(|a, b| a.as_str().cmp(b.as_str()));
+    Ok(())
 }
 
 /// The content of a response, within its bound.

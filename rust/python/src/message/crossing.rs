@@ -14,7 +14,7 @@ use pyo3::{exceptions::PyValueError, prelude::*, types::PyDict};
 
 use super::{
     headers::{self, latin_1},
-    request::{Request, scheme_of},
+    request::{Request, scheme_of, version_of, version_text},
 };
 
 /// All parts of a request but its content and the certificate of its client. A stored response would depend on all of them.
@@ -40,6 +40,7 @@ pub(crate) fn dismantle<'py>(
         .collect();
     let parts = PyDict::new(py);
     parts.set_item("method", head.method.as_str())?;
+    parts.set_item("version", version_text(head.version))?;
     parts.set_item("scheme", scheme_of(head.scheme))?;
     parts.set_item("host", &*head.host)?;
     parts.set_item("port", head.port)?;
@@ -120,6 +121,7 @@ pub(crate) fn assemble(parts: &Bound<'_, PyDict>, body: Vec<u8>) -> PyResult<Req
     let place: Option<Facts> = given("place")?.extract()?;
     let head = RequestHead {
         method: Method::from_bytes(method.as_bytes()).map_err(|_| wrong("the method"))?,
+        version: version_of(&given("version")?.extract::<String>()?),
         scheme: match given("scheme")?.extract::<String>()?.as_str() {
             "https" => Scheme::Https,
             _ => Scheme::Http,

@@ -12,17 +12,17 @@ use bytes::Bytes;
 use edgerouter_core::http::Fields;
 use edgerouter_core::{
     cache::{api::CacheUrl, hooked::Reads},
-    http::{cookie, uri},
+    http::{cookie, header, uri},
     plan::Scheme,
 };
 use edgerouter_functions::{
     ClientPlace, Conversions, Notes, RequestHead, fetch::FetchChain, pipe::PieceReader,
 };
 use edgerouter_telemetry::trace::SpanParent;
-use http::Method;
+use http::{HeaderValue, Method, Version};
 use parking_lot::Mutex;
 use pyo3::{
-    exceptions::{PyRuntimeError, PyValueError},
+    exceptions::{PyRuntimeError, PyTypeError, PyValueError},
     prelude::*,
     types::{PyBytes, PyDict, PyString},
 };
@@ -32,6 +32,7 @@ use super::{
     experiment::PyAssignedVariant,
     geo::Geo,
     headers::{self, Headers, latin_1},
+    response::{JSON, TEXT, bytes_of},
 };
 use crate::{
     errors, json,
@@ -170,6 +171,40 @@ fn by_name<'py, N: AsRef<str>, V: AsRef<str>>(
 }
 
 impl Request {
+    /// The head of a GET of an absolute URL; `CacheError` for another one.
+    fn head_of(url: &Bound<'_, PyAny>) -> PyResult<Box<RequestHead>> {
+        let Ok(text) = url.cast::<PyString>() else {
+            return Err(PyTypeError::new_err(format!(
+                "Request takes a URL or a Request, not {}",
+                url.get_type().name()?
+            )));
+        };
+        let url = text.to_str()?;
+        let place = CacheUrl::parse(url)
+            .map_err(|error| errors::cache(text.py(), &format!("{url:?}: {error}")))?;
+        Ok(Box::new(RequestHead {
+            method: Method::GET,
+            version: Version::HTTP_11,
+            scheme: place.scheme,
+            host: place.host.into(),
+            port: place.port,
+            path: place.path,
+            query: place.query,
+            headers: Fields::new(),
+            client: IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+            params: Vec::new(),
+            claims: None,
+            certificate: None,
+            place: None,
+            variants: Vec::new(),
+            id: 0,
+            trace: None,
+            chain: FetchChain::default(),
+            conversions: None,
+            notes: None,
+        }))
+    }
+
     /// The iterator over the pieces of the body that a function of `edgerouter.functions.streams` makes.
     fn pieces<'py>(&self, py: Python<'py>, made_by: &str) -> PyResult<Bound<'py, PyAny>> {
         let (first, rest) = self.edit(|parts| {
@@ -196,46 +231,74 @@ impl Request {
 
 #[pymethods]
 impl Request {
-    /// A request that a callable makes, as the key for a look-up in a cache.
+    /// A request that a callable makes: of a URL, or of another request with its method, fields and content where no others
+    /// are given (Fetch §5.4).
     #[new]
-    #[pyo3(signature = (url, method="GET", headers=None))]
+    #[pyo3(signature = (url, method=None, headers=None, body=None, json=None))]
     fn create(
-        py: Python<'_>,
-        url: &str,
-        method: &str,
+        url: &Bound<'_, PyAny>,
+        method: Option<&str>,
         headers: Option<&Bound<'_, PyAny>>,
+        body: Option<&Bound<'_, PyAny>>,
+        json: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Self> {
-        let place = CacheUrl::parse(url)
-            .map_err(|error| errors::cache(py, &format!("{url:?}: {error}")))?;
-        let method = Method::from_bytes(method.as_bytes())
-            .map_err(|_| PyValueError::new_err(format!("{method:?} is no method")))?;
-        let mut fields = Fields::new();
-        if let Some(given) = headers {
-            headers::fill(&mut fields, given)?;
+        let (mut head, kept) = match url.cast::<Self>() {
+            Ok(other) => {
+                let replaced = body.is_some() || json.is_some();
+                let other = other.get();
+                let kept = match replaced {
+                    true => Bytes::new(),
+                    false => other.whole(url.py())?,
+                };
+                (other.edit(|parts| parts.head.clone())?, kept)
+            }
+            Err(_) => (Self::head_of(url)?, Bytes::new()),
+        };
+        if let Some(method) = method {
+            head.method = Method::from_bytes(method.as_bytes())
+                .map_err(|_| PyValueError::new_err(format!("{method:?} is no method")))?;
         }
-        let head = Box::new(RequestHead {
-            method,
-            scheme: place.scheme,
-            host: place.host.into(),
-            port: place.port,
-            path: place.path,
-            query: place.query,
-            headers: fields,
-            client: IpAddr::V6(Ipv6Addr::UNSPECIFIED),
-            params: Vec::new(),
-            claims: None,
-            certificate: None,
-            place: None,
-            variants: Vec::new(),
-            id: 0,
-            trace: None,
-            chain: FetchChain::default(),
-            conversions: None,
-            notes: None,
-        });
-        Ok(Self::new(head, Bytes::new(), None))
+        if let Some(given) = headers {
+            head.headers = Fields::new();
+            headers::fill(&mut head.headers, given)?;
+        }
+        let (body, kind) = match (body, json) {
+            (Some(_), Some(_)) => {
+                let message = "Request: body cannot be combined with json";
+                return Err(PyValueError::new_err(message));
+            }
+            (Some(body), None) => {
+                let (body, is_text) = bytes_of(body)?;
+                (body, is_text.then_some(TEXT))
+            }
+            (None, Some(value)) => (json::encode(value)?, Some(JSON)),
+            (None, None) => (kept, None),
+        };
+        // The type of another request is that of its own content.
+        if let Some(kind) = kind
+            && (headers.is_none() || !head.headers.contains_key(header::CONTENT_TYPE))
+        {
+            let kind = HeaderValue::from_static(kind);
+            head.headers.insert(header::CONTENT_TYPE, kind);
+        }
+        if !body.is_empty() && matches!(head.method, Method::GET | Method::HEAD) {
+            return Err(PyValueError::new_err(format!(
+                "Request: a {} has no body: give it another method, as in method=\"POST\"",
+                head.method
+            )));
+        }
+        Ok(Self::new(head, body, None))
     }
 
+    /// A request of its own with the same values, which outlives the call (Fetch §5.4).
+    fn clone(&self, py: Python<'_>) -> PyResult<Self> {
+        let body = self.whole(py)?;
+        Ok(Self::new(
+            self.edit(|parts| parts.head.clone())?,
+            body,
+            None,
+        ))
+    }
     /// As it was sent; hooks of the request phases may change it.
     #[getter]
     fn method(&self) -> PyResult<String> {
@@ -250,6 +313,15 @@ impl Request {
             .filter(|method| *method != Method::CONNECT)
             .ok_or_else(|| PyValueError::new_err(format!("{method:?} is no method to ask with")))?;
         self.edit(|parts| parts.head.method = method)
+    }
+
+    /// The version of HTTP that the client speaks: "1.0", "1.1" or "2".
+    #[getter]
+    fn http_version(&self) -> PyResult<&'static str> {
+        self.edit(|parts| {
+            parts.note(|reads| reads.personal = true);
+            version_text(parts.head.version)
+        })
     }
 
     /// The client's own, behind trusted proxies too.
@@ -394,7 +466,7 @@ impl Request {
         Values::given((claims, Vec::new()), ValuesKind::Claims, notes).map(Some)
     }
 
-    /// The user by the verified token: its `userId`, or else its `sub`.
+    /// The user by the verified token: its `userId`, or its `sub` if it has no `userId`. One that is `null` or empty is none.
     #[getter]
     fn user(&self) -> PyResult<Option<String>> {
         let (claims, notes) = self.edit(|parts| {
@@ -405,21 +477,20 @@ impl Request {
             return Ok(None);
         };
         let claims: serde_json::Value = serde_json::from_str(&claims).unwrap_or_default();
-        let named = |name| {
-            let found = claims.get(name).and_then(|value| match value {
-                serde_json::Value::String(text) => Some(text.clone()),
-                serde_json::Value::Number(number) => Some(number.to_string()),
-                _ => None,
-            })?;
-            Some((name, found))
+        // As in the field for origins: the subject (RFC 7519 §4.1.2) stands in for a `userId` that is not there, and not for
+        // one that names nobody.
+        let name = match claims.get("userId") {
+            Some(_) => "userId",
+            None => "sub",
         };
-        let found = named("userId").or_else(|| named("sub"));
         if let Some(notes) = notes {
-            // The subject of a token is who it is about, whatever else it says (RFC 7519 §4.1.2).
-            let name = found.as_ref().map_or("sub", |(name, _)| name);
             notes.lock().claims.note(name);
         }
-        Ok(found.map(|(_, found)| found))
+        Ok(match claims.get(name) {
+            Some(serde_json::Value::String(text)) if !text.is_empty() => Some(text.clone()),
+            Some(serde_json::Value::Number(number)) => Some(number.to_string()),
+            _ => None,
+        })
     }
 
     /// Experiment → variant.
@@ -546,6 +617,26 @@ impl Request {
             )
         })
         .unwrap_or_else(|_| "<Request that is over>".to_owned())
+    }
+}
+
+/// A version of HTTP as ASGI writes it.
+pub(crate) fn version_text(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_09 | Version::HTTP_10 => "1.0",
+        Version::HTTP_2 => "2",
+        Version::HTTP_3 => "3",
+        _ => "1.1",
+    }
+}
+
+/// The version that such a text names.
+pub(crate) fn version_of(text: &str) -> Version {
+    match text {
+        "1.0" => Version::HTTP_10,
+        "2" => Version::HTTP_2,
+        "3" => Version::HTTP_3,
+        _ => Version::HTTP_11,
     }
 }
 

@@ -52,12 +52,16 @@ pub(crate) struct ResponseParts {
 
 /// An iterator that gives a body. It does so once.
 #[derive(Debug)]
-pub(crate) struct BodyIterator(Mutex<Option<Py<PyAny>>>);
+pub(crate) struct BodyIterator {
+    source: Mutex<Option<Py<PyAny>>>,
+    /// The head does not wait for the first piece.
+    pub(crate) at_once: bool,
+}
 
 impl BodyIterator {
     /// Takes the iterator; `None`: it was taken before.
     pub(crate) fn take(&self) -> Option<Py<PyAny>> {
-        self.0.lock().take()
+        self.source.lock().take()
     }
 }
 
@@ -128,14 +132,25 @@ impl ResponseParts {
         kind: Option<&'static str>,
     ) -> Self {
         let mut parts = Self::new(status, Bytes::new(), kind);
-        parts.stream_from(iterator);
+        parts.stream_from(iterator, false);
         parts
     }
 
-    fn stream_from(&mut self, iterator: &Bound<'_, PyAny>) {
+    /// The same, with a head that does not wait for the first piece.
+    fn streamed_at_once(
+        status: StatusCode,
+        iterator: &Bound<'_, PyAny>,
+        kind: Option<&'static str>,
+    ) -> Self {
+        let mut parts = Self::new(status, Bytes::new(), kind);
+        parts.stream_from(iterator, true);
+        parts
+    }
+
+    fn stream_from(&mut self, iterator: &Bound<'_, PyAny>, at_once: bool) {
         self.body = None;
-        let iterator = iterator.clone().unbind();
-        self.stream = Some(Arc::new(BodyIterator(Mutex::new(Some(iterator)))));
+        let source = Mutex::new(Some(iterator.clone().unbind()));
+        self.stream = Some(Arc::new(BodyIterator { source, at_once }));
     }
 
     fn with(mut self, headers: Option<&Bound<'_, PyAny>>) -> PyResult<Response> {
@@ -248,7 +263,7 @@ impl Response {
         let lines = py
             .import("edgerouter.functions.events")?
             .call_method1("lines", (source, heartbeat))?;
-        let mut made = ResponseParts::streamed(StatusCode::OK, &lines, Some(EVENTS));
+        let mut made = ResponseParts::streamed_at_once(StatusCode::OK, &lines, Some(EVENTS));
         made.headers
             .insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
         made.with(headers)
@@ -257,10 +272,21 @@ impl Response {
     /// The connection becomes a WebSocket (RFC 6455 §4.2.2), on which an iterator gives the bytes: 101.
     #[staticmethod]
     fn switched(iterator: &Bound<'_, PyAny>, headers: &Bound<'_, PyAny>) -> PyResult<Self> {
-        let mut made = ResponseParts::streamed(StatusCode::SWITCHING_PROTOCOLS, iterator, None);
+        let mut made =
+            ResponseParts::streamed_at_once(StatusCode::SWITCHING_PROTOCOLS, iterator, None);
         made.headers
             .insert(header::UPGRADE, HeaderValue::from_static("websocket"));
         made.with(Some(headers))
+    }
+
+    /// A response whose head is sent before an iterator gives anything: of an application that has begun it.
+    #[staticmethod]
+    fn begun(
+        iterator: &Bound<'_, PyAny>,
+        status: u16,
+        headers: &Bound<'_, PyAny>,
+    ) -> PyResult<Self> {
+        ResponseParts::streamed_at_once(status_of(status)?, iterator, None).with(Some(headers))
     }
 
     /// 301, 302, 303, 307 or 308.
@@ -276,6 +302,33 @@ impl Response {
         made.headers
             .insert(header::LOCATION, headers::value_of("location", url)?);
         made.with(headers)
+    }
+
+    /// A response of its own with the same values (Fetch §5.5). `RuntimeError` for content that streams, which is there once.
+    fn clone(&self) -> PyResult<Self> {
+        let parts = self.copy().ok_or_else(over)?;
+        if parts.body.is_none() {
+            return Err(PyRuntimeError::new_err(
+                "a response whose content streams cannot be cloned, as its content is there once: clone the one that it is made of",
+            ));
+        }
+        Ok(Self::of(ResponseParts {
+            transforms: Vec::new(),
+            transformable: None,
+            wrote: None,
+            ..parts
+        }))
+    }
+
+    /// Takes the iterator that gives its content, if there is one: its response is sent by another process.
+    fn take_iterator(&self) -> PyResult<Option<Py<PyAny>>> {
+        self.edit(|parts| parts.stream.as_ref().and_then(|stream| stream.take()))
+    }
+
+    /// True for a status from 200 to 299.
+    #[getter]
+    fn ok(&self) -> PyResult<bool> {
+        self.edit(|parts| parts.status.is_success())
     }
 
     /// From 200 to 599.
@@ -351,7 +404,7 @@ impl Response {
     #[setter]
     fn set_body(&self, body: &Bound<'_, PyAny>) -> PyResult<()> {
         if gives_pieces(body)? {
-            return self.edit(|parts| parts.stream_from(body));
+            return self.edit(|parts| parts.stream_from(body, false));
         }
         let (body, _) = bytes_of(body)?;
         self.edit(|parts| {

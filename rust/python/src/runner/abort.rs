@@ -6,27 +6,26 @@ use edgerouter_functions::Answer;
 use http::{HeaderValue, StatusCode};
 use pyo3::{intern, prelude::*, sync::PyOnceLock, types::PyType};
 
-use super::call::Views;
-use crate::message::headers;
+use crate::message::{headers, request::Request};
 
 static ABORT: PyOnceLock<Py<PyType>> = PyOnceLock::new();
 
 /// The answer that an `Abort` stands for; `None` for any other exception, and for one whose values were spoilt.
-pub(crate) fn answer(py: Python<'_>, views: &Views, error: &PyErr) -> Option<Answer> {
+pub(crate) fn answer(py: Python<'_>, request: &Request, error: &PyErr) -> Option<Answer> {
     let class = ABORT.import(py, "edgerouter.errors", "Abort").ok()?;
     if !error.matches(py, class).unwrap_or(false) {
         return None;
     }
-    made(views, error.value(py)).ok()
+    made(request, error.value(py)).ok()
 }
 
-fn made(views: &Views, abort: &Bound<'_, PyAny>) -> PyResult<Answer> {
+fn made(request: &Request, abort: &Bound<'_, PyAny>) -> PyResult<Answer> {
     let py = abort.py();
     let status: u16 = abort.getattr(intern!(py, "status"))?.extract()?;
     let status = StatusCode::from_u16(status)
         .map_err(|error| pyo3::exceptions::PyValueError::new_err(error.to_string()))?;
     let detail: String = abort.getattr(intern!(py, "detail"))?.extract()?;
-    let page = views.request.get().edit(|parts| {
+    let page = request.edit(|parts| {
         let accept = parts.head.headers.get_all(header::ACCEPT);
         let lines = accept.iter().filter_map(|line| line.to_str().ok());
         problem::page(lines, status, &detail, None)

@@ -24,7 +24,7 @@ use super::{
     answers::AnswerTo,
     framing::KeptFraming,
     scope,
-    streams::{self, PieceSource, Streams},
+    streams::{self, PieceSource, Streams, Waits},
 };
 use crate::{
     context::CallContext,
@@ -360,7 +360,7 @@ impl Views {
             let functions: Vec<_> = (functions.iter()).map(|one| one.bind(py)).collect();
             let arguments = (PieceSource::new(reader), functions, self.timeout);
             let pieces = response::transforms(py)?.call_method1("transformed", arguments)?;
-            streams::begin(&self.streams, &pieces, self.call.get())
+            streams::begin(&self.streams, &pieces, self.call.get(), None)
         };
         match begin() {
             Ok(Ok(pieces)) => Ok(Transform { source, pieces }),
@@ -444,7 +444,7 @@ impl Views {
                 .map_err(|error| format!("a {} that JSON cannot hold ({error})", named()))?;
             (body, response::JSON)
         } else if response::gives_pieces(result).unwrap_or(false) {
-            let parts = ResponseParts::streamed(StatusCode::OK, result, Some(response::BYTES));
+            let parts = ResponseParts::streamed(StatusCode::OK, result, None);
             return self.answer(result.py(), phase, parts);
         } else {
             return Err(named().into());
@@ -476,12 +476,15 @@ impl Views {
         let iterator = stream.take();
         let iterator =
             iterator.ok_or_else(|| "a response whose iterator was sent before".to_owned())?;
-        let begun = streams::begin(&self.streams, iterator.bind(py), self.call.get());
+        let waits = (!stream.at_once).then(|| Waits::of(self.request.clone_ref(py)));
+        let beginning = waits.as_ref().map(Waits::beginning);
+        let begun = streams::begin(&self.streams, iterator.bind(py), self.call.get(), waits);
         match begun {
             Ok(Ok(pieces)) => Ok(FunctionOutput::Stream(StreamedAnswer {
                 status: parts.status,
                 headers: parts.headers,
                 pieces,
+                beginning,
             })),
             Ok(Err(refused)) => Err(Misfit::Refused(refused)),
             Err(error) => Err(format!("an iterator that could not be sent ({error})").into()),

@@ -87,7 +87,7 @@ impl CallSite<'_> {
         if self.phase != Phase::Function && errors::is_missing(py, error) {
             return Err(self.failed(py, views, error));
         }
-        match abort::answer(py, views, error) {
+        match abort::answer(py, views.request.get(), error) {
             Some(answer) => Ok(FunctionOutput::Answer(answer)),
             None => Err(self.failed(py, views, error)),
         }

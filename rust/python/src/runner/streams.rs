@@ -7,7 +7,7 @@
 use std::{
     sync::{
         Arc, Weak,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     task::{Context, Poll},
     time::{Duration, Instant},
@@ -15,7 +15,7 @@ use std::{
 
 use bytes::Bytes;
 use edgerouter_functions::{
-    FunctionError,
+    Beginning, FunctionError, FunctionOutput,
     pipe::{PieceReader, PieceWriter, pipe},
 };
 use parking_lot::Mutex;
@@ -26,10 +26,11 @@ use pyo3::{
 };
 
 use super::{
+    abort,
     arrivals::{TakesArrivals, Waiter},
-    wake,
+    runtime, wake,
 };
-use crate::{context::CallContext, errors};
+use crate::{context::CallContext, errors, message::request::Request};
 
 /// The streams of responses that are open.
 #[derive(Debug)]
@@ -87,11 +88,37 @@ impl Drop for Place {
     }
 }
 
-/// Starts to send what `source` gives.
+/// The head of a response, which waits for the first piece of its content.
+#[derive(Debug)]
+pub(crate) struct Waits {
+    beginning: Arc<Beginning>,
+    /// The request, to which a failure is an answer.
+    request: Py<Request>,
+    /// Developers see tracebacks.
+    traces: bool,
+}
+
+impl Waits {
+    pub(crate) fn of(request: Py<Request>) -> Self {
+        Self {
+            beginning: Arc::default(),
+            request,
+            traces: false,
+        }
+    }
+
+    /// Shared with the worker that waits.
+    pub(crate) fn beginning(&self) -> Arc<Beginning> {
+        Arc::clone(&self.beginning)
+    }
+}
+
+/// Starts to send what `source` gives. `waits`: the head, if it waits for the first piece.
 pub(crate) fn begin(
     streams: &Arc<Streams>,
     source: &Bound<'_, PyAny>,
     call: Option<&Py<CallContext>>,
+    mut waits: Option<Waits>,
 ) -> PyResult<Result<PieceReader, FunctionError>> {
     let py = source.py();
     let place = match Place::take(streams) {
@@ -107,9 +134,14 @@ pub(crate) fn begin(
     let Some(start) = start else {
         return Ok(Err(FunctionError::Gone));
     };
+    if let (Some(waits), Some(call)) = (&mut waits, call) {
+        waits.traces = call.get().shows_traces();
+    }
     let (writer, reader) = pipe();
     let sink = PieceSink {
         arrivals: Weak::clone(&streams.place),
+        waiting: AtomicBool::new(waits.is_some()),
+        waits: Mutex::new(waits),
         writer: Mutex::new(Some(writer)),
         place: Mutex::new(Some(place)),
     };
@@ -122,6 +154,9 @@ pub(crate) fn begin(
 #[derive(Debug)]
 pub(crate) struct PieceSink {
     arrivals: Weak<dyn TakesArrivals>,
+    /// The head waits for the first piece.
+    waiting: AtomicBool,
+    waits: Mutex<Option<Waits>>,
     writer: Mutex<Option<PieceWriter>>,
     place: Mutex<Option<Place>>,
 }
@@ -131,8 +166,38 @@ impl PieceSink {
     /// Sends a piece: true while there is room for another, `None` when the client is gone.
     fn put(&self, piece: &Bound<'_, PyAny>) -> PyResult<Option<bool>> {
         let bytes = piece_of(piece)?;
+        if self.waiting.load(Ordering::Relaxed) && !bytes.is_empty() {
+            self.begins_with(piece);
+        }
         let writer = self.writer.lock();
         Ok(writer.as_ref().and_then(|writer| writer.put(bytes).ok()))
+    }
+
+    /// Answers with the failure of an iterator that has given nothing, logged under the id `name`; false: the response has
+    /// begun, or the failure is no answer and has no id yet.
+    fn refuse(&self, error: &Bound<'_, PyAny>, name: Option<String>) -> bool {
+        let py = error.py();
+        // Not held while Python runs.
+        let taken = self.waits.lock().take();
+        let Some(waits) = taken else {
+            return false;
+        };
+        let raised = PyErr::from_value(error.clone());
+        let outcome = match (abort::answer(py, waits.request.get(), &raised), name) {
+            (Some(answer), _) => Ok(FunctionOutput::Answer(answer)),
+            (None, Some(id)) => Err(FunctionError::Raised {
+                id,
+                kind: text(error.get_type().name()),
+                message: text(error.str()),
+                trace: waits.traces.then(|| traced(error)).flatten(),
+            }),
+            (None, None) => {
+                *self.waits.lock() = Some(waits);
+                return false;
+            }
+        };
+        waits.beginning.refuse(outcome);
+        true
     }
 
     /// The future of the time when there is room or the client is gone, to be awaited; `None` when that is so already.
@@ -177,6 +242,31 @@ impl PieceSink {
         drop(writer);
         self.place.lock().take();
     }
+}
+
+impl PieceSink {
+    /// The head need not wait any longer.
+    fn begins_with(&self, piece: &Bound<'_, PyAny>) {
+        self.waiting.store(false, Ordering::Relaxed);
+        let waits = self.waits.lock().take();
+        if let Some(waits) = &waits
+            && piece.is_instance_of::<PyString>()
+        {
+            waits.beginning.begins_with_text();
+        }
+    }
+}
+
+fn text(text: PyResult<Bound<'_, PyString>>) -> String {
+    text.map_or_else(
+        |_| "?".to_owned(),
+        |text| text.to_string_lossy().into_owned(),
+    )
+}
+
+fn traced(error: &Bound<'_, PyAny>) -> Option<Arc<str>> {
+    let traced = runtime(error.py()).ok()?.call_method1("traced", (error,));
+    Some(traced.ok()?.extract::<String>().ok()?.into())
 }
 
 /// A piece from this length on is not copied: the worker sends from Python's own bytes.

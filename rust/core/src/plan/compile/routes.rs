@@ -17,8 +17,8 @@ use crate::{
     forward::REWRITING,
     identity::jwt::JwtPolicy,
     plan::{
-        CachePolicy, FixedResponse, ForwardPolicy, Hooks, HostPattern, PathPattern, Route, RouteId,
-        Select, Target, Unkeyed,
+        CachePolicy, DIRECT, FixedResponse, ForwardPolicy, GroupId, HeaderEdits, Hooks,
+        HostPattern, PathPattern, Preflight, Route, RouteId, Select, Target, Unkeyed, ViewerPolicy,
         spec::{ForwardSpec, Problems, RouteSpec, TargetSpec, UnkeyedSpec},
     },
     problem::SubProblem,
@@ -175,6 +175,49 @@ pub(super) fn route(
         nonce,
         images: policy.map(Arc::new),
         predict: spec.predict,
+    })
+}
+
+/// The route of requests that functions make to an origin or group by its name, in the place of the route that a client's
+/// request would take. No client reaches it.
+pub(super) fn direct(at: usize, name: &str, group: GroupId) -> Option<Route> {
+    // No other route has such a tag: their labels have a slash, and no space before it.
+    let label: Arc<str> = format!("{DIRECT}{name}").into();
+    let cache = CachePolicy::default();
+    Some(Route {
+        id: RouteId(index(at)),
+        label: Arc::clone(&label),
+        hosts: Vec::new(),
+        path: PathPattern::parse("/*").ok()?,
+        methods: Vec::new(),
+        when: Vec::new(),
+        priority: 0,
+        target: Target::Group(group),
+        viewer: ViewerPolicy::AllowAll,
+        index: None,
+        fallback: None,
+        strip_prefix: None,
+        add_prefix: None,
+        rewrite: None,
+        request_headers: HeaderEdits::default(),
+        response_headers: HeaderEdits::default(),
+        forward: forward(None, &cache),
+        cache,
+        key_tag: Some(label),
+        apart: None,
+        guard: None,
+        auth: None,
+        preflight: Preflight::default(),
+        experiments: Vec::new(),
+        counts_visitors: false,
+        hooks: Hooks::default(),
+        errors: Vec::new(),
+        compress: false,
+        uncompressed: None,
+        own_bytes: false,
+        nonce: None,
+        images: None,
+        predict: None,
     })
 }
 

@@ -1,9 +1,16 @@
 //! One call of a callable: its time-out, its failure, and its answer as a response.
 
-use std::{borrow::Cow, future::Future, rc::Rc, sync::Arc, time::Instant};
+use std::{
+    borrow::Cow,
+    future::{Future, poll_fn},
+    rc::Rc,
+    sync::Arc,
+    time::Instant,
+};
 
 use edgerouter_core::http::{Fields, PathAndQuery, header};
 use edgerouter_core::{
+    finish,
     plan::{CallableId, FailMode},
     transform::Untransformed,
 };
@@ -13,8 +20,8 @@ use crate::{
     account::Hold,
     body::{EdgeBody, EdgeResponse, PipedBody},
     functions::{
-        Answer, CallResult, FunctionError, FunctionOutput, Invocation, Phase, RequestContent,
-        RequestHead, ResponseHead, StreamedAnswer, fetch::Fetcher,
+        Answer, CallOutput, CallResult, FunctionError, FunctionOutput, Invocation, Phase,
+        RequestContent, RequestHead, ResponseHead, StreamedAnswer, fetch::Fetcher,
     },
     live::LocalLive,
     request::answer::{self, Early},
@@ -70,7 +77,14 @@ pub(super) fn invoke(
     });
     let live = Rc::clone(live);
     async move {
-        let output = started.output().await;
+        let output = match started.output().await {
+            Ok(FunctionOutput::Stream(answer)) if answer.beginning.is_some() => {
+                let left = timeout.saturating_sub(since.elapsed());
+                let begun = tokio::time::timeout(left, Box::pin(begun(answer))).await;
+                begun.unwrap_or(Err(FunctionError::TimedOut(timeout)))
+            }
+            output => output,
+        };
         let result = output.as_ref().map_or_else(Into::into, |_| CallResult::Ok);
         live.metrics.hook(call, phase, result, since.elapsed());
         if let Some(span) = span {
@@ -82,6 +96,25 @@ pub(super) fn invoke(
         }
         output
     }
+}
+
+/// Waits for the first piece of a response: until then its function may still fail, and it says which type the content has.
+async fn begun(mut answer: StreamedAnswer) -> CallOutput {
+    poll_fn(|cx| answer.pieces.poll_ready(cx)).await;
+    let Some(beginning) = answer.beginning.take() else {
+        return Ok(FunctionOutput::Stream(answer));
+    };
+    if let Some(outcome) = beginning.refused() {
+        return outcome;
+    }
+    if !answer.headers.contains_key(header::CONTENT_TYPE) && !finish::bodiless(answer.status) {
+        let kind = match beginning.is_text() {
+            true => HeaderValue::from_static("text/plain; charset=utf-8"),
+            false => HeaderValue::from_static("application/octet-stream"),
+        };
+        answer.headers.insert(header::CONTENT_TYPE, kind);
+    }
+    Ok(FunctionOutput::Stream(answer))
 }
 
 /// The effect of a failed call: none when it fails open, a response to the request otherwise.

@@ -73,6 +73,7 @@ pub(crate) async fn made(
             status,
             headers,
             pieces,
+            ..
         })) => {
             let account = &worker.shared.account;
             let hold = account.open_uncut(Purpose::Bodies, request.owner);

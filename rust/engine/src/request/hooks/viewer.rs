@@ -151,6 +151,7 @@ impl Exchange {
     pub(super) fn request_head(&self, route: &Route, headers: Fields) -> Box<RequestHead> {
         Box::new(RequestHead {
             method: self.head.method.clone(),
+            version: self.head.version,
             scheme: self.client.scheme,
             host: self.host().into(),
             port: self.port(),
@@ -215,7 +216,16 @@ pub(crate) async fn viewer_request(exchange: &mut Exchange, route: &Route) -> Re
         }
     }
     watch(exchange, &written);
-    exchange.hooked = written.names();
+    let given = std::mem::replace(&mut exchange.hooked, written.names());
+    let more: Vec<_> = (given.into_iter())
+        .filter(|name| !exchange.hooked.contains(name))
+        .collect();
+    if !more.is_empty() {
+        exchange.hooked.extend(more);
+        exchange
+            .hooked
+            .sort_unstable_by(|a, b| a.as_str().cmp(b.as_str()));
+    }
     exchange.written = Some(Rc::new(written));
     Ok(())
 }
