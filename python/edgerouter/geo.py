@@ -40,12 +40,15 @@ class GeoPolicy(_Files, frozen=True, kw_only=True):
         ``"CF-IPCountry"``; they have precedence over the files
     ``regions``  names of regions with their latitude and longitude, for ``ctx.region``:
         ``{"fra1": (50.0, 8.6), "iad1": (38.9, -77.4)}``
+    ``count_countries``  counts the bytes to viewers by country in the metrics, for the prices of regions in
+        ``edgerouter cost``; each request then looks its place up
     """
 
     interval: Duration = 5
     naming: Naming = "x-geo"
     country_fields: Collection[str] = ()
     regions: Mapping[str, tuple[float, float]] = {}
+    count_countries: bool = False
 
     def _check(self, check: Check) -> None:
         files = [self.files] if isinstance(self.files, (str, os.PathLike)) else listed(self.files)
@@ -55,6 +58,7 @@ class GeoPolicy(_Files, frozen=True, kw_only=True):
         check.seconds("interval", positive=True)
         check.choice("naming", get_args(Naming))
         check.tokens("country_fields")
+        check.flag("count_countries")
         if not self.files and not self.country_fields:
             check.fail_secretly("files", "must name a file, or give country_fields: without both it has no effect")
         if not isinstance(self.regions, Mapping):

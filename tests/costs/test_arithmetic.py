@@ -15,9 +15,10 @@ from edgerouter import ConfigError
 from edgerouter.costs import ledger, prices
 from edgerouter.costs.budget import due, projected
 from edgerouter.costs.ledger import HOUR, Ledger, Month
-from edgerouter.costs.prices import Prices, Schedule
+from edgerouter.costs.prices import Prices
 from edgerouter.costs.projection import project, student
 from edgerouter.costs.report import of_ledger
+from edgerouter.costs.terms import Schedule
 from edgerouter.costs.usage import Usage
 
 DAY = 24 * HOUR
@@ -105,6 +106,8 @@ def test_the_examples_are_valid_and_say_that_they_are_examples(name: str) -> Non
     ("text", "path", "message"),
     [
         ("x = ", "p", "is not TOML"),
+        (f"x = {'1' * 5_000}", "p", "is not TOML"),
+        ("x = " + "[" * 5_000, "p", "is not TOML"),
         ("", "p: name", "printable text"),
         ('name = "a"\nnmae = "b"', "p: nmae", "is not a field; there are"),
         ('name = "a"\n[egress]\nper_tb = 1', "p: egress.per_tb", "is not a field; there are per_gb, regions"),

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
+import socket
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import httpx
 import pytest
+import typer
 
 from edgerouter import CachePolicy, Edge, cache
 from edgerouter.costs.webhook import SIGNATURE, retry_after
@@ -159,6 +163,53 @@ def test_a_budget_alarm_is_logged_signed_repeated_until_it_is_taken_and_raised_o
     assert not page["is_genuine"](field, taken.body + b" ", SECRET.encode(), int(time.time()))
     assert not page["is_genuine"](field, taken.body, b"another secret here", int(time.time()))
     assert not page["is_genuine"](field, taken.body, SECRET.encode(), int(time.time()) + 301)
+
+
+def test_a_webhook_that_never_ends_its_answer_loses_no_usage_and_is_tried_again(
+    made: Edge,
+    model: str,
+    serve: Serve,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    from edgerouter.cli import costs
+    from edgerouter.costs import webhook
+
+    monkeypatch.setattr(webhook, "TIMEOUT", 0.5)
+    monkeypatch.setenv("HOOK", SECRET)
+    served, state = serve(made), tmp_path / "costs.json"
+    assert watch(model, state, served) == (0, "")
+    load(served, *["/a"] * 11)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def drip() -> None:
+            connection, _ = listener.accept()
+            with connection, contextlib.suppress(OSError):
+                connection.sendall(b"HTTP/1.1 200 OK\r\nX: ")
+                while True:
+                    connection.sendall(b"x")
+                    # The pause between two bytes, which is shorter than the limit of each step.
+                    time.sleep(0.05)
+
+        peer = threading.Thread(target=drip, daemon=True)
+        peer.start()
+        with pytest.raises(typer.Exit) as ended:
+            costs.watch(
+                model,
+                state,
+                admin=[address(served)],
+                webhook=f"http://127.0.0.1:{listener.getsockname()[1]}/x",
+                webhook_secret_env="HOOK",
+                once=True,
+            )
+        peer.join(10)
+    assert ended.value.exit_code == 1
+    assert "gave no answer" in capfd.readouterr().err
+    kept = json.loads(state.read_text())
+    assert sum(month["requests"] for month in kept["months"].values()) == pytest.approx(11)
+    assert kept["waiting"][0]["attempts"] == 1
 
 
 def test_the_text_file_has_the_families_of_the_page(made: Edge, model: str, serve: Serve, tmp_path: Path) -> None:

@@ -12,9 +12,10 @@ import pytest
 
 from edgerouter import CachePolicy, ConfigError, Edge, cache
 from edgerouter.costs.ledger import Ledger
-from edgerouter.costs.prices import Prices, Tenant
+from edgerouter.costs.prices import Prices
 from edgerouter.costs.report import of_ledger, of_usage, textfile
 from edgerouter.costs.tenants import OTHERS, Owners
+from edgerouter.costs.terms import Tenant
 from edgerouter.costs.usage import Usage
 from edgerouter.monitoring.samples import Samples
 from edgerouter.testing import Running

@@ -173,6 +173,8 @@ def _look(
         for event in budget.due(chosen, book, now):
             if book.raise_alarm(event):
                 warn(f"warning: {budget.described(event)}")
+    # The file has the usage by now, however the webhook behaves.
+    with ledger.opened(state) as book:
         _deliver(book, target, now, interval)
         found = report.of_ledger(chosen, book, now)
     textfile, report_file = files
@@ -188,7 +190,8 @@ def _observe(book: Ledger, name: str, listener: Admin, chosen: Prices) -> None:
     owners = Owners(chosen.tenants)
     keys = owners.keys()
     owned = {tenant: (keys[tenant], usage) for tenant, usage in owners.usage(samples).items()} if chosen.tenants else {}
-    book.observe(name, Usage.of(samples), samples.time, owned, samples.total("edgerouter_disk_bytes"))
+    stored, started = samples.total("edgerouter_disk_bytes"), samples.total("edgerouter_start_time_seconds")
+    book.observe(name, Usage.of(samples), samples.time, owned, stored, started)
 
 
 def _deliver(book: Ledger, target: Webhook | None, now: float, interval: float) -> None:
@@ -215,7 +218,7 @@ def _deliver(book: Ledger, target: Webhook | None, now: float, interval: float) 
 
 def _listeners(admin: list[str] | None, admin_token_env: str | None) -> dict[str, Admin]:
     listeners = (Admin(address, admin_token_env) for address in admin or ["127.0.0.1:9090"])
-    return {f"{listener.host}:{listener.port}": listener for listener in listeners}
+    return {listener.where: listener for listener in listeners}
 
 
 def _webhook(url: str | None, secret_env: str | None) -> Webhook | None:
@@ -266,6 +269,12 @@ def _print(found: dict[str, Any]) -> None:
             grid.add_row(escape(line["item"]), f"{line['amount']:,.3f} {line['unit']}", f"{line['cost']:,.2f}")
         grid.add_row("[bold]total[/bold]", "", f"[bold]{found[total]:,.2f}[/bold]")
         console.print(grid)
+    if found.get("unplaced_bytes"):
+        remedy = "" if usage["countries"] else "; count_countries of Edge.geo has them counted"
+        text = (
+            f"{found['unplaced_bytes'] / 1e9:,.3f} GB to viewers of unknown countries are priced as all others{remedy}"
+        )
+        console.print(text, soft_wrap=True)
     if "tenants" in found:
         console.print(_tenants(found, currency))
     if "projected" not in found:

@@ -23,7 +23,7 @@ from edgerouter.errors import ConfigError, EdgeError, Problem
 __all__ = ["Alarm", "Ledger", "Month", "opened"]
 
 VERSION = 1
-MOST_BYTES = 4 << 20
+MOST_BYTES = 8 << 20
 #: Bounds of the file: hours for the first days of a month, days of two months, months of two years.
 HOURS, DAYS, MONTHS, EDGES, ALARMS = 96, 62, 24, 64, 32
 HOUR = 3_600.0
@@ -79,6 +79,8 @@ class Ledger:
     """By month and name."""
     counters: dict[str, dict[str, Usage]] = field(default_factory=dict)
     """The last ones of each tenant, by edge and key."""
+    starts: dict[str, float] = field(default_factory=dict)
+    """When each edge was started, for those that say it."""
 
     def observe(
         self,
@@ -87,9 +89,11 @@ class Ledger:
         now: float,
         tenants: Mapping[str, tuple[str, Usage]] | None = None,
         stored: float = 0.0,
+        started: float = 0.0,
     ) -> None:
         """Takes the counters of an edge. The first ones are a beginning; from then on their growth is usage.
 
+        ``started``  when the edge was started, 0 if it does not say; after another start all its counters are growth
         ``stored``  bytes of the disk cache now, which count for the time since the last look
         ``tenants``  those of each tenant with the key under which they are kept: with a new key they begin anew
         """
@@ -100,20 +104,25 @@ class Ledger:
             raise EdgeError(f"a ledger has at most {EDGES} edges; use another file for {edge}")
         if last is not None:
             seconds = min(max(now - last[0], 0.0), LONGEST_GAP)
-            grown = replace(usage.since(last[1]), stored_byte_seconds=stored * seconds)
+            anew = started != self.starts.get(edge, started)
+            grown = replace(usage if anew else usage.since(last[1]), stored_byte_seconds=stored * seconds)
             # If the clock was set back, the growth counts for the present hour.
             for begin, share in _hours(max(min(last[0], now), now - LONGEST_GAP), now):
                 self._add(begin, grown, share)
-            self._share(edge, tenants or {}, last[0], now)
+            self._share(edge, tenants or {}, (last[0], now), anew=anew)
         self.edges[edge] = (now, usage)
+        self.starts[edge] = started
         self.counters[edge] = dict((tenants or {}).values())
 
-    def _share(self, edge: str, tenants: Mapping[str, tuple[str, Usage]], since: float, now: float) -> None:
+    def _share(
+        self, edge: str, tenants: Mapping[str, tuple[str, Usage]], span: tuple[float, float], *, anew: bool
+    ) -> None:
+        since, now = span
         known = self.counters.get(edge, {})
         for name, (key, counted) in tenants.items():
             if key not in known:
                 continue
-            grown = counted.since(known[key])
+            grown = counted if anew else counted.since(known[key])
             for begin, share in _hours(max(min(since, now), now - LONGEST_GAP), now):
                 month = self.tenants.setdefault(Month.of(begin).name, {})
                 month[name] = month.get(name, Usage()).plus(grown, share)
@@ -172,6 +181,7 @@ class Ledger:
             "hours": {str(begin): usage.as_dict() for begin, usage in self.hours.items()},
             "tenants": {month: _as_dicts(of) for month, of in self.tenants.items()},
             "counters": {edge: _as_dicts(of) for edge, of in self.counters.items()},
+            "starts": self.starts,
             "raised": self.raised,
             "waiting": [
                 {"event": one.event, "attempts": one.attempts, "not_before": one.not_before} for one in self.waiting
@@ -195,6 +205,7 @@ class Ledger:
             raised=[str(one) for one in data["raised"]],
             tenants={str(month): _usages(of) for month, of in data.get("tenants", {}).items()},
             counters={str(edge): _usages(of) for edge, of in data.get("counters", {}).items()},
+            starts={str(edge): float(at) for edge, at in data.get("starts", {}).items()},
             waiting=[
                 Alarm(dict(one["event"]), int(one["attempts"]), float(one["not_before"])) for one in data["waiting"]
             ],

@@ -41,13 +41,16 @@ def project(so_far: Usage, blocks: Sequence[Usage], remaining: float) -> Project
     count = len(blocks)
     quantile = student((1 + LEVEL) / 2, count - 1)
     bounds: dict[str, tuple[float, float, float]] = {}
-    for name, already in so_far.as_dict().items():
-        amounts = [block.as_dict()[name] for block in blocks]
+    observed = [block.flat() for block in blocks]
+    names = dict.fromkeys(name for amounts in (so_far.flat(), *observed) for name in amounts)
+    for name in names:
+        already = so_far.flat().get(name, 0.0)
+        amounts = [block.get(name, 0.0) for block in observed]
         mean = fmean(amounts)
         width = quantile * stdev(amounts) * math.sqrt(remaining + remaining**2 / count)
         middle = already + mean * remaining
         bounds[name] = max(already, middle - width), middle, middle + width
-    low, expected, high = (Usage(**{name: found[index] for name, found in bounds.items()}) for index in range(3))
+    low, expected, high = (Usage.of_flat({name: found[index] for name, found in bounds.items()}) for index in range(3))
     return Projection(low, expected, high, count)
 
 

@@ -7,8 +7,9 @@ from typing import Any
 
 from edgerouter.costs.budget import projected
 from edgerouter.costs.ledger import Ledger, Month
-from edgerouter.costs.prices import Line, Prices
+from edgerouter.costs.prices import Prices
 from edgerouter.costs.tenants import OTHERS, shares
+from edgerouter.costs.terms import Line
 from edgerouter.costs.usage import Usage
 
 __all__ = ["FAMILIES", "of_ledger", "of_usage", "textfile"]
@@ -87,6 +88,7 @@ def _report(
         "total": _sum(lines),
         "savings": [line._asdict() for line in savings],
         "saved": _sum(savings),
+        **({"unplaced_bytes": max(usage.bytes - sum(usage.countries.values()), 0.0)} if prices.needs_countries else {}),
         **({"tenants": shares(prices, usage, share_of_month, _complete(prices, tenants))} if prices.tenants else {}),
     }
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from edgerouter.costs.prices import Prices, Tenant
+from edgerouter.costs.prices import Prices
+from edgerouter.costs.terms import Tenant
 from edgerouter.costs.usage import Usage
 from edgerouter.monitoring.alerts import ANSWERED_BY_CACHE, LOOKED_UP
 from edgerouter.monitoring.samples import Samples

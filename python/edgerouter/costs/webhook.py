@@ -10,8 +10,11 @@ import hashlib
 import hmac
 import http.client
 import json
+import socket
 import ssl
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -20,6 +23,7 @@ from edgerouter.errors import ConfigError, EdgeError, Problem
 __all__ = ["SIGNATURE", "Webhook", "WebhookError", "retry_after", "signature"]
 
 SIGNATURE = "X-Edgerouter-Signature"
+#: Seconds for each step, and for all of them together once there is a connection.
 TIMEOUT = 10.0
 LEAST_SECRET = 16
 LONGEST_PAUSE = 3_600.0
@@ -75,8 +79,10 @@ class Webhook:
             else http.client.HTTPConnection(self.host, self.port, timeout=TIMEOUT)
         )
         try:
-            connection.request("POST", self._target, body, fields)
-            status = connection.getresponse().status
+            connection.connect()
+            with _limited(connection):
+                connection.request("POST", self._target, body, fields)
+                status = connection.getresponse().status
         except (OSError, http.client.HTTPException) as error:
             raise WebhookError(
                 f"the webhook at {self.host} gave no answer: {str(error) or type(error).__name__}"
@@ -85,3 +91,26 @@ class Webhook:
             connection.close()
         if not 200 <= status < 300:
             raise WebhookError(f"the webhook at {self.host} answered {status}")
+
+
+@contextmanager
+def _limited(connection: http.client.HTTPConnection) -> Iterator[None]:
+    """Ends a connection after a time, however slowly its peer sends; ``TimeoutError`` then."""
+    late = threading.Event()
+
+    def end() -> None:
+        late.set()
+        with suppress(OSError):
+            # That of TLS would have the reader fail in a way of its own.
+            socket.socket.shutdown(connection.sock, socket.SHUT_RDWR)
+
+    timer = threading.Timer(TIMEOUT, end)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        # Half an answer may look like a whole one.
+        if late.is_set():
+            raise TimeoutError("it took too long")

@@ -14,6 +14,7 @@ __all__ = ["made"]
 
 #: Seconds of a month, on average.
 MONTH = 365.2425 / 12 * 86_400
+_PLACES = ("the countries of viewers are unknown, so all bytes have the price of the region with *",)
 _ANSWERED, _LOOKED_UP = frozenset(ANSWERED_BY_CACHE.split("|")), frozenset(LOOKED_UP.split("|"))
 
 
@@ -25,7 +26,7 @@ def made(found: Mapping[str, Any], order: Order, prices: Prices | None) -> dict[
         "from": found["from"],
         "seconds": span,
         "sample": order.sample,
-        "assumptions": order.sentences(),
+        "assumptions": [*order.sentences(), *(_PLACES if prices is not None and prices.needs_countries else ())],
         "tiers": [_tier(tier, span, prices) for tier in found["tiers"]],
         **({} if prices is None else {"prices": prices.name, "currency": prices.currency}),
     }

@@ -175,7 +175,7 @@ fn combined(out: &mut Vec<u8>, entry: &RequestRecord<'_>, policy: &AccessLogPoli
     bytes_at
 }
 
-/// Who chose a text.
+/// The author of a text.
 #[derive(Debug, Clone, Copy)]
 enum Text {
     /// The edge, of letters and signs that no form escapes.

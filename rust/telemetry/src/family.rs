@@ -10,6 +10,7 @@ use std::{
 
 use edgerouter_core::{
     admit::Refusal,
+    geo::Country,
     guard::{basic::BasicRefusal, signed::SignatureRefusal},
     http::h2::flood::Flood,
     identity::jwt::TokenError,
@@ -63,6 +64,7 @@ pub(super) enum Family {
     Calls,
     Transforms,
     ResponseBytes,
+    CountryBytes,
     RouteOriginBytes,
     OriginBytes,
     RouteDuration,
@@ -220,6 +222,16 @@ pub(super) const FAMILIES: [About; Family::CallDuration as usize + 1] = [
         name: "edgerouter_response_bytes_total",
         help: "Bytes of bodies sent to viewers, by route.",
         rows: BY_ROUTE,
+        words: &[],
+    },
+    About {
+        name: "edgerouter_country_response_bytes_total",
+        help: "Bytes of bodies sent to viewers, by country; empty where it is not known.",
+        rows: Some(("country", |plan| {
+            let counted = plan.geo.as_ref().filter(|geo| geo.count_countries);
+            let codes = counted.into_iter().flat_map(|_| Country::codes());
+            codes.map(|code| Arc::from(code.as_str())).collect()
+        })),
         words: &[],
     },
     About {

@@ -16,9 +16,12 @@ mod totals;
 pub mod trace;
 mod worker;
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::SystemTime,
 };
 
 pub use edgerouter_core::outcome::Outcome;
@@ -74,6 +77,7 @@ impl Refused {
 #[derive(Debug)]
 pub struct Metrics {
     workers: Vec<Arc<Cells>>,
+    started: SystemTime,
     /// Tables of plans that are out of service, summed.
     retired: Mutex<Counts>,
     reloads_ok: AtomicU64,
@@ -98,6 +102,7 @@ impl Metrics {
         log::bound(&plan.limits.log);
         Arc::new(Self {
             workers: (0..workers).map(|_| Arc::new(Cells::new(plan))).collect(),
+            started: SystemTime::now(),
             retired: Mutex::default(),
             reloads_ok: AtomicU64::new(0),
             reloads_failed: AtomicU64::new(0),

@@ -1,6 +1,6 @@
 //! The counters as metrics.
 
-use std::{collections::BTreeMap, fmt::Write as _, sync::atomic::Ordering};
+use std::{collections::BTreeMap, fmt::Write as _, sync::atomic::Ordering, time::UNIX_EPOCH};
 
 use super::{
     Metrics, Outcome,
@@ -59,6 +59,15 @@ impl Metrics {
         let name = "edgerouter_build_info";
         head(out, name, "gauge", "1, with the version of the edge.");
         let _ = writeln!(out, "{name}{{version=\"{}\"}} 1", env!("CARGO_PKG_VERSION"));
+        let name = "edgerouter_start_time_seconds";
+        head(
+            out,
+            name,
+            "gauge",
+            "When the edge was started, in Unix seconds.",
+        );
+        let since = self.started.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let _ = writeln!(out, "{name} {:.3}", since.as_secs_f64());
         self.predictions(out);
         head(
             out,

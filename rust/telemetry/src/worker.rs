@@ -8,6 +8,7 @@ use std::{
 };
 
 use edgerouter_core::{
+    geo::Country,
     guard::{
         basic::BasicRefusal,
         rate::{RateDecision, RateLimit},
@@ -226,6 +227,13 @@ impl PlanMetrics {
     pub fn bytes_out(&self, route: Option<u32>, bytes: u64) {
         let tables = &self.tables;
         tables.note_all(Family::ResponseBytes, route, [(0, bytes)]);
+    }
+
+    /// Content was sent to a client in a country, if that is known: that many bytes.
+    pub fn bytes_to(&self, country: Option<Country>, bytes: u64) {
+        let row = country.and_then(|country| u32::try_from(country.index()).ok());
+        let tables = &self.tables;
+        tables.note_all(Family::CountryBytes, row, [(0, bytes)]);
     }
 
     /// An origin sent content for a route: that many bytes.

@@ -45,6 +45,8 @@ pub struct GeoPolicy {
     pub country_fields: Vec<FieldName>,
     /// Regions, of which functions get the nearest.
     pub regions: Arc<[Region]>,
+    /// True if bytes to viewers are counted by country, for which each request looks its place up.
+    pub count_countries: bool,
 }
 
 impl GeoPolicy {

@@ -30,6 +30,19 @@ impl Country {
         }
     }
 
+    /// All codes of two letters, most of which are no country's, in the order of [`Self::index`].
+    pub fn codes() -> impl Iterator<Item = Self> {
+        (b'A'..=b'Z').flat_map(|first| (b'A'..=b'Z').map(move |second| Self([first, second])))
+    }
+
+    /// Position among all codes, by which counters are found.
+    pub fn index(self) -> usize {
+        let [first, second] = self
+            .0
+            .map(|letter| usize::from(letter.saturating_sub(b'A')));
+        first * 26 + second
+    }
+
     /// The code.
     pub fn as_str(&self) -> &str {
         std::str::from_utf8(&self.0).unwrap_or_default()
@@ -265,6 +278,17 @@ mod tests {
             (moved.asn, moved.european_union()),
             (Some(64_500), Some(false))
         );
+    }
+
+    #[test]
+    fn each_code_has_a_position_of_its_own() {
+        for (index, code) in Country::codes().enumerate() {
+            assert_eq!(
+                (code.index(), Country::parse(code.as_str().as_bytes())),
+                (index, (code.as_str() != "XX").then_some(code))
+            );
+        }
+        assert_eq!(Country::codes().count(), 26 * 26);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::{net::IpAddr, sync::Arc, time::Instant};
 use edgerouter_core::{
     bounds::clients::Client,
     experiment::{Experiment, Reading},
-    geo::{Place, PlaceSource as _},
+    geo::{Country, Place, PlaceSource as _},
     guard::{
         basic::{self, BasicPolicy, BasicRefusal, Credentials},
         rate::{RateDecision, RateKey, RateLimit},
@@ -175,6 +175,16 @@ pub(super) async fn wait_for_turn(exchange: &mut Exchange) -> Result<(), Early> 
 }
 
 impl Exchange {
+    /// The client's country, which is looked up unless something has read it before.
+    #[cold]
+    pub(super) fn country(&self) -> Option<Country> {
+        if let Some(place) = self.place() {
+            return place.country;
+        }
+        let named = self.named_country(&self.live.plan);
+        named.or_else(|| self.live.geo.as_ref()?.find(self.client.address).country)
+    }
+
     /// The response for an answer that ends the request, noted for phase 16.
     pub(super) fn end(&mut self, end: PathEnd) -> Early {
         (self.note.outcome, self.note.detail) = end.noted();

@@ -534,6 +534,11 @@ impl Exchange {
             tls: logged.and_then(|_| Some(self.stream.connection.tls()?.record())),
         };
         self.live.metrics.count(&record);
+        let counted = plan.geo.as_ref().filter(|geo| geo.count_countries);
+        let country = counted.map(|_| self.country());
+        if let (Some(country), Some(bytes)) = (country, record.bytes) {
+            self.live.metrics.bytes_to(country, bytes);
+        }
         if plan.predicts {
             self.report_navigation(response, &record);
         }
@@ -557,6 +562,9 @@ impl Exchange {
         *response.body_mut() = body.on_end(move |bytes| {
             if let Some(live) = count {
                 live.metrics.bytes_out(route, bytes);
+                if let Some(country) = country {
+                    live.metrics.bytes_to(country, bytes);
+                }
             }
             if let Some(line) = line {
                 line.end(bytes, micros(started));

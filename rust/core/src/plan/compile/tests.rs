@@ -255,6 +255,7 @@ fn a_plan_with_every_field_compiles_to_what_it_says() {
         (policy.interval.as_secs(), policy.regions[0].longitude),
         (6, 8.5)
     );
+    assert!(policy.count_countries);
     assert_eq!(shop.cache.targets, ["my-cdn-cache-control"]);
     assert_eq!(shop.cache.tags, ["x-tags"]);
     assert!(shop.cache.send_tags);

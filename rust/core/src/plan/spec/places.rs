@@ -144,6 +144,7 @@ pub(super) fn geo(value: &Value, trusted: &[Box<str>], problems: &Problems) -> O
         problems.add(path, Some(format!("{text:?}")), message);
     }
     let regions = regions(&mut fields);
+    let count_countries = fields.flag("count_countries", false);
     let named = fields.some("files").or(fields.some("country_fields"));
     if named.is_none() {
         let message = "has no effect: name files, or country_fields of trusted proxies";
@@ -156,6 +157,7 @@ pub(super) fn geo(value: &Value, trusted: &[Box<str>], problems: &Problems) -> O
         naming,
         country_fields,
         regions: regions.into(),
+        count_countries,
     })
 }
 
