@@ -39,7 +39,11 @@ Model = Annotated[
 Edges = Annotated[
     list[str] | None,
     typer.Option(
-        "--admin", metavar="HOST:PORT", help="An edge's admin listener; may be repeated.  [default: 127.0.0.1:9090]"
+        "--admin",
+        metavar="HOST:PORT",
+        envvar="EDGEROUTER_ADMIN",
+        help="An edge's admin listener; may be repeated.",
+        show_default="127.0.0.1:9090",
     ),
 ]
 
