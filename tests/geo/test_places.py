@@ -194,7 +194,19 @@ def test_a_country_is_taken_from_a_trusted_proxy_only_by_policy(
     edge.geo(files, country_fields=["CF-IPCountry"])
     to = edge.origin("first", origin.url)
     edge.route("/*", to=to, cache=DISABLED, forward=ForwardPolicy(geo=["country", "city"]))
+
+    @edge.function("/where")
+    def where(request: Request, ctx: Context) -> Response:
+        return Response.json([request.geo.country, request.geo.city])
+
     client = client_for(serve(edge))
+    for said, place in (
+        ("CH", ["CH", None]),
+        ("de", ["DE", "Berlin"]),
+        ("XX", ["DE", "Berlin"]),
+        ("", ["DE", "Berlin"]),
+    ):
+        assert client.get("/where", headers=came_from(GERMANY, **{"CF-IPCountry": said})).json() == place
     for said, want in (
         ("CH", {"x-geo-country": "CH", "cf-ipcountry": "CH"}),
         ("DE", {"x-geo-country": "DE", "x-geo-city": "Berlin", "cf-ipcountry": "DE"}),

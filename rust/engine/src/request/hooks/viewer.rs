@@ -131,15 +131,16 @@ impl Exchange {
         variants.collect()
     }
 
-    /// The place of the client for callables, which is looked up when one reads it.
-    fn client_place(&self, route: &Route) -> Option<Arc<ClientPlace>> {
+    /// The place of the client for callables, which is looked up when one reads it. `headers`: those that a callable gets, as
+    /// the request's own may be gone by now.
+    fn client_place(&self, route: &Route, headers: &Fields) -> Option<Arc<ClientPlace>> {
         let (files, policy) = (self.live.geo.as_ref()?, self.live.plan.geo.as_ref()?);
         let of_route = route.guard.as_ref().and_then(|guard| guard.geo.as_ref());
         Some(Arc::new(ClientPlace {
             source: Arc::clone(files) as Arc<dyn PlaceSource>,
             policy: Arc::clone(policy),
             address: self.client.address,
-            named: self.named_country(&self.live.plan),
+            named: (self.named_country(&self.live.plan)).or_else(|| policy.named_country(headers)),
             settled: of_route.map(|geo| geo.settled).unwrap_or_default(),
             found: self
                 .place()
@@ -149,6 +150,7 @@ impl Exchange {
     }
 
     pub(super) fn request_head(&self, route: &Route, headers: Fields) -> Box<RequestHead> {
+        let place = self.client_place(route, &headers);
         Box::new(RequestHead {
             method: self.head.method.clone(),
             version: self.head.version,
@@ -166,7 +168,7 @@ impl Exchange {
             claims: self.claims.as_ref().map(|claims| claims.json().clone()),
             certificate: (self.stream.connection.tls())
                 .and_then(|session| session.certificate.clone()),
-            place: self.client_place(route),
+            place,
             variants: self.assigned_variants(route),
             id: self.id(),
             trace: self.trace.as_ref().map(|trace| trace.parent().clone()),
