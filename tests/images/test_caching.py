@@ -81,6 +81,11 @@ def test_parts_and_heads_of_a_variant(gallery: Gallerist) -> None:
     assert (head.headers["content-length"], head.content) == (str(len(whole.content)), b"")
     fresh = site.get("/photos/a.jpg?w=320", WEBP, "HEAD")
     assert (fresh.status_code, fresh.headers["content-type"], fresh.content) == (200, "image/webp", b"")
+    # It leaves the variant in the store.
+    made = site.count("images_made_total")
+    stored = site.get("/photos/a.jpg?w=320", WEBP)
+    assert "; hit" in stored.headers["cache-status"] and site.count("images_made_total") == made
+    assert fresh.headers["content-length"] == str(len(stored.content))
 
 
 def test_an_origin_that_fails_leaves_the_stale_variant(gallery: Gallerist) -> None:

@@ -30,6 +30,8 @@ from .pictures import coded, opened, photo
         ("w=160", 'url: "": must be a path as in /photo.jpg'),
         ("url=//evil.example/a.jpg", "must be a path as in /photo.jpg"),
         ("url=https://a@b/a.jpg", "must have no user"),
+        ("url=https://a:0/a.jpg", "must have a port from 1 to 65535"),
+        ("url=https://./a.jpg", "must have a host"),
     ],
 )
 def test_a_wrong_parameter_is_named(gallery: Gallerist, query: str, says: str) -> None:

@@ -14,6 +14,7 @@ pub(crate) mod fields;
 pub(crate) mod guarding;
 pub(crate) mod http2;
 pub(crate) mod identity;
+pub(crate) mod images;
 pub(crate) mod listening;
 pub(crate) mod plans;
 pub(crate) mod records;
@@ -71,6 +72,16 @@ pub(crate) const TARGETS: &[FuzzTarget] = &[
         name: "head_fields",
         run: admission::head_fields,
         seeds: corpus::heads,
+    },
+    FuzzTarget {
+        name: "image_url",
+        run: images::image_url,
+        seeds: images::urls,
+    },
+    FuzzTarget {
+        name: "image_parameters",
+        run: images::image_parameters,
+        seeds: images::queries,
     },
     FuzzTarget {
         name: "file_path",

@@ -65,11 +65,14 @@ impl ImageUrl {
         };
         let port = match port {
             Some("") => Some(scheme.port()),
-            Some(port) if port.bytes().all(|byte| byte.is_ascii_digit()) => port.parse().ok(),
+            Some(port) if port.bytes().all(|byte| byte.is_ascii_digit()) => {
+                port.parse().ok().filter(|&port: &u16| port > 0)
+            }
             _ => None,
         };
         let port = port.ok_or_else(|| refused("must have a port from 1 to 65535, or none"))?;
         let is_host = |byte: u8| byte.is_ascii_alphanumeric() || b"-._:".contains(&byte);
+        let host = host.trim_end_matches('.');
         if host.is_empty() || !host.bytes().all(is_host) {
             return Err(refused("must have a host in its ASCII form"));
         }
@@ -80,7 +83,7 @@ impl ImageUrl {
         };
         Ok(Self::Absolute {
             scheme,
-            host: host.trim_end_matches('.').to_ascii_lowercase(),
+            host: host.to_ascii_lowercase(),
             port,
             target: target(&path).ok_or_else(|| refused("has no valid path"))?,
         })
@@ -248,6 +251,8 @@ mod tests {
             ("https://h\\@x/a", None),
             ("https://h%00/a", None),
             ("https://h:99999/a", None),
+            ("https://h:0/a", None),
+            ("https://./a", None),
             ("https://:80/a", None),
             ("ftp://h/a", None),
             ("data:image/png;base64,AA", None),

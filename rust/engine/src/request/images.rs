@@ -153,9 +153,27 @@ fn forbidden(exchange: &mut Exchange, message: &str) -> EdgeResponse {
     answer::text(StatusCode::FORBIDDEN, message)
 }
 
-/// Phases 8 to 13 for a variant of the image that the request is for by now, or for the response as it is. A variant that
-/// takes long is made behind another.
+/// Phases 8 to 13 for a variant of the image that the request is for by now, or for the response as it is.
 async fn answered(
+    exchange: &mut Exchange,
+    route: &Route,
+    policy: &ImagePolicy,
+    request: Option<ImageRequest>,
+) -> Result<EdgeResponse, Early> {
+    // The head of a variant is known once it is made, so a HEAD leaves it in the store as a GET does.
+    let is_head = request.is_some() && exchange.head.method == Method::HEAD;
+    if is_head {
+        exchange.request.head.method = Method::GET;
+    }
+    let answered = for_get(exchange, route, policy, request).await;
+    if is_head {
+        exchange.request.head.method = Method::HEAD;
+    }
+    answered
+}
+
+/// The same once it is known that no HEAD needs another answer. A variant that takes long is made behind another.
+async fn for_get(
     exchange: &mut Exchange,
     route: &Route,
     policy: &ImagePolicy,
