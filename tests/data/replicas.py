@@ -9,7 +9,8 @@ from typing import ClassVar, TypeAlias
 from urllib.parse import quote
 
 from ..origins import wait_until
-from .servers import DatabaseServer, MariaServer, PostgresServer, free_port
+from ..processes import free_port
+from .servers import DatabaseServer, MariaServer, PostgresServer
 
 
 class PostgresReplica(PostgresServer):

@@ -162,6 +162,8 @@ def test_a_batch_and_a_script_take_effect_as_a_whole_or_not_at_all(database: Ask
         ("/* */ commit", "BindingError: DB: a transaction cannot be begun or ended by a statement"),
         ("ATTACH 'other.db' AS o", "BindingError: DB: other files cannot be attached"),
         ("PRAGMA synchronous=OFF", "BindingError: DB: a PRAGMA that sets something"),
+        ("PRAGMA main.foreign_keys (0)", "BindingError: DB: a PRAGMA that sets something"),
+        ("vacuum", "BindingError: DB: VACUUM is not run by a binding, whose connections it would block; run it with"),
         ("SELECT 1; SELECT 2", "BindingError: DB: Multiple statements provided"),
     ],
 )

@@ -17,8 +17,9 @@ from botocore.credentials import Credentials
 from edgerouter import ConfigError, Context, DataLimits, Edge, Request
 from edgerouter.functions import Kv
 
+from ..processes import free_port
 from .conftest import Asking, refused
-from .servers import DynamoServer, free_port
+from .servers import DynamoServer
 
 SECRET = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"
 TOKEN = "a-session-token//of=temporary+credentials"

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from math import inf, nan
 from typing import Any
 
 import httpx
@@ -274,8 +275,8 @@ def test_arguments_out_of_bounds_are_refused_with_field_value_and_remedy(asking:
             "ValueError: KV: key: has 514 bytes, and 512 are the most",
             'ValueError: type: "yaml": must be "text"',
             "ValueError: KV: value: has 1001 bytes, and limits.data.value_bytes is 1000; raise it",
-            "ValueError: KV: ttl: 0 s: must be from 0.001 seconds",
-            "ValueError: ttl: -1 s: must be positive",
+            "ValueError: KV: ttl: 0.0 s: must be from 0.001 seconds",
+            "ValueError: ttl: -1.0 s: must be from 0.001 seconds to a hundred years; None never expires",
             "ValueError: KV: metadata: has 1102 bytes as JSON, and 1024 are the most",
             "TypeError: value: must be str, bytes, or what JSON can hold",
             "ValueError: KV: limit: 1001: must be from 1 to 1000",
@@ -285,6 +286,37 @@ def test_arguments_out_of_bounds_are_refused_with_field_value_and_remedy(asking:
         strict=True,
     ):
         assert text.startswith(start), text
+
+
+def test_numbers_without_json_and_times_without_an_end_are_refused(asking: Asking) -> None:
+    asking.open("memory:")
+
+    def question(request: Request, ctx: Context) -> Any:
+        kv: Kv = ctx.env.KV
+        values = [nan, {"n": nan}, [[inf]], {"d": {"n": -inf}}, {"at": datetime(2026, 1, 1, tzinfo=UTC), "n": nan}]
+        lives = [inf, nan, 1e300, 10**400, timedelta(days=-1)]
+        return [
+            [refused(lambda value=value: kv.put("k", value)) for value in values],  # type: ignore[misc]
+            [
+                refused(lambda: kv.put("k", "x", metadata={"n": nan})),
+                refused(lambda: kv.put("k", "x", metadata={1j: 2})),
+            ],
+            [refused(lambda life=life: kv.put("k", "x", ttl=life)).split(": must")[0] for life in lives],  # type: ignore[misc]
+            [refused(lambda: kv.add("k", ttl=True)), refused(lambda: kv.list(limit=-1))],
+            [kv.put("k", {"n": None, "nan": "null", "at": datetime(2026, 1, 1, tzinfo=UTC)}), kv.get("k")],
+            [kv.list("k", cursor="").keys, kv.list().cursor],
+        ]
+
+    values, metadata, lives, others, kept, listed = asking.plain(question)
+    rule = "has a number that JSON does not have (NaN or infinity); store None or text in its place"
+    assert set(values) == {f"ValueError: value: {rule}"}
+    assert metadata[0] == f"ValueError: metadata: {rule}"
+    assert metadata[1].startswith("TypeError: metadata: must be what JSON can hold: ")
+    assert lives == [f"ValueError: ttl: {shown} s" for shown in ("inf", "NaN", "1e300", "inf", "-86400.0")]
+    assert others[0] == "TypeError: ttl: must be seconds or a timedelta, not bool"
+    assert others[1] == "ValueError: limit: -1: must be from 1 to 1000"
+    assert kept == [True, '{"n":null,"nan":"null","at":"2026-01-01T00:00:00Z"}']
+    assert listed == [["k"], None]
 
 
 def test_a_full_store_in_memory_refuses_a_put(asking: Asking) -> None:

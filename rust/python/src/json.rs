@@ -51,6 +51,30 @@ pub(crate) fn encode(value: &Bound<'_, PyAny>) -> PyResult<Bytes> {
     }
 }
 
+/// True if JSON has each number of a value: `encode` writes NaN and the infinities as null.
+pub(crate) fn is_finite(value: &Bound<'_, PyAny>) -> PyResult<bool> {
+    let py = value.py();
+    let plain = match py.import("msgspec") {
+        Ok(msgspec) => {
+            let options = PyDict::new(py);
+            options.set_item("enc_hook", wrap_pyfunction!(values::plain, py)?)?;
+            options.set_item("str_keys", true)?;
+            msgspec.call_method("to_builtins", (value,), Some(&options))?
+        }
+        Err(_) => value.clone(),
+    };
+    let options = PyDict::new(py);
+    options.set_item("allow_nan", false)?;
+    let written = py
+        .import("json")?
+        .call_method("dumps", (plain,), Some(&options));
+    match written {
+        Err(error) if error.is_instance_of::<PyValueError>(py) => Ok(false),
+        // Anything else was said by the encoder.
+        _ => Ok(true),
+    }
+}
+
 /// `ValueError` when it is no JSON.
 pub(crate) fn decode<'py>(py: Python<'py>, text: &[u8]) -> PyResult<Bound<'py, PyAny>> {
     let loads = LOADS.get_or_try_init(py, || match py.import("msgspec.json") {

@@ -15,6 +15,9 @@ pub const MOST_LISTED: usize = 1_000;
 /// The longest time to live: a hundred years.
 const LONGEST_TTL: Duration = Duration::from_secs(100 * 366 * 86_400);
 
+/// The rule for a time to live.
+pub const LIFETIMES: &str = "must be from 0.001 seconds to a hundred years; None never expires";
+
 /// An operation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum KvCall {
@@ -203,12 +206,9 @@ impl KvCall {
 
 fn check_ttl(ttl: Option<Duration>) -> Result<(), DataError> {
     match ttl {
-        Some(ttl) if ttl < Duration::from_millis(1) || ttl > LONGEST_TTL => {
-            Err(DataError::Invalid(format!(
-                "ttl: {} s: must be from 0.001 seconds to a hundred years; None never expires",
-                ttl.as_secs_f64()
-            )))
-        }
+        Some(ttl) if ttl < Duration::from_millis(1) || ttl > LONGEST_TTL => Err(
+            DataError::Invalid(format!("ttl: {:?} s: {LIFETIMES}", ttl.as_secs_f64())),
+        ),
         _ => Ok(()),
     }
 }

@@ -96,11 +96,41 @@ pub(super) fn misplaced(sql: &str) -> Option<&'static str> {
         "ATTACH" | "DETACH" => {
             Some("other files cannot be attached; declare them with edge.database")
         }
-        "PRAGMA" if sql.contains('=') => {
+        "VACUUM" => Some(
+            "VACUUM is not run by a binding, whose connections it would block; run it with the sqlite3 command",
+        ),
+        "PRAGMA" if sets(sql) => {
             Some("a PRAGMA that sets something would hold for one of several connections only")
         }
         _ => None,
     }
+}
+
+/// PRAGMAs whose argument says what they are about; with any other one, an argument is a new value.
+const ABOUT: [&str; 11] = [
+    "foreign_key_check",
+    "foreign_key_list",
+    "function_list",
+    "index_info",
+    "index_list",
+    "index_xinfo",
+    "integrity_check",
+    "quick_check",
+    "table_info",
+    "table_list",
+    "table_xinfo",
+];
+
+/// True if a PRAGMA has a new value, as in `name = value` or `name(value)`.
+fn sets(sql: &str) -> bool {
+    let Some((name, _)) = sql.split_once('(') else {
+        return sql.contains('=');
+    };
+    let name = name
+        .rsplit([' ', '.', '\n', '\t', '/'])
+        .find(|it| !it.is_empty());
+    let is_about = |name: &str| ABOUT.iter().any(|about| about.eq_ignore_ascii_case(name));
+    sql.contains('=') || !name.is_some_and(is_about)
 }
 
 fn done(file: &SqliteFile, connection: &mut Connection, call: &SqlCall, most: usize) -> DataResult {

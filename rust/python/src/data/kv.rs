@@ -3,13 +3,15 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use edgerouter_data::{DataCall, DataReply, Entry, KvCall, KvReply, PutCondition};
+use edgerouter_data::{
+    DataCall, DataReply, Entry, KvCall, KvReply, LIFETIMES, MOST_LISTED, PutCondition,
+};
 use parking_lot::Mutex;
 use pyo3::{
     IntoPyObjectExt as _, PyTypeInfo as _,
     exceptions::{PyStopAsyncIteration, PyTypeError, PyValueError},
     prelude::*,
-    types::{PyByteArray, PyBytes, PyMemoryView, PyString, PyTuple},
+    types::{PyBool, PyByteArray, PyBytes, PyInt, PyMemoryView, PyString, PyTuple},
 };
 
 use super::operation::{Convert, Handle, Operation};
@@ -73,22 +75,29 @@ fn text<'py>(py: Python<'py>, at: &str, value: &[u8]) -> PyResult<Bound<'py, PyS
     }
 }
 
-/// Seconds or a `timedelta`.
+/// Seconds or a `timedelta`. Bounds of the binding are checked by it.
 fn duration(name: &str, given: &Bound<'_, PyAny>) -> PyResult<Duration> {
-    let seconds = match given.extract::<f64>() {
-        Ok(seconds) => seconds,
-        Err(_) => match given.call_method0("total_seconds") {
+    let kind = || -> PyResult<PyErr> {
+        let name_of_kind = given.get_type().name()?;
+        Ok(PyTypeError::new_err(format!(
+            "{name}: must be seconds or a timedelta, not {name_of_kind}"
+        )))
+    };
+    let seconds: f64 = if given.is_instance_of::<PyBool>() {
+        return Err(kind()?);
+    } else if given.is_instance_of::<PyInt>() {
+        // One that is larger than any float is too long as well.
+        given.extract().unwrap_or(f64::INFINITY)
+    } else if let Ok(seconds) = given.extract() {
+        seconds
+    } else {
+        match given.call_method0("total_seconds") {
             Ok(seconds) => seconds.extract()?,
-            Err(_) => {
-                return Err(PyTypeError::new_err(format!(
-                    "{name}: must be seconds or a timedelta, not {}",
-                    given.get_type().name()?
-                )));
-            }
-        },
+            Err(_) => return Err(kind()?),
+        }
     };
     Duration::try_from_secs_f64(seconds)
-        .map_err(|_| PyValueError::new_err(format!("{name}: {seconds} s: must be positive")))
+        .map_err(|_| PyValueError::new_err(format!("{name}: {seconds:?} s: {LIFETIMES}")))
 }
 
 /// Text and bytes as they are, other values as JSON.
@@ -103,12 +112,30 @@ fn encoded(given: &Bound<'_, PyAny>) -> PyResult<Bytes> {
         let bytes = PyBytes::type_object(given.py()).call1((given,))?;
         return Ok(Bytes::copy_from_slice(bytes.cast::<PyBytes>()?.as_bytes()));
     }
-    json::encode(given).map_err(|error| {
-        PyTypeError::new_err(format!(
-            "value: must be str, bytes, or what JSON can hold: {}",
-            error.value(given.py())
-        ))
-    })
+    as_json("value", given)
+}
+
+/// JSON of a value that is read back as the same.
+fn as_json(field: &str, given: &Bound<'_, PyAny>) -> PyResult<Bytes> {
+    let text = json::encode(given).map_err(|error| {
+        let (must, why) = (field_rule(field), error.value(given.py()));
+        PyTypeError::new_err(format!("{field}: must be {must}: {why}"))
+    })?;
+    // The encoder writes a number that JSON does not have as null.
+    let has_null = std::str::from_utf8(&text).is_ok_and(|text| text.contains("null"));
+    if has_null && !json::is_finite(given)? {
+        return Err(PyValueError::new_err(format!(
+            "{field}: has a number that JSON does not have (NaN or infinity); store None or text in its place"
+        )));
+    }
+    Ok(text)
+}
+
+fn field_rule(field: &str) -> &'static str {
+    match field {
+        "value" => "str, bytes, or what JSON can hold",
+        _ => "what JSON can hold",
+    }
 }
 
 impl Handle {
@@ -164,7 +191,7 @@ impl Handle {
                 ));
             }
         };
-        let metadata = metadata.map(json::encode).transpose()?;
+        let metadata = metadata.map(|it| as_json("metadata", it)).transpose()?;
         let metadata = metadata.map(|it| String::from_utf8_lossy(&it).into_owned().into());
         let call = KvCall::Put {
             key: key.into(),
@@ -183,7 +210,12 @@ impl Handle {
         )
     }
 
-    fn list(&self, prefix: &str, cursor: Option<&str>, limit: usize) -> Planned {
+    fn list(&self, prefix: &str, cursor: Option<&str>, limit: i64) -> PyResult<Planned> {
+        let limit = usize::try_from(limit).map_err(|_| {
+            PyValueError::new_err(format!("limit: {limit}: must be from 1 to {MOST_LISTED}"))
+        })?;
+        // An empty parameter of a query means no cursor.
+        let cursor = cursor.filter(|cursor| !cursor.is_empty());
         let call = KvCall::List {
             prefix: prefix.into(),
             cursor: cursor.map(Into::into),
@@ -197,7 +229,7 @@ impl Handle {
             .into_py_any(py),
             other => Err(unexpected(&other)),
         });
-        (DataCall::KeyValue(call), convert)
+        Ok((DataCall::KeyValue(call), convert))
     }
 
     fn add(&self, key: &str, by: i64, ttl: Option<&Bound<'_, PyAny>>) -> PyResult<Planned> {
@@ -288,9 +320,9 @@ impl Kv {
         py: Python<'_>,
         prefix: &str,
         cursor: Option<&str>,
-        limit: usize,
+        limit: i64,
     ) -> PyResult<Py<PyAny>> {
-        self.wait(py, self.handle.list(prefix, cursor, limit))
+        self.wait(py, self.handle.list(prefix, cursor, limit)?)
     }
 
     /// Adds to a counter; its new number.
@@ -377,9 +409,9 @@ impl AsyncKv {
         py: Python<'_>,
         prefix: &str,
         cursor: Option<&str>,
-        limit: usize,
+        limit: i64,
     ) -> PyResult<Operation> {
-        self.begin(py, self.handle.list(prefix, cursor, limit))
+        self.begin(py, self.handle.list(prefix, cursor, limit)?)
     }
 
     /// As `Kv.add`.
