@@ -18,6 +18,7 @@ __all__ = [
     "AsyncCache",
     "AsyncContext",
     "AsyncDatabase",
+    "AsyncDocumentServer",
     "AsyncKv",
     "AsyncStatement",
     "BackgroundCall",
@@ -29,6 +30,7 @@ __all__ = [
     "ClientCertificate",
     "Context",
     "Database",
+    "DocumentServer",
     "Engine",
     "EngineDeploys",
     "Env",
@@ -1138,6 +1140,32 @@ class AsyncDatabase:
     @property
     def bookmark(self) -> str | None:
         """As ``Database.bookmark``."""
+
+@final
+class DocumentServer:
+    """A server with documents that are in no database; ``edgerouter.documents`` writes the scripts."""
+
+    @property
+    def name(self) -> str:
+        """The name of the binding."""
+    @property
+    def engine(self) -> Literal["redis"]:
+        """The kind of server."""
+    def run(self, operation: str, script: str, prefix: str, arguments: tuple[str, ...]) -> list[str]:
+        """Runs a script; ``operation`` is its name in metrics."""
+
+@final
+class AsyncDocumentServer:
+    """``DocumentServer``, to be awaited."""
+
+    @property
+    def name(self) -> str:
+        """The name of the binding."""
+    @property
+    def engine(self) -> Literal["redis"]:
+        """The kind of server."""
+    def run(self, operation: str, script: str, prefix: str, arguments: tuple[str, ...]) -> Awaitable[list[str]]:
+        """As ``DocumentServer.run``."""
 
 @final
 class Statement:

@@ -592,8 +592,9 @@ class Edge(Callables, Purging):
     def documents(self, name: str, url: Secret | str = "sqlite:documents.db") -> Binding:
         """Binds a collection of documents to ``ctx.env``: ``edge.documents("CARTS", env("DATABASE_URL"))``.
 
-        ``name``  the attribute of ``ctx.env``, and a part of the name of the table
-        ``url``  ``sqlite:FILE``, which is made when it is not there, or ``postgresql://USER:PASSWORD@HOST/DATABASE``
+        ``name``  the attribute of ``ctx.env``, and a part of the name of the table or the keys
+        ``url``  ``sqlite:FILE``, which is made when it is not there, ``postgresql://USER:PASSWORD@HOST/DATABASE``, or
+            ``redis://HOST:PORT/DATABASE`` for a server that keeps JSON
         """
         binding = Binding(name, "documents", url)
         self._declared.note("bindings")

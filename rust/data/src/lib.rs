@@ -6,9 +6,11 @@
 
 mod answer;
 mod clock;
+mod documents;
 mod error;
 mod kv;
 mod meter;
+mod redis_link;
 mod remote;
 mod reply;
 mod sql;
@@ -30,9 +32,11 @@ use edgerouter_core::plan::{
 };
 
 pub use answer::DataResult;
+pub use documents::call::{DocumentCall, DocumentReply};
 pub use error::{Constraint, DataError};
 pub use kv::call::{
-    Entry, KeyPage, KvCall, KvReply, LONGEST_KEY, LONGEST_METADATA, MOST_LISTED, PutCondition,
+    Entry, KeyPage, KvCall, KvReply, LIFETIMES, LONGEST_KEY, LONGEST_METADATA, MOST_LISTED,
+    PutCondition,
 };
 pub use reply::DataReply;
 pub use sql::call::{
@@ -43,6 +47,7 @@ pub use sql::{bookmark::LONGEST_BOOKMARK, mysql_statements, session::Session};
 pub use sqlite::is_open;
 
 use clock::WallClock;
+use documents::DocumentServer;
 use kv::KeyValues;
 use meter::{Meter, Metered};
 use remote::RemoteThread;
@@ -55,6 +60,8 @@ pub enum DataCall {
     KeyValue(KvCall),
     /// Of a database, and the session that it is a part of.
     Sql(SqlCall, Option<Arc<Session>>),
+    /// Of documents that are not in a database.
+    Document(DocumentCall),
 }
 
 impl DataCall {
@@ -63,6 +70,7 @@ impl DataCall {
         let operation = match self {
             Self::KeyValue(call) => call.operation(),
             Self::Sql(call, _) => call.operation(),
+            Self::Document(call) => call.operation(),
         };
         let word = meter::OPERATIONS.get(operation);
         word.copied().unwrap_or_default()
@@ -74,6 +82,7 @@ impl DataCall {
 enum Store {
     KeyValue(KeyValues),
     Sql(SqlDatabase),
+    Documents(DocumentServer),
 }
 
 /// The clock, the thread and the key that all bindings share, also across reloads.
@@ -123,12 +132,15 @@ impl Bound {
             room.remote.handle().map_err(thread)?;
         }
         let bound = Arc::new(Self {
-            store: match binding.kind {
-                BindingKind::KeyValue => {
+            store: match (binding.kind, &binding.address) {
+                (BindingKind::KeyValue, _) => {
                     let (clock, remote) = (&room.clock, &room.remote);
                     Store::KeyValue(KeyValues::open(binding, limits, clock, remote)?)
                 }
-                BindingKind::Database | BindingKind::Documents => {
+                (BindingKind::Documents, DataAddress::Redis(url)) => {
+                    Store::Documents(DocumentServer::new(url, limits, &room.remote)?)
+                }
+                (BindingKind::Database | BindingKind::Documents, _) => {
                     let key = || room.bookmark_key();
                     Store::Sql(SqlDatabase::open(binding, limits, &room.remote, key)?)
                 }
@@ -156,10 +168,11 @@ impl Bound {
         self.binding.kind
     }
 
-    /// The dialect of SQL of a database; `None` for other kinds.
+    /// The dialect of SQL of a database, or `redis` for documents; `None` for key-value stores.
     pub fn engine(&self) -> Option<&'static str> {
         match &self.store {
             Store::KeyValue(_) => None,
+            Store::Documents(_) => Some("redis"),
             Store::Sql(store) => Some(store.engine()),
         }
     }
@@ -178,7 +191,7 @@ impl Bound {
 
     fn database(&self) -> Option<&SqlDatabase> {
         match &self.store {
-            Store::KeyValue(_) => None,
+            Store::KeyValue(_) | Store::Documents(_) => None,
             Store::Sql(store) => Some(store),
         }
     }
@@ -205,6 +218,9 @@ impl Bound {
                 (call.operation(), ready, learning)
             }
             (Store::Sql(store), DataCall::Sql(call, _)) => {
+                (call.operation(), store.at_once(call).map(Err), None)
+            }
+            (Store::Documents(store), DataCall::Document(call)) => {
                 (call.operation(), store.at_once(call).map(Err), None)
             }
             _ => return Some(Err(misdirected())),
@@ -243,6 +259,7 @@ impl Bound {
             (Store::Sql(store), DataCall::Sql(call, session)) => {
                 store.begin(call, session, answer);
             }
+            (Store::Documents(store), DataCall::Document(call)) => store.begin(call, answer),
             _ => answer.send(Err(misdirected())),
         }
         None
@@ -260,6 +277,7 @@ impl Bound {
         match &bound.store {
             Store::KeyValue(store) => store.begin(KvCall::Ping, answer),
             Store::Sql(store) => store.begin(SqlCall::Ping, None, answer),
+            Store::Documents(store) => store.begin(DocumentCall::Ping, answer),
         }
     }
 
@@ -268,6 +286,7 @@ impl Bound {
         match &self.store {
             Store::KeyValue(store) => store.close(),
             Store::Sql(store) => store.close(),
+            Store::Documents(store) => store.close(),
         }
     }
 }
@@ -378,9 +397,14 @@ impl Bindings {
                 name: &bound.binding.name,
                 kind: bound.binding.kind.as_str(),
                 meter: &bound.meter,
+                operations: match &bound.store {
+                    Store::KeyValue(_) => meter::KV,
+                    Store::Sql(_) => meter::DATABASE,
+                    Store::Documents(_) => meter::DOCUMENTS,
+                },
                 cache: match &bound.store {
                     Store::KeyValue(store) => store.cache_counts(),
-                    Store::Sql(_) => None,
+                    Store::Sql(_) | Store::Documents(_) => None,
                 },
                 replicas: bound.database().and_then(|it| it.facts()),
                 bookmarks: bound.database().and_then(|it| it.bookmarks()),

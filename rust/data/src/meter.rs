@@ -2,6 +2,7 @@
 
 use std::{
     fmt::Write as _,
+    ops::Range,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
@@ -22,8 +23,9 @@ use crate::{
 /// Names of operations, as labels.
 pub(crate) const OPERATIONS: [&str; 7] = ["get", "put", "delete", "list", "add", "query", "batch"];
 /// Those of each kind of binding.
-const KV: std::ops::Range<usize> = 0..5;
-const DATABASE: std::ops::Range<usize> = 5..7;
+pub(crate) const KV: Range<usize> = 0..5;
+pub(crate) const DATABASE: Range<usize> = 5..7;
+pub(crate) const DOCUMENTS: Range<usize> = 0..4;
 /// Upper bounds in microseconds.
 const BUCKETS: [u64; 9] = [
     50, 200, 1_000, 5_000, 20_000, 100_000, 500_000, 2_000_000, 10_000_000,
@@ -85,6 +87,8 @@ pub(crate) struct Metered<'a> {
     pub(crate) name: &'a str,
     pub(crate) kind: &'static str,
     pub(crate) meter: &'a Meter,
+    /// Among [`OPERATIONS`].
+    pub(crate) operations: Range<usize>,
     pub(crate) cache: Option<(u64, u64)>,
     pub(crate) replicas: Option<&'a Arc<Facts>>,
     pub(crate) bookmarks: Option<&'a Arc<Bookmarks>>,
@@ -108,7 +112,7 @@ pub(crate) fn render(all: &[Metered<'_>], out: &mut String) {
     let name = "edgerouter_binding_operations_total";
     text::head(out, name, "counter", "Operations of a binding, by result.");
     for it in all {
-        let own = if it.kind == "kv" { KV } else { DATABASE };
+        let own = &it.operations;
         let all = OPERATIONS.iter().zip(&it.meter.operations);
         for (operation, results) in all.skip(own.start).take(own.len()) {
             for (result, cell) in RESULTS.iter().zip(results) {

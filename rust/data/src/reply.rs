@@ -1,6 +1,6 @@
 //! The results of operations.
 
-use crate::{kv::call::KvReply, sql::call::SqlReply};
+use crate::{documents::call::DocumentReply, kv::call::KvReply, sql::call::SqlReply};
 
 /// The result of an operation, by the kind of its binding.
 #[derive(Debug, Clone, PartialEq)]
@@ -9,6 +9,14 @@ pub enum DataReply {
     KeyValue(KvReply),
     /// Of a database.
     Sql(SqlReply),
+    /// Of documents that are not in a database.
+    Document(DocumentReply),
+}
+
+impl From<DocumentReply> for DataReply {
+    fn from(reply: DocumentReply) -> Self {
+        Self::Document(reply)
+    }
 }
 
 impl From<KvReply> for DataReply {

@@ -125,14 +125,12 @@ impl DataAddress {
             {
                 None
             }
-            (BindingKind::Documents, Self::Redis(_)) => Some(
-                "must be sqlite:FILE or postgresql:// for documents: a Redis server keeps them only with its JSON module, \
-                 for which there is no engine here",
-            ),
             (
                 BindingKind::Documents,
                 Self::Memory | Self::Dynamo(_) | Self::Server(_) | Self::LibSql(_),
-            ) => Some("must be sqlite:FILE or postgresql:// for documents"),
+            ) => Some(
+                "must be sqlite:FILE, postgresql://, or redis:// with its JSON module for documents",
+            ),
             (BindingKind::Database, Self::Memory | Self::Redis(_) | Self::Dynamo(_)) => {
                 Some("must be sqlite:FILE, postgresql://, mysql:// or libsql:// for a database")
             }

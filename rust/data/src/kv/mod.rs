@@ -18,7 +18,7 @@ use edgerouter_core::plan::{
     limits::DataLimits,
 };
 
-use crate::{answer::Answer, clock::WallClock, remote::RemoteThread};
+use crate::{answer::Answer, clock::WallClock, redis_link, remote::RemoteThread};
 use cached::ReadCache;
 use call::{KvCall, KvReply, KvResult};
 
@@ -26,7 +26,7 @@ use call::{KvCall, KvReply, KvResult};
 pub(crate) fn check(address: &DataAddress) -> Result<(), String> {
     match address {
         DataAddress::Memory | DataAddress::Sqlite(_) => Ok(()),
-        DataAddress::Redis(url) => redis::client(url).map(drop),
+        DataAddress::Redis(url) => redis_link::client(url).map(drop),
         // Their addresses were read with the plan.
         DataAddress::Dynamo(_) | DataAddress::Server(_) | DataAddress::LibSql(_) => Ok(()),
     }

@@ -5,18 +5,18 @@
 
 use std::{
     sync::{Arc, LazyLock},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use edgerouter_core::{plan::limits::DataLimits, secret::Secret};
-use redis::{AsyncConnectionConfig, Client, RedisError, Script, aio::MultiplexedConnection};
-use tokio::{runtime::Handle, sync::Mutex};
+use redis::{RedisError, Script, aio::MultiplexedConnection};
+use tokio::runtime::Handle;
 
 use super::call::{Entry, KeyPage, KvCall, KvReply, KvResult, PutCondition, millis, not_a_cursor};
-use crate::{answer::Answer, clock::WallClock, error::DataError, remote::RemoteThread};
+use crate::{
+    answer::Answer, clock::WallClock, error::DataError, redis_link::RedisLink, remote::RemoteThread,
+};
 
-/// Time after a failed attempt to connect in which calls fail without another.
-const PAUSE: Duration = Duration::from_millis(250);
 /// Steps of `SCAN` for one page.
 const STEPS: usize = 64;
 
@@ -91,41 +91,15 @@ return number",
 /// A store on a server.
 #[derive(Debug)]
 pub(crate) struct RedisStore {
-    link: Arc<RedisLink>,
+    inner: Arc<Inner>,
     handle: Handle,
 }
 
-/// The connection, which all calls share: their commands are sent without waiting for the replies of others.
-struct RedisLink {
-    client: Client,
-    state: Mutex<LinkState>,
-    connect_timeout: Duration,
+#[derive(Debug)]
+struct Inner {
+    link: RedisLink,
     value_bytes: usize,
     clock: Arc<WallClock>,
-}
-
-#[derive(Default)]
-struct LinkState {
-    connection: Option<MultiplexedConnection>,
-    /// Distinguishes a broken connection from one that took its place meanwhile.
-    number: u64,
-    failed: Option<(Instant, String)>,
-}
-
-impl std::fmt::Debug for RedisLink {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("RedisLink").finish_non_exhaustive()
-    }
-}
-
-/// `Err`: why the URL cannot be used; without any of it, as it may hold a password.
-pub(crate) fn client(url: &Secret) -> Result<Client, String> {
-    let url = std::str::from_utf8(url.as_bytes()).map_err(|_| "is not text".to_owned())?;
-    Client::open(url).map_err(|_| {
-        "is no URL of a Redis server; write redis://HOST:PORT/DATABASE, or rediss:// for TLS, with special characters of \
-         a password percent-encoded"
-            .to_owned()
-    })
 }
 
 impl RedisStore {
@@ -135,82 +109,37 @@ impl RedisStore {
         remote: &RemoteThread,
         clock: Arc<WallClock>,
     ) -> Result<Self, String> {
-        let client = client(url)?;
-        let handle = remote.events()?;
+        let inner = Inner {
+            link: RedisLink::new(url, limits.timeout)?,
+            value_bytes: limits.value_bytes,
+            clock,
+        };
         Ok(Self {
-            link: Arc::new(RedisLink {
-                client,
-                state: Mutex::default(),
-                connect_timeout: limits.timeout.min(Duration::from_secs(2)),
-                value_bytes: limits.value_bytes,
-                clock,
-            }),
-            handle,
+            inner: Arc::new(inner),
+            handle: remote.events()?,
         })
     }
 
     pub(crate) fn begin(&self, call: KvCall, answer: Answer) {
-        let link = Arc::clone(&self.link);
-        answer.after(&self.handle, async move { link.call(&call).await });
+        let inner = Arc::clone(&self.inner);
+        answer.after(&self.handle, async move { inner.call(&call).await });
     }
 
     pub(crate) fn close(&self) {
-        let link = Arc::clone(&self.link);
-        self.handle.spawn(async move {
-            link.state.lock().await.connection = None;
-        });
+        let inner = Arc::clone(&self.inner);
+        self.handle.spawn(async move { inner.link.close().await });
     }
 }
 
-impl RedisLink {
-    async fn connection(&self) -> Result<(MultiplexedConnection, u64), DataError> {
-        let mut state = self.state.lock().await;
-        if let Some(connection) = &state.connection {
-            return Ok((connection.clone(), state.number));
-        }
-        if let Some((at, why)) = &state.failed
-            && at.elapsed() < PAUSE
-        {
-            return Err(DataError::Unreachable(why.clone()));
-        }
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(self.connect_timeout))
-            .set_response_timeout(None);
-        let connected = self
-            .client
-            .get_multiplexed_async_connection_with_config(&config)
-            .await;
-        match connected {
-            Ok(connection) => {
-                state.number += 1;
-                state.failed = None;
-                state.connection = Some(connection.clone());
-                Ok((connection, state.number))
-            }
-            Err(error) => {
-                let why = format!("the Redis server: {error}");
-                state.failed = Some((Instant::now(), why.clone()));
-                Err(DataError::Unreachable(why))
-            }
-        }
-    }
-
+impl Inner {
     async fn call(&self, call: &KvCall) -> KvResult {
-        let (mut connection, number) = self.connection().await?;
-        let done = self.done(&mut connection, call).await;
-        match done {
+        let (mut connection, number) = self.link.connection().await?;
+        match self.done(&mut connection, call).await {
             Ok(done) => done,
-            Err(error) => {
-                if error.is_io_error() || error.is_unrecoverable_error() {
-                    let mut state = self.state.lock().await;
-                    if state.number == number {
-                        state.connection = None;
-                    }
-                    drop(state);
-                    return Err(DataError::Unreachable(format!("the Redis server: {error}")));
-                }
-                Err(refused(&error))
-            }
+            Err(error) => match self.link.lost(&error, number).await {
+                Some(lost) => Err(lost),
+                None => Err(refused(&error)),
+            },
         }
     }
 

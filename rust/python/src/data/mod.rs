@@ -1,8 +1,10 @@
 //! The data that callables are bound to, as Python sees it: `ctx.env`.
 //!
-//! `kv` has the operations of key-value stores, `sql` those of databases. `operation` is one that is under way: a plain callable waits for it
-//! without the interpreter, an async one awaits it.
+//! `kv` has the operations of key-value stores, `sql` those of databases, and `documents` the scripts of documents that are in
+//! none. `operation` is one that is under way: a plain callable waits for it without the interpreter, an async one awaits
+//! it.
 
+mod documents;
 mod kv;
 mod operation;
 mod sql;
@@ -35,6 +37,8 @@ pub(crate) fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<sql::AsyncStatement>()?;
     module.add_class::<sql::PySqlResult>()?;
     module.add_class::<sql::SqlScript>()?;
+    module.add_class::<documents::DocumentServer>()?;
+    module.add_class::<documents::AsyncDocumentServer>()?;
     module.add_class::<OpenBindings>()?;
     module.add_function(wrap_pyfunction!(mysql_statements, module)?)?;
     module.add_function(wrap_pyfunction!(is_bound_file, module)?)
@@ -93,10 +97,22 @@ impl OpenBindings {
     }
 }
 
-/// Documents are statements of a database, which Python's part of the package writes.
-fn documents(py: Python<'_>, class: &str, database: Py<PyAny>) -> PyResult<Py<PyAny>> {
+/// Documents are statements of a database or scripts of a server, which Python's part of the package writes.
+fn documents(py: Python<'_>, handle: Handle, awaits: bool) -> PyResult<Py<PyAny>> {
+    let is_in_database = handle.bound.engine() != Some("redis");
+    let binding = match (is_in_database, awaits) {
+        (true, false) => Py::new(py, sql::Database::new(handle))?.into_any(),
+        (true, true) => Py::new(py, sql::AsyncDatabase::new(handle))?.into_any(),
+        (false, false) => Py::new(py, documents::DocumentServer { handle })?.into_any(),
+        (false, true) => Py::new(py, documents::AsyncDocumentServer { handle })?.into_any(),
+    };
+    let class = if awaits {
+        "AsyncDocuments"
+    } else {
+        "Documents"
+    };
     let module = py.import("edgerouter.documents")?;
-    Ok(module.getattr(class)?.call1((database,))?.unbind())
+    Ok(module.getattr(class)?.call1((binding,))?.unbind())
 }
 
 /// Bindings by name.
@@ -177,15 +193,7 @@ impl Env {
             (BindingKind::Database, true) => {
                 Ok(Py::new(py, sql::AsyncDatabase::new(handle))?.into_any())
             }
-            (BindingKind::Documents, false) => documents(
-                py,
-                "Documents",
-                Py::new(py, sql::Database::new(handle))?.into_any(),
-            ),
-            (BindingKind::Documents, true) => {
-                let database = Py::new(py, sql::AsyncDatabase::new(handle))?;
-                documents(py, "AsyncDocuments", database.into_any())
-            }
+            (BindingKind::Documents, awaits) => documents(py, handle, awaits),
         }
     }
 

@@ -1,0 +1,104 @@
+//! The connection to a Redis server, or to one that speaks its protocol (Valkey), which all calls of a binding share: their
+//! commands are sent without waiting for the replies of others.
+
+use std::time::{Duration, Instant};
+
+use edgerouter_core::secret::Secret;
+use redis::{AsyncConnectionConfig, Client, RedisError, aio::MultiplexedConnection};
+use tokio::sync::Mutex;
+
+use crate::error::DataError;
+
+/// Time after a failed attempt to connect in which calls fail without another.
+const PAUSE: Duration = Duration::from_millis(250);
+
+/// The way to a server.
+pub(crate) struct RedisLink {
+    client: Client,
+    state: Mutex<LinkState>,
+    connect_timeout: Duration,
+}
+
+#[derive(Default)]
+struct LinkState {
+    connection: Option<MultiplexedConnection>,
+    /// Distinguishes a broken connection from one that took its place meanwhile.
+    number: u64,
+    failed: Option<(Instant, String)>,
+}
+
+// By hand, as the URL may hold a password.
+impl std::fmt::Debug for RedisLink {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RedisLink").finish_non_exhaustive()
+    }
+}
+
+/// `Err`: why the URL cannot be used; without any of it, as it may hold a password.
+pub(crate) fn client(url: &Secret) -> Result<Client, String> {
+    let url = std::str::from_utf8(url.as_bytes()).map_err(|_| "is not text".to_owned())?;
+    Client::open(url).map_err(|_| {
+        "is no URL of a Redis server; write redis://HOST:PORT/DATABASE, or rediss:// for TLS, with special characters of \
+         a password percent-encoded"
+            .to_owned()
+    })
+}
+
+impl RedisLink {
+    pub(crate) fn new(url: &Secret, timeout: Duration) -> Result<Self, String> {
+        Ok(Self {
+            client: client(url)?,
+            state: Mutex::default(),
+            connect_timeout: timeout.min(Duration::from_secs(2)),
+        })
+    }
+
+    /// The connection, and its number.
+    pub(crate) async fn connection(&self) -> Result<(MultiplexedConnection, u64), DataError> {
+        let mut state = self.state.lock().await;
+        if let Some(connection) = &state.connection {
+            return Ok((connection.clone(), state.number));
+        }
+        if let Some((at, why)) = &state.failed
+            && at.elapsed() < PAUSE
+        {
+            return Err(DataError::Unreachable(why.clone()));
+        }
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(self.connect_timeout))
+            .set_response_timeout(None);
+        let connected = self
+            .client
+            .get_multiplexed_async_connection_with_config(&config)
+            .await;
+        match connected {
+            Ok(connection) => {
+                state.number += 1;
+                state.failed = None;
+                state.connection = Some(connection.clone());
+                Ok((connection, state.number))
+            }
+            Err(error) => {
+                let why = format!("the Redis server: {error}");
+                state.failed = Some((Instant::now(), why.clone()));
+                Err(DataError::Unreachable(why))
+            }
+        }
+    }
+
+    /// The failure of a call, if it means that the connection is broken, which is not used any more then.
+    pub(crate) async fn lost(&self, error: &RedisError, number: u64) -> Option<DataError> {
+        if !error.is_io_error() && !error.is_unrecoverable_error() {
+            return None;
+        }
+        let mut state = self.state.lock().await;
+        if state.number == number {
+            state.connection = None;
+        }
+        Some(DataError::Unreachable(format!("the Redis server: {error}")))
+    }
+
+    pub(crate) async fn close(&self) {
+        self.state.lock().await.connection = None;
+    }
+}
