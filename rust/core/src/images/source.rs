@@ -34,9 +34,9 @@ impl ImageUrl {
             return Err(refused("must have no fragment and no control characters"));
         }
         if text.starts_with('/') && !text.starts_with("//") {
-            return Ok(Self::Path(
-                target(text).ok_or_else(|| refused("is no path"))?,
-            ));
+            // Without its dots it may begin with two, as a URL without a scheme does.
+            let target = target(text).filter(|target| !target.as_str().starts_with("//"));
+            return Ok(Self::Path(target.ok_or_else(|| refused("is no path"))?));
         }
         let form = "must be a path as in /photo.jpg, or a URL that begins with https:// or http://";
         let lower = text.get(..8).unwrap_or(text).to_ascii_lowercase();
@@ -253,6 +253,7 @@ mod tests {
             ("https://h:99999/a", None),
             ("https://h:0/a", None),
             ("https://./a", None),
+            ("/.//h/a", None),
             ("https://:80/a", None),
             ("ftp://h/a", None),
             ("data:image/png;base64,AA", None),
