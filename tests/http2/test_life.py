@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 
 import pytest
 
-from edgerouter import Edge, HttpLimits, Limits, Tls, cache
+from edgerouter import Context, Edge, HttpLimits, Limits, Request, Tls, cache
 from edgerouter.server import Server
 from edgerouter.settings import Settings
 
@@ -102,6 +103,46 @@ def test_a_broken_response_resets_its_stream_and_not_the_connection(
         broken = client.response(client.request(head("/origin/a")))
         assert (broken.ended, broken.reset) == (False, 2), "INTERNAL_ERROR"
         assert client.get().body == b"hello"
+
+
+def test_a_connection_with_many_requests_leaves_others_their_turn() -> None:
+    """While the only worker is held, one connection sends many requests, and another one sends one behind them."""
+    held, release = threading.Event(), threading.Event()
+    served: list[str] = []
+    edge = Edge("test")
+    edge.listen("127.0.0.1:0", http=("h2",))
+
+    @edge.function("/hold", inline=True)
+    def hold(request: Request, ctx: Context) -> str:
+        held.set()
+        release.wait(10)
+        return "held"
+
+    @edge.function("/{who}", inline=True)
+    def serve(request: Request, ctx: Context) -> str:
+        served.append(request.params["who"])
+        return "served"
+
+    server = Server.start(edge, Settings(workers=1))
+    try:
+        url = server.urls[0]
+        with http2(url, None) as holder, http2(url, None) as greedy, http2(url, None) as modest:
+            for client in (greedy, modest):
+                client.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                client.until_settled()
+            holding = holder.request(head("/hold"))
+            assert held.wait(10)
+            many = [greedy.begin(head("/many")) for _ in range(96)]
+            greedy.flush()
+            one = modest.request(head("/one"))
+            release.set()
+            assert holder.response(holding).body == b"held"
+            assert modest.response(one).body == b"served"
+            assert {greedy.response(stream).body for stream in many} == {b"served"}
+    finally:
+        server.stop(5.0)
+    # It would be the last one otherwise.
+    assert served.count("many") == 96 and served.index("one") < 48
 
 
 def test_a_client_that_disconnects_leaves_nothing_behind(start: Start, authority: Authority, origin: Origin) -> None:

@@ -11,6 +11,9 @@ use crate::{
     tight::{self, Listening, Spare},
 };
 
+/// Connections that are accepted before the others have their turn.
+const AT_ONCE: usize = 8;
+
 /// Accepts until the engine drains, and then those connections that the kernel has accepted by then. `take` serves one;
 /// its second argument: the engine drains.
 pub(crate) async fn accept<O: ConnectionOwner, L: Listening>(
@@ -20,11 +23,17 @@ pub(crate) async fn accept<O: ConnectionOwner, L: Listening>(
     take: impl Fn(&Rc<O>, L::Accepted, bool) -> Taken,
 ) {
     let mut spare = Spare::new();
+    let mut accepted_now = 0;
     loop {
+        if accepted_now == AT_ONCE {
+            accepted_now = 0;
+            tokio::task::yield_now().await;
+        }
         tokio::select! {
             biased;
             accepted = poll_fn(|cx| listener.poll_accepted(cx)) => match accepted {
                 Ok(accepted) => {
+                    accepted_now += 1;
                     if take(&owner, accepted, false) == Taken::InPlaceOfAnother {
                         // The other one closes before the next one is accepted.
                         tokio::task::yield_now().await;

@@ -4,6 +4,7 @@
 //! No bytes are read or written here: the rest of the crate does that, for whatever protocol the client speaks.
 //! Requests get the `Stream` and leave interim responses, an upgrade or a refusal with it.
 
+mod backlog;
 mod content;
 pub mod interim;
 mod multiplexed;
@@ -14,6 +15,7 @@ mod share;
 mod state;
 mod stream;
 
+pub(crate) use backlog::{Backlog, NextTurn};
 pub use content::ClientBody;
 pub(crate) use content::Inflow;
 pub use owner::{AllConnections, ConnectionOwner, Connections, ResponseBody, SendFile};

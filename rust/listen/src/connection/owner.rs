@@ -30,7 +30,7 @@ use tokio::sync::Notify;
 
 use crate::tls::{HandshakeCounts, TlsListener};
 
-use super::{ClientBody, Connection, ConnectionState, Share, Stream};
+use super::{Backlog, ClientBody, Connection, ConnectionState, Share, Stream};
 
 /// Most bytes that one read takes from a socket.
 const INBOX: usize = 64 << 10;
@@ -125,6 +125,7 @@ pub struct Connections {
     pub(crate) idlest: RefCell<Idlest>,
     /// Bytes as they come from a socket, before they are read.
     pub(crate) inbox: RefCell<Box<[u8]>>,
+    pub(crate) backlog: Backlog,
 }
 
 impl Connections {
@@ -138,6 +139,7 @@ impl Connections {
             accepted: Cell::default(),
             idlest: RefCell::default(),
             inbox: RefCell::new(vec![0; INBOX].into_boxed_slice()),
+            backlog: Backlog::default(),
         }
     }
 

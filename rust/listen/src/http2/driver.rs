@@ -40,13 +40,17 @@ use super::{
 };
 use crate::{
     Transport,
-    connection::{ClientBody, Connection, ConnectionOwner, ConnectionState, Inflow, Stream},
+    connection::{
+        Backlog, ClientBody, Connection, ConnectionOwner, ConnectionState, Inflow, NextTurn, Stream,
+    },
 };
 
 /// Bytes that wait to be read that each connection may hold beside the account.
 const FREE: u64 = 4 << 10;
-/// Requests that begin before the worker's other tasks have their turn: one connection cannot keep the others waiting.
-const A_TURN: usize = 8;
+/// Requests that a connection begins in a turn, if they end at once. A request that waits for something is as much work as
+/// several of them.
+const A_TURN: usize = 32;
+const OF_ONE_THAT_WAITS: usize = 8;
 /// Time for a client to take the last frames.
 const LAST_FRAMES: Duration = Duration::from_secs(2);
 /// Time for a client without requests to learn that its connection drains.
@@ -129,6 +133,8 @@ pub(crate) async fn serve<T: Transport, O: ConnectionOwner>(
         terms,
         hold: None,
         drains_since: None,
+        next_turn: None,
+        has_resets: false,
     };
     let ended = driver.run(&wire).await;
     connection.set_active(false);
@@ -172,6 +178,10 @@ struct Driver<O> {
     hold: Option<(Hold, u64)>,
     /// Ticks (ms) at which the connection began to drain.
     drains_since: Option<u64>,
+    /// Its turn is over, and it has more to do.
+    next_turn: Option<Rc<NextTurn>>,
+    /// Requests were reset before they began. The frames that say so may be too many once they are counted.
+    has_resets: bool,
 }
 
 type Http2<T> = server::Connection<WireEnd<T>, Bytes>;
@@ -205,6 +215,7 @@ impl<O: ConnectionOwner> Driver<O> {
                     // A client that has not begun is not waited for.
                     _ if self.connection.is_drained() => Poll::Ready(None),
                     _ => {
+                        wire.begin_turn();
                         let polled = begun.as_mut().poll(cx).map(Some);
                         // An error is seen when the library reads.
                         let _ = wire.poll_send(cx);
@@ -226,6 +237,7 @@ impl<O: ConnectionOwner> Driver<O> {
             End::GoAway(reason) => {
                 http.abrupt_shutdown(reason);
                 let last = std::future::poll_fn(|cx| {
+                    wire.begin_turn();
                     let closed = http.poll_closed(cx);
                     if closed.is_pending() && matches!(wire.poll_send(cx), Poll::Ready(Err(_))) {
                         return Poll::Ready(Ok(()));
@@ -263,6 +275,13 @@ impl<O: ConnectionOwner> Driver<O> {
         cx: &mut Context<'_>,
     ) -> Poll<End> {
         self.connection.listen(cx.waker());
+        if let Some(turn) = &self.next_turn {
+            if !turn.has_come() && self.connection.state() != ConnectionState::End {
+                return Poll::Pending;
+            }
+            self.next_turn = None;
+        }
+        wire.begin_turn();
         let mut left = A_TURN;
         loop {
             match self.connection.state() {
@@ -292,11 +311,10 @@ impl<O: ConnectionOwner> Driver<O> {
                 Poll::Ready(None) => return Poll::Ready(End::Done),
                 Poll::Ready(Some(Err(error))) => return Poll::Ready(End::Error(error)),
                 Poll::Ready(Some(Ok((request, respond)))) => {
-                    self.begin(request, respond, cx);
-                    left -= 1;
+                    let work = self.begin(request, respond, cx);
+                    left = left.saturating_sub(work);
                     if left == 0 {
-                        cx.waker().wake_by_ref();
-                        return Poll::Pending;
+                        return self.end_turn(wire, cx);
                     }
                 }
                 Poll::Pending => {
@@ -309,11 +327,26 @@ impl<O: ConnectionOwner> Driver<O> {
                         return Poll::Ready(End::Broken);
                     }
                     if self.meter.flood().is_none() {
-                        return Poll::Pending;
+                        return match wire.has_read_enough() {
+                            true => self.end_turn(wire, cx),
+                            false => Poll::Pending,
+                        };
                     }
                 }
             }
         }
+    }
+
+    /// Leaves the worker to the other connections, with more to do.
+    fn end_turn<T: Transport>(&mut self, wire: &Wire<T>, cx: &mut Context<'_>) -> Poll<End> {
+        let sends_first = self.has_resets || self.owner.connections().backlog.is_waited_in();
+        self.has_resets = false;
+        self.next_turn = Some(Backlog::wait(&self.owner, cx));
+        // It may be long until then: the responses that are made do not wait for it.
+        if sends_first && matches!(wire.poll_send(cx), Poll::Ready(Err(_))) {
+            return Poll::Ready(End::Broken);
+        }
+        Poll::Pending
     }
 
     /// Looks at the requests, once a second. True if the connection is over: it drains, and has none, or its
@@ -359,20 +392,21 @@ impl<O: ConnectionOwner> Driver<O> {
         Ok(())
     }
 
-    /// Begins a request. One that waits for nothing, as for a stored response, ends here, without a task.
+    /// Begins a request. One that waits for nothing, as for a stored response, ends here, without a task. Its part of a turn.
     fn begin(
-        &self,
+        &mut self,
         request: Request<RecvStream>,
         mut respond: SendResponse<Bytes>,
         cx: &mut Context<'_>,
-    ) {
+    ) -> usize {
         self.owner.metrics().http2_request();
         // One that was reset in the meantime costs its frames, and nothing behind them: no route, no origin.
         let asked = &mut Context::from_waker(Waker::noop());
         if respond.poll_reset(asked).is_ready() {
             self.connection.begin();
             self.connection.end();
-            return;
+            self.has_resets = true;
+            return 1;
         }
         let (parts, body) = request.into_parts();
         let is_whole = body.is_end_stream();
@@ -415,9 +449,11 @@ impl<O: ConnectionOwner> Driver<O> {
             priority,
         };
         let mut run = Box::pin(exchange.run(request));
-        if run.as_mut().poll(cx).is_pending() {
-            spawn_local(run);
+        if run.as_mut().poll(cx).is_ready() {
+            return 1;
         }
+        spawn_local(run);
+        OF_ONE_THAT_WAITS
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{
     error::Error,
-    pin::{Pin, pin},
+    pin::Pin,
     rc::Rc,
     task::{Context, Poll},
     time::Duration,
@@ -101,7 +101,8 @@ impl<O: ConnectionOwner> Exchange<O> {
         request: Result<(Box<RequestParts>, ClientBody), Refusal>,
     ) -> Result<(), Broken> {
         let owner = Rc::clone(&self.owner);
-        let mut serving = pin!(owner.serve(Rc::clone(&self.open.stream), request));
+        // Apart, and gone before the response is sent: a response that its client takes slowly needs little memory.
+        let mut serving = Box::pin(owner.serve(Rc::clone(&self.open.stream), request));
         let response = std::future::poll_fn(|cx| {
             self.open.stream.sent_by(cx.waker());
             loop {
@@ -118,6 +119,7 @@ impl<O: ConnectionOwner> Exchange<O> {
             }
         });
         let response = response.await?;
+        drop(serving);
         self.send_interims();
         self.open.stream.interims.close();
         if let Some(received) = self.tunnel.take() {

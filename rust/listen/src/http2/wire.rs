@@ -4,7 +4,7 @@
 //! them when the library has nothing more to write: one record of TLS and one system call for the frames of many streams.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     io::{self, IoSlice},
     pin::Pin,
     rc::Rc,
@@ -19,6 +19,8 @@ use crate::Transport;
 
 /// Bytes that are gathered before they are sent, at most.
 const GATHERED: usize = 32 << 10;
+/// Bytes that a connection reads in a turn.
+const A_TURN: usize = 16 << 10;
 /// Writes from this length on are not gathered: the copy would cost more than it saves.
 const LARGE: usize = 8 << 10;
 
@@ -30,6 +32,8 @@ pub(super) struct Wire<T> {
     early: RefCell<BytesMut>,
     /// Bytes of the library that are still to be sent.
     gathered: RefCell<BytesMut>,
+    /// Bytes that may be read in this turn.
+    left: Cell<usize>,
     meter: Rc<Meter>,
 }
 
@@ -42,6 +46,7 @@ impl<T: Transport> Wire<T> {
             transport: RefCell::new(transport),
             early: RefCell::new(early),
             gathered: RefCell::default(),
+            left: Cell::new(A_TURN),
             meter,
         })
     }
@@ -49,6 +54,16 @@ impl<T: Transport> Wire<T> {
     /// The transport, when the library is done with it.
     pub(super) fn into_transport(self: Rc<Self>) -> Option<T> {
         Rc::into_inner(self).map(|wire| wire.transport.into_inner())
+    }
+
+    /// The connection has its turn.
+    pub(super) fn begin_turn(&self) {
+        self.left.set(A_TURN);
+    }
+
+    /// True if bytes of the client may be left for the next turn.
+    pub(super) fn has_read_enough(&self) -> bool {
+        self.left.get() == 0
     }
 
     /// Sends what was gathered, and has the transport send it.
@@ -123,6 +138,10 @@ impl<T: Transport> AsyncRead for WireEnd<T> {
             // The driver sees it as soon as the library has nothing else to do.
             return Poll::Pending;
         }
+        if wire.has_read_enough() {
+            // The same.
+            return Poll::Pending;
+        }
         let before = buf.filled().len();
         let mut early = wire.early.borrow_mut();
         let polled = if early.is_empty() {
@@ -134,6 +153,7 @@ impl<T: Transport> AsyncRead for WireEnd<T> {
             Poll::Ready(Ok(()))
         };
         if let Some(fresh) = buf.filled().get(before..) {
+            wire.left.set(wire.left.get().saturating_sub(fresh.len()));
             wire.meter.receive(fresh);
         }
         polled
