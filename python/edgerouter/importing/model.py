@@ -128,6 +128,8 @@ class Site:
                     found = re.match(r"routes\[(\d+)\]", problem.path)
                     if found is None or int(found[1]) >= len(kept):
                         self._drop_setting(problem.path, problem.message)
+                    elif problem.path.endswith("].compress") and kept[int(found[1])].arguments.pop("compress", False):
+                        self._refuse_compression(kept[int(found[1])], problem.message)
                     else:
                         refused.setdefault(int(found[1]), problem.message)
             else:
@@ -191,6 +193,11 @@ class Site:
         name = path.partition("[")[0].partition(".")[0]
         self.settings.pop(name, None)
         self.report.note("left-out", f"Edge.{path}", f"edgerouter refuses it: {message}")
+
+    def _refuse_compression(self, route: SiteRoute, message: str) -> None:
+        """Notes a route that is served, and not compressed as in the source."""
+        path, reason = route.path or f"route {route.pattern}", message.partition(";")[0]
+        self.report.note("left-out", path, f"{route.pattern} is not compressed: this {reason}", line=route.line)
 
     def _refuse(self, route: SiteRoute, message: str) -> bool:
         """Notes a route that edgerouter refuses. One with a guard stays, closed: no wider route may open it."""

@@ -45,6 +45,14 @@ _BINDINGS = [
     "version_metadata",
     "workflows",
 ]
+#: What is said of bindings that functions can have here as well.
+_BOUND = {
+    "d1_databases": "its rows stay at Cloudflare; edge.database(...) binds a database to ctx.env",
+    "durable_objects": "its state stays at Cloudflare; edge.kv(...) binds a store with atomic changes to ctx.env",
+    "images": "edge.images(...) makes variants of images",
+    "kv_namespaces": "its entries stay at Cloudflare; edge.kv(...) binds a store to ctx.env",
+    "services": "ctx.fetch requests from origins and other hosts",
+}
 _OF_THE_TOOL = [
     "$schema",
     "account_id",
@@ -108,9 +116,9 @@ class _Wrangler:
         assets = self._assets(routes)
         self._workers(routes, assets)
         for name in _BINDINGS:
-            root.without(name, "a binding of the Worker; a hook or function in Python uses its own client")
+            root.without(name, _BOUND.get(name, "a binding of the Worker; a function in Python uses its own client"))
         root.without("vars", "variables of the Worker; functions read them with os.environ")
-        root.without("triggers", "run it by cron or a timer of systemd")
+        root.without("triggers", "@edge.schedule(...) calls a function at such times")
         root.without("placement", "functions run where the edge runs")
         root.without("limits", "Limits(functions=...) bounds functions")
         root.without("observability", "see docs/logging.md and docs/metrics.md")
