@@ -16,8 +16,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from edgerouter.monitoring.lines import Chosen, LogLine, read
+from edgerouter.monitoring.lines import OUTCOMES, Chosen, LogLine, read
 
+from ..metrics import PAGE
 from ..origins import Origin, Reply, wait_until
 from ..processes import Process, command, free_port, reachable
 
@@ -229,3 +230,11 @@ def test_a_missing_log_and_a_strange_status_are_refused_with_the_remedy(tmp_path
     assert (missing.returncode, "give the file of --access-log" in missing.stderr) == (1, True)
     strange = command("tail", str(tmp_path / "none.log"), "--status", "500x")
     assert (strange.returncode, "5xx" in strange.stderr) == (2, True)
+    unknown = command("tail", str(tmp_path / "none.log"), "--cache", "hits")
+    assert (unknown.returncode, "coalesced" in unknown.stderr) == (2, True)
+
+
+def test_the_outcomes_are_those_of_the_metrics() -> None:
+    (row,) = (row for row in PAGE.read_text().splitlines() if row.startswith("| `edgerouter_requests_total` |"))
+    (listed,) = re.findall(r"`cache` \(([^)]*)\)", row)
+    assert set(listed.split(", ")) == set(OUTCOMES)

@@ -171,10 +171,11 @@ def test_logs_may_be_compressed_and_several(app: Path) -> None:
         (line("/").encode(), ["--memory", "12parsecs"], "must be bytes, or a number with a unit"),
         (line("/").encode(), ["--memory", "1k"], "must be from 1MiB"),
         (line("/").encode(), ["--assume", "max-age=3"], "must be /PATTERN=CACHE-CONTROL"),
+        (line("/").encode(), ["--assume", "/*=maxage=3"], "has no directive that a cache obeys"),
         (line("/").encode(), ["--assume", "/*=a\nb"], "is not a value of Cache-Control"),
         (line("/").encode(), ["--prices", "none"], "No such file"),
     ],
-    ids=range(15),
+    ids=range(16),
 )
 def test_what_cannot_be_replayed_ends_in_one_line(app: Path, content: bytes, options: list[str], says: str) -> None:
     log = app.parent / "hostile.log"

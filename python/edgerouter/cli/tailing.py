@@ -17,7 +17,7 @@ from rich.text import Text
 from edgerouter.cli import show
 from edgerouter.cli.running import refuse
 from edgerouter.errors import EdgeError
-from edgerouter.monitoring.lines import Chosen, LogLine, read
+from edgerouter.monitoring.lines import OUTCOMES, Chosen, LogLine, read
 
 __all__ = ["tail"]
 
@@ -68,6 +68,9 @@ def tail(
     for given in status or ():
         if not Chosen.is_status(given):
             raise typer.BadParameter(f"{given!r} is neither a status such as 404 nor a class such as 5xx")
+    for given in cache or ():
+        if given not in OUTCOMES:
+            raise typer.BadParameter(f"{given!r} is none of {', '.join(OUTCOMES)}")
     requests = _Requests(log, Chosen(route or (), host or (), status or (), cache or (), reason or (), slow))
     try:
         if log == "-":

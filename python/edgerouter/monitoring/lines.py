@@ -8,7 +8,13 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-__all__ = ["Chosen", "LogLine", "read"]
+__all__ = ["OUTCOMES", "Chosen", "LogLine", "read"]
+
+#: The sources of responses, as the log and the metrics name them.
+OUTCOMES = (
+    *("hit", "stale", "coalesced", "revalidated", "stale-on-error", "disconnected", "miss"),
+    *("pass", "function", "redirect", "file", "tunnel", "error"),
+)
 
 _COMBINED = re.compile(
     r"(?P<client>\S+) - (?P<user>\S+) \[(?P<time>[^\]]*)\] "

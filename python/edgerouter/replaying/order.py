@@ -20,6 +20,14 @@ FORMATS = {"combined": "combined", "json": "json", "cloudflare": "json", "cloudf
 #: Lifetime of successful responses for which neither the log nor the user says one.
 USUAL = "max-age=300"
 
+#: Directives of responses that decide about a shared cache (RFC 9111 §5.2.2, RFC 5861).
+DIRECTIVES = frozenset(
+    (
+        *("max-age", "s-maxage", "no-store", "no-cache", "private", "public", "must-revalidate", "proxy-revalidate"),
+        *("must-understand", "stale-while-revalidate", "stale-if-error"),
+    )
+)
+
 #: Entries in all tiers, each of which takes about 300 bytes of memory.
 MOST_ENTRIES = 4_000_000
 MOST_TIERS = 16
@@ -42,7 +50,13 @@ class Assumption:
             remedy = "must be /PATTERN=CACHE-CONTROL, such as '/assets/*=public, max-age=86400', or seconds"
             raise ConfigError([Problem("--assume", repr(given), remedy)])
         value = value.strip()
-        return cls(pattern, f"max-age={value}" if re.fullmatch(r"[0-9]{1,10}", value) else value)
+        if re.fullmatch(r"[0-9]{1,10}", value):
+            value = f"max-age={value}"
+        names = {directive.partition("=")[0].strip().lower() for directive in value.split(",")}
+        if value.isprintable() and not names & DIRECTIVES:
+            remedy = "has no directive that a cache obeys; write one, such as max-age=86400 or no-store, or seconds"
+            raise ConfigError([Problem("--assume", repr(given), remedy)])
+        return cls(pattern, value)
 
 
 @dataclass(frozen=True)
