@@ -214,7 +214,7 @@ class Callables:
         if (pool := pools.get(policy)) is None:
             from edgerouter.functions.processes import ProcessPool
 
-            pool = pools[policy] = ProcessPool(policy)
+            pool = pools[policy] = ProcessPool(policy, self._declared.bindings)
             self.on("start", timeout=pool.patience)(pool.start)
             self.on("stop")(pool.stop)
         return pool

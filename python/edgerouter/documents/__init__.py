@@ -17,7 +17,7 @@ from edgerouter.errors import BindingError
 if TYPE_CHECKING:
     from edgerouter._core import AsyncDatabase, AsyncDocumentServer, Database, DocumentServer
 
-__all__ = ["AsyncDocuments", "Document", "DocumentPage", "Documents", "merged"]
+__all__ = ["AsyncDocuments", "Document", "DocumentPage", "Documents", "binding_below", "merged"]
 
 
 def _collection(name: str, engine: str) -> Collection:
@@ -83,6 +83,11 @@ class Documents:
     def index(self, field: str) -> None:
         """Makes ``find`` by a field fast, once for all; on PostgreSQL every field is. It reads all documents."""
         self._run(self._collection.index(field))
+
+
+def binding_below(documents: AsyncDocuments) -> AsyncDatabase | AsyncDocumentServer:
+    """The database or server that keeps documents."""
+    return documents._binding
 
 
 class AsyncDocuments:

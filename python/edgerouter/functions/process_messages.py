@@ -1,5 +1,9 @@
 """The messages between an edge and its worker processes: msgpack after its length, never pickle.
 
+A call goes to the worker, and a result or failure comes back. In between the worker may call its edge (for a
+response of ``ctx.fetch``, a value of ``ctx.env``), each time with a number that the reply has, too. After a result of
+the kind ``stream`` pieces follow, and after one with ``background`` a message that its work is over.
+
 A content that is larger than ``INLINE`` bytes is in shared memory, one piece for each direction, which both have open
 from the start. They read and write it by position, so that a process that shortens it harms nobody else.
 """
@@ -7,19 +11,27 @@ from the start. They read and write it by position, so that a process that short
 from __future__ import annotations
 
 import os
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import msgspec
 
 __all__ = [
     "INLINE",
+    "MOST_EDGE_CALLS",
     "MOST_MESSAGE",
     "Call",
+    "EdgeCall",
+    "End",
     "Failed",
+    "Idle",
     "Log",
+    "Piece",
     "Ready",
+    "Refused",
+    "Reply",
     "Result",
     "Start",
+    "Stop",
     "ToEdge",
     "ToWorker",
     "decode_to_edge",
@@ -33,6 +45,8 @@ __all__ = [
 INLINE = 16 << 10
 #: Bytes of a message.
 MOST_MESSAGE = 4 << 20
+#: Calls that a function makes of its edge at a time.
+MOST_EDGE_CALLS = 64
 
 Pairs = list[tuple[str, str]]
 #: Country, region, city, latitude, longitude, time zone, number of the network, member of the European Union.
@@ -79,9 +93,35 @@ class Call(msgspec.Struct, tag="call"):
     body: bytes
     shared: int = 0
     """Bytes of the content in shared memory, in the place of ``body``."""
+    trace: tuple[str, str, bool, str] | None = None
+    """Its place: trace, span, kept, the value of ``traceparent``."""
+    region: str | None = None
+    bindings: list[tuple[str, str, str]] = []
+    """Name, kind and dialect of each."""
 
 
-ToWorker = Start | Call
+class Refused(msgspec.Struct):
+    """The exception of the edge, in the place of a value."""
+
+    name: str
+    message: str
+    constraint: str | None = None
+    in_doubt: bool = False
+
+
+class Reply(msgspec.Struct, tag="reply"):
+    """The answer to an ``EdgeCall``."""
+
+    number: int
+    value: Any = None
+    error: Refused | None = None
+
+
+class Stop(msgspec.Struct, tag="stop"):
+    """Nobody wants the rest of a content."""
+
+
+ToWorker = Start | Call | Reply | Stop
 
 
 class Ready(msgspec.Struct, tag="ready"):
@@ -92,13 +132,42 @@ class Result(msgspec.Struct, tag="result"):
     """The outcome of a call that returned."""
 
     kind: str
-    """``response``, ``text``, ``bytes`` or ``json``."""
+    """``response``, ``text``, ``bytes``, ``json`` or ``stream``."""
     status: int
     headers: Pairs
     body: bytes
     shared: int = 0
     tags: list[str] = []
     conversions: list[tuple[str, float]] = []
+    background: bool = False
+    """Work of ``wait_until`` follows."""
+
+
+class EdgeCall(msgspec.Struct, tag="edge-call"):
+    """A thing that only the edge has."""
+
+    number: int
+    what: str
+    arguments: dict[str, Any]
+
+
+class Piece(msgspec.Struct, tag="piece"):
+    """A piece of a content."""
+
+    content: bytes
+    text: bool = False
+    """It is text in UTF-8."""
+
+
+class End(msgspec.Struct, tag="end"):
+    """A content is complete."""
+
+    background: bool = False
+    """Work of ``wait_until`` follows."""
+
+
+class Idle(msgspec.Struct, tag="idle"):
+    """The work of ``wait_until`` is over."""
 
 
 class Failed(msgspec.Struct, tag="failed"):
@@ -118,7 +187,7 @@ class Log(msgspec.Struct, tag="log"):
     message: str
 
 
-ToEdge = Ready | Result | Failed | Log
+ToEdge = Ready | Result | Failed | Log | EdgeCall | Piece | End | Idle
 
 _encoder = msgspec.msgpack.Encoder()
 _to_edge = msgspec.msgpack.Decoder(ToEdge)

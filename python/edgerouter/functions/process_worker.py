@@ -6,6 +6,7 @@ It imports the modules of its functions once and then runs one call at a time. I
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib
 import importlib.util
 import inspect
@@ -15,23 +16,26 @@ import signal
 import socket
 import sys
 import threading
-import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import msgspec
 
+from edgerouter.callables import is_async
 from edgerouter.errors import Abort
 from edgerouter.functions import process_messages as messages
 from edgerouter.functions.parameters import filled
+from edgerouter.functions.process_calls import EdgeCalls
+from edgerouter.functions.process_context import WorkerContext, fields_of
 from edgerouter.functions.results import plain
 
-__all__ = ["WorkerContext"]
+__all__ = ["Channel"]
 
-#: Conversions of a call.
-MOST_CONVERSIONS = 64
+
+#: Characters or bytes of a piece that goes in one message.
+PART = 1 << 20
 
 
 class Channel:
@@ -45,7 +49,7 @@ class Channel:
         """Sends a message. Records of logs come from any thread."""
         encoded = messages.encode(message)
         if len(encoded) > messages.MOST_MESSAGE:
-            raise ValueError(f"the fields of a response have more than {messages.MOST_MESSAGE} bytes")
+            raise ValueError(f"a message to the edge has more than {messages.MOST_MESSAGE} bytes")
         with self.lock:
             self.sock.sendall(encoded)
 
@@ -83,45 +87,6 @@ class Forward(logging.Handler):
             self.handleError(record)
 
 
-class WorkerContext:
-    """The context of an isolated call: its facts, its log, its tags and conversions.
-
-    ``fetch``, ``cache``, ``env`` and ``wait_until`` belong to the edge's own process, and say so.
-    """
-
-    phase = "function"
-
-    def __init__(self, call: messages.Call) -> None:
-        self.name = call.name
-        self.request_id = self.log_id = call.request_id
-        self.log = logging.getLogger(f"edgerouter.functions.{call.name}")
-        self.tags: list[str] = []
-        self.conversions: list[tuple[str, float]] = []
-        self._until = time.monotonic() + call.left
-
-    def remaining(self) -> float:
-        """Seconds left for the call."""
-        return max(0.0, self._until - time.monotonic())
-
-    def tag(self, tag: str) -> None:
-        """Gives the response a tag by which it can be purged."""
-        self.tags.append(tag)
-
-    def convert(self, goal: str, value: float = 0.0) -> bool:
-        """Counts a conversion of the visitor when the call has ended; true, for it is not known whether it was lost."""
-        if len(self.conversions) < MOST_CONVERSIONS:
-            self.conversions.append((goal, float(value)))
-        return True
-
-    def __getattr__(self, name: str) -> Any:
-        if name in ("fetch", "cache", "caches", "env", "wait_until"):
-            raise RuntimeError(
-                f"ctx.{name} belongs to the edge's own process, and this function runs in another "
-                '(isolation="process"): use it in a function without isolation'
-            )
-        raise AttributeError(name)
-
-
 def imported(module: str, file: str, name: str) -> Callable[..., Any]:
     """The function at a place, from a module that is imported as the edge's process did."""
     found = sys.modules.get(module)
@@ -148,7 +113,15 @@ def imported(module: str, file: str, name: str) -> Callable[..., Any]:
     return function
 
 
-def result_of(value: Any, memory: int, tags: list[str], status: int = 0) -> messages.Result:
+class Streamed(NamedTuple):
+    """A result that an iterator gives in pieces."""
+
+    iterator: Any
+    status: int
+    headers: messages.Pairs
+
+
+def result_of(value: Any, memory: int, status: int = 0) -> messages.Result | Streamed:
     """The result that a value stands for, by the rules for functions."""
     from edgerouter._core import Response
 
@@ -159,22 +132,25 @@ def result_of(value: Any, memory: int, tags: list[str], status: int = 0) -> mess
         and isinstance(value[1], int)
         and 200 <= value[1] <= 599
     ):
-        return result_of(value[0], memory, tags, value[1])
+        return result_of(value[0], memory, value[1])
     if isinstance(value, Response):
-        names = dict.fromkeys(name.lower() for name in value.headers)
-        headers = [(name, line) for name in names for line in value.headers.get_all(name)]
+        headers = fields_of(value.headers)
+        if (iterator := value.take_iterator()) is not None:
+            return Streamed(iterator, status or value.status, headers)
         body, shared = messages.store(memory, value.body)
-        return messages.Result("response", status or value.status, headers, body, shared, tags)
+        return messages.Result("response", status or value.status, headers, body, shared)
     if isinstance(value, str):
         kind, content = "text", value.encode()
     elif isinstance(value, bytes):
         kind, content = "bytes", value
-    elif value is None or hasattr(value, "__aiter__") or hasattr(value, "__next__"):
-        raise TypeError(f"returned {type(value).__name__}, expected a Response, str, bytes or data: it cannot stream")
+    elif value is None:
+        raise TypeError("returned NoneType, expected a Response, str, bytes, data or an iterator")
+    elif hasattr(value, "__aiter__") or hasattr(value, "__next__"):
+        return Streamed(value, status or 200, [])
     else:
         kind, content = "json", msgspec.json.encode(value, enc_hook=plain)
     body, shared = messages.store(memory, content)
-    return messages.Result(kind, status or 200, [], body, shared, tags)
+    return messages.Result(kind, status or 200, [], body, shared)
 
 
 def failure_of(error: BaseException) -> messages.Failed:
@@ -187,42 +163,155 @@ def failure_of(error: BaseException) -> messages.Failed:
     return messages.Failed(type(error).__name__, str(error)[:8192], trace[-262_144:], abort)
 
 
-def serve(channel: Channel, requests: int, responses: int, start: messages.Start, most: int) -> NoReturn:
-    """Runs calls until the edge is gone."""
-    from edgerouter._core import assemble
+class Worker:
+    """Runs the calls of its edge, one at a time."""
 
-    functions: dict[int, Callable[..., Any]] = {}
-    for number, (module, file, name, pattern) in enumerate(start.functions):
-        functions[number] = filled(imported(module, file, name), pattern, name)
-    channel.send(messages.Ready())
-    with asyncio.Runner() as runner:
-        while True:
-            call = channel.receive()
-            if not isinstance(call, messages.Call):
-                leave()
-            # The kernel ends a process that takes more, wherever it is.
-            signal.setitimer(signal.ITIMER_PROF, start.cpu)
-            answer: messages.ToEdge
+    def __init__(self, channel: Channel, requests: int, responses: int, start: messages.Start) -> None:
+        self.channel, self.requests, self.responses = channel, requests, responses
+        self.edge_calls = EdgeCalls(channel)
+        self.cpu = start.cpu
+        self.functions: list[tuple[Callable[..., Any], bool]] = []
+        for module, file, name, pattern in start.functions:
+            function = imported(module, file, name)
+            self.functions.append((filled(function, pattern, name), is_async(function)))
+
+    def serve(self) -> NoReturn:
+        """Runs calls until the edge is gone."""
+        self.channel.send(messages.Ready())
+        with asyncio.Runner() as runner:
+            while True:
+                call = self.edge_calls.next_call()
+                # The kernel ends a process that takes more, wherever it is.
+                signal.setitimer(signal.ITIMER_PROF, self.cpu)
+                function, awaits = self.functions[call.function]
+                context = WorkerContext(call, self.edge_calls, awaits)
+                try:
+                    if awaits:
+                        runner.run(self.awaited(function, call, context))
+                    else:
+                        self.plain(function, call, context)
+                    if context.works:
+                        signal.setitimer(signal.ITIMER_PROF, self.cpu)
+                        runner.run(self.background(context))
+                        self.channel.send(messages.Idle())
+                except SystemExit as error:
+                    os._exit(error.code if isinstance(error.code, int) else 1)
+                signal.setitimer(signal.ITIMER_PROF, 0)
+                context.line.over = True
+                del call, context
+
+    def request_of(self, call: messages.Call) -> Any:
+        """The request of a call."""
+        from edgerouter._core import assemble
+
+        return assemble(dict(call.request), messages.load(self.requests, call.body, call.shared, 1 << 30))
+
+    def ended(self, context: WorkerContext, value: Any) -> Any:
+        """Sends the result; the iterator of a streamed one."""
+        result = result_of(value, self.responses)
+        iterator = None
+        if isinstance(result, Streamed):
+            iterator = result.iterator
+            result = messages.Result("stream", result.status, result.headers, b"")
+        result.tags, result.conversions = context.tags, context.conversions
+        # Those of a stream may come later.
+        result.background = bool(context.works)
+        self.channel.send(result)
+        return iterator
+
+    def plain(self, function: Callable[..., Any], call: messages.Call, context: WorkerContext) -> None:
+        """Runs a plain function."""
+        try:
+            iterator = self.ended(context, function(self.request_of(call), context))
+            if iterator is None:
+                return
+            pieces = iter(iterator)
             try:
-                body = messages.load(requests, call.body, call.shared, most)
-                context = WorkerContext(call)
-                request = assemble(dict(call.request), body)
-                value = functions[call.function](request, context)
-                if inspect.isawaitable(value):
-                    value = runner.run(_awaited(value))
-                answer = result_of(value, responses, context.tags)
-                answer.conversions = context.conversions
-                channel.send(answer)
-            except SystemExit as error:
-                os._exit(error.code if isinstance(error.code, int) else 1)
+                for piece in pieces:
+                    if self.edge_calls.is_stopped():
+                        break
+                    self.put(piece)
+            finally:
+                if (close := getattr(pieces, "close", None)) is not None:
+                    close()
+            self.channel.send(messages.End(bool(context.works)))
+        except SystemExit:
+            raise
+        except BaseException as error:  # noqa: BLE001  # whatever a function raises
+            context.works.clear()
+            self.channel.send(failure_of(error))
+
+    async def awaited(self, function: Callable[..., Any], call: messages.Call, context: WorkerContext) -> None:
+        """Runs an async function."""
+        with self.reading():
+            try:
+                iterator = self.ended(context, await function(self.request_of(call), context))
+                if iterator is None:
+                    return
+                task = asyncio.ensure_future(self.pieces(iterator))
+                self.edge_calls.on_stop = task.cancel
+                if self.edge_calls.stopped:
+                    task.cancel()
+                try:
+                    await task
+                except asyncio.CancelledError:
+                    if not self.edge_calls.stopped:
+                        raise
+                self.channel.send(messages.End(bool(context.works)))
+            except SystemExit:
+                raise
             except BaseException as error:  # noqa: BLE001  # whatever a function raises
-                channel.send(failure_of(error))
-            signal.setitimer(signal.ITIMER_PROF, 0)
-            del call
+                context.works.clear()
+                self.channel.send(failure_of(error))
+            finally:
+                self.edge_calls.on_stop = None
 
+    async def pieces(self, iterator: Any) -> None:
+        if not hasattr(iterator, "__aiter__"):
+            for piece in iterator:
+                await asyncio.to_thread(self.put, piece)
+            return
+        pieces = aiter(iterator)
+        try:
+            async for piece in pieces:
+                # The channel may wait for the client, and other tasks go on.
+                await asyncio.to_thread(self.put, piece)
+        finally:
+            if (close := getattr(pieces, "aclose", None)) is not None:
+                await close()
 
-async def _awaited(value: Any) -> Any:
-    return await value
+    def put(self, piece: Any) -> None:
+        """Sends a piece, in parts that a message takes."""
+        text = isinstance(piece, str)
+        if not text and not isinstance(piece, (bytes, bytearray, memoryview)):
+            raise TypeError(f"a piece is str or bytes, not {type(piece).__name__}")
+        for at in range(0, len(piece), PART):
+            part = piece[at : at + PART]
+            self.channel.send(messages.Piece(part.encode() if text else bytes(part), text))
+
+    async def background(self, context: WorkerContext) -> None:
+        """Runs what wait_until was given; failures are logged."""
+
+        async def run(work: Any) -> None:
+            try:
+                done = work if inspect.isawaitable(work) else await asyncio.to_thread(work)
+                if inspect.isawaitable(done):
+                    await done
+            except Exception:
+                context.log.exception("%s: work of wait_until failed", context.name)
+
+        with self.reading() if context.line.awaits else contextlib.nullcontext():
+            await asyncio.gather(*(run(work) for work in context.works))
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[None]:
+        """Has the running event loop take the messages of the edge."""
+        loop = asyncio.get_running_loop()
+        loop.add_reader(self.channel.sock, self.edge_calls.readable)
+        try:
+            yield
+        finally:
+            loop.remove_reader(self.channel.sock)
 
 
 def main() -> NoReturn:
@@ -240,10 +329,11 @@ def main() -> NoReturn:
     root.addHandler(Forward(channel))
     root.setLevel(logging.INFO)
     try:
-        serve(channel, requests, responses, start, 1 << 30)
+        worker = Worker(channel, requests, responses, start)
     except Exception as error:  # noqa: BLE001  # whatever the import of a module raises
         channel.send(failure_of(error))
         leave()
+    worker.serve()
 
 
 if __name__ == "__main__":

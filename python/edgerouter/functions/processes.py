@@ -17,7 +17,7 @@ import sys
 import tempfile
 from collections import deque
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
@@ -25,9 +25,11 @@ from edgerouter._core import Response, dismantle
 from edgerouter.errors import Abort, EdgeError
 from edgerouter.functions import TimeLimit, logs
 from edgerouter.functions import process_messages as messages
+from edgerouter.functions.process_answers import Answers, StreamedContent, bindings_of
 
 if TYPE_CHECKING:
     from edgerouter._core import AsyncContext, Request
+    from edgerouter.bindings import Binding
     from edgerouter.isolation import Isolation
 
 __all__ = ["ProcessPool", "WorkerError"]
@@ -85,6 +87,8 @@ class Worker:
         finally:
             theirs.close()
         self.over = False
+        #: Messages go one after another.
+        self.sending = asyncio.Lock()
         #: The reason why it was ended during a call.
         self.why: str | None = None
         self.busy = False
@@ -92,9 +96,16 @@ class Worker:
     async def send(self, message: messages.ToWorker) -> None:
         """Sends a message; ``WorkerError`` when the process is gone."""
         try:
-            await asyncio.get_running_loop().sock_sendall(self.sock, messages.encode(message))
+            await self.send_bytes(messages.encode(message))
         except OSError:
             raise WorkerError(self.ended()) from None
+
+    async def send_bytes(self, message: bytes) -> None:
+        """Sends a message that is encoded; ``OSError`` when the process is gone."""
+        async with self.sending:
+            if self.over:
+                raise OSError("the process is gone")
+            await asyncio.get_running_loop().sock_sendall(self.sock, message)
 
     async def exactly(self, count: int) -> bytes:
         loop = asyncio.get_running_loop()
@@ -169,8 +180,10 @@ def _environment() -> dict[str, str]:
 class ProcessPool:
     """The processes of one edge and one ``Isolation``."""
 
-    def __init__(self, isolation: Isolation) -> None:
+    def __init__(self, isolation: Isolation, bindings: list[Binding]) -> None:
         self.isolation = isolation
+        #: Those of the edge, which may be declared later.
+        self.bindings = bindings
         self.functions: list[tuple[str, str, str, str]] = []
         self.loop: asyncio.AbstractEventLoop | None = None
         self.workers: set[Worker] = set()
@@ -266,14 +279,17 @@ class ProcessPool:
 
     # -- calls -----------------------------------------------------------------------------------------------------
 
-    async def acquire(self) -> Worker:
-        """A process that is free."""
+    async def acquire(self, nested: bool) -> Worker:
+        """A process that is free. ``nested``: another call waits for this one, perhaps in the last of them."""
         while self.free:
             worker = self.free.popleft()
             # One may have ended while it was free.
             if worker.process.poll() is None:
                 return worker
             self.replace(worker)
+        if nested:
+            # As for threads: what waits for one another must not wait for ever.
+            raise Abort(503, "All processes of this function are busy.", headers={"Retry-After": "1"})
         place: asyncio.Future[Worker] = asyncio.get_running_loop().create_future()
         self.waiting.append(place)
         try:
@@ -298,41 +314,92 @@ class ProcessPool:
         if self.loop is not asyncio.get_running_loop():
             await self.move()
         parts, body = cast("messages.RequestParts", dismantle(request)), request.body
-        worker = await self.acquire()
+        worker = await self.acquire(ctx.nested)
         worker.busy = True
+        answers = Answers(worker, ctx)
         try:
             inline, shared = messages.store(worker.requests, body)
-            left = ctx.remaining()
-            await worker.send(messages.Call(number, ctx.name, parts, ctx.log_id, left, inline, shared))
-            answer = await worker.receive()
+            await worker.send(self.message(number, ctx, parts, inline, shared))
+            answer = await answers.next()
             if isinstance(answer, messages.Result):
                 body = messages.load(worker.responses, answer.body, answer.shared, self.isolation.response_bytes)
         except asyncio.CancelledError:
             # Its time is over, or nobody waits for it.
+            answers.close()
             worker.why = "its time was over"
             worker.process.kill()
             self.replace(worker)
             raise
         except (WorkerError, ValueError, OSError) as error:
+            answers.close()
             self.replace(worker)
             if worker.process.returncode == -signal.SIGPROF:
                 message = "%s was ended: its processor time is %g s"
                 log.warning(message, ctx.name, self.isolation.cpu_seconds, extra=logs.about(ctx.name, ctx.log_id))
                 raise TimeLimit from None
             raise WorkerError(str(error)) from None
-        if worker.memory() > self.isolation.memory_bytes:
-            self.replace(worker)
-        else:
-            self.release(worker)
         if isinstance(answer, messages.Result):
-            for tag in answer.tags:
-                ctx.tag(tag)
-            for goal, value in answer.conversions:
-                ctx.convert(goal, value)
-            return _response(answer, body)
+            streams = answer.kind == "stream"
+            if not streams:
+                self.over(answers, answer.background)
+            try:
+                for tag in answer.tags:
+                    ctx.tag(tag)
+                for goal, value in answer.conversions:
+                    ctx.convert(goal, value)
+                if not streams:
+                    return _response(answer, body)
+                content = StreamedContent(answers, _raised, lambda background: self.over(answers, background))
+                # An iterator of either kind of pieces.
+                return Response(cast("Any", content), answer.status, answer.headers)
+            except BaseException:
+                if streams:
+                    self.over(answers, None)
+                raise
+        self.over(answers, False if isinstance(answer, messages.Failed) else None)
         if isinstance(answer, messages.Failed):
             raise _raised(answer)
         raise WorkerError("the worker process sent a message out of its order")
+
+    def message(
+        self, number: int, ctx: AsyncContext, parts: messages.RequestParts, body: bytes, shared: int
+    ) -> messages.Call:
+        """The message of a call."""
+        place = ctx.trace
+        trace = (place.trace_id, place.span_id, place.sampled, place.traceparent) if place is not None else None
+        bindings = bindings_of(ctx, [(binding.name, binding.kind) for binding in self.bindings])
+        left = ctx.remaining()
+        return messages.Call(number, ctx.name, parts, ctx.log_id, left, body, shared, trace, ctx.region, bindings)
+
+    def over(self, answers: Answers, background: bool | None) -> None:
+        """The process of a call is free again; with ``background`` when it has done what wait_until was given.
+
+        ``None``: it cannot be used any more.
+        """
+        if background and not answers.ctx.wait_until(self.background(answers)):
+            background = None
+        if not background:
+            answers.close()
+            self.free_again(answers.worker, background is None)
+
+    async def background(self, answers: Answers) -> None:
+        """Waits until a process has done what wait_until was given."""
+        worker, fit = answers.worker, False
+        try:
+            fit = isinstance(await answers.next(), messages.Idle)
+        finally:
+            answers.close()
+            if not fit:
+                worker.why = "its work after the response took too long"
+                worker.process.kill()
+            self.free_again(worker, not fit)
+
+    def free_again(self, worker: Worker, spoilt: bool) -> None:
+        """Gives a process to another call, or replaces it."""
+        if spoilt or worker.over or worker.memory() > self.isolation.memory_bytes:
+            self.replace(worker)
+        else:
+            self.release(worker)
 
     async def move(self) -> None:
         """Another loop has replaced the one of these processes: their successors belong to it."""

@@ -1,0 +1,155 @@
+"""The context of a call in a worker process: what only the edge has comes over the channel.
+
+The classes have the operations of those of ``ctx`` in the edge's own process, by the same names.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from edgerouter.functions import process_messages as messages
+from edgerouter.functions.fetching import pairs
+from edgerouter.functions.process_bindings import Env
+from edgerouter.functions.process_calls import EdgeCalls, Line
+
+if TYPE_CHECKING:
+    from edgerouter._core import Request, Response
+
+__all__ = ["WorkerContext", "fields_of"]
+
+#: Conversions of a call, and works that it gives to ``wait_until``.
+MOST_CONVERSIONS = MOST_WORKS = 64
+
+
+def _response(parts: Any) -> Response:
+    from edgerouter._core import Response
+
+    status, headers, body = parts
+    return Response(body, status, [tuple(pair) for pair in headers])
+
+
+def fields_of(headers: Any) -> list[tuple[str, str]]:
+    """All lines of header fields."""
+    names = dict.fromkeys(name.lower() for name in headers)
+    return [(name, line) for name in names for line in headers.get_all(name)]
+
+
+def _place(request: Request | str) -> Any:
+    """A request as the key of a cache."""
+    if isinstance(request, str):
+        return request
+    return request.url, request.method, fields_of(request.headers)
+
+
+class _Cache:
+    """A cache of functions."""
+
+    def __init__(self, line: Line, name: str | None) -> None:
+        self._line = line
+        self._name = name
+        self.name = name or "default"
+
+    def match(self, request: Request | str, *, ignore_method: bool = False) -> Any:
+        def found(parts: Any) -> Response | None:
+            return None if parts is None else _response(parts)
+
+        place = _place(request)
+        return self._line.begin("cache.match", found, cache=self._name, request=place, ignore_method=ignore_method)
+
+    def put(self, request: Request | str, response: Response) -> Any:
+        parts = (response.status, fields_of(response.headers), response.body)
+        return self._line.begin("cache.put", cache=self._name, request=_place(request), response=parts)
+
+    def delete(self, request: Request | str, *, ignore_method: bool = False) -> Any:
+        place = _place(request)
+        return self._line.begin("cache.delete", cache=self._name, request=place, ignore_method=ignore_method)
+
+
+class _Caches:
+    """Caches by name."""
+
+    def __init__(self, line: Line) -> None:
+        self._line = line
+        self.default = _Cache(line, None)
+
+    def open(self, name: str) -> Any:
+        return self._line.begin("cache.open", lambda _: _Cache(self._line, name), cache=name)
+
+
+class _TracePlace(NamedTuple):
+    trace_id: str
+    span_id: str
+    sampled: bool
+    traceparent: str
+
+
+class WorkerContext:
+    """The context of an isolated call."""
+
+    phase = "function"
+
+    def __init__(self, call: messages.Call, edge_calls: EdgeCalls, awaits: bool) -> None:
+        self.name = call.name
+        self.request_id = self.log_id = call.request_id
+        self.log = logging.getLogger(f"edgerouter.functions.{call.name}")
+        self.trace = _TracePlace(*call.trace) if call.trace is not None else None
+        self.region = call.region
+        self.tags: list[str] = []
+        self.conversions: list[tuple[str, float]] = []
+        self.works: list[Awaitable[object] | Callable[[], object]] = []
+        self.line = Line(edge_calls, awaits)
+        self.env = Env(self.line, call.bindings)
+        self.caches = _Caches(self.line)
+        self.cache = self.caches.default
+        self._until = time.monotonic() + call.left
+
+    def remaining(self) -> float:
+        """Seconds left for the call."""
+        return max(0.0, self._until - time.monotonic())
+
+    def tag(self, tag: str) -> None:
+        """Gives the response a tag by which it can be purged."""
+        self.tags.append(tag)
+
+    def convert(self, goal: str, value: float = 0.0) -> bool:
+        """Counts a conversion of the visitor when the call has ended; true, for it is not known whether it was lost."""
+        if len(self.conversions) < MOST_CONVERSIONS:
+            self.conversions.append((goal, float(value)))
+        return True
+
+    def wait_until(self, work: Awaitable[object] | Callable[[], object]) -> bool:
+        """Goes on with ``work`` after the response; the process takes no other call meanwhile."""
+        if not callable(work) and not hasattr(work, "__await__"):
+            raise TypeError(f"wait_until takes an awaitable or a callable, not {type(work).__name__}")
+        if len(self.works) >= MOST_WORKS:
+            return False
+        self.works.append(work)
+        return True
+
+    def fetch(self, request: Request | str, **options: Any) -> Any:
+        """Makes a request through the edge."""
+        from edgerouter._core import Request
+
+        if isinstance(request, Request):
+            options.setdefault("method", request.method)
+            if options.get("headers") is None:
+                options["headers"] = fields_of(request.headers)
+            if options.get("body") is None and options.get("json") is None:
+                options["body"] = request.body
+            request = request.url
+        if not isinstance(request, str):
+            raise TypeError(f"ctx.fetch takes a Request or a URL, not {type(request).__name__}")
+        if options.get("headers") is not None:
+            options["headers"] = list(pairs(options["headers"]))
+        if options.get("origin") is not None and not isinstance(options["origin"], str):
+            options["origin"] = getattr(options["origin"], "name", options["origin"])
+        if not self.line.awaits:
+            return self.line.begin("fetch", _response, request=request, options=options)
+        return self._fetched(request, options)
+
+    async def _fetched(self, request: str, options: dict[str, Any]) -> Response:
+        response: Response = await self.line.begin("fetch", _response, request=request, options=options)
+        return response
