@@ -857,6 +857,8 @@ class CallContext:
     @property
     def log(self) -> Logger:
         """A logger with the callable's name; what it writes is in the edge's log, with function and request id."""
+    def _answer(self, response: Response) -> None:
+        """Answers the call while its function goes on, as an application that was mounted does."""
     def wait_until(self, work: Awaitable[object] | Callable[[], object]) -> bool:
         """Goes on with ``work`` after the response, for ``limits.functions.background_timeout`` at most.
 

@@ -124,8 +124,8 @@ class AsgiMount:
             "extensions": extensions,
         }
 
-    async def __call__(self, request: Request, ctx: AsyncContext) -> Response:
-        """Calls the application; returns when its response begins."""
+    async def __call__(self, request: Request, ctx: AsyncContext) -> Response | None:
+        """Calls the application, which answers before its end."""
         if (tunnel := request.take_tunnel()) is not None:
             from edgerouter.websocket import WebSocketCall, refused
 
@@ -133,30 +133,29 @@ class AsgiMount:
                 return refusal
             socket = WebSocketCall(request, tunnel, self.message_bytes)
             return await socket.response(self.app, self.socket_scope(request, socket.offered), ctx)
-        call = AsgiCall(request)
-        return await call.response(self.app, self.scope(request), ctx)
+        await AsgiCall(request, ctx).run(self.app, self.scope(request))
+        return None
 
 
 class AsgiCall:
-    """One request to an ASGI application, which runs as a task of its own.
+    """One request to an ASGI application, which runs in the task of its call and answers it when its response begins.
 
-    The call waits for one thing, the beginning of the response. What only a body or a streamed response needs is made
-    when it is needed.
+    Parts that only a body or a streamed response needs are made when they are needed.
     """
 
-    def __init__(self, request: Request) -> None:
-        import asyncio
-
+    def __init__(self, request: Request, ctx: AsyncContext) -> None:
         self.request = request
-        self.loop = asyncio.get_running_loop()
+        self.ctx = ctx
+        self.task: asyncio.Task[Any] | None = None
         self.pieces: AsyncIterator[bytes] | None = None
         self.received = False
         self.gone = False
         self.wait_for_gone: asyncio.Future[None] | None = None
         self.head: Message | None = None
-        self.beginning: asyncio.Future[bytes] = self.loop.create_future()
+        self.begun = False
         self.rest: asyncio.Queue[bytes | None] | None = None
         self.over = False
+        self.failure: BaseException | None = None
 
     async def receive(self) -> Message:
         """The next message of the client."""
@@ -171,7 +170,7 @@ class AsgiCall:
             import asyncio
 
             if self.wait_for_gone is None:
-                self.wait_for_gone = self.loop.create_future()
+                self.wait_for_gone = asyncio.get_running_loop().create_future()
             await asyncio.shield(self.wait_for_gone)
         return {"type": "http.disconnect"}
 
@@ -197,7 +196,9 @@ class AsgiCall:
                 raise OSError("the client is gone")
             more = bool(message.get("more_body", False))
             self.over = not more
-            body = bytes(message.get("body", b""))
+            body = message.get("body", b"")
+            if type(body) is not bytes:
+                body = bytes(body)
             if self.rest is not None:
                 if body:
                     await self.rest.put(body)
@@ -209,80 +210,89 @@ class AsgiCall:
             raise RuntimeError(f"{kind} is no message of an HTTP response that this server offers")
 
     def begin(self, body: bytes, more: bool) -> None:
-        """Lets the response begin."""
-        if more:
-            import asyncio
-
-            self.rest = asyncio.Queue(_WAITING)
-        if not self.beginning.done():
-            self.beginning.set_result(body)
-
-    def ended(self, running: asyncio.Task[Any]) -> None:
-        """Ends the wait for a response that does not come."""
-        error = None if running.cancelled() else running.exception()
-        if not self.beginning.done():
-            self.beginning.set_exception(error or RuntimeError("the ASGI application ended without a response"))
-
-    async def response(self, app: Callable[..., Any], scope: Message, ctx: AsyncContext) -> Response:
-        """Runs the application until its response begins; the rest goes on beside it."""
+        """Answers with the head and the first or only piece."""
         from edgerouter._core import Response
 
-        running = self.loop.create_task(app(scope, self.receive, self.send))
-        running.add_done_callback(self.ended)
-        try:
-            first = await self.beginning
-        except BaseException:
-            self.leave()
-            running.cancel()
-            raise
         assert self.head is not None  # the beginning comes after it
         head = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in self.head.get("headers", ())]
         status = int(self.head["status"])
-        if self.rest is not None:
+        if more:
+            import asyncio
+
             if self.pieces is None:
                 # The request ends with the call, its body does not.
                 self.pieces = aiter(self.request)
-            return Response.begun(self.following(first, self.rest, running), status, head)
-        self.leave()
-        # Its background tasks; or a failure, which it has answered itself and which is logged.
-        goes_on = not running.done() or running.cancelled() or running.exception() is not None
-        if goes_on and not ctx.wait_until(running):
-            running.cancel()
-        return Response(first, status, head)
+            self.rest = asyncio.Queue(_WAITING)
+            response = Response.begun(self.following(body, self.rest), status, head)
+        else:
+            response = Response(body, status, head)
+        self.begun = True
+        self.ctx._answer(response)
+        if not more:
+            self.leave()
 
-    async def following(
-        self, first: bytes, rest: asyncio.Queue[bytes | None], running: asyncio.Task[Any]
-    ) -> AsyncIterator[bytes]:
+    async def run(self, app: Callable[..., Any], scope: Message) -> None:
+        """Runs the application to its end; raises what it raises before its response begins."""
+        import asyncio
+
+        self.task = asyncio.current_task()
+        try:
+            await app(scope, self.receive, self.send)
+        except BaseException as error:
+            self.leave()
+            if not self.begun:
+                raise
+            if isinstance(error, asyncio.CancelledError):
+                if self.rest is not None and not self.over:
+                    self.failed(RuntimeError("the ASGI application was cancelled"))
+                raise
+            self.failed(error)
+        if not self.begun:
+            raise RuntimeError("the ASGI application ended without a response")
+        if self.rest is not None and not self.over:
+            self.failed(RuntimeError("the ASGI application ended without the end of its response"))
+
+    def failed(self, error: BaseException) -> None:
+        """Breaks off the response that is streamed, or logs a failure after the response, which costs nobody more."""
+        if self.rest is None or self.over:
+            self.ctx.wait_until(_raised(error))
+        elif self.failure is None:
+            self.failure = error
+            # A full queue has a reader that is not waiting.
+            if self.rest.empty():
+                self.rest.put_nowait(None)
+
+    async def following(self, first: bytes, rest: asyncio.Queue[bytes | None]) -> AsyncIterator[bytes]:
         """All content of a streamed response; an application that fails breaks it off."""
         import asyncio
 
-        def wake(_: object) -> None:
-            # A full queue has a reader that is not waiting.
-            if rest.empty():
-                rest.put_nowait(None)
-
-        running.add_done_callback(wake)
+        task = self.task
+        assert task is not None  # it is what sends
         try:
             yield first
             while True:
-                piece = rest.get_nowait() if not rest.empty() else None if running.done() else await rest.get()
+                ended = self.failure is not None or task.done()
+                piece = rest.get_nowait() if not rest.empty() else None if ended else await rest.get()
                 if piece is None:
                     break
                 yield piece
             if not self.over:
-                # The exception of the application, if it has one.
-                running.result()
-                raise RuntimeError("the ASGI application ended without the end of its response")
-            self.leave()
-            # Background tasks of the application.
-            await running
+                raise self.failure or RuntimeError("the ASGI application ended without the end of its response")
         finally:
-            # The application sees that the client is gone, and may clean up.
+            # The application sees that the client is gone, or has all, and may clean up.
             self.leave()
-            for _ in range(2):
-                if not running.done():
-                    await asyncio.wait({running}, timeout=_GRACE)
-                    running.cancel()
+            if self.over:
+                if not task.done() and not self.ctx.wait_until(task):
+                    task.cancel()
+            else:
+                for _ in range(2):
+                    if not task.done():
+                        await asyncio.wait({task}, timeout=_GRACE)
+                        task.cancel()
+
+
+async def _raised(error: BaseException) -> None:
+    raise error
 
 
 class Lifespan:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
@@ -19,7 +20,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, StreamingRespon
 from starlette.responses import Response as StarletteResponse
 from starlette.routing import Route
 
-from edgerouter import ConfigError, Cors, Edge, EdgeError
+from edgerouter import ConfigError, Cors, Edge, EdgeError, FunctionLimits, Limits
 from edgerouter.application import FileApplication
 from edgerouter.testing import Running, running
 
@@ -279,3 +280,72 @@ def test_run_serves_an_application_of_another_framework(name: str, text: str, tm
     )
     with running(FileApplication(name, folder=tmp_path).load()) as served:
         assert httpx.get(served, timeout=PATIENCE).text == text
+
+
+def test_an_application_answers_from_any_of_its_tasks_and_goes_on_after_its_response() -> None:
+    events: list[str] = []
+    go_on = asyncio.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            raise NotImplementedError(scope["type"])
+        path, own = scope["path"], asyncio.current_task()
+
+        async def answer() -> None:
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            if path in ("/pieces", "/broken"):
+                await send({"type": "http.response.body", "body": b"a", "more_body": True})
+            await send({"type": "http.response.body", "body": b"b", "more_body": path == "/broken"})
+
+        if path == "/go":
+            await answer()
+            go_on.set()
+            return
+        # The task of the call waits meanwhile.
+        await asyncio.gather(answer(), asyncio.sleep(0))
+        try:
+            if path != "/broken":
+                await go_on.wait()
+        finally:
+            events.append(f"{path} {own is asyncio.current_task()}")
+        if path == "/fails":
+            raise ValueError("after the response")
+
+    edge = Edge("test", limits=Limits(functions=FunctionLimits(background_timeout=30.0)))
+    edge.mount("/", app)
+    with running(edge) as served, client_of(served) as client:
+        assert client.get("/whole").content == client.get("/fails").content == b"b"
+        # Its last chunk does not wait for the rest of the application.
+        assert client.get("/pieces").content == b"ab"
+        with pytest.raises(httpx.RemoteProtocolError):
+            client.get("/broken")
+        assert events == ["/broken True"]
+        assert client.get("/go").content == b"b"
+        wait_until(lambda: len(events) == 4, PATIENCE, "the rest of the application")
+        assert set(events) == {f"/{path} True" for path in ("broken", "whole", "pieces", "fails")}
+        failed = 'edgerouter_background_tasks_total{result="failed"} 1'
+        wait_until(lambda: failed in served.server.metrics(), PATIENCE, "the failure after a response")
+
+
+def test_what_an_application_does_after_its_response_is_bounded_in_time_and_number() -> None:
+    ended: list[str] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            raise NotImplementedError(scope["type"])
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"x"})
+        assert (await receive())["type"] == "http.disconnect"
+        try:
+            await asyncio.sleep(3600)
+        except asyncio.CancelledError:
+            ended.append(scope["path"])
+            raise
+
+    limits = Limits(functions=FunctionLimits(background_tasks=1, background_timeout=1.0, timeout=0.5))
+    edge = Edge("test", limits=limits)
+    edge.mount("/", app)
+    with running(edge) as served, client_of(served) as client:
+        assert [client.get(path).status_code for path in ("/first", "/second")] == [200, 200]
+        wait_until(lambda: sorted(ended) == ["/first", "/second"], PATIENCE, "the end of both")
+        assert ended == ["/second", "/first"]

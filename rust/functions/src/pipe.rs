@@ -14,6 +14,8 @@ use parking_lot::Mutex;
 
 /// Bytes that wait in a pipe before its writer has to.
 pub const ROOM: usize = 64 << 10;
+/// As much in one that was filled, where its reader has the memory: writer and reader then take fewer turns.
+pub const WIDE: usize = 256 << 10;
 
 /// The reader is gone: nothing more is wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -25,10 +27,11 @@ pub struct Unwanted;
 #[error("the content broke off")]
 pub struct BrokenOff;
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
     pieces: VecDeque<Bytes>,
     bytes: usize,
+    room: usize,
     /// `Some(true)`: the content is complete; `Some(false)`: it broke off.
     end: Option<bool>,
     unwanted: bool,
@@ -49,7 +52,16 @@ fn keep(kept: &mut Option<Waker>, cx: &Context<'_>) {
 
 /// A new pipe.
 pub fn pipe() -> (PieceWriter, PieceReader) {
-    let state = Arc::new(Mutex::new(State::default()));
+    let state = Arc::new(Mutex::new(State {
+        pieces: VecDeque::new(),
+        bytes: 0,
+        room: ROOM,
+        end: None,
+        unwanted: false,
+        reader: None,
+        writer: None,
+        watcher: None,
+    }));
     (PieceWriter(Arc::clone(&state)), PieceReader(state))
 }
 
@@ -68,7 +80,7 @@ impl PieceWriter {
             state.bytes += piece.len();
             state.pieces.push_back(piece);
         }
-        let (room, reader) = (state.bytes < ROOM, state.reader.take());
+        let (room, reader) = (state.bytes < state.room, state.reader.take());
         drop(state);
         if let Some(reader) = reader {
             reader.wake();
@@ -82,7 +94,7 @@ impl PieceWriter {
         if state.unwanted {
             return Poll::Ready(Err(Unwanted));
         }
-        if state.bytes < ROOM {
+        if state.bytes < state.room {
             return Poll::Ready(Ok(()));
         }
         keep(&mut state.writer, cx);
@@ -132,7 +144,7 @@ impl PieceReader {
         if let Some(piece) = state.pieces.pop_front() {
             state.bytes -= piece.len();
             // A writer that waits is woken for half of the room, not for each piece.
-            let half = state.bytes < ROOM / 2;
+            let half = state.bytes < state.room / 2;
             let writer = half.then(|| state.writer.take()).flatten();
             drop(state);
             if let Some(writer) = writer {
@@ -148,6 +160,17 @@ impl PieceReader {
                 Poll::Pending
             }
         }
+    }
+
+    /// True if the writer has to wait.
+    pub fn is_full(&self) -> bool {
+        let state = self.0.lock();
+        state.bytes >= state.room
+    }
+
+    /// Has the writer wait for [`WIDE`] bytes only.
+    pub fn widen(&self) {
+        self.0.lock().room = WIDE;
     }
 
     /// Waits until there is a piece or the end, and takes nothing.
@@ -258,6 +281,19 @@ mod tests {
             assert_eq!(woken.0.load(Ordering::Relaxed), wakes, "after {taken}");
         }
         assert_eq!(writer.poll_room(&cx), Poll::Ready(Ok(())));
+    }
+
+    #[test]
+    fn a_pipe_that_was_filled_can_be_made_wider() {
+        let (writer, reader) = pipe();
+        assert!(!reader.is_full());
+        assert!(!writer.put(piece(ROOM)).unwrap());
+        assert!(reader.is_full());
+        reader.widen();
+        assert!(!reader.is_full());
+        assert!(writer.put(piece(WIDE - ROOM - 1)).unwrap());
+        assert!(!writer.put(piece(1)).unwrap());
+        assert!(reader.is_full());
     }
 
     #[test]

@@ -18,7 +18,7 @@ use crate::{
     data::{CallSessions, Env},
     fetch::{FetchFrom, PendingFetch},
     message::request,
-    runner::{Caller, enter, wait_until},
+    runner::{AnswersEarly, Caller, enter, wait_until},
 };
 
 /// Bytes of a tag, at most: as much as `Cache-Tag` fields usually allow.
@@ -47,6 +47,8 @@ pub(crate) struct CallContext {
     from: Option<Arc<FetchFrom>>,
     /// Made when the callable first uses its data.
     sessions: OnceLock<Arc<CallSessions>>,
+    /// Of a function on an event loop: the call, which can be answered before it is over.
+    going: OnceLock<AnswersEarly>,
 }
 
 /// The place of a call in a trace (W3C Trace Context).
@@ -102,6 +104,7 @@ impl CallContext {
             caches,
             from,
             sessions: OnceLock::new(),
+            going: OnceLock::new(),
         });
         if awaits {
             return Ok(Bound::new(py, made.add_subclass(AsyncContext))?.into_super());
@@ -175,6 +178,11 @@ impl CallContext {
     /// True if developers see tracebacks.
     pub(crate) fn shows_traces(&self) -> bool {
         self.caller.shared.traces()
+    }
+
+    /// Lets the call be answered before it is over.
+    pub(crate) fn goes_on(&self, going: AnswersEarly) {
+        let _ = self.going.set(going);
     }
 
     fn from(&self) -> PyResult<&FetchFrom> {
@@ -328,6 +336,15 @@ impl CallContext {
             "getLogger",
             (format!("edgerouter.functions.{}", self.caller.name),),
         )
+    }
+
+    /// Answers the call while its function goes on, as an application does that was mounted: it has no time limit while
+    /// it gives a response in pieces, and is work after the response otherwise.
+    fn _answer(&self, response: &Bound<'_, PyAny>) -> PyResult<()> {
+        let going = self.going.get().and_then(AnswersEarly::upgrade);
+        let going = going.ok_or_else(|| PyRuntimeError::new_err("the call is over"))?;
+        going.answer(response);
+        Ok(())
     }
 
     /// Goes on with an awaitable, or with a callable on a thread of its own, after the response; false when too many

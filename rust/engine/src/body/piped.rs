@@ -8,12 +8,18 @@ use std::{
 use bytes::Bytes;
 use http_body::{Body, Frame};
 
-use crate::{account::Hold, functions::pipe::PieceReader, upstream::BoxError};
+use crate::{
+    account::Hold,
+    functions::pipe::{PieceReader, ROOM, WIDE},
+    upstream::BoxError,
+};
 
 /// The content that comes through a pipe.
 pub(crate) struct PipedBody {
     pieces: PieceReader,
-    _hold: Hold,
+    hold: Hold,
+    /// It has been filled once.
+    was_full: bool,
 }
 
 impl PipedBody {
@@ -21,7 +27,8 @@ impl PipedBody {
     pub(crate) fn new(pieces: PieceReader, hold: Hold) -> Self {
         Self {
             pieces,
-            _hold: hold,
+            hold,
+            was_full: false,
         }
     }
 }
@@ -31,9 +38,16 @@ impl Body for PipedBody {
     type Error = BoxError;
 
     fn poll_frame(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        if !self.was_full && self.pieces.is_full() {
+            self.was_full = true;
+            // Memory that nobody else needs now.
+            if self.hold.draw_free((WIDE - ROOM) as u64).is_ok() {
+                self.pieces.widen();
+            }
+        }
         let polled = self.pieces.poll_piece(cx);
         polled.map(|piece| piece.map(|piece| piece.map(Frame::data).map_err(Into::into)))
     }

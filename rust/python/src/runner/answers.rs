@@ -24,7 +24,7 @@ struct HoldLimits {
 /// The turn of an event loop bounds them, too.
 const LOOP: HoldLimits = HoldLimits {
     answers: usize::MAX,
-    time: Duration::from_micros(200),
+    time: Duration::from_micros(400),
 };
 /// A thread of a pool takes calls for as long as there are any. On a core of its own the worker is to send the first
 /// answers while the thread makes the next.
@@ -119,13 +119,15 @@ impl Unannounced {
         first
     }
 
-    /// Wakes each worker that has answers.
-    pub(crate) fn announce(&mut self) {
+    /// Wakes each worker that has answers; false if there is none.
+    pub(crate) fn announce(&mut self) -> bool {
+        let wakes = !self.workers.is_empty();
         self.since = None;
         self.answers = 0;
         for worker in self.workers.drain(..) {
             worker.announced.notify_one();
         }
+        wakes
     }
 
     /// True if many have been held back, or the first for long.

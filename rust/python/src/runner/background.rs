@@ -255,7 +255,7 @@ impl BackgroundCall {
             Ok(Some(coroutine)) => {
                 let thread = WatchedThread::current(py, &self.shared, false, None)?;
                 let now = Instant::now();
-                thread.announce_before(None, now);
+                let now = thread.announce_before(None, now);
                 thread.enter(self.limit());
                 let stepped = advance(&coroutine);
                 thread.leave(py);

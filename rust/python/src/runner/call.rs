@@ -257,6 +257,12 @@ impl Views {
         }
     }
 
+    /// The context of a function.
+    pub(crate) fn function_context(&self) -> Option<&CallContext> {
+        self.from.as_ref()?;
+        self.call.get().map(|call| call.get())
+    }
+
     /// The request's id as `request.id` gives it; `None` when the request is over.
     pub(crate) fn request_id(&self) -> Option<String> {
         let number = self.request.get().number();

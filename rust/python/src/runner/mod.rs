@@ -46,6 +46,7 @@ use calls::UnderWay;
 pub(crate) use queue::Queues;
 pub(crate) use scope::enter;
 pub(crate) use streams::PieceSource;
+pub(crate) use task::AnswersEarly;
 pub(crate) use threads::Runner;
 pub(crate) use wake::waker;
 
@@ -100,7 +101,7 @@ impl Drop for Version {
 }
 
 /// A step that takes less may have answers of other calls wait for it.
-const QUICK: Duration = Duration::from_micros(100);
+const QUICK: Duration = Duration::from_micros(200);
 
 /// A step that holds the event loop for longer is worth a warning.
 const HOLD: Duration = Duration::from_millis(50);

@@ -3,10 +3,18 @@
 //! It sits between the task and the callable for three reasons: each step is watched, so a coroutine that loops
 //! without awaiting is interrupted like a sync callable; the answer goes out in the very step that ends it; and no
 //! failure reaches the task, which would log it a second time.
+//!
+//! An application that was mounted answers before its end ([`AnswersEarly`]), and goes on in the same task.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Instant,
+};
 
-use edgerouter_functions::{FunctionError, Phase};
+use edgerouter_functions::{FunctionError, FunctionOutput, Phase};
 use parking_lot::Mutex;
 use pyo3::{
     exceptions::{PyRuntimeError, PyStopIteration},
@@ -18,6 +26,7 @@ use pyo3::{
 use super::{
     PythonCallable,
     answers::AnswerTo,
+    background::wait_until,
     call::{Job, Settled, Views},
     loop_queue::LoopState,
     outcome::{CallSite, cancelled},
@@ -50,9 +59,90 @@ struct Going {
     views: Views,
     coroutine: Py<PyAny>,
     end: Mutex<Option<(AnswerTo, Running)>>,
+    key: (Instant, u64),
+    loop_state: Arc<LoopState>,
+    /// It was answered with a whole response before its end: what it still does is work after the response.
+    after: AtomicBool,
+}
+
+/// A call that can be answered before it is over.
+#[derive(Debug, Clone)]
+pub(crate) struct AnswersEarly(Weak<Going>);
+
+impl AnswersEarly {
+    /// `None`: it is over.
+    pub(crate) fn upgrade(&self) -> Option<EarlyAnswer> {
+        self.0.upgrade().map(EarlyAnswer)
+    }
+}
+
+/// The answer of a call that goes on.
+#[derive(Debug)]
+pub(crate) struct EarlyAnswer(Arc<Going>);
+
+impl EarlyAnswer {
+    /// Answers; only the first answer counts. The call has no time limit from then on.
+    pub(crate) fn answer(&self, response: &Bound<'_, PyAny>) {
+        let (going, py) = (&*self.0, response.py());
+        let Some(site) = going.site().filter(|_| !going.is_answered()) else {
+            return;
+        };
+        let settled = site.named(py, &going.views, site.settle(&going.views, response));
+        let streams = matches!(settled, Ok(FunctionOutput::Stream(_)));
+        going.after.store(!streams, Ordering::Relaxed);
+        going.loop_state.forget(going.key);
+        going.conclude(settled, |answer, settled| {
+            going.loop_state.answer(py, answer, settled);
+        });
+    }
+}
+
+impl std::fmt::Debug for Going {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Going")
+            .field("key", &self.key)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Going {
+    fn site(&self) -> Option<CallSite<'_>> {
+        Some(CallSite {
+            callable: self.callables.get(self.index)?,
+            phase: self.phase,
+            timeout: self.timeout,
+        })
+    }
+
+    fn is_answered(&self) -> bool {
+        self.end.lock().is_none()
+    }
+
+    /// The end of a step. Its clean-up after its time, when it was cancelled, has to be short as well.
+    fn limit(&self, now: Instant) -> Instant {
+        if self.deadline > now {
+            self.deadline
+        } else if self.is_answered() {
+            now + self.timeout
+        } else {
+            now + GRACE
+        }
+    }
+
+    /// Bounds the task that runs, once it was answered and goes on.
+    fn bound(&self, py: Python<'_>, name: &Arc<str>) -> PyResult<()> {
+        if !self.after.swap(false, Ordering::Relaxed) {
+            return Ok(());
+        }
+        let task = py
+            .import(intern!(py, "asyncio"))?
+            .call_method0(intern!(py, "current_task"))?;
+        if !wait_until(&self.loop_state.shared, name, &task)? {
+            task.call_method0(intern!(py, "cancel"))?;
+        }
+        Ok(())
+    }
+
     fn conclude(&self, settled: Settled, send: impl FnOnce(AnswerTo, Settled)) {
         let end = self.end.lock().take();
         self.views.end_after(&settled);
@@ -146,16 +236,25 @@ impl TaskCall {
             }
         });
         match coroutine {
-            Ok(coroutine) => Some(Arc::new(Going {
-                callables: Arc::clone(&callables),
-                index: job.index,
-                phase: job.phase,
-                timeout: job.timeout,
-                deadline: job.deadline,
-                views,
-                coroutine: coroutine.unbind(),
-                end: Mutex::new(Some((job.answer, running))),
-            })),
+            Ok(coroutine) => {
+                let going = Arc::new(Going {
+                    callables: Arc::clone(&callables),
+                    index: job.index,
+                    phase: job.phase,
+                    timeout: job.timeout,
+                    deadline: job.deadline,
+                    views,
+                    coroutine: coroutine.unbind(),
+                    end: Mutex::new(Some((job.answer, running))),
+                    key: self.key,
+                    loop_state: Arc::clone(&self.loop_state),
+                    after: AtomicBool::new(false),
+                });
+                if let Some(context) = going.views.function_context() {
+                    context.goes_on(AnswersEarly(Arc::downgrade(&going)));
+                }
+                Some(going)
+            }
             Err(error) => {
                 let ended = site.ended(py, &views, &error);
                 views.end();
@@ -171,23 +270,14 @@ impl TaskCall {
             self.loop_state.forget(self.key);
             return over();
         };
-        let Some(callable) = going.callables.get(going.index) else {
+        let Some(site) = going.site() else {
             return over();
         };
-        let site = CallSite {
-            callable,
-            phase: going.phase,
-            timeout: going.timeout,
-        };
-        // Its clean-up after its time, when it was cancelled, has to be short as well.
+        let callable = site.callable;
         let now = Instant::now();
-        let limit = if going.deadline > now {
-            going.deadline
-        } else {
-            now + GRACE
-        };
+        let limit = going.limit(now);
         let coroutine = going.coroutine.bind(py);
-        self.loop_state.thread.announce_before(Some(callable), now);
+        let now = self.loop_state.thread.announce_before(Some(callable), now);
         self.loop_state.thread.enter(limit);
         let stepped = match step {
             CoroutineStep::Send(value) => coroutine.call_method1(intern!(py, "send"), (value,)),
@@ -198,9 +288,17 @@ impl TaskCall {
         callable.took(took);
         callable.held_loop(py, took);
         let error = match stepped {
-            Ok(yielded) => return Ok(yielded.unbind()),
+            Ok(yielded) => {
+                going.bound(py, &callable.name)?;
+                return Ok(yielded.unbind());
+            }
             Err(error) => error,
         };
+        if going.is_answered() {
+            self.finish();
+            let is_result = error.is_instance_of::<PyStopIteration>(py);
+            return if is_result { over() } else { Err(error) };
+        }
         let mut passed_on = None;
         let settled = if error.is_instance_of::<PyStopIteration>(py) {
             let result = error.value(py).getattr(intern!(py, "value"))?;

@@ -164,7 +164,7 @@ fn run(job: Job, py: Python<'_>, thread: &WatchedThread) -> Option<Job> {
             let scope = scope::copy(py)?;
             let _named = scope::name(&context);
             let now = Instant::now();
-            thread.announce_before(Some(callable), now);
+            let now = thread.announce_before(Some(callable), now);
             thread.enter(job.deadline);
             let result = views.call_in(&scope, callable, &context);
             thread.leave(py);

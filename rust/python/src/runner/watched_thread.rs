@@ -100,13 +100,19 @@ impl WatchedThread {
         self.unannounced.lock().announce();
     }
 
-    /// The same before a step that answers should not wait for. `None`: not of a callable that is known.
-    pub(crate) fn announce_before(&self, callable: Option<&PythonCallable>, now: Instant) {
+    /// The same before a step that answers should not wait for; gives the time at which the step begins: a worker that
+    /// was woken may have taken the core meanwhile. `None`: not of a callable that is known.
+    pub(crate) fn announce_before(
+        &self,
+        callable: Option<&PythonCallable>,
+        now: Instant,
+    ) -> Instant {
         let quick = callable.is_some_and(|callable| callable.quick.load(Ordering::Relaxed));
         let mut unannounced = self.unannounced.lock();
-        if !quick || unannounced.is_due(now) {
-            unannounced.announce();
+        if (!quick || unannounced.is_due(now)) && unannounced.announce() {
+            return Instant::now();
         }
+        now
     }
 
     pub(crate) fn enter(&self, deadline: Instant) {
