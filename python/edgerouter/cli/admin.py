@@ -7,7 +7,8 @@ import json
 import os
 import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Annotated, Any
 from urllib.parse import urlencode, urlsplit
 
@@ -18,8 +19,9 @@ from edgerouter.monitoring.samples import Samples
 
 __all__ = ["Admin", "AdminError", "Where", "Whose"]
 
-#: The largest answer that is read, and how long each step may take.
+#: The largest answer that is read, the largest event of a stream, and how long each step may take.
 MOST_BYTES = 64 << 20
+MOST_EVENT = 16 << 20
 TIMEOUT = 30.0
 
 Where = Annotated[
@@ -91,27 +93,67 @@ class Admin:
             raise self.stranger(status)
         return Samples.read(text, time.time())
 
+    def events(self, path: str, query: Sequence[tuple[str, str]] = ()) -> Iterator[tuple[str, Any]]:
+        """The server-sent events of ``GET path`` until the edge ends them: the name and the data of each."""
+        fields = {**self._fields(), "Accept": "text/event-stream"}
+        with self._reached() as connection:
+            connection.request("GET", f"{path}?{urlencode(query)}" if query else path, None, fields)
+            response = connection.getresponse()
+            self._admitted(response.status)
+            if response.status != 200 or "text/event-stream" not in (response.getheader("Content-Type") or ""):
+                self._refuse(response.status, response.read(MOST_BYTES + 1))
+                raise self.stranger(response.status)
+            name = ""
+            while line := response.readline(MOST_EVENT):
+                if not line.endswith(b"\n"):
+                    raise self.stranger(response.status)
+                field, _, value = line.decode(errors="replace").rstrip("\r\n").partition(": ")
+                if field == "event":
+                    name = value
+                elif field == "data":
+                    try:
+                        yield name, json.loads(value)
+                    except (ValueError, RecursionError):
+                        raise self.stranger(response.status) from None
+
     def _send(self, method: str, target: str, body: bytes | None = None) -> dict[str, Any]:
         status, content = self._exchange(method, target, body)
-        try:
-            answer = json.loads(content) if len(content) <= MOST_BYTES else None
-        except ValueError:
-            answer = None
+        answer = self._refuse(status, content)
         if not isinstance(answer, dict):
             raise self.stranger(status)
-        if status >= 400:
-            why = answer.get("error") or {}
-            where = self.where
-            raise AdminError(": ".join(str(why[part]) for part in ("field", "message") if why.get(part)) or where)
         return answer
 
+    def _refuse(self, status: int, content: bytes) -> Any:
+        """Raises ``AdminError`` with the words of an answer that is an error; gives the data of another."""
+        try:
+            answer = json.loads(content) if len(content) <= MOST_BYTES else None
+        except (ValueError, RecursionError):
+            return None
+        if status >= 400 and isinstance(answer, dict):
+            why = answer.get("error") or {}
+            raise AdminError(": ".join(str(why[part]) for part in ("field", "message") if why.get(part)) or self.where)
+        return answer
+
+    def _fields(self) -> dict[str, str]:
+        return {"Accept": "application/json", **({"Authorization": f"Bearer {self.token}"} if self.token else {})}
+
     def _exchange(self, method: str, target: str, body: bytes | None = None) -> tuple[int, bytes]:
+        fields = self._fields() | ({} if body is None else {"Content-Type": "application/json"})
+        with self._reached() as connection:
+            connection.request(method, target, body, fields)
+            response = connection.getresponse()
+            content = response.read(MOST_BYTES + 1)
+        self._admitted(response.status)
+        return response.status, content
+
+    def _admitted(self, status: int) -> None:
+        if status == 401:
+            raise AdminError(f"{self.where}: the token is missing or wrong; name its variable with --admin-token-env")
+
+    @contextmanager
+    def _reached(self) -> Iterator[http.client.HTTPConnection]:
+        """A connection, whose errors are ``AdminError``."""
         where = self.where
-        fields = {"Accept": "application/json"}
-        if body is not None:
-            fields["Content-Type"] = "application/json"
-        if self.token:
-            fields["Authorization"] = f"Bearer {self.token}"
         # No proxy of the environment leads to a listener that is beside us.
         if self.socket is not None:
             connection: http.client.HTTPConnection = _UnixConnection(self.socket, self.timeout)
@@ -119,9 +161,7 @@ class Admin:
             kind = http.client.HTTPSConnection if self.secure else http.client.HTTPConnection
             connection = kind(self.host, self.port, timeout=self.timeout)
         try:
-            connection.request(method, target, body, fields)
-            response = connection.getresponse()
-            content = response.read(MOST_BYTES + 1)
+            yield connection
         except TimeoutError:
             raise AdminError(f"{where}: the admin listener did not answer within {self.timeout:g} s") from None
         except ConnectionRefusedError:
@@ -133,9 +173,6 @@ class Admin:
             raise AdminError(f"{where}: {reason}") from None
         finally:
             connection.close()
-        if response.status == 401:
-            raise AdminError(f"{where}: the token is missing or wrong; name its variable with --admin-token-env")
-        return response.status, content
 
     def stranger(self, status: int) -> AdminError:
         """The answer is not one of an admin listener."""

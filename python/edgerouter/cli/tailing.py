@@ -1,4 +1,4 @@
-"""``edgerouter tail``: an access log as it grows, with filters."""
+"""``edgerouter tail``: the requests of a running edge, or an access log as it grows, with filters."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Annotated, BinaryIO
 
@@ -15,6 +16,8 @@ import typer
 from rich.text import Text
 
 from edgerouter.cli import show
+from edgerouter.cli.admin import Admin, Where, Whose
+from edgerouter.cli.live_requests import live_requests
 from edgerouter.cli.running import refuse
 from edgerouter.errors import EdgeError
 from edgerouter.monitoring.lines import OUTCOMES, Chosen, LogLine, read
@@ -36,11 +39,13 @@ class TailError(EdgeError):
 
 def tail(
     log: Annotated[
-        str,
+        str | None,
         typer.Argument(
-            metavar="FILE", help="An access log, JSON or combined; - is standard input.", show_default=False
+            metavar="[FILE]",
+            help="An access log, JSON or combined; - is standard input. Without it: the edge that runs.",
+            show_default=False,
         ),
-    ],
+    ] = None,
     route: Annotated[list[str] | None, typer.Option(metavar="LABEL", help="Only this route; may be repeated.")] = None,
     host: Annotated[
         list[str] | None, typer.Option(metavar="HOST", help="Only this host, with *; may be repeated.")
@@ -57,13 +62,19 @@ def tail(
     slow: Annotated[
         float, typer.Option(metavar="SECONDS", min=0, help="Only responses that took as long.", show_default=False)
     ] = 0.0,
-    last: Annotated[int, typer.Option("--last", "-n", min=0, max=10_000, help="Begin with the last N lines.")] = 10,
+    last: Annotated[
+        int | None,
+        typer.Option("--last", "-n", min=0, max=10_000, help="Begin with the last N lines of FILE.", show_default="10"),
+    ] = None,
     follow: Annotated[bool, typer.Option("--follow/--no-follow", help="Wait for further lines.")] = True,
     raw: Annotated[bool, typer.Option("--raw", help="Print the lines as they are in the log.")] = False,
+    admin: Where = "127.0.0.1:9090",
+    admin_token_env: Whose = None,
 ) -> None:
-    """Print requests from an access log as they are answered, and only those that you choose.
+    """Print requests as they are answered, and only those that you choose: of a running edge, or of an access log.
 
-    A log that is rotated is followed under its name. Ctrl-C ends it. The exit code is 1 if the file is no access log.
+    A log that is rotated is followed under its name, and an edge that ends is tried again. Ctrl-C ends it. The exit
+    code is 1 if the file is no access log, or no edge answers.
     """
     for given in status or ():
         if not Chosen.is_status(given):
@@ -71,9 +82,14 @@ def tail(
     for given in cache or ():
         if given not in OUTCOMES:
             raise typer.BadParameter(f"{given!r} is none of {', '.join(OUTCOMES)}")
-    requests = _Requests(log, Chosen(route or (), host or (), status or (), cache or (), reason or (), slow))
+    chosen = Chosen(route or (), host or (), status or (), cache or (), reason or (), slow)
+    if log is None and (last is not None or not follow):
+        raise typer.BadParameter("--last and --no-follow need FILE: an edge keeps no requests that were answered")
+    requests, last = _Requests(log or "", chosen), 10 if last is None else last
     try:
-        if log == "-":
+        if log is None:
+            live_requests(Admin(admin, admin_token_env), chosen, partial(_print, raw=raw))
+        elif log == "-":
             _read_stream(sys.stdin.buffer, requests, last=last, follow=follow, raw=raw)
         else:
             _follow(Path(log), requests, last=last, follow=follow, raw=raw)

@@ -45,7 +45,7 @@ _BINDINGS = [
     "version_metadata",
     "workflows",
 ]
-#: What is said of bindings that functions can have here as well.
+#: The remarks on bindings that functions can have here as well.
 _BOUND = {
     "d1_databases": "its rows stay at Cloudflare; edge.database(...) binds a database to ctx.env",
     "durable_objects": "its state stays at Cloudflare; edge.kv(...) binds a store with atomic changes to ctx.env",

@@ -8,7 +8,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-__all__ = ["OUTCOMES", "Chosen", "LogLine", "read"]
+__all__ = ["OUTCOMES", "Chosen", "LogLine", "of_data", "read"]
 
 #: The sources of responses, as the log and the metrics name them.
 OUTCOMES = (
@@ -53,14 +53,21 @@ def read(line: str) -> LogLine | None:
 
 def _of_json(line: str) -> LogLine | None:
     try:
-        data = json.loads(line)
+        return of_data(json.loads(line))
+    except (ValueError, RecursionError):
+        return None
+
+
+def of_data(data: object) -> LogLine | None:
+    """The object of a line of the JSON form; ``None`` if it is none."""
+    try:
         if not isinstance(data, dict) or "status" not in data or "url" not in data:
             return None
         text = {name: str(data.get(name) or "") for name in ("time", "client", "method", "host", "url", "cache")}
         text |= {name: str(data.get(name) or "") for name in ("reason", "route", "origin", "variant", "user")}
         text["agent"] = str(data.get("user_agent") or "")
         numbers = int(data["status"]), int(data.get("bytes") or 0), float(data.get("seconds") or 0.0)
-    except (ValueError, TypeError, RecursionError, OverflowError):
+    except (ValueError, TypeError, OverflowError):
         return None
     return LogLine(**text, status=numbers[0], bytes=numbers[1], seconds=numbers[2])
 
