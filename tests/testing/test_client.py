@@ -14,7 +14,18 @@ import httpx
 import jwt
 import pytest
 
-from edgerouter import ConfigError, Context, DiskCache, Edge, Experiment, Jwt, RateLimit, Request, Secret, cache
+from edgerouter import (
+    ConfigError,
+    Context,
+    DiskCache,
+    Edge,
+    Experiment,
+    Jwt,
+    RateLimit,
+    Request,
+    Secret,
+    cache,
+)
 from edgerouter.testing import CacheResult, Client, FakeOrigin, Fault, Received, Reply
 
 #: A lifetime of sixty seconds, some of which may have passed on a busy machine.
@@ -240,3 +251,46 @@ def test_the_plugin_of_pytest_has_fixtures_and_costs_nothing_unused(tmp_path: Pa
     (tmp_path / "test_2_used.py").write_text(TEST)
     found = pytest_in(tmp_path)
     assert "3 passed" in found.stdout, found.stdout + found.stderr
+
+
+def test_clients_are_where_the_test_says() -> None:
+    edge = Edge("site")
+    edge.geo(["/nowhere/GeoLite2-City.mmdb"], regions={"fra1": (50.0, 8.6), "iad1": (38.9, -77.4)})
+
+    @edge.function("/")
+    def where(request: Request, ctx: Context) -> list[object]:
+        geo = request.geo
+        return [geo.country, geo.region, geo.city, geo.latitude, geo.time_zone, geo.asn, ctx.region]
+
+    berlin: dict[str, object] = {
+        "country": "DE",
+        "region": "BE",
+        "city": "Berlin-Schöneberg am Rathaus John F. Kennedy",
+        "latitude": 52.5,
+        "longitude": 13.4,
+        "time_zone": "Europe/Berlin",
+        "asn": 64_496,
+        "eu": True,
+    }
+    places: dict[str, dict[str, object]] = {
+        "203.0.113.7": berlin,
+        "198.51.100.0/24": {"country": "US"},
+        "198.51.100.9": {"country": "CA"},
+    }
+    with Client(edge, places={**places, "2001:db8::/32": {"country": "FR"}}) as client:
+        for address, want in (
+            ("203.0.113.7", ["DE", "BE", berlin["city"], 52.5, "Europe/Berlin", 64_496, "fra1"]),
+            ("203.0.113.8", [None] * 7),
+            ("198.51.100.1", ["US", *[None] * 6]),
+            ("198.51.100.9", ["CA", *[None] * 6]),
+            ("2001:db8:1::1", ["FR", *[None] * 6]),
+        ):
+            client.address = address
+            assert client.get("/").json() == want, address
+    for wrong, text in (({"x": {}}, "must be an address"), ({"203.0.113.7": {"land": "DE"}}, "must be one of country")):
+        with pytest.raises(ValueError, match=text):
+            Client(edge, places=wrong)
+    plain = Edge("site")
+    plain.route("/", respond="x")
+    with pytest.raises(ConfigError, match="looks no places up"):
+        Client(plain, places={})

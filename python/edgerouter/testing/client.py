@@ -12,21 +12,24 @@ import math
 import os
 import re
 import ssl
+import tempfile
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import IO, TYPE_CHECKING, Any, NamedTuple, cast
 
 import msgspec
 
 from edgerouter.edge import Edge
+from edgerouter.errors import ConfigError, Problem
 from edgerouter.experiments import Experiment
 from edgerouter.listening import Certificate
 from edgerouter.secrets import Secret
 from edgerouter.server import Server
 from edgerouter.settings import Settings
 from edgerouter.testing.origins import Answer, FakeOrigin
+from edgerouter.testing.places import file_of
 from edgerouter.testing.staging import StagedEdge, check_names, names
 
 try:
@@ -134,6 +137,8 @@ class Client(httpx.Client):
         that is not named is a ``FakeOrigin`` without replies, and a URL leaves it to a server of the test's own
     ``address``  the address of the client, which may be changed at any time
     ``variants``  variants of experiments: ``{"home": "treatment"}``
+    ``places``  the places of addresses, in place of the edge's files: ``{"203.0.113.7": {"country": "DE"}}``, by the
+        names of ``request.geo``
     ``host``  the host of URLs without one; ``None``: the first of the edge's ``hosts``, or ``edge.test``
     ``debug_errors``  error pages of functions have the traceback for clients with a loopback address
     ``workers``  threads that serve
@@ -149,6 +154,7 @@ class Client(httpx.Client):
         origins: Mapping[str, FakeOrigin | Mapping[str, Answer] | Callable[..., Any] | str] | None = None,
         address: str = "127.0.0.1",
         variants: Mapping[str, str] | None = None,
+        places: Mapping[str, Mapping[str, Any]] | None = None,
         host: str | None = None,
         debug_errors: bool = True,
         workers: int = 1,
@@ -173,6 +179,7 @@ class Client(httpx.Client):
         self._certificate = _certificate()
         self._stopped = False
         self.address = address
+        self._places = _places_of(edge, places)
         check_names(edge, origins or {})
         try:
             self._stage(edge, origins or {})
@@ -294,11 +301,13 @@ class Client(httpx.Client):
             self._urls[name] = origin.url
 
     def _staged(self, edge: Edge) -> Edge:
-        return StagedEdge(edge, dict(self._urls), self._certificate)
+        return StagedEdge(edge, dict(self._urls), self._certificate, str(self._places.name) if self._places else None)
 
     def _close_origins(self) -> None:
         for origin in self._made:
             origin.close()
+        if self._places is not None:
+            self._places.close()
 
     def _experiment(self, name: str, variant: str) -> Experiment:
         routes = self.edge.to_dict().get("routes", ())
@@ -310,6 +319,20 @@ class Client(httpx.Client):
         if variant not in variants:
             raise ValueError(f"{variant!r} is no variant of {name!r}; it has {', '.join(variants)}")
         return found
+
+
+def _places_of(edge: Edge, places: Mapping[str, Mapping[str, Any]] | None) -> IO[bytes] | None:
+    """The file of places for an edge that looks places up."""
+    if places is None:
+        return None
+    if edge.to_dict().get("geo") is None:
+        message = "has no effect: the edge looks no places up; give it edge.geo(…)"
+        raise ConfigError([Problem("Client.places", None, message)])
+    content = file_of(places)
+    file = tempfile.NamedTemporaryFile(suffix=".mmdb")  # noqa: SIM115  # it ends with the client
+    file.write(content)
+    file.flush()
+    return file
 
 
 def _certificate() -> Certificate:

@@ -22,11 +22,14 @@ _ABOUT_THE_SERVER = ("tls_server_name", "tls_ca", "tls_verify", "tls_certificate
 class StagedEdge(Edge):
     """Shares everything with ``edge``, but for the plan: it has the ``urls`` of a test, and listeners of its own."""
 
-    __slots__ = ("_listeners", "_urls")
+    __slots__ = ("_listeners", "_places", "_urls")
 
-    def __init__(self, edge: Edge, urls: Mapping[str, str], certificate: Certificate) -> None:
+    def __init__(
+        self, edge: Edge, urls: Mapping[str, str], certificate: Certificate, places: str | None = None
+    ) -> None:
         self.__dict__ = edge.__dict__
         self._urls = urls
+        self._places = places
         proxies = ("127.0.0.0/8",)
         self._listeners = (
             Listener("127.0.0.1:0", proxy_protocol=proxies, http=("http/1.1", "h2")),
@@ -46,6 +49,8 @@ class StagedEdge(Edge):
         data["listeners"] = [msgspec.to_builtins(listener, str_keys=True) for listener in self._listeners]
         # Responses of another test, or of the service, must not be found.
         data.pop("disk_cache", None)
+        if self._places is not None and data.get("geo") is not None:
+            data["geo"] = {**data["geo"], "files": [self._places]}
         data["origins"] = [_moved(origin, self._urls) for origin in data.get("origins", ())]
         return data
 
