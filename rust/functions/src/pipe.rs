@@ -120,7 +120,10 @@ impl PieceWriter {
         let mut state = self.0.lock();
         state.end.get_or_insert(complete);
         let reader = state.reader.take();
+        // Nobody is left on this side whom the end of the reader concerns.
+        let unasked = [state.writer.take(), state.watcher.take()];
         drop(state);
+        drop(unasked);
         if let Some(reader) = reader {
             reader.wake();
         }
@@ -281,6 +284,22 @@ mod tests {
             assert_eq!(woken.0.load(Ordering::Relaxed), wakes, "after {taken}");
         }
         assert_eq!(writer.poll_room(&cx), Poll::Ready(Ok(())));
+    }
+
+    #[test]
+    fn the_end_of_the_reader_is_no_event_once_the_content_is_complete() {
+        let (writer, reader) = pipe();
+        let woken = Arc::new(Woken::default());
+        let waker = Waker::from(Arc::clone(&woken));
+        assert_eq!(
+            writer.poll_unwanted(&Context::from_waker(&waker)),
+            Poll::Pending
+        );
+        writer.finish();
+        drop(writer);
+        drop(reader);
+        assert_eq!(woken.0.load(Ordering::Relaxed), 0);
+        assert_eq!(Arc::strong_count(&woken), 2);
     }
 
     #[test]
