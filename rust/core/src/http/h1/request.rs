@@ -233,7 +233,6 @@ fn read(
         (Some(host), Some(authority)) if !host.as_bytes().eq_ignore_ascii_case(authority) => {
             return Err(Refusal::BadHost);
         }
-        (_, Some(authority)) if !is_host(authority) => return Err(Refusal::BadHost),
         (None, _) if start.http_11 => return Err(Refusal::BadHost),
         _ => {}
     }
@@ -541,6 +540,17 @@ mod tests {
         let both = b"GET / HTTP/1.1\r\nHost: a\r\n\r\nx\r\n\r\n";
         let (seen, refusal) = follow(both, both.len());
         assert_eq!((seen.len(), refusal), (1, Some(Refusal::BadRequestLine)));
+    }
+
+    #[test]
+    fn an_authority_is_judged_with_its_line() {
+        for authority in ["a\x7f", "", "a@b", "a:x"] {
+            let line = format!("GET http://{authority}/ HTTP/1.1\r\n");
+            for step in [1, line.len()] {
+                let (seen, refusal) = follow(line.as_bytes(), step);
+                assert!(seen.is_empty() && refusal.is_some(), "{line} {step}");
+            }
+        }
     }
 
     #[test]

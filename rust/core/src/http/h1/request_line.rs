@@ -55,6 +55,9 @@ pub(super) fn request_line<'a>(
         b"*" if method == b"OPTIONS" => (None, false, target),
         _ => {
             let (is_https, authority, rest) = absolute(target).ok_or(Refusal::BadTarget)?;
+            if !is_host(authority) {
+                return Err(Refusal::BadHost);
+            }
             (Some(authority), is_https, rest)
         }
     };
