@@ -72,6 +72,7 @@ class Site:
     ``about``  lines for the program's docstring
     ``policies``  cache policies by the name of their variable
     ``settings``  arguments of ``Edge``
+    ``bindings``  kinds of data by their names for functions
     """
 
     def __init__(self, name: str, report: Report) -> None:
@@ -81,6 +82,7 @@ class Site:
         self.comments: list[str] = []
         self.settings: dict[str, Any] = {}
         self.listeners: list[Declared] = []
+        self.bindings: dict[str, Literal["kv", "database"]] = {}
         self.origins: dict[str, Declared] = {}
         self.groups: dict[str, Declared] = {}
         self.policies: dict[str, Declared] = {}

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from edgerouter.bindings import Binding
+from edgerouter.errors import ConfigError
 from edgerouter.importing import patterns
 from edgerouter.importing.documents import LARGEST
 from edgerouter.importing.model import Site, SiteRoute
@@ -47,12 +50,15 @@ _BINDINGS = [
 ]
 #: The remarks on bindings that functions can have here as well.
 _BOUND = {
-    "d1_databases": "its rows stay at Cloudflare; edge.database(...) binds a database to ctx.env",
+    "d1_databases": "the rows stay at Cloudflare; the program binds empty databases in files to ctx.env",
     "durable_objects": "its state stays at Cloudflare; edge.kv(...) binds a store with atomic changes to ctx.env",
     "images": "edge.images(...) makes variants of images",
-    "kv_namespaces": "its entries stay at Cloudflare; edge.kv(...) binds a store to ctx.env",
+    "kv_namespaces": "the entries stay at Cloudflare; the program binds empty stores in files to ctx.env",
     "services": "ctx.fetch requests from origins and other hosts",
 }
+#: Bindings of data that the program declares, and how many of each.
+_DATA: dict[str, Literal["kv", "database"]] = {"kv_namespaces": "kv", "d1_databases": "database"}
+MOST_BINDINGS = 16
 _OF_THE_TOOL = [
     "$schema",
     "account_id",
@@ -115,6 +121,9 @@ class _Wrangler:
         routes = self._patterns()
         assets = self._assets(routes)
         self._workers(routes, assets)
+        for setting, kind in _DATA.items():
+            for bound in root.items(setting)[:MOST_BINDINGS]:
+                self._bind(bound.text("binding"), kind)
         for name in _BINDINGS:
             root.without(name, _BOUND.get(name, "a binding of the Worker; a function in Python uses its own client"))
         root.without("vars", "variables of the Worker; functions read them with os.environ")
@@ -125,6 +134,12 @@ class _Wrangler:
         root.without("logpush", "start the edge with --access-log FILE for a log")
         root.without("env", "one program is one environment: the one at the top")
         return self._site
+
+    def _bind(self, name: str | None, kind: Literal["kv", "database"]) -> None:
+        """Declares data under the Worker's own name for it, if that is one here."""
+        with contextlib.suppress(ConfigError):
+            Binding(name or "", kind, "memory:")
+            self._site.bindings.setdefault(name or "", kind)
 
     def _patterns(self) -> list[tuple[UrlPattern, str | None, Node]]:
         """The routes: pattern, zone, and place. A custom domain is a host with every path."""
