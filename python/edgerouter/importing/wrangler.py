@@ -199,11 +199,28 @@ class _Wrangler:
         for name in ("include", "exclude"):
             table.without(name, "every file of the folder is served; leave others out of it")
         comments = ["A relative folder starts where this file is."]
-        hosts = [host for pattern, _, _ in routes for host in pattern.hosts]
-        if hosts:
-            arguments["host"] = list(dict.fromkeys(hosts))
-        self._site.routes.append(SiteRoute("/", arguments, comments, table.path, table.line, folder=folder))
+        for path, (hosts, node) in self._places(routes).items():
+            named = {"host": list(dict.fromkeys(hosts))} if hosts else {}
+            if path == "/*":
+                route = SiteRoute("/", {**arguments, **named}, comments, table.path, table.line, folder=folder)
+            elif path.endswith("/*") and "*" not in path[:-1]:
+                if arguments:
+                    node.left_out("the page for names without a file is outside of this path")
+                within = f"{folder.rstrip('/')}{path[:-2]}"
+                route = SiteRoute(path[:-2], named, comments, table.path, table.line, folder=within)
+            else:
+                node.left_out(f"files are declared by the folder of a prefix, not for {path}; see edge.files")
+                continue
+            self._site.routes.append(route)
+            comments = []
         return True
+
+    def _places(self, routes: list[tuple[UrlPattern, str | None, Node]]) -> dict[str, tuple[list[str], Node]]:
+        """The paths that the Worker has, each with its hosts. Without routes it has all."""
+        found: dict[str, tuple[list[str], Node]] = {}
+        for pattern, _, node in routes:
+            found.setdefault(pattern.path, ([], node))[0].extend(pattern.hosts)
+        return found or {"/*": ([], self._root)}
 
     def _workers(self, routes: list[tuple[UrlPattern, str | None, Node]], assets: bool) -> None:
         root = self._root
