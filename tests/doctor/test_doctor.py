@@ -26,6 +26,8 @@ READY = Machine(
     open_files=1_048_576,
     cores=4,
     memory=8 << 30,
+    disk=100 << 30,
+    disk_free=5 << 30,
     clock_synchronised=True,
     backlog=4_096,
     half_open=4_096,
@@ -41,7 +43,7 @@ NOW = datetime(2026, 11, 27, tzinfo=UTC)
 
 def open_findings(machine: Machine) -> dict[str, tuple[str, str]]:
     """Level and remedy of each finding that is not ok."""
-    checks = (findings.limits, findings.clock, findings.network)
+    checks = (findings.limits, findings.disk, findings.clock, findings.network)
     found = [finding for check in checks for finding in check(machine)]
     return {finding.subject: (finding.level, finding.remedy) for finding in found if finding.level != "ok"}
 
@@ -60,6 +62,7 @@ def test_a_machine_that_is_ready_has_no_finding_and_an_unknown_one_only_a_note()
         ({"cpu_quota": 1.5}, "processor", "warning", "--workers 1"),
         ({"cpu_quota": 0.5}, "processor", "warning", "--workers 1"),
         ({"memory": 256 << 20}, "memory", "warning", "--memory-cache-size"),
+        ({"disk_free": 512 << 20}, "disk", "warning", "rotate access logs"),
         ({"clock_synchronised": False}, "clock", "warning", "chrony"),
         ({"backlog": 128}, "accept queue", "warning", "net.core.somaxconn"),
         ({"half_open": 512}, "half-open connections", "warning", "tcp_max_syn_backlog"),
@@ -98,7 +101,9 @@ def test_facts_are_read_from_the_kernel_and_a_missing_or_strange_file_is_unknown
     (tmp_path / "sys/fs/cgroup/memory.max").write_text("max\n")
     unbound = Machine.read(tmp_path)
     assert (unbound.memory, unbound.cpu_quota) == (16_384_000 << 10, None)
-    assert Machine.read().backlog is not None
+    own = Machine.read()
+    assert own.backlog is not None and own.disk is not None and own.disk_free is not None
+    assert own.disk >= own.disk_free
 
 
 def test_a_port_is_free_or_in_use_or_has_no_such_address() -> None:

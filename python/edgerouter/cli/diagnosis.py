@@ -95,6 +95,7 @@ def _plan(application: str | None) -> tuple[Mapping[str, Any], list[Finding]]:
 def _machine() -> Iterator[Finding]:
     machine = Machine.read()
     yield from findings.limits(machine)
+    yield from findings.disk(machine)
     yield from findings.clock(machine)
     yield from findings.network(machine)
 

@@ -33,7 +33,7 @@ def live_requests(edge: Admin, chosen: Chosen, show: Callable[[str, LogLine], No
             reached, lost = True, False
         except AdminError as error:
             if not reached:
-                raise
+                raise AdminError(f"{error}. Or name an access log: edgerouter tail FILE") from None
             if not lost:
                 warn(f"warning: {error}; trying again until Ctrl-C")
             lost = True

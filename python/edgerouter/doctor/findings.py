@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple, TypeAlias
 
 from edgerouter.doctor.machine import Machine, PortState
 
-__all__ = ["Finding", "Level", "certificate", "clock", "limits", "network", "port"]
+__all__ = ["Finding", "Level", "certificate", "clock", "disk", "limits", "network", "port"]
 
 Level: TypeAlias = Literal["ok", "note", "warning", "problem"]
 
@@ -18,6 +18,7 @@ FEW_FILES = 4_096
 BACKLOG = 1_024
 PORTS = 10_000
 MEMORY = 512 << 20
+DISK = 1 << 30
 SOON = timedelta(days=14)
 
 
@@ -57,6 +58,18 @@ def limits(machine: Machine) -> Iterator[Finding]:
         yield Finding("warning", "memory", shown, "set --memory-cache-size and limits.http.request_memory_bytes")
     else:
         yield Finding("ok", "memory", shown)
+
+
+def disk(machine: Machine) -> Iterator[Finding]:
+    """Room for logs, counts and the data of functions. A disk cache has a check of its own."""
+    if machine.disk is None or machine.disk_free is None:
+        return
+    found = f"{machine.disk_free / (1 << 30):.1f} of {machine.disk / (1 << 30):.1f} GiB are free in the current folder"
+    if machine.disk_free < min(DISK, machine.disk // 10):
+        remedy = "make room, rotate access logs, or give them another disk"
+        yield Finding("warning", "disk", f"{found}: logs and counts that find no room are lost", remedy)
+    else:
+        yield Finding("ok", "disk", found)
 
 
 def clock(machine: Machine) -> Iterator[Finding]:

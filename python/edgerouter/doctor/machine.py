@@ -31,6 +31,9 @@ class Machine:
     """Cores that the control group may use."""
     memory: int | None = None
     """Memory of the machine, or of the control group if that is less."""
+    disk: int | None = None
+    disk_free: int | None = None
+    """Of the file system of the current folder, and what this user may still write."""
     clock_synchronised: bool | None = None
     backlog: int | None = None
     half_open: int | None = None
@@ -47,12 +50,15 @@ class Machine:
         kernel = root / "proc/sys"
         hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         ports = _numbers(kernel / "net/ipv4/ip_local_port_range")
+        disk, disk_free = _disk()
         idle = _number(kernel / "net/ipv4/tcp_slow_start_after_idle")
         return cls(
             open_files=None if hard == resource.RLIM_INFINITY else hard,
             cores=len(os.sched_getaffinity(0)),
             cpu_quota=_cpu_quota(root),
             memory=_memory(root),
+            disk=disk,
+            disk_free=disk_free,
             clock_synchronised=_clock_synchronised(),
             backlog=_number(kernel / "net/core/somaxconn"),
             half_open=_number(kernel / "net/ipv4/tcp_max_syn_backlog"),
@@ -93,6 +99,14 @@ def _memory(root: Path) -> int | None:
         whole = None
     group = _number(root / "sys/fs/cgroup/memory.max")
     return min((size for size in (whole, group) if size is not None), default=None)
+
+
+def _disk() -> tuple[int | None, int | None]:
+    try:
+        found = os.statvfs(".")
+    except OSError:
+        return None, None
+    return found.f_blocks * found.f_frsize, found.f_bavail * found.f_frsize
 
 
 def _clock_synchronised() -> bool | None:
