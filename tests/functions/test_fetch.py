@@ -74,7 +74,7 @@ def test_method_fields_and_content_are_the_functions_own(origin: Origin) -> None
     @edge.function("/call/{kind}")
     async def call(request: Request, ctx: AsyncContext, kind: str) -> Response:
         if kind == "json":
-            return await ctx.fetch("/echo", method="PUT", json={"a": [1]})
+            return await ctx.fetch("/echo", method="put", json={"a": [1]})
         if kind == "text":
             return await ctx.fetch(
                 "/echo", method="POST", body="ä", headers={"x-own": "1", "transfer-encoding": "chunked"}
@@ -116,6 +116,36 @@ def test_rules_of_the_inner_route_apply_and_its_limits_have_counted() -> None:
         assert client.get("/get/nobody").json() == [403] * 3
         assert client.get("/get/limited").json() == [200] * 3
         assert client.get("/get/none").json() == [404] * 3
+
+
+def test_the_outer_claims_are_those_of_an_inner_route_with_the_very_same_policy(origin: Origin) -> None:
+    origin.default = lambda seen: Reply(200, {"cache-control": "max-age=60"}, f"{seen.get('x-user-id')}")
+    edge = Edge("test")
+    back = edge.origin("o", origin.url)
+    same, other = Jwt.hs256(SECRET), Jwt.hs256(SECRET, issuer="https://other.example.com")
+    edge.route("/same", to=back, auth=same)
+    edge.route("/other", to=back, auth=other)
+    edge.route("/optional", to=back, auth=Jwt.hs256(SECRET, optional=True))
+
+    @edge.function("/as/{name}", auth=same)
+    async def known(request: Request, ctx: AsyncContext, name: str) -> dict[str, Any]:
+        given = {"authorization": "Bearer none"} if "token" in request.query else {}
+        found = await ctx.fetch(f"/{name}", headers=given)
+        return {"status": found.status, "text": found.body.decode()}
+
+    @edge.function("/unknown/{name}")
+    async def unknown(request: Request, ctx: AsyncContext, name: str) -> str:
+        return str((await ctx.fetch(f"/{name}")).status)
+
+    with running(edge) as served, client_of(served) as client:
+        for user in ("ann", "bob", "ann"):
+            sent = bearer(token({"userId": user, "exp": int(time.time()) + 600}))
+            assert client.get("/as/same", headers=sent).json() == {"status": 200, "text": user}
+            assert client.get("/as/other", headers=sent).json()["status"] == 401
+            # Its own Authorization counts.
+            assert client.get("/as/same?token", headers=sent).json()["status"] == 403
+        assert client.get("/unknown/same").text == "401"
+        assert client.get("/unknown/optional").text == "200"
 
 
 def test_a_request_that_is_waited_for_already_is_a_loop_and_so_is_a_deep_one() -> None:
@@ -275,6 +305,10 @@ def test_what_gets_no_whole_response_is_an_error_of_its_own(origin: Origin) -> N
         ("/", {"body": "a", "json": {}}, "combined"),
         ("/", {"headers": {"a b": "c"}}, "field name"),
         ("/", {"headers": {"a": "b\r\nc: d"}}, "line ends"),
+        ("/", {"method": ""}, "no method"),
+        ("/", {"method": 7}, "method is a str"),
+        ("/", {"method": "POST", "body": 5}, "body is str or bytes, not int"),
+        ("/", {"cache": None}, "cache is a word"),
     ],
 )
 def test_a_request_that_cannot_be_made_is_refused(url: str, options: dict[str, Any], message: str) -> None:
@@ -283,7 +317,7 @@ def test_a_request_that_cannot_be_made_is_refused(url: str, options: dict[str, A
 
     @edge.function("/*")
     async def call(request: Request, ctx: AsyncContext) -> str:
-        with pytest.raises(ValueError) as caught:
+        with pytest.raises((TypeError, ValueError)) as caught:
             await ctx.fetch(url, **options)
         refused.append(str(caught.value))
         return "refused"

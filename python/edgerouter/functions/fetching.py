@@ -33,6 +33,8 @@ _FRAMING = frozenset({"host", "content-length", "transfer-encoding", "connection
 #: Fields that go to no other host by a redirect, and those that describe content that it drops (Fetch §4.4).
 _CREDENTIALS = frozenset({"authorization", "cookie", "proxy-authorization"})
 _OF_CONTENT = frozenset({"content-encoding", "content-language", "content-location", "content-type"})
+#: Methods that may be written in small letters.
+_NORMALISED = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "POST", "PUT"})
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 #: Redirects that are followed; ``docs/limits.md`` names them.
 MOST_REDIRECTS = 3
@@ -118,9 +120,13 @@ class Fetch:
             raise ValueError(f"fetch: timeout is {timeout!r}, but must be seconds, > 0")
         left = max(ctx.remaining(), 0.0)
         self.until = time.monotonic() + (left if timeout is None else min(left, float(timeout)))
-        self.method = method or "GET"
+        self.method = _method(method)
         self.fields = [(name, value) for name, value in fields if name.lower() not in _FRAMING]
+        if not isinstance(body, (str, bytes, bytearray, memoryview, type(None))):
+            raise TypeError(f"fetch: body is str or bytes, not {type(body).__name__}; data goes in json=")
         self.content = body.encode() if isinstance(body, str) else bytes(body or b"")
+        if not isinstance(cache, str):
+            raise TypeError(f"fetch: cache is a word such as 'no-store', not {type(cache).__name__}")
         self.cache = cache
         self.followed = 0
         self.outside: tuple[str, int] | None = None
@@ -206,6 +212,15 @@ class Fetch:
             dropped |= _CREDENTIALS
         self.fields = [(name, value) for name, value in self.fields if name.lower() not in dropped]
         return True
+
+
+def _method(method: str | None) -> str:
+    """The method as it is sent: those of the list in capital letters (Fetch §2.2.1)."""
+    if method is None:
+        return "GET"
+    if not isinstance(method, str):
+        raise TypeError(f"fetch: method is a str, not {type(method).__name__}")
+    return method.upper() if method.upper() in _NORMALISED else method
 
 
 def named(origin: Origin | Group) -> str:

@@ -50,6 +50,11 @@ pub trait LookUps {
         token: &str,
     ) -> Result<Option<Arc<Claims>>, TokenError>;
 
+    /// The verified claims of the request around one that a function makes, if its policy is the very same.
+    fn outer_claims(&mut self, _: &JwtPolicy) -> Option<Arc<Claims>> {
+        None
+    }
+
     /// Counts the request under a rate limit, and gives the answer of the limit.
     fn rate(&mut self, limit: &RateLimit, key: RateKey<'_>) -> RateDecision;
 
@@ -520,11 +525,18 @@ impl Admitted {
                 }
                 Err(error) => Some(error),
             },
-            Extracted::Absent if policy.optional => {
-                look_ups.decided(PathDecision::Anonymous);
-                return Ok(());
+            Extracted::Absent => {
+                if let Some(claims) = look_ups.outer_claims(policy) {
+                    look_ups.decided(PathDecision::Verified(policy, &claims));
+                    self.claims = Some(claims);
+                    return Ok(());
+                }
+                if policy.optional {
+                    look_ups.decided(PathDecision::Anonymous);
+                    return Ok(());
+                }
+                None
             }
-            Extracted::Absent => None,
             Extracted::Malformed(error) => Some(error),
         };
         let (status, challenge) = jwt::challenge(policy, error.as_ref());

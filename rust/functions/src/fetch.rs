@@ -10,6 +10,7 @@ use std::{
 use bytes::Bytes;
 use edgerouter_core::{
     http::{Fields, PathAndQuery},
+    identity::jwt::Claims,
     origin::foreign::ForeignRefusal,
     plan::Scheme,
 };
@@ -66,6 +67,8 @@ pub struct FetchChain {
     link: Option<Arc<Link>>,
     /// The version of the application that has them.
     version: u64,
+    /// The claims of the innermost, and the fingerprint of the policy that verified them.
+    verified: Option<(u128, Arc<Claims>)>,
 }
 
 #[derive(Debug)]
@@ -93,16 +96,24 @@ impl FetchChain {
         Self {
             link: Some(Arc::new(Link { name, depth, outer })),
             version: self.version,
+            verified: self.verified.clone(),
         }
     }
 
-    /// The same, of a version of the application.
+    /// The same, of a version of the application and with the claims of the innermost.
     #[must_use]
-    pub fn of_version(&self, version: u64) -> Self {
+    pub fn of_version(&self, version: u64, verified: Option<(u128, Arc<Claims>)>) -> Self {
         Self {
             link: self.link.clone(),
             version,
+            verified,
         }
+    }
+
+    /// The claims of the innermost, if the policy of this fingerprint has verified them.
+    pub fn verified(&self, policy: u128) -> Option<Arc<Claims>> {
+        let (by, claims) = self.verified.as_ref()?;
+        (*by == policy).then(|| Arc::clone(claims))
     }
 
     /// The version of the application that answers them.

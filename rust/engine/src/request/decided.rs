@@ -20,11 +20,13 @@ use super::{
     answer::{self, Early},
     exchange::Exchange,
 };
-use crate::{identity::Busy, live::LocalLive, worker::Worker};
+use crate::{functions::fetch::FetchChain, identity::Busy, live::LocalLive, worker::Worker};
 
 /// Look-ups of one worker, at `now` (Unix seconds).
 struct Worked<'a> {
     worker: &'a Worker,
+    /// The requests around this one.
+    chain: &'a FetchChain,
     live: &'a LocalLive,
     now: u64,
     /// The same time as an instant.
@@ -32,9 +34,16 @@ struct Worked<'a> {
 }
 
 impl<'a> Worked<'a> {
-    fn of(worker: &'a Worker, live: &'a LocalLive, now: u64, started: Instant) -> Self {
+    fn of(
+        worker: &'a Worker,
+        chain: &'a FetchChain,
+        live: &'a LocalLive,
+        now: u64,
+        started: Instant,
+    ) -> Self {
         Self {
             worker,
+            chain,
             live,
             now,
             started,
@@ -65,6 +74,10 @@ impl LookUps for Worked<'_> {
         self.worker.metrics.jwt(Ok(TokenResult::Verified));
         remembered.put(policy, &keys, token, Arc::clone(&claims));
         Ok(Some(claims))
+    }
+
+    fn outer_claims(&mut self, policy: &JwtPolicy) -> Option<Arc<Claims>> {
+        self.chain.verified(policy.fingerprint())
     }
 
     fn rate(&mut self, limit: &RateLimit, key: RateKey<'_>) -> RateDecision {
@@ -116,7 +129,13 @@ pub(super) fn decide<'l>(
     exchange: &mut Exchange,
     live: &'l LocalLive,
 ) -> Result<&'l Route, PathEnd> {
-    let mut look_ups = Worked::of(&exchange.worker, live, exchange.now, exchange.started);
+    let mut look_ups = Worked::of(
+        &exchange.worker,
+        &exchange.chain,
+        live,
+        exchange.now,
+        exchange.started,
+    );
     exchange.request.decide(&live.plan, &mut look_ups)
 }
 
@@ -158,7 +177,13 @@ pub(super) async fn verified<'l>(
         .worker
         .metrics
         .password(Ok(PasswordResult::Verified));
-    let mut look_ups = Worked::of(&exchange.worker, live, exchange.now, exchange.started);
+    let mut look_ups = Worked::of(
+        &exchange.worker,
+        &exchange.chain,
+        live,
+        exchange.now,
+        exchange.started,
+    );
     let decided = exchange.request.identify_again(&live.plan, &mut look_ups);
     decided.map_err(|end| exchange.end(end))
 }

@@ -12,6 +12,7 @@ use edgerouter_core::{
     cache::{distinct::MOST_VALUES, hooked::Written},
     finish, forward,
     geo::PlaceSource,
+    identity::jwt::Claims,
     outcome::Detail,
     plan::{Hook, Route, Target},
 };
@@ -149,6 +150,12 @@ impl Exchange {
         }))
     }
 
+    /// The claims, with the fingerprint of the policy that verified them.
+    fn verified_by(&self, route: &Route) -> Option<(u128, Arc<Claims>)> {
+        let (policy, claims) = (route.auth.as_ref()?, self.claims.as_ref()?);
+        Some((policy.fingerprint(), Arc::clone(claims)))
+    }
+
     pub(super) fn request_head(&self, route: &Route, headers: Fields) -> Box<RequestHead> {
         let place = self.client_place(route, &headers);
         Box::new(RequestHead {
@@ -172,7 +179,7 @@ impl Exchange {
             variants: self.assigned_variants(route),
             id: self.id(),
             trace: self.trace.as_ref().map(|trace| trace.parent().clone()),
-            chain: self.chain.of_version(self.live.version),
+            chain: (self.chain).of_version(self.live.version, self.verified_by(route)),
             conversions: self.conversions(route),
             notes: None,
         })
