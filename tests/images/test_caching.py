@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
 from typing import Any
 
 import pytest
@@ -70,6 +72,69 @@ def test_a_variant_is_validated_by_the_tag_of_its_image(gallery: Gallerist) -> N
     assert site.count("images_made_total") == 1
     known = site.get("/photos/a.jpg?w=160", WEBP, if_none_match=first.headers["etag"])
     assert (known.status_code, known.content) == (304, b"")
+
+
+def test_variants_share_one_fetch_of_their_image(gallery: Gallerist) -> None:
+    site = gallery(route={"cache": CachePolicy(stale_while_revalidate=0)})
+    content, began = coded(photo()), Event()
+
+    def slowly(seen: Seen) -> Reply:
+        assert began.wait(10)
+        return Reply(200, {"content-type": "image/jpeg"} | FRESH, content)
+
+    site.origin.on("/photos/a.jpg", slowly)
+    with ThreadPoolExecutor(4) as clients:
+        paths = [f"/photos/a.jpg?w={width}" for width in (160, 320)] + [f"/_image?url=/photos/a.jpg&h={160}&q=40"]
+        answers = [clients.submit(site.get, path, WEBP) for path in paths]
+        site.origin.wait_for(1)
+        began.set()
+        assert [answer.result().status_code for answer in answers] == [200] * 3
+    later = site.get("/photos/a.jpg?w=480", WEBP)
+    assert (later.status_code, later.headers["etag"]) == (200, 'W/"v1"')
+    assert (site.origin.count("/photos/a.jpg"), site.count("images_made_total")) == (1, 4)
+    # Stored by its own URL, with the same tags.
+    completed(site.served, site.served.server.purge(tags=["pictures"]))
+    for width in (160, 320):
+        assert "; fwd=" in site.get(f"/photos/a.jpg?w={width}", WEBP).headers["cache-status"]
+    assert site.origin.count("/photos/a.jpg") == 2
+
+
+def test_an_image_that_may_not_be_stored_is_fetched_for_each_variant(gallery: Gallerist) -> None:
+    site = gallery()
+    site.put("/photos/a.jpg", coded(photo()), **{"cache-control": "no-store"})
+    for width in (160, 320, 160):
+        assert site.get(f"/photos/a.jpg?w={width}", WEBP).status_code == 200
+    assert site.origin.count("/photos/a.jpg") == 3
+
+
+def test_a_variant_is_as_old_as_its_image(gallery: Gallerist) -> None:
+    site = gallery()
+    site.get("/photos/a.jpg?w=160", WEBP)
+    site.served.set_clock(400)
+    second = site.get("/photos/a.jpg?w=320", WEBP)
+    assert second.headers["age"] in {"400", "401"}
+    assert "ttl=200" in second.headers["cache-status"]
+    site.served.set_clock(601)
+    # The clock of the origin stays behind.
+    site.origin.on("/photos/a.jpg", Reply(304, {"etag": '"v1"', "cache-control": "max-age=6000"}))
+    for width in (160, 320):
+        known = site.get(f"/photos/a.jpg?w={width}", WEBP)
+        assert "fwd=stale" in known.headers["cache-status"] and known.status_code == 200
+    assert (site.origin.count("/photos/a.jpg"), site.count("images_made_total")) == (2, 2)
+
+
+def test_an_image_whose_origin_is_gone_fails_as_it_does_itself(gallery: Gallerist) -> None:
+    site = gallery(route={"cache": CachePolicy(stale_if_error=600)})
+    first = site.get("/photos/a.jpg?w=160", WEBP)
+    site.origin.kill()
+    assert site.get("/photos/b.jpg?w=160", WEBP).status_code == site.get("/photos/b.txt").status_code == 502
+    site.served.set_clock(700)
+    stale = site.get("/photos/a.jpg?w=160", WEBP)
+    assert (stale.status_code, stale.content) == (200, first.content)
+    # Made of the stale image, which the same policy allows.
+    assert site.get("/photos/a.jpg?w=320", WEBP).status_code == 200
+    site.served.set_clock(1_300)
+    assert site.get("/photos/a.jpg?w=160", WEBP).status_code == 502
 
 
 def test_parts_and_heads_of_a_variant(gallery: Gallerist) -> None:

@@ -235,7 +235,7 @@ impl PathEnd {
 }
 
 /// A request whose framing, host and path are accepted, and the decisions of phases 3 to 6 about it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Admitted {
     /// The head, its path normalised and, once the route is found, rewritten.
     pub head: Box<RequestParts>,

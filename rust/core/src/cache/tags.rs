@@ -77,6 +77,11 @@ pub fn has(tags: &[u64], wanted: u64) -> bool {
     tags.binary_search(&wanted).is_ok() || has_any(tags)
 }
 
+/// Tags that are not known: every tag purge matches them.
+pub fn any() -> Vec<u64> {
+    vec![ANY]
+}
+
 /// True if every tag purge matches it.
 pub fn has_any(tags: &[u64]) -> bool {
     tags.last() == Some(&ANY)

@@ -32,6 +32,7 @@ use super::{
     answer::{self, Early},
     foreign::ForeignImage,
     origin_request::{InterimReceiver, OriginRequest, Source},
+    original::Original,
 };
 use crate::{
     account::{Hold, Owner, UnderWay},
@@ -416,6 +417,7 @@ impl Exchange {
                 None => self.head.method.clone(),
             },
             image: self.image.clone(),
+            original: Original::of(self, route),
             foreign: self.foreign.clone(),
             path_and_query,
             headers,

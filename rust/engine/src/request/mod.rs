@@ -20,6 +20,7 @@ mod navigation;
 mod nonce;
 pub(crate) mod origin;
 pub(crate) mod origin_request;
+mod original;
 mod outside;
 pub(crate) mod pages;
 mod traced;

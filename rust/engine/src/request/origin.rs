@@ -4,7 +4,7 @@ use edgerouter_core::http::Fields;
 use edgerouter_core::{bounds::memory::Purpose, cache::hooked::HookEffect};
 
 pub(crate) use super::origin_request::{OriginRequest, Received, ReceivedBody, Source, Unanswered};
-use super::{attempts, foreign, hooks, variant};
+use super::{attempts, foreign, hooks, original, variant};
 use crate::{
     account::Hold,
     upstream::{FetchError, RequestBody},
@@ -44,12 +44,14 @@ pub(crate) async fn fetch(
     let hold = draw(request)
         .await
         .map_err(|error| Unanswered::Failed(error.into()))?;
-    let mut received = match request.foreign.clone() {
-        None => {
+    let (image, original) = (request.foreign.clone(), request.original.clone());
+    let mut received = match (image, original) {
+        (Some(image), _) => Box::pin(foreign::fetch(request, &image)).await?,
+        (None, Some(image)) => Box::pin(original::fetch(request, &image)).await?,
+        (None, None) => {
             let received = attempts::run(request, body).await;
             received.map_err(Unanswered::Failed)?
         }
-        Some(image) => Box::pin(foreign::fetch(request, &image)).await?,
     };
     if let ReceivedBody::Upstream(body) = &mut received.body {
         body.keep(hold);
@@ -57,6 +59,7 @@ pub(crate) async fn fetch(
     if let Some(image) = request.image.clone() {
         received = Box::pin(variant::made(request, &image, received)).await?;
     }
+    hooked.tags.append(&mut received.hooked.tags);
     received.hooked = hooked;
     if let Some(context) = request.hooks.clone()
         && !context.origin_response.is_empty()

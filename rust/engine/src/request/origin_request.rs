@@ -14,7 +14,9 @@ use edgerouter_core::{
 };
 use http::{Method, StatusCode};
 
-use super::{answer::Early, foreign::ForeignImage, hooks::context::HookContext};
+use super::{
+    answer::Early, foreign::ForeignImage, hooks::context::HookContext, original::Original,
+};
 use crate::{
     account::Owner,
     body::{EdgeBody, PipedBody},
@@ -35,6 +37,8 @@ pub(crate) struct OriginRequest {
     pub method: Method,
     /// The variant that the response becomes.
     pub image: Option<Rc<ImageRequest>>,
+    /// The request for the image itself, if its response may be stored, too.
+    pub original: Option<Rc<Original>>,
     /// The image, if another host has it: no origin of the group is requested.
     pub foreign: Option<Rc<ForeignImage>>,
     /// Path and query as the origin gets them, before the origin's own prefix.

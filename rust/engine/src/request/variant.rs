@@ -10,7 +10,6 @@ use edgerouter_core::{
     images::{self, ImageRequest, SourceFormat},
 };
 use http::{HeaderValue, StatusCode};
-use http_body::Body as _;
 
 use super::{
     answer,
@@ -19,7 +18,7 @@ use super::{
 use crate::{
     account::Hold,
     image_variants::{ImageError, Made},
-    upstream::{FetchError, UpstreamBody},
+    upstream::FetchError,
 };
 
 /// Time for which a refusal is stored whose image says nothing of its own freshness.
@@ -53,7 +52,10 @@ pub(super) async fn made(
     let account = &request.worker.shared.account;
     let hold = account.open_uncut(Purpose::Bodies, request.owner);
     let source = match body {
-        ReceivedBody::Whole(bytes) => Some(bytes),
+        ReceivedBody::Whole(bytes) => {
+            draw(request, &hold, bytes.len()).await?;
+            Some(bytes)
+        }
         ReceivedBody::Upstream(body) => take_in(request, body, most, &hold).await?,
         // Functions make no sources of images.
         ReceivedBody::Piped(_) => None,
@@ -126,14 +128,24 @@ fn refusal(mut received: Box<Received>, status: StatusCode, message: &str) -> Bo
     received
 }
 
-/// Takes the image in; `None` if it has more than `most` bytes.
-async fn take_in(
+/// Draws memory for a part of the image from the account.
+async fn draw(request: &OriginRequest, hold: &Hold, bytes: usize) -> Result<(), Unanswered> {
+    let patience = request.live.plan.limits.http.body_timeout;
+    let drawn = hold.drawn(bytes as u64, patience).await;
+    drawn.map_err(|_| Unanswered::Failed(FetchError::NoMemory.into()))
+}
+
+/// Takes the content of an image in; `None` if it has more than `most` bytes.
+pub(super) async fn take_in<B>(
     request: &OriginRequest,
-    mut body: UpstreamBody,
+    mut body: B,
     most: usize,
     hold: &Hold,
-) -> Result<Option<Bytes>, Unanswered> {
-    let patience = request.live.plan.limits.http.body_timeout;
+) -> Result<Option<Bytes>, Unanswered>
+where
+    B: http_body::Body<Data = Bytes> + Unpin,
+    B::Error: std::fmt::Display,
+{
     let mut whole = BytesMut::new();
     while let Some(frame) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
         let frame = frame.map_err(|error| {
@@ -147,9 +159,7 @@ async fn take_in(
         if whole.len() + piece.len() > most {
             return Ok(None);
         }
-        if hold.drawn(piece.len() as u64, patience).await.is_err() {
-            return Err(Unanswered::Failed(FetchError::NoMemory.into()));
-        }
+        draw(request, hold, piece.len()).await?;
         whole.extend_from_slice(&piece);
     }
     Ok(Some(whole.freeze()))

@@ -33,11 +33,14 @@ const SHORT_WAIT: Duration = Duration::from_millis(250);
 pub(crate) fn failed(exchange: &mut Exchange, failed: &Unavailable) -> EdgeResponse {
     exchange.note.outcome = Outcome::Error;
     exchange.note.detail = Some((&failed.error).into());
-    match &failed.error {
+    let mut response = match &failed.error {
         FetchError::NoMemory => answer::overloaded(),
         FetchError::Function(failure) => hooks::page(failure),
         error => answer::origin_failed(error.is_timeout()),
-    }
+    };
+    // The variant of an image fails as the image does.
+    response.extensions_mut().insert(failed.clone());
+    response
 }
 
 impl Miss<'_> {
