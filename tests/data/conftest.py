@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -60,17 +61,30 @@ def kv_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 @pytest.fixture(scope="session")
-def postgres() -> Iterator[PostgresServer]:
-    server = PostgresServer()
-    yield server
-    server.remove()
+def database_servers() -> Iterator[tuple[Future[PostgresServer], Future[MariaServer]]]:
+    """Both products, which start and stop beside each other."""
+    with ThreadPoolExecutor(2) as threads:
+        servers = threads.submit(PostgresServer), threads.submit(MariaServer)
+        yield servers
+        for server in servers:
+            threads.submit(server.result().remove)
 
 
 @pytest.fixture(scope="session")
-def mariadb() -> Iterator[MariaServer]:
-    server = MariaServer()
-    yield server
-    server.remove()
+def postgres(database_servers: tuple[Future[PostgresServer], Future[MariaServer]]) -> PostgresServer:
+    return database_servers[0].result()
+
+
+@pytest.fixture(scope="session")
+def mariadb(database_servers: tuple[Future[PostgresServer], Future[MariaServer]]) -> MariaServer:
+    return database_servers[1].result()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With ``--dist loadgroup`` one process has these servers for all tests."""
+    for item in items:
+        if {"postgres", "mariadb", "database_server", "replica"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.xdist_group("databases"))
 
 
 @pytest.fixture(params=["postgres", "mariadb"])

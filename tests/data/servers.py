@@ -281,6 +281,7 @@ class MariaServer(DatabaseServer):
             *("--no-defaults", f"--datadir={self.folder}/data", "--auth-root-authentication-method=normal"),
             *("--skip-test-db", "--skip-name-resolve"),
         )
+        self.run("cp", "-r", "data", "begin")
 
     def arguments(self) -> list[str]:
         return [

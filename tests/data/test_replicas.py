@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -28,17 +29,14 @@ KEY = "0123456789abcdef0123456789abcdef"
 
 
 @pytest.fixture(scope="session")
-def postgres_replica(postgres: PostgresServer) -> Iterator[PostgresReplica]:
-    server = PostgresReplica(postgres)
-    yield server
-    server.remove()
-
-
-@pytest.fixture(scope="session")
-def mariadb_replica(mariadb: MariaServer) -> Iterator[MariaReplica]:
-    server = MariaReplica(mariadb)
-    yield server
-    server.remove()
+def replicas(postgres: PostgresServer, mariadb: MariaServer) -> Iterator[dict[str, Replica]]:
+    """A replica of each product; they start and stop beside each other."""
+    with ThreadPoolExecutor(2) as threads:
+        first, second = threads.submit(PostgresReplica, postgres), threads.submit(MariaReplica, mariadb)
+        started: dict[str, Replica] = {"postgres": first.result(), "mariadb": second.result()}
+        yield started
+        for server in started.values():
+            threads.submit(server.remove)
 
 
 @pytest.fixture
@@ -48,9 +46,9 @@ def ways() -> Iterator[ExitStack]:
 
 
 @pytest.fixture(params=["postgres", "mariadb"])
-def replica(request: pytest.FixtureRequest, ways: ExitStack) -> Replica:
+def replica(request: pytest.FixtureRequest, replicas: dict[str, Replica], ways: ExitStack) -> Replica:
     """A replica of each product in turn, with an empty table."""
-    found: Replica = request.getfixturevalue(f"{request.param}_replica")
+    found = replicas[request.param]
     url = found.primary.empty()
     for statement in TABLE.split("; "):
         found.primary.sql(statement if request.param == "postgres" else f"USE app; {statement}")
@@ -216,9 +214,9 @@ def test_a_replica_that_dies_costs_no_error_and_comes_back(replicated: Replicate
 
 
 def test_the_nearest_replica_answers_and_one_that_freezes_costs_no_error(
-    asking: Asking, postgres_replica: PostgresReplica, ways: ExitStack
+    asking: Asking, replicas: dict[str, Replica], ways: ExitStack
 ) -> None:
-    server = postgres_replica
+    server = replicas["postgres"]
     server.primary_url = server.primary.empty()
     far, near = Way(server, 0.05), Way(server, 0)
     ways.callback(far.close)
