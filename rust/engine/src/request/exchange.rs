@@ -31,8 +31,7 @@ use smallvec::SmallVec;
 use super::{
     answer::{self, Early},
     foreign::ForeignImage,
-    origin_request::{InterimReceiver, OriginRequest, Source},
-    original::Original,
+    origin_request::{FetchOriginal, InterimReceiver, OriginRequest, Source},
 };
 use crate::{
     account::{Hold, Owner, UnderWay},
@@ -66,7 +65,7 @@ pub(crate) struct Exchange {
     /// The requests around this one, if a function made it.
     pub chain: FetchChain,
     /// The variant of an image that is requested.
-    pub image: Option<Rc<ImageRequest>>,
+    pub image: Option<WantedImage>,
     /// The image, if another host has it.
     pub foreign: Option<Rc<ForeignImage>>,
     /// Fields that viewer hooks set, changed or removed, sorted, each once: part of the key.
@@ -100,6 +99,16 @@ impl DerefMut for Exchange {
         &mut self.request
     }
 }
+
+/// The variant of an image that is requested.
+pub(crate) struct WantedImage {
+    pub variant: Rc<ImageRequest>,
+    /// Where the response may be stored: how the image comes by the cache, once it has to be fetched.
+    pub original: Option<BeginOriginal>,
+}
+
+/// Begins the fetch of the image; `None`: an origin is requested for each variant.
+pub(crate) type BeginOriginal = fn(&Exchange, &Route, &ImageRequest) -> Option<FetchOriginal>;
 
 /// Facts for `Cache-Status`, the metrics and the log.
 #[derive(Debug)]
@@ -416,8 +425,11 @@ impl Exchange {
                 Some(_) => Method::GET,
                 None => self.head.method.clone(),
             },
-            image: self.image.clone(),
-            original: Original::of(self, route),
+            image: self.image.as_ref().map(|image| Rc::clone(&image.variant)),
+            original: self.image.as_ref().and_then(|image| {
+                let begin = image.original?;
+                begin(self, route, &image.variant)
+            }),
             foreign: self.foreign.clone(),
             path_and_query,
             headers,

@@ -16,9 +16,9 @@ use http::{HeaderValue, Method, StatusCode};
 use super::{
     answer::{self, Early},
     cached::{self, Found},
-    exchange::Exchange,
+    exchange::{Exchange, WantedImage},
     foreign::ForeignImage,
-    pages,
+    original, pages,
 };
 use crate::{
     body::EdgeResponse, functions::fetch::FetchCache, live::LocalLive, telemetry::Outcome,
@@ -188,9 +188,13 @@ async fn for_get(
         && !exchange.has_body
         && exchange.fetch_cache != FetchCache::NoStore;
     let mut response = loop {
-        exchange.image.clone_from(&request);
-        let is_stored = cached::cacheable(&exchange.head.method, route) && is_plain;
-        if !is_stored || !exchange.agrees(route) {
+        let is_stored =
+            cached::cacheable(&exchange.head.method, route) && is_plain && exchange.agrees(route);
+        exchange.image = request.as_ref().map(|variant| WantedImage {
+            variant: Rc::clone(variant),
+            original: is_stored.then_some(original::begin),
+        });
+        if !is_stored {
             exchange.enter()?;
             break pages::passed(exchange, route).await?;
         }

@@ -4,7 +4,7 @@ use edgerouter_core::http::Fields;
 use edgerouter_core::{bounds::memory::Purpose, cache::hooked::HookEffect};
 
 pub(crate) use super::origin_request::{OriginRequest, Received, ReceivedBody, Source, Unanswered};
-use super::{attempts, foreign, hooks, original, variant};
+use super::{attempts, foreign, hooks, variant};
 use crate::{
     account::Hold,
     upstream::{FetchError, RequestBody},
@@ -47,7 +47,7 @@ pub(crate) async fn fetch(
     let (image, original) = (request.foreign.clone(), request.original.clone());
     let mut received = match (image, original) {
         (Some(image), _) => Box::pin(foreign::fetch(request, &image)).await?,
-        (None, Some(image)) => Box::pin(original::fetch(request, &image)).await?,
+        (None, Some(fetch)) => fetch(request.clone()).await?,
         (None, None) => {
             let received = attempts::run(request, body).await;
             received.map_err(Unanswered::Failed)?

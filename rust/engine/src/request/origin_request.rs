@@ -1,6 +1,6 @@
 //! A request to a group of origins, and its response.
 
-use std::rc::Rc;
+use std::{pin::Pin, rc::Rc};
 
 use bytes::Bytes;
 use edgerouter_core::admit::Authority;
@@ -14,9 +14,7 @@ use edgerouter_core::{
 };
 use http::{Method, StatusCode};
 
-use super::{
-    answer::Early, foreign::ForeignImage, hooks::context::HookContext, original::Original,
-};
+use super::{answer::Early, foreign::ForeignImage, hooks::context::HookContext};
 use crate::{
     account::Owner,
     body::{EdgeBody, PipedBody},
@@ -37,8 +35,8 @@ pub(crate) struct OriginRequest {
     pub method: Method,
     /// The variant that the response becomes.
     pub image: Option<Rc<ImageRequest>>,
-    /// The request for the image itself, if its response may be stored, too.
-    pub original: Option<Rc<Original>>,
+    /// Has the image itself come by the cache; `None`: an origin is requested for this variant.
+    pub original: Option<FetchOriginal>,
     /// The image, if another host has it: no origin of the group is requested.
     pub foreign: Option<Rc<ForeignImage>>,
     /// Path and query as the origin gets them, before the origin's own prefix.
@@ -64,6 +62,11 @@ pub(crate) struct OriginRequest {
     /// The span of the request that it is made for.
     pub trace: Option<SpanParent>,
 }
+
+/// Fetches the image that the response to the request for a variant is made of.
+pub(crate) type FetchOriginal = Rc<dyn Fn(OriginRequest) -> FetchedOriginal>;
+/// The image.
+pub(crate) type FetchedOriginal = Pin<Box<dyn Future<Output = Result<Box<Received>, Unanswered>>>>;
 
 /// The source of a response.
 #[derive(Debug, Clone, Copy)]

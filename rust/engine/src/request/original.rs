@@ -11,7 +11,7 @@ use edgerouter_core::{
         tags,
     },
     http::{FieldName, Fields, header},
-    images::VARIANT,
+    images::{ImageRequest, VARIANT},
     path::Admitted,
     plan::{Route, Target},
 };
@@ -20,7 +20,7 @@ use http::{HeaderValue, Method};
 use super::{
     cached::{self, Found},
     exchange::Exchange,
-    origin_request::{OriginRequest, Received, ReceivedBody, Unanswered},
+    origin_request::{FetchOriginal, OriginRequest, Received, ReceivedBody, Unanswered},
     variant::take_in,
 };
 use crate::{
@@ -35,7 +35,7 @@ const FRESH: u32 = 1;
 
 /// The request for an image, of which the request for a variant becomes a part.
 #[derive(Debug)]
-pub(crate) struct Original {
+struct Original {
     request: Admitted,
     hooked: Vec<FieldName>,
     written: Option<Rc<Written>>,
@@ -44,15 +44,12 @@ pub(crate) struct Original {
 
 impl Original {
     /// `None`: the response to this request is made of what the origin sends for it.
-    pub(super) fn of(exchange: &Exchange, route: &Route) -> Option<Rc<Self>> {
-        let image = exchange.image.as_ref()?;
+    fn of(exchange: &Exchange, route: &Route, variant: &ImageRequest) -> Option<Self> {
         // A response that is passed by may be of any length; hooks of the origin phases are for each request.
-        let is_shared = !image.passes_by
+        let is_shared = !variant.passes_by
             && matches!(route.target, Target::Group(_))
-            && cached::cacheable(&exchange.head.method, route)
             && !exchange.runs_any(&route.hooks.origin_request)
-            && !exchange.runs_any(&route.hooks.origin_response)
-            && exchange.agrees(route);
+            && !exchange.runs_any(&route.hooks.origin_response);
         if !is_shared {
             return None;
         }
@@ -71,20 +68,30 @@ impl Original {
         request.head.method = Method::GET;
         request.counted_before = true;
         let hooked = exchange.hooked.iter().filter(|name| **name != VARIANT);
-        Some(Rc::new(Self {
+        Some(Self {
             request,
             hooked: hooked.cloned().collect(),
             written: exchange.written.clone(),
             peer: exchange.stream.connection.peer,
-        }))
+        })
     }
 }
 
+/// A fetch of the image, where variants may share it.
+pub(super) fn begin(
+    exchange: &Exchange,
+    route: &Route,
+    variant: &ImageRequest,
+) -> Option<FetchOriginal> {
+    let original = Rc::new(Original::of(exchange, route, variant)?);
+    Some(Rc::new(move |request| {
+        let original = Rc::clone(&original);
+        Box::pin(async move { fetch(&request, &original).await })
+    }))
+}
+
 /// Looks the image up, and has it fetched where it is not stored, on the conditions of the request for the variant.
-pub(super) async fn fetch(
-    request: &OriginRequest,
-    original: &Original,
-) -> Result<Box<Received>, Unanswered> {
+async fn fetch(request: &OriginRequest, original: &Original) -> Result<Box<Received>, Unanswered> {
     let live = Rc::clone(&request.live);
     let Some(route) = live.plan.route(request.route) else {
         return Err(Unanswered::Failed(FetchError::NoOrigin.into()));
