@@ -103,7 +103,7 @@ impl DerefMut for Exchange {
 /// The variant of an image that is requested.
 pub(crate) struct WantedImage {
     pub variant: Rc<ImageRequest>,
-    /// Where the response may be stored: how the image comes by the cache, once it has to be fetched.
+    /// Fetches the image through the cache, if the response may be stored.
     pub original: Option<BeginOriginal>,
 }
 
