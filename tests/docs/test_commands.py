@@ -8,6 +8,7 @@ import os
 import re
 import shlex
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -89,7 +90,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]
         admin_socket=str(folder / "run/edge/admin.sock"),
         deploy_folder=str(folder / "srv/releases"),
     )
-    before = Path.cwd()
+    before, imported = Path.cwd(), sys.path[:]
     os.chdir(folder)
     try:
         edge = FileApplication("app.py").load()
@@ -98,6 +99,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]
             yield folder, (server.admin_url or "").removeprefix("http://")
     finally:
         os.chdir(before)
+        # Each application that was loaded has its folder there.
+        sys.path[:] = imported
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -25,12 +25,15 @@ def live_requests(edge: Admin, chosen: Chosen, show: Callable[[str, LogLine], No
     """
     reached = lost = False
     while True:
+        begun = time.monotonic()
         try:
             for name, data in edge.events("/v1/requests", _query(chosen)):
                 if name == "requests":
                     reached, lost = True, False
                     _show(data, chosen, show)
             reached, lost = True, False
+            # A stream that ends at once is not opened again and again without a pause.
+            time.sleep(max(0.0, PAUSE - (time.monotonic() - begun)))
         except AdminError as error:
             if not reached:
                 raise AdminError(f"{error}. Or name an access log: edgerouter tail FILE") from None
