@@ -14,7 +14,8 @@ from edgerouter.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "python" / "edgerouter"
-#: Private by their spelling only: documented names of named tuples and of the standard library.
+#: Private by their spelling only: documented names of named tuples and of the standard library, and a method that the
+#: core has for the package and not for its users.
 DOCUMENTED = {
     "_core",
     "_asdict",
@@ -23,6 +24,7 @@ DOCUMENTED = {
     "sys._current_frames",
     "os._exit",
     "asyncio._get_running_loop",
+    "self.ctx._answer",
 }
 
 
