@@ -287,6 +287,12 @@ def test_prices_prints_examples_that_a_report_takes(made: Edge, tmp_path: Path) 
             assert command("cost", "report", "--prices", model, "--admin", address(served)).returncode == 0
 
 
+def test_a_report_without_prices_takes_an_example_and_says_so(made: Edge, serve: Serve) -> None:
+    printed = command("cost", "report", EDGEROUTER_ADMIN=address(serve(made)))
+    assert (printed.returncode, len(printed.stderr.splitlines())) == (0, 1)
+    assert "cdn-by-volume" in printed.stderr and "(example)" in printed.stdout
+
+
 def test_a_report_for_the_dashboard_is_kept_and_shown(made: Edge, model: str, tmp_path: Path) -> None:
     from edgerouter.server import Server
     from edgerouter.settings import Settings

@@ -30,12 +30,10 @@ __all__ = ["app"]
 
 app = typer.Typer(help="Costs of running edges by a price model, and the alarm of a budget.", no_args_is_help=True)
 
-Model = Annotated[
-    str,
-    typer.Option(
-        "--prices", metavar="FILE|NAME", help="A price model in TOML, or the name of an example.", show_default=False
-    ),
-]
+_PRICES = {"metavar": "FILE|NAME", "help": "A price model in TOML, or the name of an example."}
+Model = Annotated[str, typer.Option("--prices", **_PRICES, show_default=False)]
+#: The prices of a report without ``--prices``.
+EXAMPLE = "cdn-by-volume"
 Edges = Annotated[
     list[str] | None,
     typer.Option(
@@ -77,7 +75,7 @@ def price_models(
 
 @app.command("report")
 def cost_report(
-    model: Model,
+    model: Annotated[str | None, typer.Option("--prices", **_PRICES, show_default=f"the example {EXAMPLE}")] = None,
     state: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="The ledger, which this call also updates.", show_default="since the start"),
@@ -91,7 +89,9 @@ def cost_report(
     Without --state: since the start of the edges, and no projection.
     """
     with _mistakes():
-        chosen = Prices.load(model)
+        if model is None:
+            warn(f"warning: there is no --prices: those of the example {EXAMPLE} are used, most of which are invented")
+        chosen = Prices.load(EXAMPLE if model is None else model)
         listeners = _listeners(admin, admin_token_env)
         if state is None:
             usage, owned = Usage(), dict[str, Usage]()
