@@ -6,6 +6,7 @@ nothing here holds state or does I/O when imported. Decisions live in the Rust c
 """
 
 from edgerouter import cache
+from edgerouter._core import __version__ as __version__
 from edgerouter.access_log import AccessLog
 from edgerouter.bindings import Binding
 from edgerouter.cache import CachePolicy, all_except, only

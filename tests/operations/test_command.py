@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+import edgerouter
+
 from ..processes import command
 
 APP = """
@@ -159,6 +161,7 @@ def test_the_version_is_that_of_the_distribution() -> None:
 
     assert command("version").stdout == f"edgerouter {version('edgerouter')}\n"
     assert command("--version").stdout == f"edgerouter {version('edgerouter')}\n"
+    assert edgerouter.__version__ == version("edgerouter")
 
 
 def test_explain_wants_a_path_or_a_url(app: str) -> None:

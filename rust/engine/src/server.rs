@@ -63,6 +63,10 @@ use crate::{
     worker::Shared,
 };
 
+/// Bytes of a worker's stack, as the main thread has: the interpreter reads nested data by calls within calls, in inline
+/// callables on a worker, and bounds them for a stack of this size.
+const STACK: usize = 8 << 20;
+
 /// Addresses and workers of the engine. Everything else is in the plan.
 #[derive(Clone)]
 pub struct Settings {
@@ -244,6 +248,7 @@ impl Engine {
             let (shared, life, ready) = (Arc::clone(&shared), watched.clone(), ready.clone());
             let thread = std::thread::Builder::new()
                 .name(format!("edge-{index}"))
+                .stack_size(STACK)
                 .spawn(move || thread::work(index, workers, shared, sockets, life, &ready))
                 .map_err(StartError::Thread)?;
             threads.push(thread);
