@@ -16,7 +16,7 @@ from edgerouter.functions.parameters import filled
 from edgerouter.functions.signatures import FunctionDecorator, RequestHookDecorator, ResponseHookDecorator
 from edgerouter.guarding import AddressPolicy, BasicAuth, Cors, RateLimit, SecurityHeaders, SignedUrls
 from edgerouter.identity import Jwt
-from edgerouter.isolation import Isolation, isolated
+from edgerouter.isolation import Isolation, isolated, isolated_application
 from edgerouter.jobs import Handler, job
 from edgerouter.routes import UNEDITED, HeaderPolicy, Hook, Phase, Redirect, Route, ViewerPolicy, When, check_varies
 from edgerouter.trailing_slash import TrailingSlash, other_routes
@@ -228,6 +228,7 @@ class Callables:
         interface: Interface | None = None,
         timeout: Duration | None = None,
         message_bytes: int = 1 << 20,
+        isolation: Literal["process"] | Isolation | None = None,
         **options: Unpack[_MountOptions],
     ) -> None:
         """Declares a web application of another framework at ``path`` and below: ASGI 3.0, or WSGI.
@@ -238,6 +239,8 @@ class Callables:
         ``interface``  ``"asgi"`` or ``"wsgi"``; ``None``: seen from the application
         ``timeout``  seconds until its response begins; ``limits.functions.timeout`` when ``None``
         ``message_bytes``  the largest message that a client may send on a WebSocket; a larger one closes it with 1009
+        ``isolation``  ``"process"`` or an ``Isolation``: it runs in processes of its own, which import it by its name.
+        Each runs one call at a time; bodies are whole, and there are no WebSockets
         ``host``, ``methods``, ``when``, ``priority``, ``viewer``, ``headers``, ``auth``, ``addresses``, ``cors``,
         ``rate_limit``, ``signed``, ``basic``, ``security``, ``experiment``  see ``route``
         ``cache``  see ``function``; the ``Vary`` of its responses tells them apart, as that of an origin does
@@ -254,7 +257,9 @@ class Callables:
             raise mounting.refuse(path, f"message_bytes={message_bytes!r}: must be a number of bytes from 1 to 2**30")
         root = path.rstrip("/")
         mounted: Any
-        if found == "asgi":
+        if isolation is not None:
+            mounted = isolated_application(app, root, found, self._processes(isolation))
+        elif found == "asgi":
             mounted = asgi = mounting.AsgiMount(app, root, message_bytes)
             for phase, handler in (("start", asgi.start), ("stop", asgi.stop)):
                 self.on(phase)(handler)  # type: ignore[call-overload]

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from edgerouter._core import AsyncContext, Request, Response
     from edgerouter.functions.processes import ProcessPool
 
-__all__ = ["Isolation", "isolated"]
+__all__ = ["Isolation", "isolated", "isolated_application"]
 
 
 class Isolation(Value, frozen=True, kw_only=True):
@@ -61,9 +61,29 @@ def isolated(function: Callable[..., Any], name: str, pattern: str, pool: Proces
     if "<" in qualname or not qualname or file is None:
         message = "runs in a process that imports it by its name: declare it at the top level of a module's file"
         raise ConfigError([Problem("function.isolation", name, message)])
-    number = pool.add(module, str(Path(file).resolve()), qualname, pattern)
+    return _called(pool, pool.add(module, str(Path(file).resolve()), qualname, pattern))
 
+
+def isolated_application(app: object, root: str, interface: str, pool: ProcessPool) -> Callable[..., Any]:
+    """The callable that has a process of ``pool`` call an application, which it imports by the name that it has."""
+    for module in list(sys.modules.values()):
+        file = getattr(module, "__file__", None)
+        if file is None:
+            continue
+        for name, value in list(getattr(module, "__dict__", {}).items()):
+            if value is app:
+                number = pool.add(module.__name__, str(Path(file).resolve()), name, root, interface)
+                return _called(pool, number, sockets=True)
+    message = "runs in a process that imports it by its name: give it one at the top level of a module's file"
+    raise ConfigError([Problem("mount.isolation", root or "/", message)])
+
+
+def _called(pool: ProcessPool, number: int, *, sockets: bool = False) -> Callable[..., Any]:
     async def call(request: Request, ctx: AsyncContext) -> Response:
+        if sockets and request.take_tunnel() is not None:
+            from edgerouter._core import Response
+
+            return Response("This application runs in processes of its own, which have no WebSockets.\n", 501)
         return await pool.call(number, request, ctx)
 
     return call

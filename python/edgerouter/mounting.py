@@ -371,9 +371,11 @@ class Pieces(io.RawIOBase):
 class WsgiMount:
     """A WSGI application at a path."""
 
-    def __init__(self, app: Callable[..., Iterable[bytes]], root: str) -> None:
+    def __init__(self, app: Callable[..., Iterable[bytes]], root: str, *, alone: bool = False) -> None:
         self.app = app
         self.root = root
+        #: It runs one call at a time, in one of several processes.
+        self.alone = alone
 
     def environ(self, request: Request) -> dict[str, Any]:
         """The environment of a request (PEP 3333)."""
@@ -393,8 +395,8 @@ class WsgiMount:
             "wsgi.input": io.BufferedReader(Pieces(request)),
             "wsgi.input_terminated": True,
             "wsgi.errors": sys.stderr,
-            "wsgi.multithread": True,
-            "wsgi.multiprocess": False,
+            "wsgi.multithread": not self.alone,
+            "wsgi.multiprocess": self.alone,
             "wsgi.run_once": False,
         }
         for name, value in request.headers.items():

@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from edgerouter import _core
+from edgerouter import ConfigError, Edge, EdgeError, _core
 from edgerouter.application import FileApplication
 from edgerouter.functions import process_bindings as remote
 from edgerouter.functions import process_context as context
@@ -165,6 +165,36 @@ def body(request, ctx):
     return [request.method, request.text(), request.headers.get("x-a")]
 
 
+async def asgi(scope, receive, send):
+    if scope["type"] == "lifespan":
+        while True:
+            message = await receive()
+            if message["type"] == "lifespan.shutdown":
+                open(FOLDER + "/ended", "a").write(f"{os.getpid()} ")
+            else:
+                scope["state"]["begun"] = os.getpid()
+            await send({"type": message["type"] + ".complete"})
+            if message["type"] == "lifespan.shutdown":
+                return
+    body = (await receive())["body"]
+    await send({"type": "http.response.start", "status": 201, "headers": [(b"x-root", scope["root_path"].encode())]})
+    if scope["path"] == "/asgi/stream":
+        for _ in range(3):
+            await send({"type": "http.response.body", "body": b"piece ", "more_body": True})
+    same = scope["state"]["begun"] == os.getpid()
+    await send({"type": "http.response.body", "body": b"%s %s %d" % (scope["path"].encode(), body, same)})
+
+
+def wsgi(environ, start_response):
+    start_response("200 OK", [("x-multi", str(environ["wsgi.multiprocess"]))])
+    yield environ["SCRIPT_NAME"].encode() + b" "
+    yield environ["PATH_INFO"].encode() + environ["wsgi.input"].read()
+
+
+edge.mount("/asgi", asgi, isolation=ONE)
+edge.mount("/wsgi", wsgi, isolation=ONE)
+
+
 @edge.function("/later/done")
 def done(request, ctx):
     return ctx.env.KV.get("later") or ""
@@ -280,3 +310,29 @@ def test_a_process_goes_on_after_its_response(client: httpx.Client, caplog: pyte
     assert [client.get("/one").status_code for _ in range(3)] == [200] * 3
     assert client.get("/trace").json() == {"trace": False, "region": None}
     assert not caplog.records
+
+
+def test_applications_are_mounted_in_processes(client: httpx.Client) -> None:
+    found = client.post("/asgi/a", content="abc")
+    assert (found.status_code, found.text, found.headers["x-root"]) == (201, "/asgi/a abc 1", "/asgi")
+    assert client.get("/asgi/stream").text == "piece piece piece /asgi/stream  1"
+    found = client.post("/wsgi/b", content="abc")
+    assert (found.text, found.headers["x-multi"]) == ("/wsgi /babc", "True")
+    assert client.get("/wsgi").text == "/wsgi "
+    upgrade = {"connection": "upgrade", "upgrade": "websocket", "sec-websocket-version": "13"}
+    assert (
+        client.get("/asgi/ws", headers={**upgrade, "sec-websocket-key": "dGhlIHNhbXBsZSBub25jZQ=="}).status_code == 501
+    )
+
+
+def test_the_lifespan_of_an_application_ends_with_its_process(tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text(MODULE)
+    with running(FileApplication("app.py", folder=tmp_path).load()) as served:
+        assert httpx.get(f"{served}/asgi", timeout=20).status_code == 201
+    wait_until((tmp_path / "ended").exists)
+    (tmp_path / "app.py").write_text(MODULE.replace('message["type"] + ".complete"', 'message["type"] + ".failed"'))
+    with pytest.raises(EdgeError, match="could not start"), running(FileApplication("app.py", folder=tmp_path).load()):
+        pass
+    mounted = Edge("site")
+    with pytest.raises(ConfigError, match="imports it by its name"):
+        mounted.mount("/app", lambda environ, start_response: [], isolation="process")

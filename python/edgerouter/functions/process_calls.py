@@ -56,15 +56,16 @@ class EdgeCalls:
         #: Those that wait until others are answered.
         self.later: deque[tuple[str, dict[str, Any], int]] = deque()
         self.call: messages.Call | None = None
-        self.stopped = False
+        self.leaving = self.stopped = False
         #: Called when nobody wants the rest of a content.
         self.on_stop: Callable[[], object] | None = None
 
-    def next_call(self) -> messages.Call:
-        """The next call."""
-        self.read_until(lambda: self.call is not None)
+    def next_call(self) -> messages.Call | None:
+        """The next call; ``None``: there is none."""
+        self.read_until(lambda: self.call is not None or self.leaving)
         call, self.call = self.call, None
-        assert call is not None  # that was waited for
+        if call is None:
+            return None
         self.stopped = False
         self.futures.clear()
         self.later.clear()
@@ -102,6 +103,8 @@ class EdgeCalls:
     def take(self, message: messages.ToWorker) -> None:
         if isinstance(message, messages.Call):
             self.call = message
+        elif isinstance(message, messages.Leave):
+            self.leaving = True
         elif isinstance(message, messages.Stop):
             self.stopped = True
             if self.on_stop is not None:

@@ -5,6 +5,7 @@ The classes have the operations of those of ``ctx`` in the edge's own process, b
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
@@ -100,6 +101,8 @@ class WorkerContext:
         self.tags: list[str] = []
         self.conversions: list[tuple[str, float]] = []
         self.works: list[Awaitable[object] | Callable[[], object]] = []
+        #: The response of a mounted application, before its end.
+        self.answered: asyncio.Future[Any] | None = None
         self.line = Line(edge_calls, awaits)
         self.env = Env(self.line, call.bindings)
         self.caches = _Caches(self.line)
@@ -119,6 +122,11 @@ class WorkerContext:
         if len(self.conversions) < MOST_CONVERSIONS:
             self.conversions.append((goal, float(value)))
         return True
+
+    def _answer(self, response: Response) -> None:
+        """Answers before the end of the call: for applications."""
+        if self.answered is not None and not self.answered.done():
+            self.answered.set_result(response)
 
     def wait_until(self, work: Awaitable[object] | Callable[[], object]) -> bool:
         """Goes on with ``work`` after the response; the process takes no other call meanwhile."""

@@ -24,6 +24,7 @@ __all__ = [
     "End",
     "Failed",
     "Idle",
+    "Leave",
     "Log",
     "Piece",
     "Ready",
@@ -57,8 +58,8 @@ class Start(msgspec.Struct, tag="start"):
     """The first message: what the worker imports."""
 
     path: list[str]
-    functions: list[tuple[str, str, str, str]]
-    """Module, file, qualified name and pattern of each."""
+    functions: list[tuple[str, str, str, str, str]]
+    """Module, file, qualified name and pattern of each; of an application its path, and ``asgi`` or ``wsgi``."""
     cpu: float
     """Seconds of processor time of a call."""
 
@@ -117,11 +118,15 @@ class Reply(msgspec.Struct, tag="reply"):
     error: Refused | None = None
 
 
+class Leave(msgspec.Struct, tag="leave"):
+    """There will be no further call."""
+
+
 class Stop(msgspec.Struct, tag="stop"):
     """Nobody wants the rest of a content."""
 
 
-ToWorker = Start | Call | Reply | Stop
+ToWorker = Start | Call | Reply | Stop | Leave
 
 
 class Ready(msgspec.Struct, tag="ready"):

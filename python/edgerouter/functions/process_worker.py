@@ -30,6 +30,7 @@ from edgerouter.functions.parameters import filled
 from edgerouter.functions.process_calls import EdgeCalls
 from edgerouter.functions.process_context import WorkerContext, fields_of
 from edgerouter.functions.results import plain
+from edgerouter.mounting import AsgiMount, WsgiMount
 
 __all__ = ["Channel"]
 
@@ -171,16 +172,42 @@ class Worker:
         self.edge_calls = EdgeCalls(channel)
         self.cpu = start.cpu
         self.functions: list[tuple[Callable[..., Any], bool]] = []
-        for module, file, name, pattern in start.functions:
+        #: Applications, by their place and path: one that is behind two patterns starts once.
+        self.applications: dict[tuple[str, str, str], AsgiMount | WsgiMount] = {}
+        for module, file, name, pattern, interface in start.functions:
             function = imported(module, file, name)
-            self.functions.append((filled(function, pattern, name), is_async(function)))
+            if interface:
+                function = self.mounted((file, name, pattern), function, interface)
+            else:
+                function = filled(function, pattern, name)
+            self.functions.append((function, is_async(function)))
+
+    def mounted(self, place: tuple[str, str, str], app: Callable[..., Any], interface: str) -> AsgiMount | WsgiMount:
+        """An application at its path."""
+        found = self.applications.get(place)
+        if found is None:
+            root = place[2]
+            found = AsgiMount(app, root) if interface == "asgi" else WsgiMount(app, root, alone=True)
+            self.applications[place] = found
+        return found
 
     def serve(self) -> NoReturn:
         """Runs calls until the edge is gone."""
-        self.channel.send(messages.Ready())
+        lifespans = [app for app in self.applications.values() if isinstance(app, AsgiMount)]
         with asyncio.Runner() as runner:
+            try:
+                for app in lifespans:
+                    runner.run(app.start())
+            except Exception as error:  # noqa: BLE001  # whatever an application raises
+                self.channel.send(failure_of(error))
+                leave()
+            self.channel.send(messages.Ready())
             while True:
                 call = self.edge_calls.next_call()
+                if call is None:
+                    for app in reversed(lifespans):
+                        runner.run(app.stop())
+                    leave()
                 # The kernel ends a process that takes more, wherever it is.
                 signal.setitimer(signal.ITIMER_PROF, self.cpu)
                 function, awaits = self.functions[call.function]
@@ -245,7 +272,7 @@ class Worker:
         """Runs an async function."""
         with self.reading():
             try:
-                iterator = self.ended(context, await function(self.request_of(call), context))
+                iterator = self.ended(context, await self.value(function, call, context))
                 if iterator is None:
                     return
                 task = asyncio.ensure_future(self.pieces(iterator))
@@ -265,6 +292,18 @@ class Worker:
                 self.channel.send(failure_of(error))
             finally:
                 self.edge_calls.on_stop = None
+
+    async def value(self, function: Callable[..., Any], call: messages.Call, context: WorkerContext) -> Any:
+        """Its value, or the one that it answers with before its end: then the rest is work after the response."""
+        answered = context.answered = asyncio.get_running_loop().create_future()
+        running = asyncio.ensure_future(function(self.request_of(call), context))
+        await asyncio.wait({running, answered}, return_when=asyncio.FIRST_COMPLETED)
+        if not answered.done():
+            answered.cancel()
+            return running.result()
+        if not running.done():
+            context.works.append(running)
+        return answered.result()
 
     async def pieces(self, iterator: Any) -> None:
         if not hasattr(iterator, "__aiter__"):

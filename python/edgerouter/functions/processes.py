@@ -40,6 +40,8 @@ log = logging.getLogger("edgerouter.functions")
 LOOK = 0.1
 #: Seconds until a process that could not start is tried again, at first and at most.
 AGAIN = (0.1, 5.0)
+#: Seconds that an application has for the end of its lifespan.
+LEAVE = 5.0
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -134,6 +136,14 @@ class Worker:
                 return message
             logging.getLogger(message.logger).log(message.level, "%s", message.message)
 
+    async def leave(self) -> None:
+        """Has an idle process end by itself, in a short time."""
+        with contextlib.suppress(WorkerError, TimeoutError):
+            async with asyncio.timeout(LEAVE):
+                await self.send(messages.Leave())
+                # It sends nothing any more but records of its log.
+                await self.receive()
+
     def ended(self) -> str:
         """Why the process is gone, in words."""
         self.kill()
@@ -184,7 +194,7 @@ class ProcessPool:
         self.isolation = isolation
         #: Those of the edge, which may be declared later.
         self.bindings = bindings
-        self.functions: list[tuple[str, str, str, str]] = []
+        self.functions: list[tuple[str, str, str, str, str]] = []
         self.loop: asyncio.AbstractEventLoop | None = None
         self.workers: set[Worker] = set()
         self.free: deque[Worker] = deque()
@@ -194,9 +204,9 @@ class ProcessPool:
         #: Seconds for the start of all: imports may take a while.
         self.patience = 60.0
 
-    def add(self, module: str, file: str, name: str, pattern: str) -> int:
-        """Adds a function; gives its number."""
-        self.functions.append((module, file, name, pattern))
+    def add(self, module: str, file: str, name: str, pattern: str, interface: str = "") -> int:
+        """Adds a function, or an application at a path; gives its number."""
+        self.functions.append((module, file, name, pattern, interface))
         return len(self.functions) - 1
 
     # -- life ------------------------------------------------------------------------------------------------------
@@ -215,10 +225,12 @@ class ProcessPool:
         self.keep(self.watch())
 
     async def stop(self) -> None:
-        """Ends the processes."""
+        """Ends the processes, those of applications with their lifespan."""
         self.stopped = True
         for task in self.tasks:
             task.cancel()
+        if any(interface == "asgi" for *_, interface in self.functions):
+            await asyncio.gather(*(worker.leave() for worker in self.workers if not worker.busy))
         for worker in list(self.workers):
             worker.why = "the edge stops"
             worker.kill()
