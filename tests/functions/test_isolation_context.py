@@ -43,7 +43,7 @@ CLOSED = FOLDER + "/closed"
 def streams(request, ctx):
     try:
         for number in range(int(request.query.get("n", 3))):
-            yield f"{number} ä\n"
+            yield f"{number} ä\n" + "😀" * int(request.query.get("more", 0))
         if "fails" in request.query:
             raise ValueError("half way")
     finally:
@@ -265,6 +265,8 @@ def test_a_process_streams_and_its_iterators_are_closed(
     assert (found.text, found.headers["content-type"]) == ("0 ä\n1 ä\n2 ä\n", "text/plain; charset=utf-8")
     found = client.get("/streams/async")
     assert (found.status_code, found.text, found.headers["content-type"]) == (201, "the page", "text/csv")
+    # More than a message has, in characters of four bytes.
+    assert len(client.get("/streams?n=1&more=1500000").content) == 6_000_005
     assert client.get("/streams/aborts").status_code == 404
     assert "error id" not in caplog.text
     with pytest.raises(httpx.RemoteProtocolError):

@@ -35,8 +35,8 @@ from edgerouter.mounting import AsgiMount, WsgiMount
 __all__ = ["Channel"]
 
 
-#: Characters or bytes of a piece that goes in one message.
-PART = 1 << 20
+#: Characters or bytes of a piece that goes in one message, which a character of four bytes must not exceed.
+PART = 512 << 10
 
 
 class Channel:
