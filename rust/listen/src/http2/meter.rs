@@ -26,6 +26,8 @@ pub(super) struct Meter {
     sent: RefCell<FrameReader>,
     counter: RefCell<FrameCounter>,
     flood: Cell<Option<Flood>>,
+    /// Frames that have come in this turn.
+    frames: Cell<u32>,
     /// Bytes of a field section that has not ended.
     section: Cell<u64>,
     /// Streams whose last frame has not left.
@@ -72,6 +74,7 @@ impl Meter {
             sent: RefCell::new(FrameReader::of_server()),
             counter: RefCell::new(FrameCounter::new(limits)),
             flood: Cell::new(None),
+            frames: Cell::new(0),
             section: Cell::new(0),
             open: RefCell::default(),
             ahead: RefCell::default(),
@@ -85,6 +88,16 @@ impl Meter {
     /// Frames of which the client has sent too many.
     pub(super) fn flood(&self) -> Option<Flood> {
         self.flood.get()
+    }
+
+    /// The connection has its turn.
+    pub(super) fn begin_turn(&self) {
+        self.frames.set(0);
+    }
+
+    /// Frames that have come in this turn.
+    pub(super) fn frames(&self) -> u32 {
+        self.frames.get()
     }
 
     fn note(&self, counted: Result<(), Flood>) {
@@ -104,6 +117,7 @@ impl Meter {
         reader.read(bytes, |head| {
             // More of the same section is no progress.
             is_another |= head.kind != kind::CONTINUATION;
+            self.frames.set(self.frames.get().saturating_add(1));
             self.note(self.counter.borrow_mut().received(&head, now));
             self.received(&head);
         });

@@ -19,8 +19,9 @@ use crate::Transport;
 
 /// Bytes that are gathered before they are sent, at most.
 const GATHERED: usize = 32 << 10;
-/// Bytes that a connection reads in a turn.
-const A_TURN: usize = 16 << 10;
+/// Bytes that a connection reads in a turn, and frames: small ones are more work.
+const A_TURN: usize = 64 << 10;
+const MOST_FRAMES: u32 = 128;
 /// Writes from this length on are not gathered: the copy would cost more than it saves.
 const LARGE: usize = 8 << 10;
 
@@ -59,11 +60,12 @@ impl<T: Transport> Wire<T> {
     /// The connection has its turn.
     pub(super) fn begin_turn(&self) {
         self.left.set(A_TURN);
+        self.meter.begin_turn();
     }
 
     /// True if bytes of the client may be left for the next turn.
     pub(super) fn has_read_enough(&self) -> bool {
-        self.left.get() == 0
+        self.left.get() == 0 || self.meter.frames() >= MOST_FRAMES
     }
 
     /// Sends what was gathered, and has the transport send it.
