@@ -8,6 +8,7 @@ mod answer;
 mod clock;
 mod documents;
 mod error;
+mod http;
 mod kv;
 mod meter;
 mod redis_link;

@@ -33,7 +33,7 @@ pub(crate) fn certificates(file: Option<&str>) -> Result<Vec<CertificateDer<'sta
 }
 
 /// A client that verifies a server by the certificates of a file, or of the system.
-pub(super) fn client(file: Option<&str>) -> Result<Arc<ClientConfig>, String> {
+pub(crate) fn client(file: Option<&str>) -> Result<Arc<ClientConfig>, String> {
     let roots = store(certificates(file)?)?;
     let provider = Arc::new(aws_lc_rs::default_provider());
     let made = ClientConfig::builder_with_provider(provider)

@@ -1,30 +1,26 @@
 //! HTTP to DynamoDB: a few connections, signed requests, and the errors of the service.
 
 use std::{
-    io,
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use bytes::Bytes;
 use edgerouter_core::plan::dynamodb::DynamoEndpoint;
-use http::{HeaderValue, Request, header};
-use http_body_util::{BodyExt as _, Full, Limited};
-use hyper::client::conn::http1::{self, SendRequest};
-use hyper_util::rt::TokioIo;
+use http::{HeaderMap, HeaderName, header};
 use parking_lot::Mutex;
 use serde_json::Value;
-use tokio::{net::TcpStream, sync::Semaphore, time::sleep};
-use tokio_rustls::{
-    TlsConnector,
-    rustls::{ClientConfig, crypto::aws_lc_rs, pki_types::ServerName},
-};
+use tokio::{sync::Semaphore, time::sleep};
 
 use super::{
     credentials::{CredentialSource, Credentials, REMEDY},
     sign,
 };
-use crate::{error::DataError, sql::roots};
+use crate::{
+    error::DataError,
+    http::{Broken, HttpConnection, HttpResponse, HttpServer, hidden},
+    sql::roots,
+};
 
 /// The largest response that is read; the service sends at most 1 MiB of items, binary ones in base64.
 const LARGEST: usize = 4 << 20;
@@ -57,24 +53,14 @@ pub(super) enum Effect {
     Once,
 }
 
-/// Why an exchange failed.
-enum Broken {
-    /// The request has not been sent.
-    Unsent(String),
-    /// The service may have got it.
-    Sent(String),
-}
-
 /// The server of a table.
 pub(super) struct Client {
-    endpoint: DynamoEndpoint,
+    server: HttpServer,
     authority: String,
     region: Box<str>,
     table: Box<str>,
-    tls: Option<TlsConnector>,
-    idle: Mutex<Vec<SendRequest<Full<Bytes>>>>,
+    idle: Mutex<Vec<HttpConnection>>,
     connections: Semaphore,
-    connect_timeout: Duration,
     source: CredentialSource,
     credentials: Mutex<Option<Arc<Credentials>>>,
 }
@@ -87,7 +73,7 @@ impl std::fmt::Debug for Client {
 
 impl Client {
     pub(super) fn new(
-        endpoint: DynamoEndpoint,
+        endpoint: &DynamoEndpoint,
         region: Box<str>,
         table: Box<str>,
         connections: usize,
@@ -95,35 +81,16 @@ impl Client {
     ) -> Result<Self, String> {
         let tls = match endpoint.tls {
             false => None,
-            true => {
-                let roots = roots::store(roots::certificates(None)?)?;
-                let provider = Arc::new(aws_lc_rs::default_provider());
-                let mut config = ClientConfig::builder_with_provider(provider)
-                    .with_safe_default_protocol_versions()
-                    .map_err(|error| error.to_string())?
-                    .with_root_certificates(roots)
-                    .with_no_client_auth();
-                config.alpn_protocols = vec![b"http/1.1".to_vec()];
-                Some(TlsConnector::from(Arc::new(config)))
-            }
+            true => Some(roots::client(None)?),
         };
-        let host = match endpoint.host.contains(':') {
-            true => format!("[{}]", endpoint.host),
-            false => endpoint.host.to_string(),
-        };
-        let usual = if endpoint.tls { 443 } else { 80 };
+        let server = HttpServer::new(&endpoint.host, endpoint.port, tls, timeout);
         Ok(Self {
-            authority: match endpoint.port == usual {
-                true => host,
-                false => format!("{host}:{}", endpoint.port),
-            },
-            endpoint,
+            authority: server.authority(),
+            server,
             region,
             table,
-            tls,
             idle: Mutex::default(),
             connections: Semaphore::new(connections.max(1)),
-            connect_timeout: timeout.min(Duration::from_secs(2)),
             source: CredentialSource::of_environment(),
             credentials: Mutex::default(),
         })
@@ -149,11 +116,11 @@ impl Client {
             let credentials = self.credentials(read_again).await?;
             let last = attempt >= ATTEMPTS;
             match self.exchange(operation, body.clone(), &credentials).await {
-                Ok((200, answer)) => {
-                    let value = serde_json::from_slice(&answer);
+                Ok(HttpResponse { status: 200, body }) => {
+                    let value = serde_json::from_slice(&body);
                     return value.map_err(|_| unreachable("its answer is no JSON").into());
                 }
-                Ok((status, answer)) => match fault(status, &answer) {
+                Ok(HttpResponse { status, body }) => match fault(status, &body) {
                     Fault::Condition => return Err(ServiceError::Condition),
                     Fault::Throttled if !last => {}
                     Fault::Server if effect == Effect::None && !last => {}
@@ -170,6 +137,9 @@ impl Client {
                 Err(Broken::Unsent(why)) if last => return Err(unreachable(&why).into()),
                 Err(Broken::Sent(why)) if last || effect == Effect::Once => {
                     return Err(unreachable(&why).into());
+                }
+                Err(Broken::TooLong) => {
+                    return Err(unreachable("its answer is longer than any of the service").into());
                 }
                 Err(_) => {}
             }
@@ -215,65 +185,25 @@ impl Client {
         operation: &str,
         body: Bytes,
         credentials: &Credentials,
-    ) -> Result<(u16, Bytes), Broken> {
-        let request = self.signed(operation, body, credentials)?;
+    ) -> Result<HttpResponse, Broken> {
+        let fields = self.signed(operation, &body, credentials)?;
         let _one = self.connections.acquire().await;
-        let mut sender = self.sender().await?;
-        let response = match sender.try_send_request(request).await {
-            Ok(response) => response,
-            Err(mut failed) => {
-                let unsent = failed.take_message().is_some();
-                let why = failed.into_error().to_string();
-                return Err(match unsent {
-                    true => Broken::Unsent(why),
-                    false => Broken::Sent(why),
-                });
-            }
-        };
-        let status = response.status().as_u16();
-        let whole = Limited::new(response.into_body(), LARGEST).collect().await;
-        let whole = whole.map_err(|error| Broken::Sent(error.to_string()))?;
-        if !sender.is_closed() {
-            self.idle.lock().push(sender);
+        let mut connection = self.connection().await.map_err(Broken::Unsent)?;
+        let response = connection.post("/", fields, body, LARGEST).await?;
+        if !connection.ends() {
+            self.idle.lock().push(connection);
         }
-        Ok((status, whole.to_bytes()))
+        Ok(response)
     }
 
     /// A connection that can take a request.
-    async fn sender(&self) -> Result<SendRequest<Full<Bytes>>, Broken> {
+    async fn connection(&self) -> Result<HttpConnection, String> {
         loop {
-            let Some(mut sender) = self.idle.lock().pop() else {
-                break;
+            let Some(mut connection) = self.idle.lock().pop() else {
+                return self.server.connect().await;
             };
-            if sender.ready().await.is_ok() {
-                return Ok(sender);
-            }
-        }
-        let connected = tokio::time::timeout(self.connect_timeout, self.connect()).await;
-        match connected {
-            Ok(Ok(sender)) => Ok(sender),
-            Ok(Err(why)) => Err(Broken::Unsent(why)),
-            Err(_) => {
-                let seconds = self.connect_timeout.as_secs_f64();
-                Err(Broken::Unsent(format!("no connection within {seconds} s")))
-            }
-        }
-    }
-
-    async fn connect(&self) -> Result<SendRequest<Full<Bytes>>, String> {
-        let host = &*self.endpoint.host;
-        let text = |error: io::Error| error.to_string();
-        let socket = TcpStream::connect((host, self.endpoint.port))
-            .await
-            .map_err(text)?;
-        let _ = socket.set_nodelay(true);
-        match &self.tls {
-            None => handshake(TokioIo::new(socket)).await,
-            Some(tls) => {
-                let name = ServerName::try_from(host.to_owned());
-                let name = name.map_err(|_| "its host is no valid name".to_owned())?;
-                let stream = tls.connect(name, socket).await.map_err(text)?;
-                handshake(TokioIo::new(stream)).await
+            if connection.is_ready().await {
+                return Ok(connection);
             }
         }
     }
@@ -281,9 +211,9 @@ impl Client {
     fn signed(
         &self,
         operation: &str,
-        body: Bytes,
+        body: &Bytes,
         credentials: &Credentials,
-    ) -> Result<Request<Full<Bytes>>, Broken> {
+    ) -> Result<HeaderMap, Broken> {
         let now = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default();
@@ -302,33 +232,19 @@ impl Client {
                 .map(|token| ("x-amz-security-token", token)),
         );
         headers.push(("x-amz-target", target.as_str()));
-        let signature = sign::authorization(credentials, &self.region, &moment, &headers, &body);
-        let mut request = Request::post("/");
+        let signature = sign::authorization(credentials, &self.region, &moment, &headers, body);
+        let wrong = || Broken::Unsent("the credentials are no value of a field".to_owned());
+        let mut fields = HeaderMap::new();
         for (name, value) in &headers {
-            request = request.header(*name, *value);
+            fields.insert(
+                HeaderName::try_from(*name).map_err(|_| wrong())?,
+                hidden(value).ok_or_else(wrong)?,
+            );
         }
-        let wrong = |_| Broken::Unsent("the credentials are no value of a field".to_owned());
-        let mut signature = HeaderValue::from_str(&signature)
-            .map_err(|_| ())
-            .map_err(wrong)?;
-        signature.set_sensitive(true);
-        request = request.header(header::AUTHORIZATION, signature);
-        request.body(Full::new(body)).map_err(|_| ()).map_err(wrong)
+        let signature = hidden(&signature).ok_or_else(wrong)?;
+        fields.insert(header::AUTHORIZATION, signature);
+        Ok(fields)
     }
-}
-
-async fn handshake<S>(stream: TokioIo<S>) -> Result<SendRequest<Full<Bytes>>, String>
-where
-    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
-{
-    let (sender, connection) = http1::handshake(stream)
-        .await
-        .map_err(|error| error.to_string())?;
-    // It ends with the sender, or with its server.
-    tokio::spawn(async move {
-        let _ = connection.await;
-    });
-    Ok(sender)
 }
 
 fn unreachable(why: &str) -> DataError {

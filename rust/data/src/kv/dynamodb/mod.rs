@@ -90,7 +90,7 @@ impl DynamoStore {
         let table = address.table.clone();
         Ok(Self {
             table: Arc::new(Table {
-                client: Client::new(endpoint, region, table, connections, timeout)?,
+                client: Client::new(&endpoint, region, table, connections, timeout)?,
                 name: address.table.clone(),
                 partition: address.partition.clone().unwrap_or_else(|| binding.into()),
                 value_bytes: limits.value_bytes,

@@ -16,7 +16,7 @@ use super::{
         text::Dialect,
         verb::Verb,
     },
-    http::unreachable,
+    dial::unreachable,
 };
 use crate::error::{Constraint, DataError};
 

@@ -1,10 +1,10 @@
 //! A database on a libSQL server, such as Turso's, by its protocol over HTTP (Hrana 3, and 2 where the server has no more).
 //!
-//! Each call is one request, which opens a stream, runs all statements, and closes it: nothing of a call outlives it. `http`
+//! Each call is one request, which opens a stream, runs all statements, and closes it: nothing of a call outlives it. `dial`
 //! makes the request, `hrana` has the structures of the protocol.
 
+mod dial;
 mod hrana;
-mod http;
 
 use std::{
     sync::{
@@ -14,6 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
 use edgerouter_core::{
     plan::libsql_server::LibSqlServer, plan::limits::DataLimits, secret::Secret,
 };
@@ -28,8 +29,8 @@ use super::{
     sqlite::misplaced,
     text::{self, Dialect},
 };
-use crate::{answer::Answer, error::DataError};
-use http::{HttpConnection, HttpDial};
+use crate::{answer::Answer, error::DataError, http::HttpConnection};
+use dial::LibSqlDial;
 
 /// A database on a libSQL server.
 #[derive(Debug)]
@@ -39,7 +40,7 @@ pub(crate) struct LibSqlDatabase {
 }
 
 struct Shared {
-    pool: Pool<HttpDial>,
+    pool: Pool<LibSqlDial>,
     /// The server has version 2 of the protocol only.
     is_old: AtomicBool,
     result_bytes: usize,
@@ -58,7 +59,7 @@ pub(super) fn open(
     limits: &DataLimits,
     handle: Handle,
 ) -> Result<LibSqlDatabase, String> {
-    let dial = HttpDial::new(server, token, limits.timeout)?;
+    let dial = LibSqlDial::new(server, token, limits.timeout)?;
     Ok(LibSqlDatabase {
         shared: Arc::new(Shared {
             pool: Pool::new(dial, limits.connections),
@@ -84,9 +85,9 @@ impl Shared {
     async fn done(&self, call: &SqlCall) -> Result<SqlReply, DataError> {
         let began = Instant::now();
         let order = Order::of(call)?;
-        let body = order.body()?;
+        let body = Bytes::from(order.body()?);
         let mut lease = self.pool.lease().await?;
-        let result = self.exchange(lease.connection()?, body.as_bytes()).await;
+        let result = self.exchange(lease.connection()?, body).await;
         let response = match result {
             // The server ends this connection.
             Ok(response) if lease.connection()?.ends() => {
@@ -103,8 +104,8 @@ impl Shared {
     async fn exchange(
         &self,
         connection: &mut HttpConnection,
-        body: &[u8],
-    ) -> Result<Vec<u8>, Trouble> {
+        body: Bytes,
+    ) -> Result<Bytes, Trouble> {
         // Text has up to six bytes for one; most of it has one.
         let most = self.result_bytes.saturating_mul(2) + (64 << 10);
         let path = |is_old| {
@@ -115,9 +116,12 @@ impl Shared {
             }
         };
         let is_old = self.is_old.load(Ordering::Relaxed);
-        let mut response = connection.post(path(is_old), body, most).await?;
+        let dial = &self.pool.dial;
+        let mut response = dial
+            .post(connection, path(is_old), body.clone(), most)
+            .await?;
         if response.status == 404 && !is_old && !connection.ends() {
-            response = connection.post(path(true), body, most).await?;
+            response = dial.post(connection, path(true), body, most).await?;
             if response.status == 200 {
                 self.is_old.store(true, Ordering::Relaxed);
             }
@@ -125,7 +129,7 @@ impl Shared {
         if response.status != 200 {
             let why = hrana::message(&response.body);
             let failed =
-                http::unreachable(&format!("answers with status {}{why}", response.status));
+                dial::unreachable(&format!("answers with status {}{why}", response.status));
             return Err(Trouble::Failed(failed));
         }
         Ok(response.body)
