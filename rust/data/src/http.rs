@@ -5,7 +5,10 @@ use std::{io, sync::Arc, time::Duration};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, header};
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
-use hyper::client::conn::http1::{self, SendRequest};
+use hyper::{
+    body::Body as _,
+    client::conn::http1::{self, SendRequest},
+};
 use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -169,6 +172,10 @@ impl HttpConnection {
         self.ends |=
             connection.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"close"));
         let status = response.status().as_u16();
+        if response.body().size_hint().lower() > most as u64 {
+            self.ends = true;
+            return Err(Broken::TooLong);
+        }
         match Limited::new(response.into_body(), most).collect().await {
             Ok(whole) => Ok(HttpResponse {
                 status,
@@ -176,13 +183,10 @@ impl HttpConnection {
             }),
             Err(error) => {
                 self.ends = true;
-                if error.is::<LengthLimitError>() {
-                    return Err(Broken::TooLong);
-                }
-                let why = error
-                    .downcast_ref()
-                    .map_or_else(|| error.to_string(), reason);
-                Err(Broken::Sent(why))
+                Err(match error.is::<LengthLimitError>() {
+                    true => Broken::TooLong,
+                    false => Broken::Sent("ended the connection within a response".to_owned()),
+                })
             }
         }
     }
