@@ -39,7 +39,11 @@ class AppError(EdgeError):
 class FileApplication(Application):
     """The application named on the command line."""
 
-    def __init__(self, spec: str, *, folder: Path | None = None) -> None:
+    #: An edge that would answer every request with 404 is refused.
+    _serves = True
+
+    def __init__(self, spec: str, *, folder: Path | None = None, serves: bool = True) -> None:
+        self._serves = serves
         self._folder = (folder or Path.cwd()).resolve()
         self._spec = spec
         self._attribute: str | None = None
@@ -61,7 +65,7 @@ class FileApplication(Application):
             files = {"pattern": "/*", "files": {"folder": str(self._served)}}
             return Edge.from_dict({"version": 1, "name": "files", "routes": [files]})
         if self._plan_file is not None:
-            return _serving(Edge.from_file(self._plan_file), self._plan_file.name)
+            return self._served_edge(Edge.from_file(self._plan_file), self._plan_file.name)
         root = str(self._root)
         if root not in sys.path:
             sys.path.insert(0, root)
@@ -237,7 +241,13 @@ class FileApplication(Application):
             got = "there is no such name" if found is None else f"it is a {type(found).__name__}"
             message = f"must be an Edge ({got}); name another with {self._shown()}:NAME"
             raise ConfigError([Problem(f"{self._shown()}:{wanted}", None, message)])
-        return _serving(found, self._shown())
+        return self._served_edge(found, self._shown())
+
+    def _served_edge(self, edge: Edge, place: str) -> Edge:
+        if self._serves and not edge.count("routes") and not edge.count("service_workers"):
+            message = 'there are none, so nothing would be served; declare one, as in edge.route("/*", to=...)'
+            raise ConfigError([Problem("routes", None, message, place)])
+        return edge
 
     def _shown(self) -> str:
         with_folder = self._file
@@ -280,14 +290,6 @@ class FileApplication(Application):
     def _near(self, filename: str) -> str:
         path = Path(filename)
         return str(path.relative_to(self._folder)) if path.is_relative_to(self._folder) else filename
-
-
-def _serving(edge: Edge, place: str) -> Edge:
-    """Refuses an edge that would answer every request with 404."""
-    if not edge.count("routes") and not edge.count("service_workers"):
-        message = 'there are none, so nothing would be served; declare one, as in edge.route("/*", to=...)'
-        raise ConfigError([Problem("routes", None, message, place)])
-    return edge
 
 
 def _lacking(error: BaseException | None, root: Path) -> set[Path]:

@@ -19,7 +19,6 @@ from edgerouter import Edge
 
 edge = Edge("shop")
 edge.database("DB", "sqlite:{file}")
-edge.route("/*", respond="shop")
 """
 
 

@@ -54,7 +54,7 @@ def _refusals() -> Iterator[None]:
 
 def _found(application: str, binding: str | None, folder: Path | None) -> tuple[Edge, str, Path]:
     """The edge, the name of its database, and the folder of the files."""
-    loading = FileApplication(application)
+    loading = FileApplication(application, serves=False)
     edge = loading.load()
     names = [str(it["name"]) for it in edge.to_dict().get("bindings", ()) if it.get("kind") == "database"]
     if binding is not None and binding not in names:
