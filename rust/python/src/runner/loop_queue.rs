@@ -106,7 +106,8 @@ impl LoopQueue {
             TaskCall::new(Arc::clone(&self.loop_state), key, job, running),
         )?;
         let task = self.create.call1(py, (&call,))?;
-        if !call.get().over() {
+        // From CPython 3.12 on its first step is over by now.
+        if call.get().is_limited() {
             self.loop_state.tasks.lock().insert(key, task);
         }
         Ok(())

@@ -172,8 +172,13 @@ impl TaskCall {
         }
     }
 
-    pub(crate) fn over(&self) -> bool {
-        matches!(*self.state.lock(), State::Over)
+    /// True while its time limit is to be watched: it waits for an answer.
+    pub(crate) fn is_limited(&self) -> bool {
+        match &*self.state.lock() {
+            State::Waiting(_) => true,
+            State::Going(going) => !going.is_answered(),
+            State::Over => false,
+        }
     }
 
     fn finish(&self) {
