@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import _posixsubprocess
 import contextlib
+import functools
 import os
 import resource
 import sys
@@ -48,10 +49,16 @@ def _restore_in_children() -> None:
     """Copies of this process restore the limit themselves; what is executed gets it from here."""
     os.register_at_fork(after_in_child=_restore)
     if hasattr(resource, "prlimit"):
-        # ``subprocess``, ``asyncio`` and ``multiprocessing`` start programs by this one function. A ``preexec_fn``
-        # would be the other way, and make a busy process copy its page tables for each program.
+        # ``subprocess``, ``asyncio`` and ``multiprocessing`` start programs by ``fork_exec``, and ``subprocess`` by
+        # ``posix_spawn`` where it can, from CPython 3.13 on nearly always. A ``preexec_fn`` would be the other way, and
+        # make a busy process copy its page tables for each program.
         # ``subprocess`` has the function under a name of its own, unless it is imported later.
-        for module, name in ((_posixsubprocess, "fork_exec"), (sys.modules.get("subprocess"), "_fork_exec")):
+        for module, name in (
+            (_posixsubprocess, "fork_exec"),
+            (sys.modules.get("subprocess"), "_fork_exec"),
+            (os, "posix_spawn"),
+            (os, "posix_spawnp"),
+        ):
             if callable(start := getattr(module, name, None)):
                 setattr(module, name, _restoring(start))
 
@@ -66,9 +73,10 @@ def _restore(pid: int = 0) -> None:
 
 
 def _restoring(start: Callable[..., int]) -> Callable[..., int]:
-    def fork_exec(*arguments: Any) -> int:
-        pid = start(*arguments)
+    @functools.wraps(start)
+    def starting(*arguments: Any, **options: Any) -> int:
+        pid = start(*arguments, **options)
         _restore(pid)
         return pid
 
-    return fork_exec
+    return starting
