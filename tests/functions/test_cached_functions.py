@@ -368,3 +368,14 @@ def test_a_mounted_application_is_behind_the_cache_as_an_origin_is(serve: Serve)
 def test_varies_without_a_cache_is_refused() -> None:
     with pytest.raises(ConfigError, match="with cache="):
         Edge("test").function("/a", varies=["x"])(lambda request, ctx: Response("a"))
+
+
+def test_content_that_is_larger_than_the_memory_of_requests_is_sent_whole(serve: Serve) -> None:
+    edge = Edge("test")
+
+    @edge.function("/large", cache=CachePolicy(ttl=60))
+    def large(request: Request, ctx: Context) -> Response:
+        return Response(b"x" * 30_000_000)
+
+    response = httpx.get(f"{serve(edge).url}/large", timeout=20)
+    assert (response.status_code, len(response.content)) == (200, 30_000_000)

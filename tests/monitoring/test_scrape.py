@@ -13,7 +13,8 @@ from edgerouter import Context, Edge, Request, _core
 from edgerouter.testing import Running, running
 
 from ..metrics import counted, metric
-from ..origins import Origin, Reply
+from ..origins import Origin, Reply, wait_until
+from ..raw import connect
 
 PROMETHEUS = "application/openmetrics-text;version=1.0.0;q=0.6,text/plain;version=0.0.4;q=0.2,*/*;q=0.1"
 OPEN = "application/openmetrics-text; version=1.0.0; charset=utf-8"
@@ -78,3 +79,16 @@ def test_an_origin_that_answers_with_errors_is_up_and_unhealthy(site: Running, o
     origin.default = Reply(200, {}, "x")
     assert httpx.get(f"{site.url}/big/back").status_code == 200
     assert metric(site, "edgerouter_origin_up", '{origin="site"}') == 1
+
+
+def test_bytes_of_large_content_are_those_that_were_sent_before_the_client_left(site: Running, origin: Origin) -> None:
+    size, name, route = 20_000_000, "edgerouter_response_bytes_total", '{route="/big/*"}'
+    origin.on("/big/file", Reply(200, {"cache-control": "max-age=60"}, "x" * size))
+    assert len(httpx.get(f"{site.url}/big/file").content) == size
+    wait_until(lambda: metric(site, name, route) == size, what="the end of the first")
+    client = connect(site.url)
+    client.sendall(b"GET /big/file HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert client.recv(1)
+    client.close()
+    wait_until(lambda: metric(site, name, route) > size, what="the end of the second")
+    assert metric(site, name, route) < 1.9 * size

@@ -73,7 +73,7 @@ pub struct RequestRecord<'a> {
     pub trace: Option<u128>,
     /// Microseconds until the head.
     pub head: u64,
-    /// Length of the content, where it is known before the end.
+    /// Length of the content, where it is known before the end that all of it is sent.
     pub bytes: Option<u64>,
     /// `None` in plain text.
     pub tls: Option<TlsRecord<'a>>,

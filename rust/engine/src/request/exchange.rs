@@ -45,6 +45,10 @@ use crate::{
     worker::Worker,
 };
 
+/// Content of this length is counted with its head, as buffers take all of it. More is counted by what was sent: clients
+/// often leave large content before its end.
+const SURELY_SENT: u64 = 64 << 10;
+
 /// A request on its way through the phases.
 pub(crate) struct Exchange {
     pub worker: Rc<Worker>,
@@ -544,7 +548,11 @@ impl Exchange {
             id: self.id(),
             trace: trace.as_ref().map(|(trace, _)| trace.id()),
             head,
-            bytes: response.body().size_hint().exact(),
+            bytes: response
+                .body()
+                .size_hint()
+                .exact()
+                .filter(|&bytes| bytes <= SURELY_SENT),
             tls: logged.and_then(|_| Some(self.stream.connection.tls()?.record())),
         };
         self.live.metrics.count(&record);

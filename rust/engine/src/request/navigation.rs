@@ -11,6 +11,8 @@ use edgerouter_core::{
     request_record::RequestRecord,
 };
 
+use http_body::Body as _;
+
 use super::Exchange;
 use crate::{body::EdgeResponse, navigation::Navigation};
 
@@ -53,7 +55,7 @@ impl Exchange {
                 authority: self.authority.to_value(),
                 path_and_query,
             },
-            bytes: record.bytes.unwrap_or(0),
+            bytes: response.body().size_hint().exact().unwrap_or(0),
             found: matches!(
                 record.outcome,
                 Outcome::Hit | Outcome::Stale | Outcome::Coalesced

@@ -38,6 +38,9 @@ use crate::{
     worker::Worker,
 };
 
+/// The most bytes of a piece that are taken in at a time.
+const PART: usize = 1 << 20;
+
 /// Phase 13: takes the body in while others read it, and stores it when it came whole.
 pub(super) async fn take_in(worker: &Rc<Worker>, arrival: Arrival, fetch: &CacheFetch) {
     let Arrival {
@@ -53,7 +56,7 @@ pub(super) async fn take_in(worker: &Rc<Worker>, arrival: Arrival, fetch: &Cache
     let largest = worker.shared.cache.store.largest();
     let end = match received {
         ReceivedBody::Whole(bytes) => {
-            if body.push(bytes, fetch.stall).await {
+            if take_piece(body, bytes, fetch.stall, largest).await {
                 ArrivalEnd::Complete
             } else {
                 ArrivalEnd::Broken
@@ -123,17 +126,36 @@ where
                 let Ok(data) = frame.into_data() else {
                     continue;
                 };
-                if !body.push(data, stall).await {
+                if !(take_piece(body, data, stall, largest).await && has_room(body, stall).await) {
                     return ArrivalEnd::Broken;
-                }
-                if body.length() > largest {
-                    body.stop_keeping();
                 }
             }
         }
-        let room = tokio::time::timeout(stall, poll_fn(|cx| body.poll_room(cx))).await;
-        if !matches!(room, Ok(Ok(()))) {
-            return ArrivalEnd::Broken;
+    }
+}
+
+/// Waits until more may be taken in. False if nobody reads it any more, or too slowly.
+async fn has_room(body: &Arriving, stall: Duration) -> bool {
+    let room = tokio::time::timeout(stall, poll_fn(|cx| body.poll_room(cx))).await;
+    matches!(room, Ok(Ok(())))
+}
+
+/// Takes in a piece, in parts: a function gives all of its content at once, which may be more than there is memory for.
+/// False if it cannot be taken in.
+async fn take_piece(body: &Arriving, mut data: Bytes, stall: Duration, largest: u64) -> bool {
+    loop {
+        let part = data.split_to(data.len().min(PART));
+        if !body.push(part, stall).await {
+            return false;
+        }
+        if body.length() > largest {
+            body.stop_keeping();
+        }
+        if data.is_empty() {
+            return true;
+        }
+        if !has_room(body, stall).await {
+            return false;
         }
     }
 }
