@@ -25,6 +25,19 @@ def pem_of(key: Key) -> bytes:
     )
 
 
+_SIGNS = x509.KeyUsage(
+    digital_signature=False,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    key_cert_sign=True,
+    crl_sign=True,
+    encipher_only=False,
+    decipher_only=False,
+)
+
+
 @dataclass
 class Issued:
     """A certificate in files, as an edge or a client is given it."""
@@ -45,7 +58,7 @@ class Authority:
         self.folder = folder
         self.key = ec.generate_private_key(ec.SECP256R1())
         self.name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-        self.certificate = self._sign(self.name, self.key, [x509.BasicConstraints(ca=True, path_length=None)])
+        self.certificate = self._sign(self.name, self.key, [x509.BasicConstraints(ca=True, path_length=None), _SIGNS])
         self.file = folder / f"{name}.pem"
         self.file.write_bytes(self.certificate.public_bytes(serialization.Encoding.PEM))
         self.issued = 0
@@ -63,8 +76,13 @@ class Authority:
             .not_valid_before(now - dt.timedelta(days=60))
             .not_valid_after(now + dt.timedelta(days=days))
         )
-        for extension in extensions:
-            builder = builder.add_extension(extension, critical=isinstance(extension, x509.BasicConstraints))
+        # As RFC 5280 §4.2 has them: from CPython 3.13 on clients verify that.
+        own = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
+        of_issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key())
+        for extension in (*extensions, own, of_issuer):
+            is_name = isinstance(extension, x509.SubjectAlternativeName) and not list(subject)
+            critical = is_name or isinstance(extension, (x509.BasicConstraints, x509.KeyUsage))
+            builder = builder.add_extension(extension, critical=critical)
         return builder.sign(self.key, hashes.SHA256())
 
     def issue(self, *names: str, client: bool = False, kind: str = "ec", subject: str = "", days: int = 30) -> Issued:

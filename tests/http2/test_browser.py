@@ -12,7 +12,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from edgerouter import Edge, Tls, cache
+from edgerouter import CompressionLimits, Edge, Limits, Tls, cache
 from edgerouter.server import Server
 
 from ..certificates import Authority, Issued
@@ -72,7 +72,8 @@ def test_a_browser_loads_a_page_its_images_and_a_websocket_by_http_2(
 ) -> None:
     origin.on("/", Reply(200, {"Content-Type": "text/html; charset=utf-8", "Cache-Control": "max-age=60"}, PAGE))
     origin.default = Reply(200, {"Content-Type": "image/svg+xml", "Cache-Control": "max-age=60"}, IMAGE)
-    edge = Edge("test")
+    # A variant that finds no place is made for a later hit.
+    edge = Edge("test", limits=Limits(compression=CompressionLimits(variants=64)))
     tls = Tls(issued.certificate)
     edge.listen("127.0.0.1:0", tls=tls)
     edge.listen("127.0.0.1:0", tls=tls, http=("http/1.1",))
