@@ -213,3 +213,13 @@ def test_hosts_that_cannot_be_read_are_refused(hosts: list[str], networks: list[
     with pytest.raises(ConfigError) as raised:
         edge.compile()
     assert place in str(raised.value)
+
+
+@pytest.mark.parametrize("network", ["0.0.0.0/0", "::/0"])
+def test_no_network_of_all_addresses_is_named(network: str) -> None:
+    for declare in (
+        lambda: FetchHosts(hosts=["a.example"], networks=[network]),
+        lambda: Edge("test").images("/_image", sources=["a.example"], networks=[network]),
+    ):
+        with pytest.raises(ConfigError, match=r"networks\[0\].*none of all addresses"):
+            declare()

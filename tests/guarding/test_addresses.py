@@ -81,6 +81,8 @@ def test_a_host_that_the_site_does_not_serve_gets_421(origin: Origin, serve: Ser
     ("fields", "message"),
     [
         ({}, "without any it has no effect"),
+        ({"allow": []}, "would serve nobody"),
+        ({"allow_countries": (), "allow_asns": [], "deny": ["10.0.0.0/8"]}, "would serve nobody"),
         ({"deny": ["10.0.0.0/40"]}, r"deny\[0\]"),
         ({"allow": ["::ffff:10.0.0.0/104"]}, "IPv4 written as IPv4"),
         ({"allow": [7]}, "must be a non-empty string"),
