@@ -5,7 +5,20 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Gener
 from datetime import datetime, timedelta
 from logging import Logger
 from pathlib import Path
-from typing import Any, Literal, NotRequired, Self, TypeAlias, TypedDict, TypeVar, final, overload, type_check_only
+from typing import (
+    Any,
+    ClassVar,
+    Literal,
+    NotRequired,
+    Protocol,
+    Self,
+    TypeAlias,
+    TypedDict,
+    TypeVar,
+    final,
+    overload,
+    type_check_only,
+)
 
 from typing_extensions import disjoint_base
 
@@ -700,19 +713,48 @@ class Values(Mapping[str, str]):
     def get_all(self, name: str) -> list[str]:
         """All values of that name, in their order."""
 
+@type_check_only
+class _MakesJson(Protocol):
+    def __call__(self, value: Any, status: int = 200, headers: _Fields | None = None) -> Response: ...
+
+@type_check_only
+class _MakesText(Protocol):
+    def __call__(self, text: str, status: int = 200, headers: _Fields | None = None) -> Response: ...
+
+@type_check_only
+class _MakesOrReadsJson(Protocol):
+    @overload
+    def __get__(self, response: None, owner: type[Response], /) -> _MakesJson: ...
+    @overload
+    def __get__(self, response: Response, owner: type[Response], /) -> Callable[[], Any]: ...
+
+@type_check_only
+class _MakesOrReadsText(Protocol):
+    @overload
+    def __get__(self, response: None, owner: type[Response], /) -> _MakesText: ...
+    @overload
+    def __get__(self, response: Response, owner: type[Response], /) -> Callable[[], str]: ...
+
 @final
 class Response:
-    """A response: made by a callable, or seen by one in a response phase."""
+    """A response: made by a callable, or seen by one in a response phase.
+
+    ``json``, ``text``  called on the class they make a response of a value or a text; called on a response they read it
+    """
 
     status: int
     """From 200 to 599."""
     def __new__(cls, body: _Body | None = None, status: int = 200, headers: _Fields | None = None) -> Response: ...
-    @staticmethod
-    def json(value: Any, status: int = 200, headers: _Fields | None = None) -> Response:
-        """Compact JSON in UTF-8."""
-    @staticmethod
-    def text(text: str, status: int = 200, headers: _Fields | None = None) -> Response:
-        """Text in UTF-8."""
+    json: ClassVar[_MakesOrReadsJson]
+    """``Response.json(value, status=200, headers=None)`` makes one of compact JSON; ``response.json()`` reads one.
+
+    ``ValueError`` for content that is not JSON.
+    """
+    text: ClassVar[_MakesOrReadsText]
+    """``Response.text(text, status=200, headers=None)`` makes one of text in UTF-8; ``response.text()`` reads one.
+
+    ``UnicodeDecodeError`` for content that is not UTF-8.
+    """
     @staticmethod
     def html(html: str, status: int = 200, headers: _Fields | None = None) -> Response:
         """HTML in UTF-8."""

@@ -18,6 +18,7 @@ use pyo3::{
     exceptions::{PyRuntimeError, PyTypeError, PyValueError},
     intern,
     prelude::*,
+    sync::PyOnceLock,
     types::{PyByteArray, PyBytes, PyDict, PyMemoryView, PyString, PyTuple},
 };
 
@@ -28,6 +29,8 @@ use super::{
 use crate::json;
 
 /// A response: made by a callable, or seen by one in a response phase.
+///
+/// ``json``, ``text``  called on the class they make a response of a value or a text; called on a response they read it
 #[pyclass(frozen, module = "edgerouter")]
 #[derive(Debug)]
 pub(crate) struct Response {
@@ -207,6 +210,67 @@ impl Response {
     }
 }
 
+/// A response with compact JSON in UTF-8.
+#[pyfunction]
+#[pyo3(name = "json", signature = (value, status=200, headers=None))]
+fn json_response(
+    value: &Bound<'_, PyAny>,
+    status: u16,
+    headers: Option<&Bound<'_, PyAny>>,
+) -> PyResult<Response> {
+    ResponseParts::new(status_of(status)?, json::encode(value)?, Some(JSON)).with(headers)
+}
+
+/// A response with text in UTF-8.
+#[pyfunction]
+#[pyo3(name = "text", signature = (text, status=200, headers=None))]
+fn text_response(
+    text: String,
+    status: u16,
+    headers: Option<&Bound<'_, PyAny>>,
+) -> PyResult<Response> {
+    ResponseParts::new(status_of(status)?, Bytes::from(text), Some(TEXT)).with(headers)
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Content {
+    Json,
+    Text,
+}
+
+/// A name of the class that makes a response with content, and reads the content of one, as in the Fetch standard.
+#[pyclass(frozen, module = "edgerouter._core")]
+#[derive(Debug)]
+pub(crate) struct MakesOrReads(Content);
+
+#[pymethods]
+impl MakesOrReads {
+    fn __get__<'py>(
+        &self,
+        response: &Bound<'py, PyAny>,
+        _owner: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        static MAKES: [PyOnceLock<Py<PyAny>>; 2] = [PyOnceLock::new(), PyOnceLock::new()];
+        let py = response.py();
+        let [json, text] = &MAKES;
+        let (reads, makes) = match self.0 {
+            Content::Json => (intern!(py, "_json"), json),
+            Content::Text => (intern!(py, "_text"), text),
+        };
+        if !response.is_none() {
+            return response.getattr(reads);
+        }
+        let makes = makes.get_or_try_init(py, || {
+            let function = match self.0 {
+                Content::Json => wrap_pyfunction!(json_response, py)?,
+                Content::Text => wrap_pyfunction!(text_response, py)?,
+            };
+            Ok::<_, PyErr>(function.into_any().unbind())
+        })?;
+        Ok(makes.bind(py).clone())
+    }
+}
+
 #[pymethods]
 impl Response {
     #[new]
@@ -225,22 +289,35 @@ impl Response {
         ResponseParts::new(status_of(status)?, body, is_text.then_some(TEXT)).with(headers)
     }
 
-    /// Compact JSON in UTF-8.
-    #[staticmethod]
-    #[pyo3(signature = (value, status=200, headers=None))]
-    fn json(
-        value: &Bound<'_, PyAny>,
-        status: u16,
-        headers: Option<&Bound<'_, PyAny>>,
-    ) -> PyResult<Self> {
-        ResponseParts::new(status_of(status)?, json::encode(value)?, Some(JSON)).with(headers)
+    /// `Response.json(value)` makes a response, `response.json()` reads one.
+    #[classattr]
+    #[pyo3(name = "json")]
+    fn json_of_class() -> MakesOrReads {
+        MakesOrReads(Content::Json)
     }
 
-    /// Text in UTF-8.
-    #[staticmethod]
-    #[pyo3(signature = (text, status=200, headers=None))]
-    fn text(text: String, status: u16, headers: Option<&Bound<'_, PyAny>>) -> PyResult<Self> {
-        ResponseParts::new(status_of(status)?, Bytes::from(text), Some(TEXT)).with(headers)
+    /// `Response.text(text)` makes a response, `response.text()` reads one.
+    #[classattr]
+    #[pyo3(name = "text")]
+    fn text_of_class() -> MakesOrReads {
+        MakesOrReads(Content::Text)
+    }
+
+    /// The content as JSON; `ValueError` when it is not.
+    fn _json<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let body = self.body(py)?;
+        json::decode(py, body.as_bytes()).map_err(|error| {
+            let message = format!(
+                "the content of the response is not valid JSON: {}",
+                error.value(py)
+            );
+            PyValueError::new_err(message)
+        })
+    }
+
+    /// The content as UTF-8; `UnicodeDecodeError` when it is not.
+    fn _text<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.body(py)?.call_method0(intern!(py, "decode"))
     }
 
     /// HTML in UTF-8.

@@ -212,13 +212,13 @@ fn a_plan_with_every_field_compiles_to_what_it_says() {
         ),
         ("::1", 9001, "[::1]:9001", "")
     );
-    // The single origin that two routes name has one group, after the declared ones.
+    // Each origin has a group of its own, after the declared ones: functions may name it, too.
     let groups: Vec<(&str, usize)> = plan
         .groups
         .iter()
         .map(|group| (&*group.name, group.members.len()))
         .collect();
-    assert_eq!(groups, [("site", 2), ("backup", 1)]);
+    assert_eq!(groups, [("site", 2), ("backup", 1), ("primary", 1)]);
     assert!(plan.groups[1].failover_on.is_empty());
     let deadlines =
         [&plan.groups[0], &plan.groups[1]].map(|group| plan.deadline(group).as_millis());
