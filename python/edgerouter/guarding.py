@@ -65,8 +65,8 @@ class AddressPolicy(Value, frozen=True, kw_only=True):
         allowing = (self.allow, self.allow_countries, self.allow_asns)
         if all(given is None for given in allowing) and not (self.deny or self.deny_countries or self.deny_asns):
             check.fail_secretly("allow", "must be given, or another list: without any it has no effect")
-        named = [list(given) for given in allowing if isinstance(given, (list, tuple, set, frozenset))]
-        if named and not any(named):
+        named = [listed(given) for given in allowing if given is not None]
+        if named and all(members == [] for members in named):
             check.fail("allow", "is empty and would serve nobody: name who is served, or leave the list out")
 
 

@@ -115,48 +115,44 @@ def test_top_without_a_terminal_prints_one_interval(served: Running) -> None:
     assert json.loads(as_json.stdout)["plan_version"] == 1
 
 
+class TopInTerminal:
+    """``edgerouter top`` in a terminal with this environment, and all that it has shown."""
+
+    def __init__(self, served: Running, **environment: str) -> None:
+        self.screen, terminal = os.openpty()
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "edgerouter", "top", "--admin", address(served), "--interval", "0.2"],
+            stdin=terminal,
+            stdout=terminal,
+            stderr=terminal,
+            env={**os.environ, **environment},
+        )
+        os.close(terminal)
+        self.shown = b""
+
+    def wait_for(self, text: bytes, count: int) -> None:
+        while self.shown.count(text) < count:
+            assert readable(self.screen, 20), self.shown
+            self.shown += os.read(self.screen, 65_536)
+
+    def ends_well(self) -> None:
+        assert self.process.wait(20) == 0
+        os.close(self.screen)
+
+
 def test_top_in_a_terminal_goes_on_until_it_is_interrupted(served: Running) -> None:
-    screen, terminal = os.openpty()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "edgerouter", "top", "--admin", address(served), "--interval", "0.2"],
-        stdin=terminal,
-        stdout=terminal,
-        stderr=terminal,
-        env={**os.environ, "TERM": "xterm", "COLUMNS": "100", "LINES": "40"},
-    )
-    os.close(terminal)
-    shown = b""
-
-    def wait_for(text: bytes, count: int) -> None:
-        nonlocal shown
-        while shown.count(text) < count:
-            assert readable(screen, 20), shown
-            shown += os.read(screen, 65_536)
-
-    wait_for(b"hit rate", 4)
+    top = TopInTerminal(served, TERM="xterm", COLUMNS="100", LINES="40")
+    top.wait_for(b"hit rate", 4)
     served.server.stop(1)
-    wait_for(b"trying again", 1)
-    process.send_signal(signal.SIGINT)
-    assert process.wait(20) == 0
-    os.close(screen)
+    top.wait_for(b"trying again", 1)
+    top.process.send_signal(signal.SIGINT)
+    top.ends_well()
 
 
 def test_a_terminal_that_cannot_move_its_cursor_gets_one_interval(served: Running) -> None:
-    screen, terminal = os.openpty()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "edgerouter", "top", "--admin", address(served), "--interval", "0.2"],
-        stdin=terminal,
-        stdout=terminal,
-        stderr=terminal,
-        env={**os.environ, "TERM": "dumb"},
-    )
-    os.close(terminal)
-    shown = b""
-    while b"hit rate" not in shown:
-        assert readable(screen, 20), shown
-        shown += os.read(screen, 65_536)
-    assert process.wait(20) == 0
-    os.close(screen)
+    top = TopInTerminal(served, TERM="dumb")
+    top.wait_for(b"hit rate", 1)
+    top.ends_well()
 
 
 def test_origins_shows_who_is_down_and_ends_with_1_then(origin: Origin, serve: Serve) -> None:
