@@ -90,12 +90,12 @@ class Replicated:
 
 @pytest.fixture
 def replicated(asking: Asking, replica: Replica) -> Replicated:
-    return Replicated(asking, replica)
+    found = Replicated(asking, replica)
+    wait_until(found.reads_on_replica, what="reads to be of the replica")
+    return found
 
 
 def test_reads_are_of_the_replica_and_writes_of_the_primary(replicated: Replicated) -> None:
-    assert replicated.reads_on_replica()
-
     def question(request: Request, ctx: Context) -> Any:
         before = there(ctx.env.DB)
         ctx.env.DB.prepare(INSERT).bind(1).run()
@@ -201,7 +201,6 @@ def test_texts_that_are_no_bookmarks_read_the_primary(asking: Asking, replica: R
 
 
 def test_a_replica_that_dies_costs_no_error_and_comes_back(replicated: Replicated) -> None:
-    assert replicated.reads_on_replica()
     replicated.replica.kill()
     try:
         assert [replicated.reads_on_replica() for _ in range(5)] == [False] * 5
@@ -254,7 +253,6 @@ def test_a_replica_that_is_too_far_behind_is_not_used(asking: Asking, replica: R
 
 
 def test_reads_go_on_without_the_primary(replicated: Replicated) -> None:
-    assert replicated.reads_on_replica()
     replicated.replica.primary.kill()
     try:
         assert [replicated.reads_on_replica() for _ in range(5)] == [True] * 5
