@@ -5,16 +5,22 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from edgerouter.cache import Duration
-from edgerouter.checks import Check, Value, listed
-from edgerouter.errors import BindingError
+from edgerouter.checks import Check, Value, helpful, listed
+from edgerouter.encoding import encoded
+from edgerouter.errors import BindingError, ConfigError
 from edgerouter.secrets import Secret, as_secret
 
-__all__ = ["Binding", "guard_files"]
+if TYPE_CHECKING:
+    from edgerouter import _core
+    from edgerouter.declarations import Declarations
+
+__all__ = ["Binding", "Data", "guard_files"]
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}\Z")
 #: The longest time that a read may be answered without the file or server.
@@ -97,3 +103,98 @@ def _refuse_bound_file(event: str, arguments: tuple[Any, ...]) -> None:
             f"{name} is open as a binding: use ctx.env, or another process. Two copies of SQLite in one process drop "
             "each other's locks"
         )
+
+
+class Data:
+    """The data that an ``Edge`` declares for its functions."""
+
+    _declared: Declarations
+
+    @helpful
+    def kv(self, name: str, url: Secret | str = "sqlite:kv.db", *, staleness: Duration = 0) -> Binding:
+        """Binds a key-value store to ``ctx.env``: ``edge.kv("CARTS", "redis://cache.internal/0")``.
+
+        ``name``  the attribute of ``ctx.env``
+        ``url``  ``memory:`` for this process only; ``sqlite:FILE``, which is made when it is not there (a relative path
+            starts at the current directory); a Redis server, ``redis://`` or ``rediss://`` with TLS, with a password:
+            ``env("KV_URL")``; or a table of DynamoDB, ``dynamodb://TABLE``
+        ``staleness``  seconds for which a read may be answered from this process, where others may have changed the
+            entry; changes made through this edge are seen at once. 0: never
+        """
+        binding = Binding(name, "kv", url, staleness=staleness)
+        self._declared.note("bindings")
+        self._declared.bindings.append(binding)
+        return binding
+
+    @helpful
+    def database(
+        self,
+        name: str,
+        url: Secret | str = "sqlite:app.db",
+        *,
+        replicas: Collection[Secret | str] = (),
+        staleness: Duration | None = None,
+        bookmark_key: Secret | str | None = None,
+        auth_token: Secret | str | None = None,
+    ) -> Binding:
+        """Binds a SQL database to ``ctx.env``: ``edge.database("DB", "sqlite:app.db")``.
+
+        ``name``  the attribute of ``ctx.env``
+        ``url``  ``sqlite:FILE``, which is made when it is not there; a relative path starts at the current directory;
+        ``postgresql://USER:PASSWORD@HOST/DATABASE``; ``mysql://USER:PASSWORD@HOST/DATABASE``, also for MariaDB;
+        ``libsql://HOST`` of Turso. A URL with a password is best given as ``env("DATABASE_URL")``
+        ``replicas``  URLs of up to 8 servers that follow this one, of PostgreSQL or MariaDB: the nearest answers reads
+        ``staleness``  seconds by which a replica may be behind and still answer; 10 unless you say otherwise
+        ``bookmark_key``  a secret of at least 32 bytes that authenticates the bookmarks of sessions. Give the same to
+            all edges of a site; by default each process draws its own
+        ``auth_token``  of a libSQL server, as in ``env("TURSO_AUTH_TOKEN")``
+        """
+        if staleness is None:
+            staleness = 10 if replicas else 0
+        binding = Binding(
+            name,
+            "database",
+            url,
+            staleness=staleness,
+            replicas=replicas,
+            bookmark_key=bookmark_key,
+            auth_token=auth_token,
+        )
+        self._declared.note("bindings")
+        self._declared.bindings.append(binding)
+        return binding
+
+    @helpful
+    def documents(self, name: str, url: Secret | str = "sqlite:documents.db") -> Binding:
+        """Binds a collection of documents to ``ctx.env``: ``edge.documents("CARTS", env("DATABASE_URL"))``.
+
+        ``name``  the attribute of ``ctx.env``, and a part of the name of the table or the keys
+        ``url``  ``sqlite:FILE``, which is made when it is not there, ``postgresql://USER:PASSWORD@HOST/DATABASE``, or
+            ``redis://HOST:PORT/DATABASE`` for a server that keeps JSON
+        """
+        binding = Binding(name, "documents", url)
+        self._declared.note("bindings")
+        self._declared.bindings.append(binding)
+        return binding
+
+    @contextmanager
+    def bindings(self, timeout: float | None = None) -> Iterator[_core.Env]:
+        """The bindings without serving, for programs and tests: ``with edge.bindings() as env: env.DB.exec(...)``.
+
+        ``timeout``  seconds for one operation; ``None``: ``limits.data.timeout``
+        """
+        from edgerouter import _core
+
+        data = self._declared.data()
+        if timeout is not None:
+            limits = data.get("limits") or {}
+            data["limits"] = {**limits, "data": {**limits.get("data", {}), "timeout": timeout}}
+        try:
+            opened = _core.Bindings(encoded(data))
+        except ConfigError as error:
+            raise self._declared.places.placed(error) from None
+        guard_files(self._declared.data())
+        try:
+            yield opened.env
+        finally:
+            opened.close()

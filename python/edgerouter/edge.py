@@ -7,8 +7,7 @@ in the rooms beside this one, the decisions in the core.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,34 +15,32 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from edgerouter import error_pages, geo, places, plugins, secrets
-from edgerouter import files as folders
-from edgerouter import images as pictures
-from edgerouter import tracing as traces
+from edgerouter import error_pages, places, plugins
 from edgerouter.access_log import AccessLog
-from edgerouter.bindings import Binding, guard_files
+from edgerouter.bindings import Data
 from edgerouter.cache import STANDARD, CachePolicy, Duration
 from edgerouter.callables import Callables
 from edgerouter.checks import accepts, helpful
+from edgerouter.contents import Contents
 from edgerouter.declarations import Declarations
+from edgerouter.encoding import encoded
 from edgerouter.error_pages import ErrorPage
-from edgerouter.errors import ConfigError, EdgeError, Problem
+from edgerouter.errors import ConfigError, EdgeError
 from edgerouter.experiments import Experiment
-from edgerouter.files import Files
-from edgerouter.geo import GeoPolicy
+from edgerouter.geo import Geography
 from edgerouter.guarding import AddressPolicy, BasicAuth, Cors, RateLimit, SecurityHeaders, SignedUrls
 from edgerouter.identity import Jwt
-from edgerouter.images import Images, ImageSources
+from edgerouter.images import Images
+from edgerouter.latency import Latency
 from edgerouter.limits import Limits
 from edgerouter.listening import Listener, Tls
 from edgerouter.origins import Group, Origin
 from edgerouter.outside import FetchHosts
 from edgerouter.plan import Plan
 from edgerouter.plugins import Plugin
-from edgerouter.prefetch import Predict, Prefetch
+from edgerouter.prefetch import Predict
 from edgerouter.purging import Purging
 from edgerouter.routes import (
-    UNEDITED,
     ForwardPolicy,
     HeaderPolicy,
     Preflight,
@@ -54,8 +51,6 @@ from edgerouter.routes import (
     ViewerPolicy,
     When,
 )
-from edgerouter.secrets import Secret
-from edgerouter.service_worker import ServiceWorker
 from edgerouter.settings import Settings
 from edgerouter.storage import DiskCache, Sizes
 from edgerouter.tracing import Tracing
@@ -67,7 +62,7 @@ if TYPE_CHECKING:
 __all__ = ["Edge"]
 
 
-class Edge(Callables, Purging):
+class Edge(Callables, Contents, Data, Geography, Latency, Purging):
     """A site's whole policy: origins, routes, hooks and functions.
 
     ``name``  1 to 64 letters, digits, ``-`` or ``_``; also the distribution id
@@ -321,308 +316,6 @@ class Edge(Callables, Purging):
         given |= {name: value for name, value in plain.items() if value is not None}
         return self._declared.add_route(partial(Route, pattern, **given))
 
-    @helpful
-    def files(
-        self,
-        prefix: str,
-        folder: str | os.PathLike[str],
-        *,
-        index: str | None = "index.html",
-        fallback: str | None = None,
-        precompressed: bool = True,
-        listing: bool = False,
-        immutable: str | None = None,
-        host: str | Collection[str] | None = None,
-        when: When | Collection[When | Mapping[str, Any]] = (),
-        priority: int = 0,
-        viewer: ViewerPolicy = "allow-all",
-        headers: HeaderPolicy | Mapping[str, Any] | None = None,
-        auth: Jwt | None = None,
-        addresses: AddressPolicy | Mapping[str, Any] | None = None,
-        cors: Cors | Mapping[str, Any] | None = None,
-        rate_limit: RateLimit | Collection[RateLimit | Mapping[str, Any]] = (),
-        signed: SignedUrls | Mapping[str, Any] | None = None,
-        basic: BasicAuth | Mapping[str, Any] | None = None,
-        security: SecurityHeaders | Mapping[str, Any] | None = None,
-        experiment: Experiment | Collection[Experiment] = (),
-        errors: Mapping[int, str | ErrorPage | Mapping[str, Any]] | None = None,
-        compress: bool | None = None,
-    ) -> Route:
-        """Serves the files of a folder below a prefix: ``edge.files("/assets", "dist/")``.
-
-        Declares a route for the paths below the prefix, which is returned, and one for the prefix itself, which
-        redirects to the folder. Both answer GET and HEAD, with validators, conditions and ranges.
-
-        ``prefix``  ``/path`` or ``host/path``; ``/`` for the whole site
-        ``folder``, ``index``, ``fallback``, ``precompressed``, ``listing``, ``immutable``  see ``Files``
-        ``host``, ``when``, ``priority``, ``viewer``, ``auth``, ``experiment``  as in ``Edge.route``
-        ``addresses``, ``cors``, ``rate_limit``, ``signed``, ``basic``, ``security``  the same
-        ``compress``  sends files that have no ``precompressed`` one beside them in Brotli, Zstandard or gzip; as in
-            ``Edge.route``
-        ``headers``  edits of the response to the viewer
-        ``errors``  pages for error statuses, as in ``Edge.route``: ``{404: "/404.html"}`` is served from the folder
-        """
-        below, itself = folders.pattern(prefix) if isinstance(prefix, str) else (prefix, None)
-        pages = error_pages.located(errors, places.folder_of_caller()) if errors else {}
-        declaring, start = places.file_of_caller(), places.folder_of_caller()
-
-        def declare(pattern: str) -> Route:
-            served = Files(
-                folder,
-                index=index,
-                fallback=fallback,
-                precompressed=precompressed,
-                listing=listing,
-                immutable=immutable,
-            )
-            return Route(
-                pattern,
-                files=folders.located(served, start, declaring),
-                host=host,
-                when=(when,) if isinstance(when, When) else when,
-                priority=priority,
-                viewer=viewer,
-                headers=headers or UNEDITED,
-                auth=auth,
-                addresses=addresses,
-                cors=cors,
-                rate_limits=(rate_limit,) if isinstance(rate_limit, RateLimit) else rate_limit,
-                signed=signed,
-                basic=basic,
-                security=security,
-                experiments=(experiment,) if isinstance(experiment, Experiment) else experiment,
-                errors=pages,
-                compress=compress,
-            )
-
-        route = self._declared.add_route(lambda: declare(below))
-        if itself is not None:
-            self._declared.add_route(lambda: declare(itself))
-        return route
-
-    @helpful
-    def images(
-        self,
-        pattern: str,
-        *,
-        sources: Collection[Origin | Group | str],
-        images: Images | Mapping[str, Any] | None = None,
-        networks: Collection[str] = (),
-        host: str | Collection[str] | None = None,
-        when: When | Collection[When | Mapping[str, Any]] = (),
-        priority: int = 0,
-        viewer: ViewerPolicy = "allow-all",
-        headers: HeaderPolicy | Mapping[str, Any] | None = None,
-        cache: CachePolicy = STANDARD,
-        auth: Jwt | None = None,
-        addresses: AddressPolicy | Mapping[str, Any] | None = None,
-        cors: Cors | Mapping[str, Any] | None = None,
-        rate_limit: RateLimit | Collection[RateLimit | Mapping[str, Any]] = (),
-        signed: SignedUrls | Mapping[str, Any] | None = None,
-        basic: BasicAuth | Mapping[str, Any] | None = None,
-        security: SecurityHeaders | Mapping[str, Any] | None = None,
-    ) -> Route:
-        """Serves variants of images that the query names: ``/_image?url=/photo.jpg&w=640``.
-
-        ``pattern``  ``/path`` or ``host/path``
-        ``sources``  origins and groups of this edge, whose routes everybody may use, and hosts of others as text
-        ``images``  the variants, see ``Images``
-        ``networks``  private networks in which hosts of others may be
-        ``cache``  how variants of images of other hosts are stored; those of this edge are stored as their route says
-        ``host``, ``when``, ``priority``, ``viewer``, ``auth``  as in ``Edge.route``
-        ``addresses``, ``cors``, ``rate_limit``, ``signed``, ``basic``, ``security``  the same
-        ``headers``  edits of the response to the viewer
-        """
-        own, others = pictures.split(sources)
-
-        def declare() -> Route:
-            return Route(
-                pattern,
-                image_sources=ImageSources(
-                    origins=[self._declared.known(source) for source in own],
-                    hosts=others,
-                    networks=networks,
-                ),
-                images=images,
-                host=host,
-                when=(when,) if isinstance(when, When) else when,
-                priority=priority,
-                viewer=viewer,
-                headers=headers or UNEDITED,
-                cache=cache,
-                auth=auth,
-                addresses=addresses,
-                cors=cors,
-                rate_limits=(rate_limit,) if isinstance(rate_limit, RateLimit) else rate_limit,
-                signed=signed,
-                basic=basic,
-                security=security,
-            )
-
-        return self._declared.add_route(declare)
-
-    # -- latency ---------------------------------------------------------------------------------------------------
-
-    @accepts(Prefetch)
-    def prefetch(self, listed: Prefetch) -> Prefetch:
-        """Fetches URLs before a visitor requests them, through the routes, keys and hooks of a visitor's request.
-
-        ``urls``  paths, or whole URLs as visitors request them
-        ``every``  seconds between the rounds, a tenth more or less; what is stored and stays fresh until the next
-            round is left alone
-        ``on_start``  at the start, and after each reload
-        ``host``  the host of paths; when ``None``, the one host that the routes name
-        ``scheme``  of paths, as sent to the origin in ``X-Forwarded-Proto``
-        ``headers``  request fields besides ``Accept``, ``Accept-Encoding``, ``User-Agent`` and ``Sec-Purpose``
-        """
-        self._declared.note("prefetch")
-        self._declared.prefetch.append(listed)
-        return listed
-
-    @helpful
-    def service_worker(
-        self,
-        path: str = "/sw.js",
-        *,
-        precache: Collection[str] = (),
-        offline: str | None = None,
-        api: Collection[str] = ("/api/*",),
-        scope: str = "/",
-        host: str | None = None,
-        authorized: bool = False,
-        entries: int = 100,
-    ) -> ServiceWorker:
-        """Serves a service worker, made anew with each change of the routes; pages register it by its path.
-
-        ``path``, ``host``  where pages find it; ``None``: on any host
-        ``precache``  paths fetched when it is installed, without cookies; they answer without network
-        ``offline``  the page for a navigation without network; precached, too
-        ``api``  paths (with ``*`` and ``?``) answered from the browser's cache at once and refreshed behind
-        ``scope``  the part of the site that it may control
-        ``authorized``  requests with ``Authorization`` may be answered from the browser's cache, too
-        ``entries``  responses that a browser keeps besides the precached ones
-        """
-        worker = ServiceWorker(
-            path,
-            host=host,
-            scope=scope,
-            precache=precache,
-            offline=offline,
-            api=api,
-            authorized=authorized,
-            entries=entries,
-        )
-        self._declared.note("service_workers")
-        self._declared.service_workers.append(worker)
-        return worker
-
-    # -- places of clients -----------------------------------------------------------------------------------------
-
-    @accepts(GeoPolicy)
-    def geo(self, policy: GeoPolicy) -> GeoPolicy:
-        """Looks up where clients are: ``edge.geo(["GeoLite2-City.mmdb", "GeoLite2-ASN.mmdb"])``; once for an edge.
-
-        A place is looked up by the first that reads it: a condition ``When(country=…)``, ``AddressPolicy``, a field for
-        the origin or the key (``CachePolicy.geo``, ``ForwardPolicy.geo``), ``request.geo`` or ``ctx.region``. The
-        arguments are the fields of ``GeoPolicy``.
-        """
-        if self._declared.geo is not None or "geo" in self._declared.base:
-            raise ConfigError([Problem("geo", None, "is declared already: an edge has one, with up to 4 files")])
-        self._declared.places.note("geo")
-        self._declared.geo = geo.located(policy, places.folder_of_caller())
-        return self._declared.geo
-
-    # -- data ------------------------------------------------------------------------------------------------------
-
-    @helpful
-    def kv(self, name: str, url: Secret | str = "sqlite:kv.db", *, staleness: Duration = 0) -> Binding:
-        """Binds a key-value store to ``ctx.env``: ``edge.kv("CARTS", "redis://cache.internal/0")``.
-
-        ``name``  the attribute of ``ctx.env``
-        ``url``  ``memory:`` for this process only; ``sqlite:FILE``, which is made when it is not there (a relative path
-            starts at the current directory); a Redis server, ``redis://`` or ``rediss://`` with TLS, with a password:
-            ``env("KV_URL")``; or a table of DynamoDB, ``dynamodb://TABLE``
-        ``staleness``  seconds for which a read may be answered from this process, where others may have changed the
-            entry; changes made through this edge are seen at once. 0: never
-        """
-        binding = Binding(name, "kv", url, staleness=staleness)
-        self._declared.note("bindings")
-        self._declared.bindings.append(binding)
-        return binding
-
-    @helpful
-    def database(
-        self,
-        name: str,
-        url: Secret | str = "sqlite:app.db",
-        *,
-        replicas: Collection[Secret | str] = (),
-        staleness: Duration | None = None,
-        bookmark_key: Secret | str | None = None,
-        auth_token: Secret | str | None = None,
-    ) -> Binding:
-        """Binds a SQL database to ``ctx.env``: ``edge.database("DB", "sqlite:app.db")``.
-
-        ``name``  the attribute of ``ctx.env``
-        ``url``  ``sqlite:FILE``, which is made when it is not there; a relative path starts at the current directory;
-        ``postgresql://USER:PASSWORD@HOST/DATABASE``; ``mysql://USER:PASSWORD@HOST/DATABASE``, also for MariaDB;
-        ``libsql://HOST`` of Turso. A URL with a password is best given as ``env("DATABASE_URL")``
-        ``replicas``  URLs of up to 8 servers that follow this one, of PostgreSQL or MariaDB: the nearest answers reads
-        ``staleness``  seconds by which a replica may be behind and still answer; 10 unless you say otherwise
-        ``bookmark_key``  a secret of at least 32 bytes that authenticates the bookmarks of sessions. Give the same to
-            all edges of a site; by default each process draws its own
-        ``auth_token``  of a libSQL server, as in ``env("TURSO_AUTH_TOKEN")``
-        """
-        if staleness is None:
-            staleness = 10 if replicas else 0
-        binding = Binding(
-            name,
-            "database",
-            url,
-            staleness=staleness,
-            replicas=replicas,
-            bookmark_key=bookmark_key,
-            auth_token=auth_token,
-        )
-        self._declared.note("bindings")
-        self._declared.bindings.append(binding)
-        return binding
-
-    @helpful
-    def documents(self, name: str, url: Secret | str = "sqlite:documents.db") -> Binding:
-        """Binds a collection of documents to ``ctx.env``: ``edge.documents("CARTS", env("DATABASE_URL"))``.
-
-        ``name``  the attribute of ``ctx.env``, and a part of the name of the table or the keys
-        ``url``  ``sqlite:FILE``, which is made when it is not there, ``postgresql://USER:PASSWORD@HOST/DATABASE``, or
-            ``redis://HOST:PORT/DATABASE`` for a server that keeps JSON
-        """
-        binding = Binding(name, "documents", url)
-        self._declared.note("bindings")
-        self._declared.bindings.append(binding)
-        return binding
-
-    @contextmanager
-    def bindings(self, timeout: float | None = None) -> Iterator[_core.Env]:
-        """The bindings without serving, for programs and tests: ``with edge.bindings() as env: env.DB.exec(...)``.
-
-        ``timeout``  seconds for one operation; ``None``: ``limits.data.timeout``
-        """
-        from edgerouter import _core
-
-        data = self.to_dict()
-        if timeout is not None:
-            limits = data.get("limits") or {}
-            data["limits"] = {**limits, "data": {**limits.get("data", {}), "timeout": timeout}}
-        try:
-            opened = _core.Bindings(self._encoded(data))
-        except ConfigError as error:
-            raise self.placed(error) from None
-        guard_files(self._declared.data())
-        try:
-            yield opened.env
-        finally:
-            opened.close()
-
     def use(self, plugin: Plugin | str, settings: Mapping[str, object] | None = None) -> Plugin:
         """Adds a plugin, given as a value or by the name of an installed one with its settings."""
         if isinstance(plugin, str):
@@ -670,18 +363,7 @@ class Edge(Callables, Purging):
 
     def encode(self) -> bytes:
         """The plan as one message, with its secrets read now. Keep it out of logs."""
-        return self._encoded(self.to_dict())
-
-    @staticmethod
-    def _encoded(data: dict[str, Any]) -> bytes:
-        traces.resolve(data)
-        secrets.resolve(data)
-        error_pages.resolve(data)
-        folders.resolve(data)
-        try:
-            return msgspec.json.encode(data)
-        except (TypeError, ValueError) as error:
-            raise ConfigError(f"the plan cannot be written as JSON: {error}") from None
+        return encoded(self.to_dict())
 
     def compile(self) -> _core.PlanTable:
         """Validates the whole and gives the compiled table.

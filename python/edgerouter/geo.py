@@ -11,14 +11,19 @@ import os
 import re
 from collections.abc import Collection, Mapping, MutableMapping
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 import msgspec
 
+from edgerouter import places
 from edgerouter.cache import Duration, GeoFact
-from edgerouter.checks import Check, Value, listed
+from edgerouter.checks import Check, Value, accepts, listed
+from edgerouter.errors import ConfigError, Problem
 
-__all__ = ["GeoFact", "GeoPolicy"]
+if TYPE_CHECKING:
+    from edgerouter.declarations import Declarations
+
+__all__ = ["GeoFact", "GeoPolicy", "Geography"]
 
 _NAMES = re.compile(r"[!-~]{1,64}\Z")
 Naming: TypeAlias = Literal["x-geo", "cloudfront"]
@@ -90,3 +95,23 @@ def rebase(plan: MutableMapping[str, Any], folder: Path) -> None:
     geo = plan.get("geo")
     if isinstance(geo, MutableMapping) and isinstance(geo.get("files"), list):
         geo["files"] = [str(folder / file) if isinstance(file, str) and file else file for file in geo["files"]]
+
+
+class Geography:
+    """The places of clients as an ``Edge`` declares them."""
+
+    _declared: Declarations
+
+    @accepts(GeoPolicy)
+    def geo(self, policy: GeoPolicy) -> GeoPolicy:
+        """Looks up where clients are: ``edge.geo(["GeoLite2-City.mmdb", "GeoLite2-ASN.mmdb"])``; once for an edge.
+
+        A place is looked up by the first that reads it: a condition ``When(country=…)``, ``AddressPolicy``, a field for
+        the origin or the key (``CachePolicy.geo``, ``ForwardPolicy.geo``), ``request.geo`` or ``ctx.region``. The
+        arguments are the fields of ``GeoPolicy``.
+        """
+        if self._declared.geo is not None or "geo" in self._declared.base:
+            raise ConfigError([Problem("geo", None, "is declared already: an edge has one, with up to 4 files")])
+        self._declared.places.note("geo")
+        self._declared.geo = located(policy, places.folder_of_caller())
+        return self._declared.geo

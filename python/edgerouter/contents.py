@@ -1,0 +1,172 @@
+"""Contents that the edge has or makes itself, as an edge declares them: files of folders, and variants of images."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING, Any
+
+from edgerouter import error_pages, places
+from edgerouter import files as folders
+from edgerouter import images as pictures
+from edgerouter.cache import STANDARD, CachePolicy
+from edgerouter.checks import helpful
+from edgerouter.error_pages import ErrorPage
+from edgerouter.experiments import Experiment
+from edgerouter.files import Files
+from edgerouter.guarding import AddressPolicy, BasicAuth, Cors, RateLimit, SecurityHeaders, SignedUrls
+from edgerouter.identity import Jwt
+from edgerouter.images import Images, ImageSources
+from edgerouter.origins import Group, Origin
+from edgerouter.routes import UNEDITED, HeaderPolicy, Route, ViewerPolicy, When
+
+if TYPE_CHECKING:
+    from edgerouter.declarations import Declarations
+
+__all__ = ["Contents"]
+
+
+class Contents:
+    """The routes of an ``Edge`` that need no origin beside them: of folders, and of images by their URLs."""
+
+    _declared: Declarations
+
+    @helpful
+    def files(
+        self,
+        prefix: str,
+        folder: str | os.PathLike[str],
+        *,
+        index: str | None = "index.html",
+        fallback: str | None = None,
+        precompressed: bool = True,
+        listing: bool = False,
+        immutable: str | None = None,
+        host: str | Collection[str] | None = None,
+        when: When | Collection[When | Mapping[str, Any]] = (),
+        priority: int = 0,
+        viewer: ViewerPolicy = "allow-all",
+        headers: HeaderPolicy | Mapping[str, Any] | None = None,
+        auth: Jwt | None = None,
+        addresses: AddressPolicy | Mapping[str, Any] | None = None,
+        cors: Cors | Mapping[str, Any] | None = None,
+        rate_limit: RateLimit | Collection[RateLimit | Mapping[str, Any]] = (),
+        signed: SignedUrls | Mapping[str, Any] | None = None,
+        basic: BasicAuth | Mapping[str, Any] | None = None,
+        security: SecurityHeaders | Mapping[str, Any] | None = None,
+        experiment: Experiment | Collection[Experiment] = (),
+        errors: Mapping[int, str | ErrorPage | Mapping[str, Any]] | None = None,
+        compress: bool | None = None,
+    ) -> Route:
+        """Serves the files of a folder below a prefix: ``edge.files("/assets", "dist/")``.
+
+        Declares a route for the paths below the prefix, which is returned, and one for the prefix itself, which
+        redirects to the folder. Both answer GET and HEAD, with validators, conditions and ranges.
+
+        ``prefix``  ``/path`` or ``host/path``; ``/`` for the whole site
+        ``folder``, ``index``, ``fallback``, ``precompressed``, ``listing``, ``immutable``  see ``Files``
+        ``host``, ``when``, ``priority``, ``viewer``, ``auth``, ``experiment``  as in ``Edge.route``
+        ``addresses``, ``cors``, ``rate_limit``, ``signed``, ``basic``, ``security``  the same
+        ``compress``  sends files that have no ``precompressed`` one beside them in Brotli, Zstandard or gzip; as in
+            ``Edge.route``
+        ``headers``  edits of the response to the viewer
+        ``errors``  pages for error statuses, as in ``Edge.route``: ``{404: "/404.html"}`` is served from the folder
+        """
+        below, itself = folders.pattern(prefix) if isinstance(prefix, str) else (prefix, None)
+        pages = error_pages.located(errors, places.folder_of_caller()) if errors else {}
+        declaring, start = places.file_of_caller(), places.folder_of_caller()
+
+        def declare(pattern: str) -> Route:
+            served = Files(
+                folder,
+                index=index,
+                fallback=fallback,
+                precompressed=precompressed,
+                listing=listing,
+                immutable=immutable,
+            )
+            return Route(
+                pattern,
+                files=folders.located(served, start, declaring),
+                host=host,
+                when=(when,) if isinstance(when, When) else when,
+                priority=priority,
+                viewer=viewer,
+                headers=headers or UNEDITED,
+                auth=auth,
+                addresses=addresses,
+                cors=cors,
+                rate_limits=(rate_limit,) if isinstance(rate_limit, RateLimit) else rate_limit,
+                signed=signed,
+                basic=basic,
+                security=security,
+                experiments=(experiment,) if isinstance(experiment, Experiment) else experiment,
+                errors=pages,
+                compress=compress,
+            )
+
+        route = self._declared.add_route(lambda: declare(below))
+        if itself is not None:
+            self._declared.add_route(lambda: declare(itself))
+        return route
+
+    @helpful
+    def images(
+        self,
+        pattern: str,
+        *,
+        sources: Collection[Origin | Group | str],
+        images: Images | Mapping[str, Any] | None = None,
+        networks: Collection[str] = (),
+        host: str | Collection[str] | None = None,
+        when: When | Collection[When | Mapping[str, Any]] = (),
+        priority: int = 0,
+        viewer: ViewerPolicy = "allow-all",
+        headers: HeaderPolicy | Mapping[str, Any] | None = None,
+        cache: CachePolicy = STANDARD,
+        auth: Jwt | None = None,
+        addresses: AddressPolicy | Mapping[str, Any] | None = None,
+        cors: Cors | Mapping[str, Any] | None = None,
+        rate_limit: RateLimit | Collection[RateLimit | Mapping[str, Any]] = (),
+        signed: SignedUrls | Mapping[str, Any] | None = None,
+        basic: BasicAuth | Mapping[str, Any] | None = None,
+        security: SecurityHeaders | Mapping[str, Any] | None = None,
+    ) -> Route:
+        """Serves variants of images that the query names: ``/_image?url=/photo.jpg&w=640``.
+
+        ``pattern``  ``/path`` or ``host/path``
+        ``sources``  origins and groups of this edge, whose routes everybody may use, and hosts of others as text
+        ``images``  the variants, see ``Images``
+        ``networks``  private networks in which hosts of others may be
+        ``cache``  how variants of images of other hosts are stored; those of this edge are stored as their route says
+        ``host``, ``when``, ``priority``, ``viewer``, ``auth``  as in ``Edge.route``
+        ``addresses``, ``cors``, ``rate_limit``, ``signed``, ``basic``, ``security``  the same
+        ``headers``  edits of the response to the viewer
+        """
+        own, others = pictures.split(sources)
+
+        def declare() -> Route:
+            return Route(
+                pattern,
+                image_sources=ImageSources(
+                    origins=[self._declared.known(source) for source in own],
+                    hosts=others,
+                    networks=networks,
+                ),
+                images=images,
+                host=host,
+                when=(when,) if isinstance(when, When) else when,
+                priority=priority,
+                viewer=viewer,
+                headers=headers or UNEDITED,
+                cache=cache,
+                auth=auth,
+                addresses=addresses,
+                cors=cors,
+                rate_limits=(rate_limit,) if isinstance(rate_limit, RateLimit) else rate_limit,
+                signed=signed,
+                basic=basic,
+                security=security,
+            )
+
+        return self._declared.add_route(declare)
