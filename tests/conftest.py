@@ -59,14 +59,14 @@ def pytest_make_parametrize_id(val: object) -> str | None:
 def origin() -> Iterator[Origin]:
     made = Origin("first")
     yield made
-    made.kill()
+    made.close()
 
 
 @pytest.fixture
 def second() -> Iterator[Origin]:
     made = Origin("second")
     yield made
-    made.kill()
+    made.close()
 
 
 Serve = Callable[[Edge], Running]
@@ -84,7 +84,7 @@ def client_for() -> Iterator[Callable[[Running], httpx.Client]]:
     with ExitStack() as stack:
 
         def make(edge: Running) -> httpx.Client:
-            return stack.enter_context(httpx.Client(base_url=edge.url, timeout=10.0, follow_redirects=False))
+            return stack.enter_context(httpx.Client(base_url=edge.url, timeout=30.0, follow_redirects=False))
 
         yield make
 

@@ -25,7 +25,7 @@ def documented(page: Path = PAGE) -> dict[str, tuple[str, str, set[str]]]:
 
 def metric(edge: Running, name: str, labels: str = "") -> float:
     """The value of one sample; 0 before it is first counted."""
-    text = httpx.get(f"{edge.admin_url}/metrics").text
+    text = httpx.get(f"{edge.admin_url}/metrics", timeout=30).text
     for line in text.splitlines():
         if line.startswith(f"{name}{labels} "):
             return float(line.rsplit(" ", 1)[1])
@@ -33,5 +33,5 @@ def metric(edge: Running, name: str, labels: str = "") -> float:
 
 
 def counted(admin: str, name: str) -> float:
-    lines = httpx.get(f"{admin}/metrics", timeout=10).text.splitlines()
+    lines = httpx.get(f"{admin}/metrics", timeout=30).text.splitlines()
     return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(name))

@@ -82,7 +82,11 @@ class Origin:
         self.default: Answer = Reply(404, {}, "not here")
         self.changed = threading.Condition()
         self.connections: set[socket.socket] = set()
-        self.port = 0
+        # Bound as long as the origin lives, so that nobody takes its port while it is down.
+        self.place = socket.socket()
+        self.place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self.place.bind(("127.0.0.1", 0))
+        self.port: int = self.place.getsockname()[1]
         self.listener: socket.socket | None = None
         self.start()
 
@@ -92,7 +96,6 @@ class Origin:
 
     def start(self) -> None:
         self.listener = socket.create_server(("127.0.0.1", self.port), backlog=1024)
-        self.port = self.listener.getsockname()[1]
         threading.Thread(target=self._accept, args=(self.listener,), daemon=True).start()
 
     def kill(self) -> None:
@@ -106,13 +109,18 @@ class Origin:
             with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
 
+    def close(self) -> None:
+        """Ends it, and gives its port back."""
+        self.kill()
+        self.place.close()
+
     def on(self, path: str, answer: Answer) -> None:
         self.answers[path] = answer
 
     def count(self, path: str | None = None) -> int:
         return sum(1 for seen in list(self.requests) if path is None or seen.path == path)
 
-    def wait_for(self, count: int, path: str | None = None, timeout: float = 10.0) -> None:
+    def wait_for(self, count: int, path: str | None = None, timeout: float = 30.0) -> None:
         """Waits until ``count`` requests (for ``path``) have come in."""
         with self.changed:
             if not self.changed.wait_for(lambda: self.count(path) >= count, timeout):
@@ -238,7 +246,7 @@ def more_of(connection: socket.socket) -> bytes:
     return more
 
 
-def wait_until(true: Callable[[], bool], timeout: float = 10.0, what: str = "the condition") -> None:
+def wait_until(true: Callable[[], bool], timeout: float = 30.0, what: str = "the condition") -> None:
     """Waits for something that has no event of its own; fails loudly when it never comes."""
     deadline = time.monotonic() + timeout
     while not true():

@@ -49,13 +49,13 @@ class Process:
                 raise AssertionError(f"ended with {self.process.returncode} before {pattern!r}:\n{self.output}")
             return bool(found)
 
-        wait_until(look, 20, what=repr(pattern))
+        wait_until(look, 60, what=repr(pattern))
         return found[0]
 
-    def end(self, number: int = signal.SIGTERM, timeout: float = 20) -> int:
+    def end(self, number: int = signal.SIGTERM, timeout: float = 60) -> int:
         self.process.send_signal(number)
         code = self.process.wait(timeout)
-        self.reader.join(5)
+        self.reader.join(60)
         return code
 
 
@@ -66,24 +66,25 @@ def command(*arguments: str, **environment: str) -> subprocess.CompletedProcess[
         [sys.executable, "-m", "edgerouter", *arguments],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         env={**clean, **environment},
         check=False,
     )
 
 
-# Below the ports that the kernel gives to clients (32768 and above), as one of those may be any test's at any time. A
-# process begins at a place of its own: tests run in several.
-_ports = itertools.islice(itertools.cycle(range(10_240, 32_000)), os.getpid() * 997 % 20_000, None)
+# Below the ports that the kernel gives to clients (32768 and above), as one of those may be any test's at any time.
+# Tests run in several processes, whose numbers follow one another: each has ports that no other one is given.
+_own = range(10_240 + os.getpid() % 32, 32_000, 32)
+_ports = itertools.islice(itertools.cycle(_own), os.getpid() // 32 % len(_own), None)
 
 
 def free_port() -> int:
     """A port of 127.0.0.1 that nobody listens on, nor will: no two tests of a run are given the same."""
-    for port in itertools.islice(_ports, 1000):
+    for port in itertools.islice(_ports, len(_own)):
         with socket.socket() as sock, suppress(OSError):
             sock.bind(("127.0.0.1", port))
             return port
-    raise OSError("a thousand ports below 32768 are taken on 127.0.0.1")
+    raise OSError("the ports of this process below 32768 are taken on 127.0.0.1")
 
 
 def reachable(port: int) -> bool:

@@ -145,14 +145,14 @@ def test_an_issuer_that_asks_for_patience_gets_no_order_until_then(site: Site, s
     with Impostor(site.storage.parent, busy) as first, Impostor(site.storage.parent, b"", "second") as second:
         server = start(site.edge(NAME, issuers=[first.issuer(), second.issuer()]))
         failures = f'edgerouter_acme_failures{{name="{NAME}"}}'
-        wait_until(lambda: sample(server, failures) == 1, 30, what="a failed order")
+        wait_until(lambda: sample(server, failures) == 1, 60, what="a failed order")
         assert (first.requests, second.requests) == (1, 1)
         # The other one wants no pause, and is tried after the usual wait.
         server.engine.shift_clock(120)
-        wait_until(lambda: sample(server, failures) == 2, 30, what="a second one")
+        wait_until(lambda: sample(server, failures) == 2, 60, what="a second one")
         assert (first.requests, second.requests) == (1, 2)
         server.engine.shift_clock(7_400)
-        wait_until(lambda: sample(server, failures) == 3, 30, what="a third one")
+        wait_until(lambda: sample(server, failures) == 3, 60, what="a third one")
         assert (first.requests, second.requests) == (2, 3)
 
 
@@ -182,8 +182,8 @@ def test_an_issuer_whose_certificate_is_not_by_its_ca_file_gets_no_request(
     issuer = Issuer(pebble.directory, ca_file=other.file)
     server = start(site.edge(NAME, issuers=issuer))
     failed = 'edgerouter_acme_orders_total{result="failed"}'
-    wait_until(lambda: sample(server, failed) == 1, 30, what="a failed order")
-    assert sample(server, f'edgerouter_acme_failures{{name="{NAME}"}}') == 1
+    wait_until(lambda: sample(server, failed) == 1, 60, what="a failed order")
+    wait_until(lambda: sample(server, f'edgerouter_acme_failures{{name="{NAME}"}}') == 1, what="its name")
     # The folder was tried for room, and holds no account.
     assert list((site.storage / "accounts").iterdir()) == []
 

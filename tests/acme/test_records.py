@@ -45,7 +45,7 @@ def test_a_wildcard_is_obtained_by_records_that_a_function_sets_and_removes(
         with connected(f"https://127.0.0.1:{site.ports.tls}", pebble.trusted(), name) as sock:
             assert get(sock, name).body == b"hello"
     assert (site.storage / "certificates" / "_wildcard.example.com.pem").exists()
-    wait_until(lambda: len(zone.calls) == 2, 10, what="the removal")
+    wait_until(lambda: len(zone.calls) == 2, 60, what="the removal")
     (name, text, _), last = zone.calls
     assert zone.calls == [(name, text, True), (name, text, False)] and last[0] == "_acme-challenge.example.com"
     assert zone.threads == {"edge-dns"}

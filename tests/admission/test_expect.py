@@ -84,7 +84,7 @@ def test_a_100_of_the_origin_is_passed_on(careful: Careful, edge_url: str) -> No
     asked = threading.Event()
 
     def script(connection: socket.socket) -> None:
-        assert asked.wait(10)
+        assert asked.wait(60)
         connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
         body = content(connection)
         connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\nConnection: close\r\n\r\n" + body)

@@ -116,7 +116,7 @@ def test_an_upload_that_an_origin_answers_early_ends_at_once(serve: Serve) -> No
         over.set()
     assert (answered.status, answered.body) == (413, b"big")
     # In steps of a second, 48 MiB took longer than the minute after which the rest was given up.
-    assert took < 20
+    assert took < 45
 
 
 @pytest.mark.parametrize("path", ["/fixed", "/nothing"])
@@ -134,7 +134,7 @@ def test_a_silent_tunnel_ends_and_a_busy_one_goes_on(origin: Origin, serve: Serv
             sock.sendall(data)
 
     origin.on("/", echo)
-    edge = Edge("test", limits=Limits(http=HttpLimits(tunnel_idle_timeout=1.0, idle_timeout=0.5)))
+    edge = Edge("test", limits=Limits(http=HttpLimits(tunnel_idle_timeout=2.0, idle_timeout=1.0)))
     edge.route("/*", to=edge.origin("first", origin.url), cache=cache.DISABLED)
     with connect(serve(edge).url) as sock:
         sock.sendall(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n")
@@ -142,7 +142,7 @@ def test_a_silent_tunnel_ends_and_a_busy_one_goes_on(origin: Origin, serve: Serv
         while b"\r\n\r\n" not in received:
             received += sock.recv(1000)
         began = time.monotonic()
-        while time.monotonic() - began < 2:
+        while time.monotonic() - began < 3:
             sock.sendall(b"x")
             assert sock.recv(1) == b"x"
             time.sleep(0.1)

@@ -32,7 +32,7 @@ class Gate:
     def __call__(self, seen: Seen) -> Reply:
         self.seen += 1
         if self.seen <= self.hold:
-            assert self.open.wait(20)
+            assert self.open.wait(60)
         return self.answer(seen)
 
 
@@ -43,10 +43,13 @@ def waiting(cached: Cached, path: str, each: list[dict[str, str]]) -> Iterator[l
     with ThreadPoolExecutor(len(each)) as pool, httpx.Client(base_url=cached.edge.url, timeout=30) as client:
         futures = [pool.submit(client.get, path, headers=each[0])]
         cached.origin.wait_for(before + 1, path)
-        futures += [pool.submit(client.get, path, headers=headers) for headers in each[1:]]
-        open_now = f"edgerouter_connections {len(each)}"
-        metrics = f"{cached.edge.admin_url}/metrics"
-        wait_until(lambda: open_now in httpx.get(metrics).text.splitlines(), what="all requests at the edge")
+        sent: list[str] = []
+        trace = {"trace": lambda event, _: sent.append(event)}
+        futures += [pool.submit(client.get, path, headers=headers, extensions=trace) for headers in each[1:]]
+        written = "http11.send_request_body.complete"
+        wait_until(lambda: sent.count(written) == len(each) - 1, what="all requests on their way")
+        # The one worker answers this request behind those that were there before.
+        cached.get("/behind")
         yield futures
 
 
@@ -169,7 +172,7 @@ def test_a_failing_origin_is_asked_once_for_all_who_wait(cached: Cached) -> None
     go = Event()
 
     def dies(seen: Seen, connection: socket.socket) -> None:
-        assert go.wait(20)
+        assert go.wait(60)
         connection.sendall(b"nonsense\r\n\r\n")
 
     cached.origin.on(path, dies)
@@ -196,7 +199,7 @@ def test_those_who_come_while_the_body_arrives_read_along(cached: Cached) -> Non
 
     def slow(seen: Seen, connection: socket.socket) -> None:
         connection.sendall(b"HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nContent-Length: 10\r\n\r\n01234")
-        assert go.wait(20)
+        assert go.wait(60)
         connection.sendall(b"56789")
 
     path = cached.path()

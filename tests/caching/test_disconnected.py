@@ -81,7 +81,7 @@ def test_a_first_byte_that_does_not_come_is_a_disconnection(origin: Origin, serv
     never = threading.Event()
     origin.on("/x", Reply(200, {"Cache-Control": "max-age=10"}, "body"))
     edge = Edge("test")
-    edge.route("/*", to=edge.origin("first", origin.url, first_byte_timeout=0.2))
+    edge.route("/*", to=edge.origin("first", origin.url, first_byte_timeout=1))
     served = serve(edge)
     with httpx.Client(base_url=served.url, timeout=20) as client:
         client.get("/x")
@@ -251,7 +251,7 @@ def test_what_is_invalidated_while_the_origin_is_asked_does_not_stand_in(cached:
     def dies(seen: Seen) -> Reply | None:
         if seen.method == "POST":
             return Reply(200, {}, "done")
-        go.wait(10)
+        go.wait(60)
         return None
 
     cached.origin.on(path, dies)
@@ -274,7 +274,7 @@ def test_followers_get_the_stored_response_too_when_the_origin_is_gone(cached: C
     cached.get(path)
 
     def held(seen: Seen) -> None:
-        go.wait(10)
+        go.wait(60)
 
     cached.origin.on(path, held)
     cached.at(3600)

@@ -131,7 +131,7 @@ def test_events_are_not_held_back(cached: Cached) -> None:
     def events(seen: Seen, connection: socket.socket) -> None:
         connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n")
         connection.sendall(b"9\r\ndata: 1\n\n\r\n")
-        go.wait(20)
+        go.wait(60)
 
     path = cached.path()
     cached.origin.on(path, events)
@@ -182,11 +182,11 @@ def test_an_origin_that_trickles_is_cut_off_and_all_readers_learn_it(origin: Ori
 
     def trickles(seen: Seen, connection: socket.socket) -> None:
         connection.sendall(HEAD + b"Content-Length: 100\r\n\r\n01234")
-        go.wait(20)
+        go.wait(60)
 
     origin.on("/trickle", trickles)
     edge = Edge("test")
-    to = edge.origin("first", origin.url, between_bytes_timeout=0.5)
+    to = edge.origin("first", origin.url, between_bytes_timeout=2)
     edge.route("/*", to=to, cache=CachePolicy())
     served = serve(edge)
     try:
@@ -209,7 +209,7 @@ def test_an_origin_that_is_slow_to_begin_times_out(origin: Origin, serve: Serve)
     go = Event()
 
     def silent(seen: Seen) -> None:
-        go.wait(20)
+        go.wait(60)
 
     origin.on("/slow", silent)
     edge = Edge("test")

@@ -32,7 +32,7 @@ def test_within_grace_a_stale_response_is_served_at_once_and_refreshed_behind(or
     def answer(_seen: object) -> Reply:
         version = next(versions)
         if version != "1":
-            assert released.wait(10)
+            assert released.wait(60)
         return Reply(200, aged(12), version)
 
     origin.on("/page", answer)
@@ -166,14 +166,14 @@ def test_a_time_out_of_the_origin_is_covered_by_the_long_grace(
 ) -> None:
     released = threading.Event()
     edge = Edge("test")
-    made = edge.origin("first", origin.url, first_byte_timeout=0.2, retries=0)
+    made = edge.origin("first", origin.url, first_byte_timeout=1, retries=0)
     edge.route("/*", to=made, cache=CachePolicy(sick_grace=3600))
     client = client_for(serve(edge))
     origin.on("/page", Reply(200, aged(100), "good"))
     assert client.get("/page").text == "good"
 
     def silent(_seen: object) -> None:
-        released.wait(10)
+        released.wait(60)
 
     origin.on("/page", silent)
     try:
@@ -191,7 +191,7 @@ def test_a_hit_refreshes_a_hot_response_before_it_expires(
     def answer(_seen: object) -> Reply:
         version = next(versions)
         # The first takes long enough for chance to have something to work with; the second until the test has looked.
-        threading.Event().wait(0.3) if version == "1" else released.wait(10)
+        threading.Event().wait(0.3) if version == "1" else released.wait(60)
         return Reply(200, {"Cache-Control": "max-age=600", "Age": "0", "ETag": f'"{version}"'}, version)
 
     origin.on("/hot", answer)

@@ -33,7 +33,7 @@ def test_they_come_before_the_final_response_while_the_origin_is_still_at_work(c
 
     def answer(seen: Seen, connection: socket.socket) -> None:
         connection.sendall(b"HTTP/1.1 102 Processing\r\n\r\n" + HINTS)
-        assert goes_on.wait(10)
+        assert goes_on.wait(60)
         connection.sendall(FINAL)
 
     cached.origin.on("/slow", answer)
@@ -100,7 +100,7 @@ def test_those_who_wait_for_anothers_fetch_get_its_final_response_only(cached: C
 
     def answer(seen: Seen, connection: socket.socket) -> None:
         connection.sendall(HINTS)
-        assert goes_on.wait(10)
+        assert goes_on.wait(60)
         connection.sendall(FINAL)
 
     cached.origin.on("/shared", answer)

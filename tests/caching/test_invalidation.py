@@ -113,7 +113,7 @@ def test_an_answer_that_was_asked_for_before_an_unsafe_request_succeeded_is_not_
             return Reply(200, {}, "done")
         told = state["now"]
         if told == "old":
-            assert goes_on.wait(10)
+            assert goes_on.wait(60)
         return Reply(200, FRESH, told)
 
     cached.origin.on(path, answer)
@@ -138,7 +138,7 @@ def test_an_answer_of_before_is_not_kept_where_nothing_newer_is_stored(cached: C
         if seen.method == "DELETE":
             return Reply(204)
         told.append(seen.method)
-        assert goes_on.wait(10)
+        assert goes_on.wait(60)
         return Reply(200, {**FRESH, "Vary": "Foo", "ETag": f'"{len(told)}"'}, str(len(told)))
 
     cached.origin.on(path, answer)

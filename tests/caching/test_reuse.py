@@ -201,7 +201,7 @@ def test_a_thousand_concurrent_misses_make_one_origin_request(origin: Origin, si
     go = Event()
 
     def slow(seen: Seen) -> Reply:
-        go.wait(10)
+        go.wait(60)
         return Reply(200, {"Cache-Control": "max-age=60"}, "shared")
 
     origin.on("/one", slow)

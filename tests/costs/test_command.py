@@ -147,7 +147,7 @@ def test_a_budget_alarm_is_logged_signed_repeated_until_it_is_taken_and_raised_o
     assert "answered 500; the alarm" in log and "hidden" not in log and SECRET not in log
     assert "edgerouter_cost_alarms_waiting 1" in textfile.read_text()
     second.on("/hook", Reply(204))
-    wait_until(lambda: watch(model, state, served, *hook, HOOK=SECRET) == (0, ""), 30, what="the second attempt")
+    wait_until(lambda: watch(model, state, served, *hook, HOOK=SECRET) == (0, ""), 60, what="the second attempt")
     assert watch(model, state, served, *hook, HOOK=SECRET) == (0, "")
     assert second.count("/hook") == 2
     refused, taken = second.requests

@@ -78,7 +78,7 @@ def show(browser: Browser, view: str) -> None:
 
 def shown(browser: Browser, pattern: str) -> str:
     """The text of the page, once a pattern is in it."""
-    wait_until(lambda: re.search(pattern, browser.text) is not None, what=f"{pattern} in the page", timeout=20)
+    wait_until(lambda: re.search(pattern, browser.text) is not None, what=f"{pattern} in the page", timeout=60)
     return browser.text
 
 

@@ -87,7 +87,7 @@ class Way:
         started = threading.Event()
         self.thread = threading.Thread(target=self._run, args=(started,), daemon=True)
         self.thread.start()
-        assert started.wait(10)
+        assert started.wait(60)
 
     def _run(self, started: threading.Event) -> None:
         asyncio.set_event_loop(self.loop)

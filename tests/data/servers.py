@@ -46,7 +46,7 @@ class DynamoServer:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        wait_until(self.answers, 30, what="moto to answer")
+        wait_until(self.answers, 60, what="moto to answer")
 
     def answers(self) -> bool:
         assert self.process.poll() is None, "moto has ended: it needs moto[dynamodb] and flask-cors"

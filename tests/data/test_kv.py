@@ -402,13 +402,13 @@ def test_a_server_that_is_down_fails_the_call_only_and_is_used_again_when_it_is_
 
 
 def test_a_frozen_server_costs_the_time_of_an_operation_and_no_worker(asking: Asking, redis: RedisServer) -> None:
-    running = asking.open(redis.url, limits=DataLimits(timeout=0.3, operations=4))
+    running = asking.open(redis.url, limits=DataLimits(timeout=1, operations=4))
     asking.plain(lambda request, ctx: ctx.env.KV.put("k", "1"))
     redis.freeze()
     try:
         text = asking.plain(lambda request, ctx: refused(lambda: ctx.env.KV.get("k")))
         assert text == (
-            "BindingError: KV: no answer within 0.3 s (limits.data.timeout); whether it took effect is not known"
+            "BindingError: KV: no answer within 1 s (limits.data.timeout); whether it took effect is not known"
         )
 
         async def many(request: Request, ctx: AsyncContext) -> Any:
@@ -418,7 +418,7 @@ def test_a_frozen_server_costs_the_time_of_an_operation_and_no_worker(asking: As
 
         assert asking.awaited(many) == [
             "KV: 4 operations",
-            "KV: no answer within 0.3 s (limits.data.timeout); whether it took effect is not known",
+            "KV: no answer within 1 s (limits.data.timeout); whether it took effect is not known",
         ]
     finally:
         redis.go_on()
@@ -427,7 +427,8 @@ def test_a_frozen_server_costs_the_time_of_an_operation_and_no_worker(asking: As
     )
     assert metric(running, "edgerouter_binding_operations_total", GETS.format("timed-out")) >= 5
     assert metric(running, "edgerouter_binding_operations_total", GETS.format("busy")) == 6
-    assert metric(running, "edgerouter_binding_operations_under_way", '{binding="KV",kind="kv"}') == 0
+    under_way = '{binding="KV",kind="kv"}'
+    wait_until(lambda: metric(running, "edgerouter_binding_operations_under_way", under_way) == 0, what="their end")
 
 
 def test_a_folder_that_is_not_there_is_an_error_of_the_call(asking: Asking, tmp_path: Any) -> None:

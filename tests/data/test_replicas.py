@@ -54,7 +54,7 @@ def replica(request: pytest.FixtureRequest, replicas: dict[str, Replica], ways: 
         found.primary.sql(statement if request.param == "postgres" else f"USE app; {statement}")
     wait_until(found.has_all, what="the replica to have the table")
     # The primary is far away, so that the replica is nearer on a busy machine as well.
-    way = Way(found.primary, 0.04)
+    way = Way(found.primary, 0.1)
     ways.callback(way.close)
     found.primary_url = url.replace(str(found.primary.port), str(way.port))
     return found

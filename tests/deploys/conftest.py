@@ -43,7 +43,7 @@ class Deployed:
         self.client.close()
         self.admin.close()
         self.server.stop(5)
-        wait_until(lambda: not versions(), 20, "the end of all modules after a stop")
+        wait_until(lambda: not versions(), 60, "the end of all modules after a stop")
 
     def write(self, text: str, name: str = "new.py") -> str:
         """A file that may be deployed."""

@@ -149,7 +149,8 @@ def test_a_hundred_deploys_leak_nothing_and_mix_no_responses(site: Deployed, ori
         assert site.text("/function") == "old"
     assert before is not None
     after = settled()
-    assert after[:3] == before[:3]
+    # Eighty deploys later: one of each that stays would be eighty of them. A connection to the origin may have come.
+    assert all(now - then < 10 for now, then in zip(after[:3], before[:3], strict=True)), (before, after)
     # A version that stays would be 256 KiB each: 20 MiB.
     assert after[3] - before[3] < 10 << 20
     assert len(site.list()) == 32

@@ -130,7 +130,7 @@ def test_a_path_of_the_application_gets_its_page_and_a_call_keeps_its_404(cook: 
 def test_json_made_at_the_edge_is_kept_for_a_minute(cook: Cook) -> None:
     client = cook("JSON made at the edge, kept for a minute")
     assert client.get("/price/42").json() == {"sku": "42", "cents": 1999}
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while "age" not in (answer := client.get("/price/42")).headers:
         assert time.monotonic() < deadline
     assert answer.json() == {"sku": "42", "cents": 1999}

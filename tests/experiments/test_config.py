@@ -20,16 +20,19 @@ from ..origins import Origin, Reply, wait_until
 
 Serve = Callable[[Edge], Running]
 ClientFor = Callable[[Running], httpx.Client]
-LIMITS = Limits(data=DataLimits(timeout=0.2))
+#: A store that is frozen costs this time, which a busy machine may take for a reading as well.
+IMPATIENT = Limits(data=DataLimits(timeout=0.2))
 EACH = "kv:EXPERIMENTS/experiment:{variant}"
 
 
 class Site:
     """An edge whose experiment reads its settings, and visitors of it."""
 
-    def __init__(self, origin: Origin, url: str, config: str = EACH, **options: Any) -> None:
+    def __init__(
+        self, origin: Origin, url: str, config: str = EACH, *, limits: Limits | None = None, **options: Any
+    ) -> None:
         origin.default = Reply(200, {"cache-control": "max-age=60"}, "content")
-        self.edge = Edge("test", limits=LIMITS)
+        self.edge = Edge("test", limits=limits or Limits())
         self.edge.kv("EXPERIMENTS", url)
         settings: dict[str, Any] = {"config_interval": 0.02, "payload_header": "X-Settings"} | options
         experiment = Experiment("home", variants={"control": 1, "treatment": 0}, config=config, **settings)
@@ -197,7 +200,7 @@ def test_the_readings_of_a_plan_end_with_its_time_in_service(
 ) -> None:
     shop = Site(origin, "memory:", config_interval=0.001).serve(serve, client_for)
     shop.wait_for("ok", 5)
-    later = Edge("test", limits=LIMITS)
+    later = Edge("test")
     later.kv("EXPERIMENTS", "memory:")
     second = Experiment("second", variants={"a": 1}, config=EACH, config_interval=86_400)
     later.route("/*", to=later.origin("first", origin.url), experiment=second)
@@ -225,7 +228,7 @@ def test_the_declared_weights_hold_without_the_store_and_the_last_ones_while_it_
     redis = RedisServer(tmp_path)
     try:
         redis.kill()
-        shop = Site(origin, redis.url).serve(serve, client_for)
+        shop = Site(origin, redis.url, limits=IMPATIENT).serve(serve, client_for)
         assert shop.readings("failed") >= 1 and shop.readings("ok") == 0
         assert {shop.variant() for _ in range(10)} == {"control"}
         redis.start()
@@ -237,9 +240,9 @@ def test_the_declared_weights_hold_without_the_store_and_the_last_ones_while_it_
         shop.wait_for("failed", 2)
         for _ in range(20):
             assert "; hit" in shop.get("/page", "treatment").headers["cache-status"]
-        assert shop.running.reload(Site(origin, redis.url).edge) == 2
+        assert shop.running.reload(Site(origin, redis.url, limits=IMPATIENT).edge) == 2
         assert shop.shown() == {"variant": "treatment", "payload": "from Redis"}
-        other = Site(origin, redis.url).serve(serve, client_for)
+        other = Site(origin, redis.url, limits=IMPATIENT).serve(serve, client_for)
         assert other.variant() == "control" and other.readings("failed") >= 1
         redis.go_on()
         redis.command("SET", "experiment:treatment", '{"weight": 9, "payload": "later"}')

@@ -184,7 +184,9 @@ def test_the_metrics_have_the_visitors(serve: Any) -> None:
     httpx.get(edge.url)
     want = 'edgerouter_experiment_visitors{experiment="home",variant="only"} 1'
     wait_until(lambda: want in httpx.get(f"{edge.admin_url}/metrics").text.splitlines(), what=want)
-    assert 'edgerouter_experiment_sightings_total{result="counted"} 1' in httpx.get(f"{edge.admin_url}/metrics").text
+    seen = 'edgerouter_experiment_sightings_total{result="counted"} 1'
+    wait_until(lambda: seen in httpx.get(f"{edge.admin_url}/metrics").text, what=seen)
+    assert counts(edge) == {"only": (1, {})}
 
 
 def test_a_file_that_cannot_keep_counts_is_refused(tmp_path: Path) -> None:

@@ -136,8 +136,12 @@ def test_half_of_the_files_that_may_be_open_are_left_for_requests(
     edge = Edge("test", limits=Limits(files=FileLimits(open_files=4)))
     edge.files("/", tmp_path)
     running = serve(edge)
+    opened = []
     with httpx.Client(base_url=running.url) as client:
         for number in range(10):
             assert len(client.get(f"/{number}.txt").content) == 100_000
-        assert 0 < figure(running, "open") <= 2
+            opened.append(figure(running, "open"))
+        # The last one may still be under way, and a busy machine may take the second after which all are closed.
+        wait_until(lambda: figure(running, "open") <= 2, what="the end of the last")
+        assert 0 < max(opened) <= 3
     assert 'edgerouter_files_failed_total{reason="descriptors"} 0' in running.server.metrics()

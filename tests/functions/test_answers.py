@@ -17,7 +17,7 @@ from ..origins import wait_until
 from ..raw import connect, read_all
 
 Serve = Callable[[Edge], Running]
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 
 def answering(edge: Edge) -> None:

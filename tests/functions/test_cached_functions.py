@@ -95,13 +95,13 @@ def test_requests_at_one_time_make_one_call(serve: Serve, calls: Counter[str]) -
     @edge.function("/slow", cache=cache.STANDARD)
     def slow(request: Request, ctx: Context) -> Response:
         counted(calls, "slow")
-        go.wait(10)
+        go.wait(60)
         return made("slow")
 
     @edge.function("/fails", cache=cache.STANDARD)
     def fails(request: Request, ctx: Context) -> Response:
         counted(calls, "fails")
-        go.wait(10)
+        go.wait(60)
         raise ValueError("no")
 
     served = serve(edge)

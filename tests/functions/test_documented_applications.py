@@ -151,7 +151,7 @@ def test_the_tutorial_of_fastapi_holds_behind_the_edge() -> None:
         made = client.put("/app/items/7", json={"name": "Foo", "price": 4.5, "tags": ["a", "a"]})
         assert (made.status_code, made.json()) == (201, {"name": "Foo", "price": 4.5, "tags": ["a"]})
         assert client.put("/app/items/7", json={"name": "Foo"}).status_code == 422 and made.headers["x-process"] == "1"
-        assert SENT[:2] == ["opened", "closed"]
+        wait_until(lambda: SENT[:2] == ["opened", "closed"], what="the end of the resource")
         found = client.get("/app/fields", headers={"user-agent": "mine", "cookie": "ads_id=x"})
         assert found.json() == {"agent": "mine", "ads": "x"}
         sent = [("file", ("a.bin", b"12345", "text/plain")), ("upload", ("b.png", b"\x89", "image/png"))]

@@ -30,7 +30,7 @@ from edgerouter.testing import Running, running
 from ..identity.tokens import SECRET, bearer, token
 from ..origins import Origin, Reply, Seen, wait_until
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 
 def client_of(served: Running) -> httpx.Client:

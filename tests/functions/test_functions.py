@@ -6,7 +6,6 @@ import asyncio
 import os
 import re
 import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -20,7 +19,7 @@ from edgerouter.errors import ConfigError
 from edgerouter.testing import Running
 
 from ..identity.tokens import SECRET, bearer, token
-from ..origins import Origin, Reply
+from ..origins import Origin, Reply, wait_until
 
 Serve = Callable[[Edge], Running]
 ClientFor = Callable[[Running], httpx.Client]
@@ -220,12 +219,11 @@ def test_a_looping_function_stalls_neither_hits_nor_other_functions(made: Callab
     client.get("/page")
     with ThreadPoolExecutor(1) as pool:
         spinning = pool.submit(httpx.get, f"{client.base_url}/spin", timeout=20)
-        deadline = time.monotonic() + 0.8
         hits = 0
-        while time.monotonic() < deadline:
+        while not spinning.done():
             assert client.get("/page").headers["cache-status"].startswith("edgerouter; hit")
-            hits += 1
-        assert hits > 5
+            hits += not spinning.done()
+        assert hits > 1
         assert spinning.result().status_code == 504
     assert client.get("/quick", timeout=10).text == "quick"
 
@@ -236,7 +234,7 @@ def test_a_function_blocked_in_c_is_abandoned_and_others_go_on(made: Callable[..
     def declare(edge: Edge) -> None:
         @edge.function("/blocks", timeout=0.3)
         def blocks(request: Request, ctx: Context) -> Response:
-            release.wait(15)
+            release.wait(60)
             return Response("late")
 
         @edge.function("/quick")
@@ -270,15 +268,16 @@ def test_a_full_queue_says_503_with_retry_after(made: Callable[..., httpx.Client
     release = threading.Event()
 
     def declare(edge: Edge) -> None:
-        @edge.function("/wait", timeout=10)
+        @edge.function("/wait", timeout=60)
         def wait(request: Request, ctx: Context) -> Response:
-            release.wait(8)
+            release.wait(60)
             return Response("done")
 
     client = made(declare, limits=Limits(functions=FunctionLimits(queue=2)))
     with ThreadPoolExecutor(12) as pool:
-        futures = [pool.submit(httpx.get, f"{client.base_url}/wait", timeout=20) for _ in range(12)]
-        time.sleep(1)
+        futures = [pool.submit(httpx.get, f"{client.base_url}/wait", timeout=60) for _ in range(12)]
+        # Those that wait are answered after this: the first answer is a refusal.
+        wait_until(lambda: any(future.done() for future in futures), what="a refusal")
         release.set()
         answers = [future.result() for future in futures]
     refused = [answer for answer in answers if answer.status_code == 503]

@@ -253,9 +253,10 @@ def test_a_process_that_ends_or_must_be_ended_costs_its_own_call(
             assert client.get("/echo/b").status_code == client.get("/here").status_code == 200
             count += 1
         failed = pending.result()
-        assert time.monotonic() - began < 15
+        # Less than the function would take.
+        assert time.monotonic() - began < 20
     assert failed.status_code == status and count > 0
-    assert text is None or text in caplog.text
+    wait_until(lambda: text is None or text in caplog.text, what=f"{text} in the log")
     # Another takes its place.
     wait_until(lambda: len({pid(client) for _ in range(4)} | before) > len(before))
 

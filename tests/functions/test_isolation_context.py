@@ -250,7 +250,7 @@ def test_a_process_fetches_through_its_edge(client: httpx.Client, caplog: pytest
     assert client.get("/fetches/post").json() == ["POST", "abc", "b"]
     for kind, text in (("host", "is not the host of this request"), ("origin", "is no origin or group")):
         assert client.get(f"/fetches/{kind}").status_code == 502
-        assert "ValueError" in caplog.text and text in caplog.text
+        wait_until(lambda text=text: "ValueError" in caplog.text and text in caplog.text, what=text)  # type: ignore[misc]
     # A call that waits for its own process is answered at once.
     refused = client.get("/fetches/nested")
     assert (refused.status_code, "busy" in refused.text) == (503, True)
@@ -271,7 +271,7 @@ def test_a_process_streams_and_its_iterators_are_closed(
     assert "error id" not in caplog.text
     with pytest.raises(httpx.RemoteProtocolError):
         client.get("/streams?fails=1")
-    assert "half way" in caplog.text
+    wait_until(lambda: "half way" in caplog.text, what="the log")
     closed.unlink()
     # Clients that leave.
     for path, word in (("/streams?n=10000000", "plain"), ("/streams/async?endless=1", "async")):

@@ -21,7 +21,7 @@ from edgerouter.testing import running
 
 from ..origins import wait_until
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 
 def versioned(name: str, events: list[str], *, fails: bool = False) -> Edge:

@@ -133,7 +133,7 @@ def run(folder: Path, app: str = APP, options: tuple[str, ...] = (), **environme
         reader.start()
         yield running
         process.send_signal(signal.SIGTERM)
-        assert process.wait(20) == 0
+        assert process.wait(60) == 0
         reader.join(20)
     finally:
         process.kill()

@@ -27,7 +27,7 @@ from edgerouter.testing import Running, running
 from ..origins import wait_until
 from ..raw import connect, read_all
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 LARGE = 3 << 20
 
 
@@ -342,7 +342,7 @@ def test_what_an_application_does_after_its_response_is_bounded_in_time_and_numb
             ended.append(scope["path"])
             raise
 
-    limits = Limits(functions=FunctionLimits(background_tasks=1, background_timeout=1.0, timeout=0.5))
+    limits = Limits(functions=FunctionLimits(background_tasks=1, background_timeout=3.0, timeout=1.0))
     edge = Edge("test", limits=limits)
     edge.mount("/", app)
     with running(edge) as served, client_of(served) as client:

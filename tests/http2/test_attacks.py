@@ -248,7 +248,7 @@ def test_more_streams_than_allowed_are_refused_one_by_one(start: Start, origin: 
     release = threading.Event()
 
     def answer(seen: object) -> Reply:
-        release.wait(10)
+        release.wait(60)
         return Reply(body="late")
 
     origin.default = answer

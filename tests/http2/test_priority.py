@@ -46,7 +46,8 @@ def test_responses_without_a_priority_share_the_connection(start: Start) -> None
     edge = Edge("test")
     edge.listen("127.0.0.1:0", http=("h2",))
     edge.route("/small", respond="small")
-    edge.route("/*", respond=LARGE)
+    # Much more than sockets hold: the client reads nothing until it has sent the second request.
+    edge.route("/*", respond=LARGE * 4)
     server = start(edge)
     with http2(server.urls[0], None, credit=False, window=WINDOW) as client:
         client.http.increment_flow_control_window(WINDOW - 65_535)
@@ -55,4 +56,4 @@ def test_responses_without_a_priority_share_the_connection(start: Start) -> None
         large = client.request(head("/large"))
         assert client.get("/small").body == b"small"
         assert not client.responses[large].ended, "the small one does not wait for the large one"
-        assert len(client.response(large).body) == len(LARGE)
+        assert len(client.response(large).body) == 4 * len(LARGE)

@@ -239,7 +239,7 @@ def test_requests_of_one_connection_are_served_beside_each_other(
 
     def answer(seen: Seen) -> Reply:
         if seen.path == "/slow":
-            assert release.wait(10)
+            assert release.wait(60)
         return Reply(body=seen.path)
 
     origin.default = answer
@@ -276,7 +276,7 @@ def test_a_stream_that_the_client_resets_ends_the_request_to_the_origin(
             assert client.step()
         client.http.reset_stream(stream, 8)
         client.flush()
-        assert gone.wait(10)
+        assert gone.wait(60)
         origin.default = Reply(body="next")
         assert client.get("/").body == b"next"
 

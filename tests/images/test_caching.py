@@ -79,7 +79,7 @@ def test_variants_share_one_fetch_of_their_image(gallery: Gallerist) -> None:
     content, began = coded(photo()), Event()
 
     def slowly(seen: Seen) -> Reply:
-        assert began.wait(10)
+        assert began.wait(60)
         return Reply(200, {"content-type": "image/jpeg"} | FRESH, content)
 
     site.origin.on("/photos/a.jpg", slowly)

@@ -57,7 +57,7 @@ def test_requests_of_a_running_edge_are_shown_by_their_conditions_and_over_a_res
     start: Callable[[], Process], run: Run
 ) -> None:
     edge = start()
-    wait_until(lambda: reachable(PORT) and reachable(ADMIN), 20, "the listeners")
+    wait_until(lambda: reachable(PORT) and reachable(ADMIN), 60, "the listeners")
     every = run("tail", "--admin", f"127.0.0.1:{ADMIN}")
     chosen = run("tail", "--admin", f"127.0.0.1:{ADMIN}", "--status", "5xx", "--status", "404", "--raw")
     shown(every, "/a?token=hidden", r"200 \S+ .*GET 127\.0\.0\.1:\d+/a\?token=\*\*\* .* B /\* 127\.0\.0\.1")
@@ -66,7 +66,7 @@ def test_requests_of_a_running_edge_are_shown_by_their_conditions_and_over_a_res
     assert edge.end() == 0
     every.wait_for("trying again until Ctrl-C")
     start()
-    wait_until(lambda: reachable(PORT), 20, "the listener")
+    wait_until(lambda: reachable(PORT), 60, "the listener")
     shown(every, "/again", r"GET \S+/again ")
     assert (every.end(signal.SIGINT), chosen.end(signal.SIGINT)) == (0, 0)
     assert not re.search("/a(gain)?[ ?]", chosen.output)

@@ -105,7 +105,7 @@ def test_requests_of_an_edge_are_shown_as_they_are_answered(
     app.write_text(APP.format(url=origin.url))
     port = free_port()
     run("run", str(app), "--listen", f"127.0.0.1:{port}", "--access-log", str(log), "--access-log-format", form)
-    wait_until(lambda: reachable(port), 20, "the listener")
+    wait_until(lambda: reachable(port), 60, "the listener")
     every = run("tail", str(log))
     failures = run("tail", str(log), "--status", "5xx", "--route", "/api/*")
     for path in ("/a", "/a", "/api/broken"):
@@ -193,7 +193,7 @@ def test_no_log_is_followed_that_is_none_and_an_empty_one_may_become_one(run: Ru
     with log.open("a") as written:
         written.write("nonsense\n" * 1_000)
     process.wait_for("has no line of an access log")
-    assert process.process.wait(20) == 1
+    assert process.process.wait(60) == 1
 
 
 def test_a_pipe_is_read_to_its_end_and_a_last_line_without_one_counts(tmp_path: Path) -> None:

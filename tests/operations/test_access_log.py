@@ -49,12 +49,12 @@ def app(origin: Origin, tmp_path: Path) -> Path:
 def start(run: Run, app: Path, *arguments: str) -> tuple[Process, str]:
     port = free_port()
     process = run("run", str(app), "--listen", f"127.0.0.1:{port}", *arguments)
-    wait_until(lambda: reachable(port), 20, "the listener")
+    wait_until(lambda: reachable(port), 60, "the listener")
     return process, f"http://127.0.0.1:{port}"
 
 
 def lines(log: Path, count: int) -> list[str]:
-    wait_until(lambda: log.exists() and log.read_text().count("\n") >= count, 10, f"{count} lines")
+    wait_until(lambda: log.exists() and log.read_text().count("\n") >= count, 60, f"{count} lines")
     return log.read_text().splitlines()
 
 
@@ -115,13 +115,13 @@ def test_sighup_and_sigusr1_open_the_file_again(app: Path, tmp_path: Path, run: 
         lines(log, 1)
         moved = log.rename(tmp_path / f"access.{number}.log")
         process.process.send_signal(number)
-        wait_until(log.exists, 10, "the new file")
+        wait_until(log.exists, 60, "the new file")
         httpx.get(f"{url}/after")
         assert "/after" in lines(log, 1)[0]
         assert "/after" not in moved.read_text()
         log.unlink()
         process.process.send_signal(signal.SIGUSR1)
-        wait_until(log.exists, 10, "the next file")
+        wait_until(log.exists, 60, "the next file")
     process.wait_for("reloaded")
     assert process.output.count("reloaded") == 1
     assert process.end() == 0
@@ -154,7 +154,7 @@ def test_a_pipe_may_get_its_reader_later(app: Path, tmp_path: Path, run: Run) ->
 
 def test_a_file_that_cannot_be_opened_is_told_at_the_start(app: Path, tmp_path: Path, run: Run) -> None:
     process = run("run", str(app), "--listen", "127.0.0.1:0", "--access-log", str(tmp_path / "no" / "such.log"))
-    assert process.process.wait(20) == 1
+    assert process.process.wait(60) == 1
     process.wait_for("access_log.*No such file")
 
 
@@ -177,7 +177,7 @@ def test_short_lines_have_colours_on_a_terminal_that_wants_them(
     )
     os.close(write)
     try:
-        wait_until(lambda: reachable(port), 20, "the listener")
+        wait_until(lambda: reachable(port), 60, "the listener")
         httpx.get(f"http://127.0.0.1:{port}/x")
         said = b""
         while b"from first" not in said:

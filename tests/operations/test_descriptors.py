@@ -54,7 +54,7 @@ def test_silent_connections_beyond_the_limit_shut_nobody_out(
     listen = ("--listen", f"127.0.0.1:{port}", "--admin", "127.0.0.1:0", "--workers", str(workers))
     process = limited(1_024, 1_024, "run", str(app), *listen)
     admin = process.wait_for(r"(http://\S+)  admin")[1]
-    wait_until(lambda: reachable(port), 20, "the listener")
+    wait_until(lambda: reachable(port), 60, "the listener")
     with ExitStack() as stack:
         waiting = silent(stack, port, 1_100)
         for path in ("/hit", "/hit", "/miss"):
@@ -78,7 +78,7 @@ def test_of_connections_that_come_all_at_once_the_last_are_kept(tmp_path: Path, 
     app.write_text("from edgerouter import Edge\nedge = Edge('test')\nedge.route('/*', respond='here')\n")
     port = free_port()
     process = limited(1_024, 1_024, "run", str(app), "--listen", f"127.0.0.1:{port}", "--workers", "3")
-    wait_until(lambda: reachable(port), 20, "the listener")
+    wait_until(lambda: reachable(port), 60, "the listener")
     # The kernel takes all of them before a worker accepts the first.
     process.process.send_signal(signal.SIGSTOP)
     with ExitStack() as stack:
@@ -101,7 +101,7 @@ def test_a_bound_on_connections_that_somebody_chose_and_cannot_be_held_is_warned
     )
     port = free_port()
     process = limited(1_024, 1_024, "run", str(app), "--listen", f"127.0.0.1:{port}", "--workers", "1")
-    wait_until(lambda: reachable(port), 20, "the listener")
+    wait_until(lambda: reachable(port), 60, "the listener")
     assert process.end() == 0
     said = [line for line in process.lines if "leaves room for" in line]
     assert len(said) == (level is not None), process.output
@@ -116,7 +116,7 @@ def test_a_connection_that_is_being_answered_does_not_give_way(
     released = threading.Event()
 
     def slow_answer(_: Seen) -> Reply:
-        released.wait(20)
+        released.wait(60)
         return Reply(200, {}, "slow")
 
     origin.on("/slow", slow_answer)
@@ -129,7 +129,7 @@ def test_a_connection_that_is_being_answered_does_not_give_way(
     )
     port = free_port()
     process = limited(1_024, 1_024, "run", str(app), "--listen", f"127.0.0.1:{port}", "--workers", "1")
-    wait_until(lambda: reachable(port), 20, "the listener")
+    wait_until(lambda: reachable(port), 60, "the listener")
     with ExitStack() as stack:
         (slow,) = silent(stack, port, 1)
         slow.sendall(b"GET /slow HTTP/1.1\r\nHost: a.example\r\nConnection: close\r\n\r\n")
@@ -173,5 +173,5 @@ def test_the_soft_limit_is_raised_and_child_processes_get_it_as_it_was(tmp_path:
     app.write_text(FUNCTION)
     port = free_port()
     limited(512, 4_096, "run", str(app), "--listen", f"127.0.0.1:{port}")
-    wait_until(lambda: reachable(port), 20, "the listener")
+    wait_until(lambda: reachable(port), 60, "the listener")
     assert httpx.get(f"http://127.0.0.1:{port}/limits", timeout=20).json() == [4_096, 512, 512]

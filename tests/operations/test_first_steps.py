@@ -226,7 +226,7 @@ def test_serve_prints_where_it_serves(tmp_path: Path) -> None:
         assert httpx.get(f"http://127.0.0.1:{port}/").text == "x"
     finally:
         process.terminate()
-        assert process.wait(15) == 0
+        assert process.wait(60) == 0
 
 
 def test_two_edges_are_both_named(tmp_path: Path) -> None:
@@ -262,7 +262,7 @@ def test_run_with_reload_waits_for_a_broken_file_to_be_mended(origin: Origin, tm
     app.write_text("from edgerouter import Edge\nedge = Edge('t')\nedge.route('/*', to='nowhere')\n")
     process.wait_for("nowhere")
     write_app(app, origin.url, 1)
-    wait_until(lambda: reachable(port), 20, "the listener")
+    wait_until(lambda: reachable(port), 60, "the listener")
     assert httpx.get(f"http://127.0.0.1:{port}/").headers["x-version"] == "1"
     assert process.end() == 0
 

@@ -43,10 +43,10 @@ def test_reload_by_sighup_and_by_file_and_a_broken_file_is_refused(
         found: str | None = httpx.get(f"http://127.0.0.1:{port}/").headers.get("x-version")
         return found
 
-    wait_until(lambda: reachable(port), 20, "the listener")
+    wait_until(lambda: reachable(port), 60, "the listener")
     assert version() == "1"
     write_app(app, origin.url, 2)
-    wait_until(lambda: version() == "2", 20, "reload by file")
+    wait_until(lambda: version() == "2", 60, "reload by file")
     app.write_text("from edgerouter import Edge\nedge = Edge('test')\nedge.route('/*', to='nowhere')\n")
     process.wait_for(r"routes\[0\]\.to.*nowhere")
     assert version() == "2"
@@ -55,7 +55,7 @@ def test_reload_by_sighup_and_by_file_and_a_broken_file_is_refused(
     assert version() == "2"
     write_app(app, origin.url, 3)
     process.process.send_signal(signal.SIGHUP)
-    wait_until(lambda: version() == "3", 20, "reload by SIGHUP")
+    wait_until(lambda: version() == "3", 60, "reload by SIGHUP")
     assert process.end() == 0
 
 
@@ -72,7 +72,7 @@ def test_a_module_that_was_missing_is_noticed_when_it_appears(tmp_path: Path, ru
     (tmp_path / "parts" / "texts.py").write_text("from parts import more\ntext = more.text\n")
     process.wait_for("cannot import name 'more'")
     (tmp_path / "parts" / "more.py").write_text("text = 'whole'\n")
-    wait_until(lambda: reachable(port), 20, "the listener")
+    wait_until(lambda: reachable(port), 60, "the listener")
     assert httpx.get(f"http://127.0.0.1:{port}/").text == "whole"
     app.touch()
     # The first reload: files that a load has added to those that are watched are no change.
@@ -87,7 +87,7 @@ def test_sigterm_lets_what_is_being_answered_finish(
     go = threading.Event()
 
     def slow(seen: Seen) -> Reply:
-        go.wait(10)
+        go.wait(60)
         return Reply(200, {}, "finished")
 
     origin.default = slow
@@ -95,17 +95,17 @@ def test_sigterm_lets_what_is_being_answered_finish(
     write_app(app, origin.url, 1)
     port = free_port()
     process = run("run", str(app), "--listen", f"127.0.0.1:{port}", "--admin", "127.0.0.1:0")
-    wait_until(lambda: reachable(port), 20, "the listener")
+    wait_until(lambda: reachable(port), 60, "the listener")
     result: list[httpx.Response] = []
-    thread = threading.Thread(target=lambda: result.append(httpx.get(f"http://127.0.0.1:{port}/", timeout=20)))
+    thread = threading.Thread(target=lambda: result.append(httpx.get(f"http://127.0.0.1:{port}/", timeout=60)))
     thread.start()
     origin.wait_for(1)
     process.process.send_signal(signal.SIGTERM)
-    wait_until(lambda: not reachable(port), 10, "the end of accepting")
+    wait_until(lambda: not reachable(port), 60, "the end of accepting")
     go.set()
-    thread.join(10)
+    thread.join(60)
     assert result[0].text == "finished"
-    assert process.process.wait(10) == 0
+    assert process.process.wait(60) == 0
 
 
 def test_a_function_that_outlasts_the_drain_does_not_crash_the_process(
@@ -129,12 +129,13 @@ sys.modules["lasts"].lasts = Lasts()
 @edge.function("/")
 def sleeps(request, ctx):
     print("begun", flush=True)
-    time.sleep(0.7)
+    for _ in range(100):
+        time.sleep(0.1)
 """
     )
     port = free_port()
     process = run("run", str(tmp_path / "app.py"), "--listen", f"127.0.0.1:{port}", "--admin", "127.0.0.1:0")
-    wait_until(lambda: reachable(port), 20, "the listener")
+    wait_until(lambda: reachable(port), 60, "the listener")
     client = connect(f"http://127.0.0.1:{port}")
     client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
     process.wait_for("begun")
@@ -147,12 +148,12 @@ def test_a_busy_port_says_so_in_one_line(origin: Origin, tmp_path: Path, run: Ca
     app = tmp_path / "app.py"
     write_app(app, origin.url, 1)
     process = run("run", str(app), "--listen", f"127.0.0.1:{origin.port}", "--admin", "127.0.0.1:0")
-    assert process.process.wait(20) != 0
+    assert process.process.wait(60) != 0
     process.reader.join(5)
     (line,) = [line for line in process.lines if line.strip()]
     assert f"127.0.0.1:{origin.port} is already in use" in line and "--listen" in line
     process = run("run", str(app), "--listen", "127.0.0.1:0", "--admin", f"127.0.0.1:{origin.port}")
-    assert process.process.wait(20) != 0
+    assert process.process.wait(60) != 0
     process.reader.join(5)
     (line,) = [line for line in process.lines if line.strip()]
     assert f"127.0.0.1:{origin.port} is already in use" in line and "--admin" in line
@@ -167,7 +168,7 @@ def test_an_unreadable_key_file_and_a_missing_secret_say_so(tmp_path: Path, run:
         f"edge.route('/b/*', to=o, auth=Jwt.pem(secret_file('{tmp_path}/none.pem'), algorithm='RS256'))\n"
     )
     process = run("check", str(app))
-    assert process.process.wait(20) == 1
+    assert process.process.wait(60) == 1
     process.reader.join(5)
     assert "NO_SUCH_SECRET" in process.output and "none.pem" in process.output
     assert "Traceback" not in process.output
@@ -195,7 +196,7 @@ def test_ten_mistakes_get_ten_messages(tmp_path: Path, run: Callable[..., Proces
     plan = tmp_path / "site.json"
     plan.write_text(json.dumps(TEN))
     process = run("check", str(plan))
-    assert process.process.wait(20) == 1
+    assert process.process.wait(60) == 1
     process.reader.join(5)
     for expected in (
         r"origins\[0\]\.url: .*ftp",
@@ -247,7 +248,7 @@ def test_ten_mistakes_of_a_python_file_get_ten_messages_with_their_lines(
     app.write_text(TEN_IN_PYTHON)
     for command in (["check"], ["run", "--listen", "127.0.0.1:0"]):
         process = run(command[0], str(app), *command[1:])
-        assert process.process.wait(20) == 1
+        assert process.process.wait(60) == 1
         process.reader.join(5)
         messages = [line for line in process.lines if line.startswith("error: ")]
         for line, expected in (
@@ -276,7 +277,7 @@ def test_a_name_that_is_missing_for_another_reason_is_no_mistake_of_the_plan(
     app = tmp_path / "app.py"
     app.write_text("from edgerouter import Edge\nedge = Edge('test')\nedge.route('/*', to=nowhere)\n")
     process = run("check", str(app))
-    assert process.process.wait(20) == 1
+    assert process.process.wait(60) == 1
     process.reader.join(5)
     assert re.search(r"app\.py:3: NameError: name 'nowhere' is not defined", process.output)
 
@@ -349,11 +350,12 @@ def test_metrics_say_which_origin_is_down_from_the_start(origin: Origin, second:
         return line in httpx.get(f"{running.admin_url}/metrics").text.splitlines()
 
     wait_until(lambda: says('edgerouter_origin_up{origin="second"} 0'), what="the first attempt to reach it")
-    assert says('edgerouter_origin_up{origin="first"} 1')
+    wait_until(lambda: says('edgerouter_origin_up{origin="first"} 1'), what="the first probe of the other")
     origin.kill()
     wait_until(lambda: says('edgerouter_origin_healthy{origin="first"} 0'), what="the probes' verdict")
     origin.start()
     wait_until(lambda: says('edgerouter_origin_healthy{origin="first"} 1'), what="its return")
+    assert says('edgerouter_origin_up{origin="second"} 0'), "the other one is down all the time"
 
 
 def test_server_sent_events_flow_without_waiting_for_the_end(origin: Origin, site: Site) -> None:
@@ -362,7 +364,7 @@ def test_server_sent_events_flow_without_waiting_for_the_end(origin: Origin, sit
     def events() -> Iterator[bytes]:
         for number in range(3):
             yield f"data: {number}\n\n".encode()
-            step.acquire(timeout=10)
+            step.acquire(timeout=60)
 
     origin.on(
         "/events",
@@ -438,7 +440,7 @@ def test_neither_side_sends_more_than_the_other_takes(origin: Origin, serve: Ser
             up.sendall(b"POST /up HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % (2 * most))
             up.settimeout(1)
             assert sent_before_it_blocks(up, most) < most
-            wait_until(lambda: stands_still(sent), 20, "the origin's pause")
+            wait_until(lambda: sent[0] > 0 and stands_still(sent), 60, "the origin's pause")
             assert 0 < sent[0] < most
 
 
@@ -509,7 +511,7 @@ def test_many_reloads_under_load_lose_nothing(origin: Origin, serve: Serve) -> N
         thread.start()
     for number in range(1, 30):
         running.reload(plan(number))
-    wait_until(lambda: min(counts) > 50, 20, "the load")
+    wait_until(lambda: min(counts) > 50, 60, "the load")
     stop.set()
     for thread in threads:
         thread.join(10)

@@ -23,7 +23,7 @@ def started(origin: Origin, tmp_path: Path, run: Run) -> tuple[Process, Path, in
     app, port = tmp_path / "app.py", free_port()
     write_app(app, origin.url, 1)
     process = run("run", str(app), "--listen", f"127.0.0.1:{port}")
-    wait_until(lambda: reachable(port), 20, "the listener")
+    wait_until(lambda: reachable(port), 60, "the listener")
     return process, app, port
 
 
@@ -61,7 +61,7 @@ def test_whatever_the_file_raises_the_old_configuration_keeps_serving(
     assert version(port) == "1"
     write_app(app, origin.url, 2)
     process.process.send_signal(signal.SIGHUP)
-    wait_until(lambda: version(port) == "2", 20, "the next reload")
+    wait_until(lambda: version(port) == "2", 60, "the next reload")
     assert process.end() == 0
 
 
@@ -90,8 +90,9 @@ def test_sigterm_is_obeyed_while_a_reload_hangs(started: tuple[Process, Path, in
     flag = app.with_name("begun")
     app.write_text(f"open({str(flag)!r}, 'w').close()\n" + hang)
     process.process.send_signal(signal.SIGHUP)
-    wait_until(flag.exists, 20, "the reload")
+    wait_until(flag.exists, 60, "the reload")
     assert version(port) == "1"
     began = time.monotonic()
-    assert process.end(timeout=20) == 0
-    assert time.monotonic() - began < 12
+    # It would take 1,000 seconds otherwise.
+    assert process.end() == 0
+    assert time.monotonic() - began < 60

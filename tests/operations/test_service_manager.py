@@ -21,7 +21,7 @@ from ..processes import Process, free_port
 
 ROOT = Path(__file__).parents[2]
 APP = "from edgerouter import Edge\nedge = Edge('test')\n{listen}edge.route('/*', respond='here')\n"
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 Start = Callable[..., Process]
 

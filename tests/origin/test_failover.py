@@ -60,12 +60,12 @@ def test_statuses_that_are_not_configured_do_not_fail_over(origin: Origin, secon
 
 def test_a_slow_first_origin_times_out_to_the_second(origin: Origin, pair: Pair) -> None:
     def never(seen: Seen, sock: socket.socket) -> None:
-        time.sleep(5)
+        time.sleep(30)
 
     origin.default = never
     started = time.monotonic()
-    assert pair({"first_byte_timeout": 0.3}).get("/").text == "from second"
-    assert time.monotonic() - started < 4
+    assert pair({"first_byte_timeout": 1}).get("/").text == "from second"
+    assert time.monotonic() - started < 20
 
 
 def test_a_post_is_not_sent_twice_once_an_origin_may_have_seen_it(origin: Origin, second: Origin, pair: Pair) -> None:

@@ -18,7 +18,7 @@ from ..origins import Origin, Reply, Seen
 Serve = Callable[[Edge], Running]
 ClientFor = Callable[[Running], httpx.Client]
 
-HEALTH = Health("/healthz", interval=0.1, timeout=0.2, unhealthy_after=2)
+HEALTH = Health("/healthz", interval=0.1, timeout=0.5, unhealthy_after=2)
 
 
 class Freezing:
@@ -58,7 +58,7 @@ def test_the_next_member_is_asked_beside_one_that_is_found_unhealthy(
     freezing.frozen = True
     started = time.monotonic()
     assert client.get("/waits").headers["x-from"] == "second"
-    assert time.monotonic() - started < 8, "not the first member's 30 s"
+    assert time.monotonic() - started < 20, "not the first member's 30 s"
     assert freezing.origin.count("/waits") == 1
 
 
@@ -100,7 +100,7 @@ def test_an_origin_that_is_back_freshens_what_was_sent_stale(
     assert "stale-if-error" in client.get("/hot").headers["cache-status"]
     freezing.frozen = False
     freezing.over.set()
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 30
     while "stale-if-error" in (status := client.get("/hot").headers["cache-status"]):
         assert time.monotonic() < deadline, status
 
@@ -118,7 +118,7 @@ def test_after_the_time_to_wait_one_request_a_second_asks_again(
         return Reply(200, {"Cache-Control": "max-age=60"}, "page")
 
     origin.on("/page", first_hangs)
-    edge = Edge("test", limits=Limits(cache=CacheLimits(coalesce_timeout=0.5)))
+    edge = Edge("test", limits=Limits(cache=CacheLimits(coalesce_timeout=1)))
     edge.route("/*", to=edge.origin("first", origin.url))
     client = client_for(serve(edge))
     with ThreadPoolExecutor(11) as pool:

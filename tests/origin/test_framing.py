@@ -348,4 +348,4 @@ def test_bytes_that_come_before_a_request_answer_nobody(origin: Origin, serve: S
     url = serve(edge).url
     for _ in range(3):
         assert asked(url, "/").body == b"ok"
-        assert sent.wait(10)
+        assert sent.wait(60)

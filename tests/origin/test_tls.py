@@ -82,7 +82,7 @@ def origins() -> Iterator[Callable[..., SecureOrigin]]:
 
     yield make
     for origin in made:
-        origin.kill()
+        origin.close()
 
 
 def logged(capfd: pytest.CaptureFixture[str], pattern: str) -> None:

@@ -46,7 +46,7 @@ def local(tmp_path: Path) -> Iterator[Local]:
     made = Local(tmp_path / "app.sock")
     made.default = lambda seen: Reply(200, {}, seen.target)
     yield made
-    made.kill()
+    made.close()
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ def test_two_sockets_are_two_origins(
     client = client_for(serve(edge))
     for _ in range(2):
         assert (client.get("/a").text, client.get("/b").text) == ("/a", "other")
-    other.kill()
+    other.close()
 
 
 @pytest.mark.parametrize(

@@ -73,7 +73,7 @@ def test_the_likely_next_page_is_a_hit_for_a_visitor_who_comes_to_it(origin: Ori
     assert status_of(next_page).startswith("edgerouter; hit")
     assert origin.count("/product") == asked + 1
     wait_until(lambda: judged(edge, "used") == 1, what="the account of the guess")
-    assert metric(edge, "edgerouter_predict_precision") == 1
+    wait_until(lambda: metric(edge, "edgerouter_predict_precision") == 1, what="the precision")
     assert metric(edge, "edgerouter_predict_wasted_bytes_total") == 0
 
 
@@ -120,6 +120,7 @@ def test_only_navigations_to_what_anybody_may_see_are_learnt_from(origin: Origin
     httpx.post(f"{edge.url}/page", headers=NAVIGATES)
     assert learnt(edge) == 0
     visit(edge, "v", "/page", accept="*/*", **{"sec-fetch-mode": "navigate", "sec-fetch-dest": "document"})
+    wait_until(lambda: learnt(edge) > 0, what="the navigation")
     assert learnt(edge) == 1
 
 
@@ -127,8 +128,9 @@ def test_a_query_that_is_no_part_of_the_key_is_left_out(origin: Origin, serve: S
     edge = serve(site(origin, Predict(support=3), cache=CachePolicy(query="none")))
     for number in range(5):
         visit(edge, f"visitor {number}", f"/list?utm={number}", f"/product?utm={number}")
-    assert learnt(edge) == 10
+    wait_until(lambda: learnt(edge) >= 10, what="the navigations")
     wait_until(lambda: guesses(edge, "fresh") >= 1, what="the guess")
+    assert learnt(edge) == 10
 
 
 def test_nothing_is_learnt_unless_the_route_predicts(origin: Origin, serve: Serve) -> None:
@@ -153,8 +155,8 @@ def test_a_guess_that_could_not_be_stored_is_a_waste_and_not_repeated(origin: Or
     origin.on("/product", Reply(200, {"Content-Type": "text/html", "Cache-Control": "private"}, "0123456789"))
     visit(edge, "first", "/list")
     wait_until(lambda: judged(edge, "wasted") == 1, what="the waste")
-    assert metric(edge, "edgerouter_predict_wasted_bytes_total") == 10
-    assert metric(edge, "edgerouter_predict_precision") == 0
+    wait_until(lambda: metric(edge, "edgerouter_predict_wasted_bytes_total") == 10, what="its bytes")
+    wait_until(lambda: metric(edge, "edgerouter_predict_precision") == 0, what="the precision")
     asked = origin.count("/product")
     teach(edge, "/other", "/next", prefix="later teacher")
     visit(edge, "second", "/list")

@@ -54,7 +54,7 @@ class Place:
     def fill(self, *paths: str) -> None:
         for path in paths:
             self.get(path)
-        wait_until(lambda: self.metric("edgerouter_disk_waiting_bytes") == 0, 20, "everything is written")
+        wait_until(lambda: self.metric("edgerouter_disk_waiting_bytes") == 0, 60, "everything is written")
 
     def purge(self, **what: Any) -> dict[str, Any]:
         answer = httpx.post(f"{self.admin}/v1/purges", json=what, timeout=20)
@@ -67,7 +67,7 @@ class Place:
         return found
 
     def completed(self) -> list[dict[str, Any]]:
-        wait_until(lambda: all(purge["status"] == "Completed" for purge in self.purges()), 20, "all are completed")
+        wait_until(lambda: all(purge["status"] == "Completed" for purge in self.purges()), 60, "all are completed")
         return self.purges()
 
 
@@ -124,7 +124,7 @@ def test_what_was_purged_softly_is_stale_after_kill_9(place: Place, origin: Orig
     status = place.get("/a").headers["cache-status"]
     lifetime = re.search(r"hit; ttl=(-?\d+)", status)
     assert lifetime is None or int(lifetime[1]) <= 0, status
-    wait_until(lambda: origin.count() > before, 20, "the origin is asked")
+    wait_until(lambda: origin.count() > before, 60, "the origin is asked")
 
 
 def test_a_reference_and_the_counts_outlive_the_process(place: Place) -> None:
@@ -202,7 +202,7 @@ def test_a_purge_that_the_disk_does_not_take_is_in_effect_and_says_that_it_is_no
     assert place.process
     place.process.wait_for("purges cannot be written to disk")
     limit(place, lambda: resource.prlimit(0, resource.RLIMIT_FSIZE)[1])
-    wait_until(lambda: place.metric("edgerouter_purges_not_durable") == 0, 20, "all are written")
+    wait_until(lambda: place.metric("edgerouter_purges_not_durable") == 0, 60, "all are written")
     assert all(purge["durable"] for purge in place.purges())
     assert len([line for line in place.process.lines if "purges cannot be written" in line]) == 1
     place.kill()

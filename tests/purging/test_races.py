@@ -30,13 +30,13 @@ class Gate:
         fields = "".join(f"{name}: {value}\r\n" for name, value in self.headers.items())
         connection.sendall(f"HTTP/1.1 200 OK\r\n{fields}Content-Length: 5\r\nConnection: close\r\n\r\n".encode())
         if number == 1:
-            assert self.open.wait(10)
+            assert self.open.wait(60)
         connection.sendall(f"{number:5}".encode())
 
     def body_first(self, seen: Seen) -> Reply:
         number = next(self.numbers)
         if number == 1:
-            assert self.open.wait(10)
+            assert self.open.wait(60)
         return Reply(200, self.headers, f"{number:5}")
 
 

@@ -65,12 +65,12 @@ def test_the_predicted_hit_ratio_is_that_of_the_edge_within_a_point(origin: Orig
         *("--memory-cache-size", "4MiB", "--access-log", str(log), "--access-log-format", form, "--workers", "1"),
     )
     try:
-        wait_until(lambda: reachable(port), 20, "the listener")
+        wait_until(lambda: reachable(port), 60, "the listener")
         sent = 0
         with httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
             for method, path in workload():
                 sent += len(client.request(method, path).content)
-        wait_until(lambda: log.read_text().count("\n") >= REQUESTS + 2, 10, "the log")
+        wait_until(lambda: log.read_text().count("\n") >= REQUESTS + 2, 60, "the log")
         usage = Usage.of(Admin(f"127.0.0.1:{admin}").samples())
     finally:
         edge.end()

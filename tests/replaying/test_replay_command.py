@@ -220,7 +220,7 @@ def test_a_terminal_gets_a_bar_and_colour_unless_no_color_is_set(app: Path, plai
                 shown += piece
         except OSError:
             pass
-        assert process.wait(20) == 0
+        assert process.wait(60) == 0
     os.close(leader)
     text = shown.decode()
     assert " lines" in text

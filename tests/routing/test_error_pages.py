@@ -132,11 +132,11 @@ def test_a_file_is_relative_to_the_application_and_its_change_is_a_reload(
     app.write_text(APP.format(url=origin.url, name="502.html", more=""))
     port = free_port()
     run("run", str(app), "--listen", f"127.0.0.1:{port}", "--reload")
-    wait_until(lambda: reachable(port), 20, "the listener")
+    wait_until(lambda: reachable(port), 60, "the listener")
     url = f"http://127.0.0.1:{port}/"
     assert httpx.get(url).text == page.read_text(encoding="utf-8")
     page.write_text("<h1>another</h1>")
-    wait_until(lambda: httpx.get(url).text == "<h1>another</h1>", 20, "the reload")
+    wait_until(lambda: httpx.get(url).text == "<h1>another</h1>", 60, "the reload")
 
 
 @pytest.mark.parametrize(

@@ -142,7 +142,7 @@ def test_the_api_is_answered_from_the_cache_and_refreshed_behind(
     def answer(_seen: Seen) -> Reply:
         version = next(versions)
         if version > 1:
-            assert released.wait(20)
+            assert released.wait(60)
         return Reply(200, {"Content-Type": "application/json"}, str(version))
 
     pages.on("/api/popular", answer)

@@ -51,7 +51,7 @@ def metric(text: str, name: str) -> int:
 
 
 def settled(metrics: Callable[[], str]) -> None:
-    wait_until(lambda: metric(metrics(), "waiting_bytes") == 0, 20, "everything is written")
+    wait_until(lambda: metric(metrics(), "waiting_bytes") == 0, 60, "everything is written")
 
 
 @pytest.fixture

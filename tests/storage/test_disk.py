@@ -312,7 +312,7 @@ def test_a_full_disk_degrades_to_memory_with_one_line_and_recovers(edges: Edges,
         for number in range(300):
             path = f"/during/{number}"
             assert client.get(path).content == body_of(path)
-        wait_until(lambda: metric(metrics(), "failing") == 1, 10, "the failure is noticed")
+        wait_until(lambda: metric(metrics(), "failing") == 1, 60, "the failure is noticed")
         assert metric(metrics(), "errors_total") > 0
         assert metric(metrics(), "dropped_total") > 0
         assert client.get("/during/299", headers=ONLY_STORED).content == body_of("/during/299")

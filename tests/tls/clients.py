@@ -62,8 +62,8 @@ def sample(server: Server, name: str) -> float:
 
 
 def until(holds: Callable[[], bool]) -> None:
-    """Waits for something to become true, 10 seconds at most."""
-    deadline = time.monotonic() + 10
+    """Waits for something to become true, 30 seconds at most."""
+    deadline = time.monotonic() + 30
     while not holds():
         assert time.monotonic() < deadline
         time.sleep(0.005)

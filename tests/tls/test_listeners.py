@@ -103,7 +103,8 @@ def test_a_policy_is_cloudfronts_of_that_name(
     if not works:
         with pytest.raises(ssl.SSLError, match=r"(?i)alert"), connected(server.urls[0], context):
             pass
-        assert sample(server, 'edgerouter_tls_handshakes_total{result="failed",version=""}') == 1
+        # A handshake is counted behind the alert that its client has read.
+        until(lambda: sample(server, 'edgerouter_tls_handshakes_total{result="failed",version=""}') == 1)
         return
     with connected(server.urls[0], context) as sock:
         assert get(sock).status == 200
@@ -194,12 +195,13 @@ def test_plain_text_on_a_port_of_tls_is_answered_by_an_alert_and_a_clean_close(
             received += more
     # TLS 1.2's record of a fatal alert.
     assert (received[:3], len(received), received[5]) == (b"\x15\x03\x03", 7, 2)
-    assert sample(server, 'edgerouter_tls_handshakes_total{result="failed",version=""}') == 1
+    until(lambda: sample(server, 'edgerouter_tls_handshakes_total{result="failed",version=""}') == 1)
 
 
 def test_a_silent_client_is_closed_when_its_time_for_the_handshake_is_over(authority: Authority, start: Start) -> None:
+    tls = Tls(authority.issue("www.example.com").certificate)
     edge = Edge("test", limits=Limits(tls=TlsLimits(handshake_timeout=0.2)))
-    edge.listen("127.0.0.1:0", tls=Tls(authority.issue("www.example.com").certificate))
+    edge.listen("127.0.0.1:0", tls=tls)
     edge.route("/*", respond="hello")
     server = start(edge)
     for first in (b"", b"\x16"):
@@ -208,6 +210,8 @@ def test_a_silent_client_is_closed_when_its_time_for_the_handshake_is_over(autho
             assert sock.recv(100) == b""
     # The end of a handshake is counted when its connection is closed.
     until(lambda: sample(server, 'edgerouter_tls_handshakes_total{result="timeout",version=""}') == 2)
+    # A client that speaks has more time here, as a busy machine may take it.
+    server.reload(site(tls))
     with connected(server.urls[0], authority.trusted()) as sock:
         assert get(sock).status == 200
 
