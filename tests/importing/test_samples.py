@@ -10,6 +10,7 @@ import pytest
 
 from edgerouter.application import FileApplication
 from edgerouter.importing import FORMATS, Imported, read, writing
+from edgerouter.testing.places import file_of
 
 from ..certificates import Authority
 from .samples import ALL, KINDS, Sample, samples
@@ -67,6 +68,7 @@ def test_the_program_passes_the_checks_of_edgerouter(
         there.mkdir(parents=True, exist_ok=True)
         program = program.replace(f'"{folder}"', f'"{there}"')
     issued = Authority(tmp_path).issue("www.example.com")
+    (tmp_path / "GeoLite2-Country.mmdb").write_bytes(file_of({"192.0.2.1": {"country": "DE"}}))
     (tmp_path / "htpasswd").write_text(f"name:$2y$05${'.' * 53}\n")
     for name, there in (("ssl/www.pem", issued.chain), ("ssl/www.key", issued.key), ("nginx/htpasswd", "htpasswd")):
         program = program.replace(f'"/etc/{name}"', f'"{tmp_path / there}"')

@@ -104,8 +104,13 @@ class _Caddy:
                 self._pairs |= dict.fromkeys(tags, Certificate(chain, key))
         certificates.ignore("automate")
         for policy in tls.table("automation").items("policies"):
-            for issuer in policy.items("issuers"):
+            for at, issuer in enumerate(policy.items("issuers")):
                 self._email = issuer.text("email") or self._email
+                module, directory = issuer.text("module") or "acme", issuer.text("ca")
+                if module == "internal":
+                    issuer.left_out("Caddy signs these certificates itself; write Certificate(...) of edgerouter cert")
+                elif at == 0 and (module != "acme" or directory):
+                    issuer.left_out(f"{directory or module}: certificates are Let's Encrypt's; see Acme(issuers=)")
         tls.ignore("automation", "session_tickets", "cache")
 
     # -- servers ---------------------------------------------------------------------------------------------------

@@ -21,7 +21,11 @@ def headers(handler: Node) -> dict[str, Any]:
         if table.is_empty:
             continue
         table.ignore("deferred")
-        table.without("require", "conditions on responses are written as a viewer_response hook")
+        if table.has("require"):
+            # Without its condition an edit would replace fields that the origin sends.
+            table.plain()
+            table.left_out("edits under a condition, such as defaults (?Name), are written as a viewer_response hook")
+            continue
         table.without("replace", "parts of fields are replaced by a hook")
         edits: dict[str, Any] = {}
         for name, argument in (("set", "set"), ("add", "add")):

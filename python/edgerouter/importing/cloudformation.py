@@ -1,7 +1,8 @@
 """CloudFormation templates, and the API's JSON of a distribution, in the names that ``cloudfront`` reads.
 
-Intrinsic functions are worked out where the template says enough: ``Ref`` of a parameter with a default, ``Sub`` and
-``Join`` of known texts. Everything else stays a part such as ``${Bucket.DomainName}``, which no setting may have.
+Intrinsic functions are worked out where the template says enough: ``Ref`` of a parameter with a default, conditions
+that such parameters settle, ``FindInMap``, ``Select``, ``Split``, ``Sub`` and ``Join`` of known texts. Everything else
+stays a part such as ``${Bucket.DomainName}``, which no setting may have.
 """
 
 from __future__ import annotations
@@ -109,6 +110,9 @@ class _Template:
             default = parameter.child("Default")
             if default is not None and not default.is_table and not default.is_list:
                 self._defaults[name] = default.as_text(raw=True) or ""
+        self._mappings = root.table("Mappings")
+        self._conditions = dict(root.table("Conditions"))
+        self._settled: dict[str, bool | None] = {}
         resources = root.child("Resources")
         self._policies = {name for name, resource in resources or () if _kind(resource) in _POLICIES}
 
@@ -121,17 +125,33 @@ class _Template:
             return
         if not isinstance(node.value, dict):
             return
-        for name, item in node.value.items():
-            if name == "Fn::If" and isinstance(item.value, list):
-                for part in item.value:
-                    self.resolve(part)
-            else:
-                self.resolve(item)
+        if len(node.value) == 1 and (branch := node.value.get("Fn::If")) is not None:
+            self._choose(node, branch)
+            return
+        for item in node.value.values():
+            self.resolve(item)
         if len(node.value) != 1:
             return
         (function, argument), *_ = node.value.items()
         if function == "Ref" or function.startswith("Fn::"):
             self._apply(node, function, argument)
+
+    def _choose(self, node: Node, branch: Node) -> None:
+        """Only the branch that is taken is worked out: the other one need not exist."""
+        parts = branch.value if isinstance(branch.value, list) else []
+        if len(parts) != 3 or not isinstance(parts[0].value, str):
+            node.value = "${Fn::If}"
+            return
+        name = parts[0].value
+        settled = self._settle(name)
+        how = f"depends on the condition {name}"
+        if settled is None:
+            node.choice(f"{how}; the value for true is used")
+        else:
+            node.choice(f"{how}, which is {str(settled).lower()} by the defaults of the parameters")
+        taken = parts[2] if settled is False else parts[1]
+        self.resolve(taken)
+        node.value = taken.value
 
     def _apply(self, node: Node, function: str, argument: Node) -> None:
         texts = _texts(argument)
@@ -152,12 +172,60 @@ class _Template:
             between = argument.value[0].value
             parts = _texts(argument.value[1])
             node.value = (between if isinstance(between, str) else "").join(parts)
-        elif function == "Fn::If" and isinstance(argument.value, list) and len(argument.value) == 3:
-            condition, then, _ = argument.value
-            node.choice(f"depends on the condition {condition.value}; the value for true is used")
-            node.value = then.value
+        elif function == "Fn::FindInMap" and (found := self._mapped(texts)) is not None:
+            node.value = Node.of(found.plain(), node.path, node.report, node.line).value
+        elif function == "Fn::Select" and (chosen := _selected(argument)) is not None:
+            node.value = chosen.value
+        elif function == "Fn::Split" and isinstance(argument.value, list) and (pieces := _split(texts)) is not None:
+            node.value = [Node(one, f"{node.path}[{at}]", node.report, node.line) for at, one in enumerate(pieces)]
         else:
             node.value = f"${{{function} {' '.join(texts)}}}"
+
+    def _mapped(self, keys: list[str]) -> Node | None:
+        found: Node | None = self._mappings
+        for key in keys[:3]:
+            found = found.value.get(key) if found is not None and isinstance(found.value, dict) else None
+        return found if len(keys) == 3 else None
+
+    # -- conditions ------------------------------------------------------------------------------------------------
+
+    def _settle(self, name: str) -> bool | None:
+        """A condition by the defaults of the parameters; ``None``: the template does not say enough."""
+        if name not in self._settled:
+            # A condition that names itself is not settled.
+            self._settled[name] = None
+            condition = self._conditions.get(name)
+            self._settled[name] = None if condition is None else self._truth(condition)
+        return self._settled[name]
+
+    def _truth(self, condition: Node) -> bool | None:
+        if not isinstance(condition.value, dict) or len(condition.value) != 1:
+            return None
+        (function, argument), *_ = condition.value.items()
+        parts = argument.value if isinstance(argument.value, list) else [argument]
+        if function == "Condition":
+            return self._settle(argument.value) if isinstance(argument.value, str) else None
+        if function == "Fn::Equals" and len(parts) == 2:
+            sides = [self._side(part) for part in parts]
+            return None if None in sides else sides[0] == sides[1]
+        truths = [self._truth(part) for part in parts]
+        if function == "Fn::Not" and len(truths) == 1:
+            return None if truths[0] is None else not truths[0]
+        if function not in ("Fn::And", "Fn::Or"):
+            return None
+        settling = function == "Fn::Or"
+        if settling in truths:
+            return settling
+        return None if None in truths else not settling
+
+    def _side(self, part: Node) -> str | None:
+        """A side of a comparison, on a copy: what a condition uses is in no setting."""
+        copied = Node.of(part.plain(), part.path, Report(), part.line)
+        self.resolve(copied)
+        text = copied.as_text(raw=True) if not copied.is_table and not copied.is_list else None
+        return None if text is None or "${" in text else text
+
+    # -- texts -----------------------------------------------------------------------------------------------------
 
     def _reference(self, node: Node, name: str) -> str:
         if name in self._defaults:
@@ -179,3 +247,21 @@ class _Template:
 def _texts(node: Node) -> list[str]:
     items = node.value if isinstance(node.value, list) else [node]
     return [str(item.value) for item in items if isinstance(item.value, (str, int, float))]
+
+
+def _selected(argument: Node) -> Node | None:
+    """The member that ``Fn::Select`` names."""
+    if not isinstance(argument.value, list) or len(argument.value) != 2:
+        return None
+    number, members = argument.value
+    at = str(number.value)
+    if not isinstance(members.value, list) or not at.isdecimal() or len(at) > 4 or int(at) >= len(members.value):
+        return None
+    return members.value[int(at)]
+
+
+def _split(texts: list[str]) -> list[str] | None:
+    """The parts of ``Fn::Split``, of a text that is known."""
+    if len(texts) != 2 or not texts[0] or "${" in texts[1]:
+        return None
+    return texts[1].split(texts[0])[:1_000]

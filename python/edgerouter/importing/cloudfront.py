@@ -12,6 +12,8 @@ from typing import Any
 import msgspec
 
 from edgerouter.cache import CachePolicy, Selection
+from edgerouter.checks import is_country
+from edgerouter.guarding import AddressPolicy
 from edgerouter.importing.cloudfront_origins import CloudFrontOrigins
 from edgerouter.importing.managed_policies import METHODS, KeyPolicy, RequestPolicy, ResponsePolicy
 from edgerouter.importing.model import Declared, Site, SiteRoute, variable
@@ -75,10 +77,34 @@ class Distribution:
                 logging.left_out("start the edge with --access-log FILE for a log")
             config.ignore(name)
         restriction = config.table("Restrictions").table("GeoRestriction")
-        if (restriction.text("RestrictionType") or "none") != "none":
-            restriction.left_out("edgerouter does not know the countries of clients: all of them are served")
-        restriction.ignore("Locations", "Items")
+        self._countries(restriction)
         self._certificate(config)
+
+    def _countries(self, restriction: Node) -> None:
+        """Restrictions by country, which need a file of places beside the program."""
+        kind = restriction.text("RestrictionType")
+        several = sum(len(restriction.items(field)) for field in ("Locations", "Items"))
+        locations = [name for field in ("Locations", "Items") for name in restriction.texts(field)]
+        countries = [name.upper() for name in locations if is_country(name)]
+        if kind == "none" or (kind is None and not restriction.has("RestrictionType")):
+            return
+        if kind not in ("whitelist", "blacklist") or not countries or len(countries) < several:
+            # A list that is not known whole opens nothing.
+            self._site.settings["addresses"] = AddressPolicy(allow=["127.0.0.1"])
+            restriction.left_out(
+                "the countries are not in the source: only this machine is served until "
+                "addresses=AddressPolicy(allow_countries=[...]) has them"
+            )
+            return
+        allowed = kind == "whitelist"
+        self._site.settings["addresses"] = AddressPolicy(
+            allow_countries=countries if allowed else None, deny_countries=() if allowed else countries
+        )
+        self._site.place_file = "GeoLite2-Country.mmdb"
+        restriction.choice(
+            f"countries are looked up in {self._site.place_file}, which must be there; clients of unknown places "
+            + ("get 403" if allowed else "are served")
+        )
 
     def _aliases(self, config: Node) -> list[str]:
         names = [name.lower() for name in (*config.texts("Aliases"), *config.texts("CNAMEs"))]

@@ -12,6 +12,7 @@ import re
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from edgerouter.cache import CachePolicy
@@ -24,6 +25,7 @@ from edgerouter.listening import Listener
 from edgerouter.origins import Group, Origin
 from edgerouter.routes import Respond
 from edgerouter.secrets import Secret
+from edgerouter.testing.places import file_of
 
 __all__ = ["Declared", "Site", "SiteRoute", "label", "variable"]
 
@@ -73,6 +75,7 @@ class Site:
     ``policies``  cache policies by the name of their variable
     ``settings``  arguments of ``Edge``
     ``bindings``  kinds of data by their names for functions
+    ``place_file``  the file that says in which country clients are; ``None``: nothing needs one
     """
 
     def __init__(self, name: str, report: Report) -> None:
@@ -87,6 +90,7 @@ class Site:
         self.groups: dict[str, Declared] = {}
         self.policies: dict[str, Declared] = {}
         self.routes: list[SiteRoute] = []
+        self.place_file: str | None = None
         self._folder = ""
 
     def free_name(self, wanted: str) -> str:
@@ -144,6 +148,11 @@ class Site:
     def _built(self) -> tuple[Edge, list[SiteRoute]]:
         """The edge, and the route of the site for each of its routes."""
         edge = self._head()
+        if self.place_file is not None:
+            # The file need not be here: any file of places shows whether the rest is accepted.
+            file = Path(self._folder) / "places.mmdb"
+            file.write_bytes(file_of({"192.0.2.1": {"country": "DE"}}))
+            edge.geo([file])
         origins: dict[str, Origin | Group] = {}
         for name, declared in self.origins.items():
             if isinstance(declared.value, Origin):

@@ -167,12 +167,20 @@ class _Nginx:
         for server, block in servers:
             server.ignore(*_OF_NGINX)
             self._shared(server)
+            hosts = self._names(server)
+            first = server is default or self._same_site(server, default)
+            if not hosts and not first and server not in redirected and self._is_apart(server):
+                server.take()
+                server.left_out(
+                    "its routes would answer for all hosts on all listeners, as routes have no address of their own; "
+                    "import it as an edge of its own"
+                )
+                continue
             self._listen(server)
             if server in redirected:
                 server.take()
                 continue
-            hosts = self._names(server)
-            if server is default or self._same_site(server, default):
+            if first:
                 hosts = []
             scope = Scope(block, server, hosts, self._is_upgraded(server, redirected))
             locations.server(scope)
@@ -248,6 +256,13 @@ class _Nginx:
 
     def _is_default(self, server: Directive) -> bool:
         return any("default_server" in listen.args for listen in server.all("listen"))
+
+    def _is_apart(self, server: Directive) -> bool:
+        """A server that no route can stand for: of hosts that no pattern names, or of ports beside those of sites."""
+        if any(name not in ("_", "") for directive in server.all("server_name") for name in directive.args):
+            return True
+        ports = {(listen.args[0] if listen.args else "80").rpartition(":")[2] for listen in server.all("listen")}
+        return bool(ports) and not ports & {"80", "443"}
 
     def _same_site(self, server: Directive, default: Directive) -> bool:
         names = self._names(server)

@@ -87,6 +87,8 @@ class _Writer:
         for declared in self._site.listeners:
             if isinstance(declared.value, Listener):
                 yield from self._listener(declared, declared.value)
+        if self._site.place_file is not None:
+            yield self._statement(self._program.call("edge.geo", [self._site.place_file]))
         for name, kind in self._site.bindings.items():
             yield self._statement(self._program.call(f"edge.{kind}", name, f"sqlite:{name}.db"))
 
