@@ -31,7 +31,7 @@ def test_a_hit_has_its_time_to_live_and_no_reason(cached: Cached) -> None:
     cached.get(path)
     cached.at(20)
     said = parameters(cached.get(path))
-    assert set(said) == {"hit", "ttl"} and 35 <= int(said["ttl"]) <= 40
+    assert set(said) == {"hit", "ttl"} and 20 <= int(said["ttl"]) <= 40
 
 
 @pytest.mark.parametrize(

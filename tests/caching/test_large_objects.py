@@ -485,7 +485,7 @@ class InStep:
         for start in range(0, len(piece), 1000):
             with self.moved:
                 if wanted is None:
-                    assert self.moved.wait_for(partial(self.is_near, start), 20)
+                    assert self.moved.wait_for(partial(self.is_near, start), 60)
                 self.sent += len(piece[start : start + 1000])
             connection.sendall(piece[start : start + 1000])
 
@@ -502,7 +502,7 @@ class InStep:
                     self.received = len(body)
                     self.moved.notify_all()
                     if most is not None:
-                        assert self.moved.wait_for(lambda: self.received < most or self.free, 20)
+                        assert self.moved.wait_for(lambda: self.received < most or self.free, 60)
         return body
 
     free = False
@@ -514,7 +514,7 @@ class InStep:
 
     def wait_for(self, received: int) -> None:
         with self.moved:
-            assert self.moved.wait_for(lambda: self.received >= received, 20)
+            assert self.moved.wait_for(lambda: self.received >= received, 60)
 
 
 @pytest.mark.parametrize("workers", [1, 2])

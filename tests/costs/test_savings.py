@@ -26,7 +26,7 @@ Serve = Callable[[Edge], Running]
 REQUESTS = 2_000
 WORDS = [f"word{number}" for number in range(2_000)]
 SERVERLESS = "Serverless edge vs virtual machines"
-CALLS, CALLS_A_MONTH = 200, 20_000_000
+CALLS, ROUNDS, CALLS_A_MONTH = 200, 10, 20_000_000
 PRICES = 'name = "test"\n[egress]\nper_gb = 1\n[origin]\nper_gb = 1\n'
 
 
@@ -105,11 +105,15 @@ def saved_by_calls(serve: Serve) -> float:
         return Response.json([{"id": number, "name": chance.choice(WORDS)} for number in range(120)])
 
     served = serve(edge)
+    # A busy machine makes calls longer, so the quickest of some rounds counts.
+    each, usage = float("inf"), Usage()
     with httpx.Client(base_url=served.url) as client:
-        assert {len(client.get("/rows").content) for _ in range(CALLS)} <= set(range(3_000, 5_000))
-    usage = Usage.of(Admin(served.admin_url).samples())
-    assert usage.function_calls == usage.answered_by_functions == CALLS and usage.function_seconds > 0
-    each = usage.function_seconds / CALLS
+        for _ in range(ROUNDS):
+            before = usage.function_seconds
+            assert {len(client.get("/rows").content) for _ in range(CALLS // ROUNDS)} <= set(range(3_000, 5_000))
+            usage = Usage.of(Admin(served.admin_url).samples())
+            each = min(each, (usage.function_seconds - before) / (CALLS // ROUNDS))
+    assert usage.function_calls == usage.answered_by_functions == CALLS and each > 0
     month = Usage(function_calls=CALLS_A_MONTH, function_seconds=CALLS_A_MONTH * each)
     by_calls, by_machines = (Prices.load(name) for name in ("cdn-by-volume", "own-machines"))
     return 100 * (1 - by_calls.total(month, 1.0) / by_machines.total(Usage(), 1.0))

@@ -218,7 +218,7 @@ def test_an_entry_is_gone_when_its_time_has_ended(asking: Asking, kv_url: str) -
         return [kv.get("short"), kv.get("long"), kv.list().keys, kv.delete("short"), kv.add("count")]
 
     assert asking.plain(put) == 2
-    running.set_clock(59)
+    running.set_clock(30)
     assert asking.plain(look)[:3] == ["1", "2", ["count", "long", "short"]]
     running.set_clock(61)
     assert asking.plain(look) == [None, "2", ["long"], False, 1]

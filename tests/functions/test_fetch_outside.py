@@ -15,6 +15,7 @@ from edgerouter import AsyncContext, ConfigError, Context, Edge, FetchError, Fet
 from edgerouter.testing import running
 
 from ..origins import Origin, Reply, Seen
+from ..processes import free_port
 
 LOOPBACK = ["127.0.0.0/8", "::1/128"]
 Fetch = Callable[..., Any]
@@ -121,8 +122,7 @@ def test_hosts_and_addresses_that_are_not_named_are_refused(
 
 
 def test_the_listeners_of_the_edge_are_never_connected_to(fetching: Callable[..., Fetch]) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
+    port = free_port()
     edge = Edge(
         "test", fetch=FetchHosts(hosts=[f"http://127.0.0.1:{port}", f"http://localhost:{port}"], networks=LOOPBACK)
     )

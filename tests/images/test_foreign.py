@@ -15,6 +15,7 @@ from edgerouter.errors import ConfigError
 from edgerouter.testing import Running, running
 
 from ..origins import Origin, Reply, Seen
+from ..processes import free_port
 from .conftest import FRESH, WEBP
 from .pictures import coded, opened, photo, psnr
 
@@ -137,8 +138,7 @@ def test_each_redirect_is_judged_anew(origin: Origin, second: Origin, fetching: 
 
 
 def test_the_edge_never_fetches_from_its_own_listeners(fetching: Callable[..., Fetch]) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     edge = Edge("test")
     edge.listen(f"127.0.0.1:{port}")
     edge.images("/_image", sources=[f"http://127.0.0.1:{port}"], networks=LOOPBACK)

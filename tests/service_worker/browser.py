@@ -36,12 +36,12 @@ class Browser:
             raise AssertionError("chromium and chromedriver are needed for this test: run scripts/install-packages")
         self._process = subprocess.Popen([driver, "--port=0"], stdout=subprocess.PIPE, text=True)
         try:
-            self._http = httpx.Client(base_url=f"http://127.0.0.1:{self._port()}", timeout=60.0, trust_env=False)
+            self._http = httpx.Client(base_url=f"http://127.0.0.1:{self._port()}", timeout=120.0, trust_env=False)
             options = {"binary": chromium, "args": [*ARGUMENTS, f"--user-data-dir={profile}", *arguments]}
             wanted = {"alwaysMatch": {"browserName": "chrome", "goog:chromeOptions": options}}
             self._session = ""
             self._session = "/session/" + self._call("POST", "/session", {"capabilities": wanted})["sessionId"]
-            self._call("POST", "/timeouts", {"script": 20_000, "pageLoad": 20_000})
+            self._call("POST", "/timeouts", {"script": 60_000, "pageLoad": 60_000})
         except BaseException:
             self.close()
             raise
