@@ -118,4 +118,4 @@ def run() -> Iterator[Callable[..., Process]]:
     for process in started:
         if process.process.poll() is None:
             process.process.kill()
-            process.process.wait(10)
+            process.process.wait(60)

@@ -86,7 +86,7 @@ class Pebble:
     def stop(self) -> None:
         for process in self.processes:
             process.kill()
-            process.wait(10)
+            process.wait(60)
         self.processes.clear()
 
 
@@ -126,5 +126,5 @@ class Impostor:
 
     def __exit__(self, *_: object) -> None:
         self.listening.shutdown(socket.SHUT_RDWR)
-        self.thread.join(10)
+        self.thread.join(60)
         self.listening.close()

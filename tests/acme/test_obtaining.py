@@ -252,7 +252,7 @@ edge.route("/*", respond="other")
         assert by_other() == served(site.ports.tls, context)[1]
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(60)
     assert len(list((site.storage / "accounts").iterdir())) == 1
     assert pebble.log().count("Issued certificate serial") == 1
 

@@ -103,7 +103,7 @@ def test_nobody_gets_an_answer_that_is_for_another(cached: Cached, fields: dict[
     with waiting(cached, path, [{"x-who": str(who)} for who in range(12)]) as futures:
         gate.open.set()
         for who, future in enumerate(futures):
-            response = future.result(20)
+            response = future.result(60)
             assert response.text == str(who)
             assert "collapsed" not in status_of(response)
     assert cached.origin.count(path) == 12
@@ -128,7 +128,7 @@ def test_a_304_that_takes_a_response_from_the_others_is_for_the_client_that_aske
     with waiting(cached, path, [{"x-who": "1"}, {"x-who": "2"}, {"x-who": "3"}]) as futures:
         gate.open.set()
         for future in futures:
-            assert "collapsed" not in status_of(future.result(20))
+            assert "collapsed" not in status_of(future.result(60))
         assert futures[0].result().text == "old"
     assert cached.get(path, x_who="4").text == "4"
 
@@ -140,7 +140,7 @@ def test_vary_that_comes_late_splits_the_followers_into_those_that_agree(cached:
     who = ["a", *"abcabcabc"]
     with waiting(cached, path, [{"x-who": name} for name in who]) as futures:
         gate.open.set()
-        assert [future.result(20).text for future in futures] == who
+        assert [future.result(60).text for future in futures] == who
     assert cached.origin.count(path) <= 3 + 2  # one each, and no more than those that came while theirs was stored
     for name in "abc":
         assert "hit" in status_of(cached.get(path, x_who=name))
@@ -163,7 +163,7 @@ def test_a_leader_that_goes_away_leaves_its_answer_to_the_others(cached: Cached)
             leader.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             leader.close()
             gate.open.set()
-            assert {future.result(20).text for future in futures} == {"shared"}
+            assert {future.result(60).text for future in futures} == {"shared"}
     assert cached.origin.count(path) == 1
 
 
@@ -178,7 +178,7 @@ def test_a_failing_origin_is_asked_once_for_all_who_wait(cached: Cached) -> None
     cached.origin.on(path, dies)
     with waiting(cached, path, [{}] * 10) as futures:
         go.set()
-        assert {future.result(20).status_code for future in futures} == {502}
+        assert {future.result(60).status_code for future in futures} == {502}
     assert cached.origin.count(path) == 1
 
 
@@ -190,7 +190,7 @@ def test_what_a_request_demands_for_itself_keeps_it_apart(cached: Cached) -> Non
         assert cached.get(path, authorization="Basic eDp5").text == "first"
         assert cached.get(path, cache_control="no-cache").text == "new"
         gate.open.set()
-        assert futures[1].result(20).status_code == 200
+        assert futures[1].result(60).status_code == 200
     assert cached.origin.count(path) == 3
 
 
@@ -225,4 +225,4 @@ def test_a_switched_off_collapse_asks_for_each(make_cached: MakeCached) -> None:
     with waiting(cached, path, [{}] * 3) as futures:
         cached.origin.wait_for(3, path)
         gate.open.set()
-        assert {future.result(20).text for future in futures} == {"x"}
+        assert {future.result(60).text for future in futures} == {"x"}

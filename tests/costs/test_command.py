@@ -204,7 +204,7 @@ def test_a_webhook_that_never_ends_its_answer_loses_no_usage_and_is_tried_again(
                 webhook_secret_env="HOOK",
                 once=True,
             )
-        peer.join(10)
+        peer.join(60)
     assert ended.value.exit_code == 1
     assert "gave no answer" in capfd.readouterr().err
     kept = json.loads(state.read_text())
@@ -234,7 +234,7 @@ def test_watch_goes_on_while_an_edge_is_down_and_ends_by_ctrl_c(made: Edge, mode
         assert process.end(2) == 0
     finally:
         process.process.kill()
-        process.process.wait(10)
+        process.process.wait(60)
 
 
 def test_pauses_between_attempts_double_up_to_an_hour() -> None:

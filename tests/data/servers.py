@@ -82,7 +82,7 @@ class DynamoServer:
 
     def kill(self) -> None:
         self.process.kill()
-        self.process.wait(10)
+        self.process.wait(60)
 
 
 class RedisServer:
@@ -121,7 +121,7 @@ class RedisServer:
 
     def kill(self) -> None:
         self.process.kill()
-        self.process.wait(10)
+        self.process.wait(60)
 
     def freeze(self) -> None:
         self.process.send_signal(signal.SIGSTOP)
@@ -192,15 +192,15 @@ class DatabaseServer:
 
     def kill(self) -> None:
         self.process.send_signal(self.CRASH)
-        self.process.wait(10)
+        self.process.wait(60)
 
     def stop(self) -> None:
         self.process.terminate()
-        self.process.wait(20)
+        self.process.wait(60)
 
     def remove(self) -> None:
         self.process.send_signal(signal.SIGQUIT)
-        self.process.wait(20)
+        self.process.wait(60)
         shutil.rmtree(self.folder)
 
 

@@ -100,7 +100,7 @@ def test_a_migration_that_is_killed_half_way_leaves_the_old_schema(project: Proj
 
     wait_until(in_the_middle)
     process.send_signal(signal.SIGKILL)
-    process.wait(10)
+    process.wait(60)
     assert project.tables() == {"users"}
     project.write("0002_posts.sql", "CREATE TABLE posts (id INTEGER PRIMARY KEY);")
     assert project.db("migrate") == (0, "applied 0002_posts")

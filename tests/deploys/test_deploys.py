@@ -143,7 +143,7 @@ def stop():
         site.client.get("/slow")
         assert not ended.is_set()
         leave.set()
-        waiting.join(20)
+        waiting.join(60)
     assert answers == ["old"]
     site.wait_for(ended.is_set, "the stop of the old version")
     assert [shown["state"] for shown in site.list()] == ["promoted"]

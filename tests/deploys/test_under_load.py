@@ -67,7 +67,7 @@ class Load:
     def end(self) -> list[list[bytes]]:
         self.stop.set()
         for thread in self.threads:
-            thread.join(30)
+            thread.join(60)
         assert self.failures == []
         return self.answers
 

@@ -307,7 +307,7 @@ def test_run_reload_shows_tracebacks_and_plain_run_does_not(tmp_path: Path) -> N
                 assert 'app.py", line 6' in json.loads(text)["trace"]
         finally:
             process.send_signal(signal.SIGTERM)
-            process.wait(20)
+            process.wait(60)
             watchdog.cancel()
             if process.stdout is not None:
                 process.stdout.close()

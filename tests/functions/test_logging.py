@@ -134,7 +134,7 @@ def run(folder: Path, app: str = APP, options: tuple[str, ...] = (), **environme
         yield running
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 0
-        reader.join(20)
+        reader.join(60)
     finally:
         process.kill()
         process.wait()

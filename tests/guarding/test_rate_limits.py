@@ -153,7 +153,7 @@ def test_workers_share_the_counts(origin: Origin) -> None:
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(30)
+            thread.join(60)
     assert (len(passed), passed.count(200), passed.count(429)) == (40, 10, 30)
 
 

@@ -84,7 +84,7 @@ def test_a_client_that_sends_a_body_too_slowly_gets_408(slow: Running) -> None:
             assert responses.readline().startswith(b"HTTP/1.1 408")
         finally:
             stop.set()
-            sender.join(10)
+            sender.join(60)
 
 
 def test_a_client_that_keeps_the_pace_gets_all_of_it(slow: Running) -> None:

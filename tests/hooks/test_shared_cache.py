@@ -544,7 +544,7 @@ def test_a_field_with_another_value_for_every_request_is_warned_of_once(tmp_path
         assert len(lines) == 1 and "number" in lines[0] and "x-hooked" in lines[0]
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(60)
 
 
 def answers(url: str) -> bool:

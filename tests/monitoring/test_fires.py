@@ -68,7 +68,7 @@ class Prometheus:
             yield self
         finally:
             self.process.terminate()
-            self.process.wait(20)
+            self.process.wait(60)
 
     def query(self, expression: str) -> list[dict[str, Any]]:
         answer = httpx.get(f"{self.url}/query", params={"query": expression}, timeout=10).json()
@@ -142,7 +142,7 @@ class Site:
         finally:
             over.set()
             for thread in started:
-                thread.join(20)
+                thread.join(60)
 
 
 @pytest.fixture
@@ -279,7 +279,7 @@ def test_a_disk_that_takes_nothing_fires_and_clears_when_it_does(
             assert prometheus.query("edgerouter_disk_failing")
     finally:
         over.set()
-        load.join(20)
+        load.join(60)
 
 
 def test_a_certificate_that_expires_fires_and_clears_when_it_is_renewed(origin: Origin, tmp_path: Path) -> None:

@@ -206,7 +206,7 @@ def test_a_pipe_is_read_to_its_end_and_a_last_line_without_one_counts(tmp_path: 
         done = command("tail", str(file), "--no-follow")
         assert done.returncode == 0, done.stderr
         assert re.findall(r"a\.test(/\w+)", done.stdout) == ["/first", "/last"]
-    writer.join(10)
+    writer.join(60)
 
 
 @pytest.mark.parametrize("more", [[], ["--raw"]], ids=["shown", "raw"])
@@ -221,7 +221,7 @@ def test_it_ends_with_its_reader(more: list[str], tmp_path: Path) -> None:
     assert process.stdout is not None and process.stderr is not None
     process.stdout.readline()
     process.stdout.close()
-    assert (process.wait(20), process.stderr.read()) == (1, b"")
+    assert (process.wait(60), process.stderr.read()) == (1, b"")
     process.stderr.close()
 
 

@@ -137,7 +137,7 @@ class TopInTerminal:
 
     def status(self) -> int:
         """The exit status, once it has ended."""
-        status = self.process.wait(20)
+        status = self.process.wait(60)
         os.close(self.screen)
         return status
 

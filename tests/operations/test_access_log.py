@@ -101,8 +101,8 @@ def test_json_lines_are_objects_and_warm_reads_both_forms(app: Path, tmp_path: P
             assert (entry["cache"], entry["origin"], entry["route"]) == ("miss", "first", "/*")
             assert entry["seconds"] >= entry["head_seconds"] > 0
         warm = run("warm", "--log", str(log), "--edge", url, "--json")
-        warm.process.wait(20)
-        warm.reader.join(5)
+        warm.process.wait(60)
+        warm.reader.join(60)
         assert json.loads(warm.output)["urls"] == 2, warm.output
         assert process.end() == 0
 
@@ -187,5 +187,5 @@ def test_short_lines_have_colours_on_a_terminal_that_wants_them(
         assert (b"\x1b" in line) == coloured, line
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(60)
         os.close(read)

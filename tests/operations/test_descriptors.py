@@ -33,7 +33,7 @@ def limited() -> Iterator[Limited]:
     for process in started:
         if process.process.poll() is None:
             process.process.kill()
-            process.process.wait(10)
+            process.process.wait(60)
 
 
 def silent(stack: ExitStack, port: int, count: int) -> list[socket.socket]:

@@ -149,12 +149,12 @@ def test_a_busy_port_says_so_in_one_line(origin: Origin, tmp_path: Path, run: Ca
     write_app(app, origin.url, 1)
     process = run("run", str(app), "--listen", f"127.0.0.1:{origin.port}", "--admin", "127.0.0.1:0")
     assert process.process.wait(60) != 0
-    process.reader.join(5)
+    process.reader.join(60)
     (line,) = [line for line in process.lines if line.strip()]
     assert f"127.0.0.1:{origin.port} is already in use" in line and "--listen" in line
     process = run("run", str(app), "--listen", "127.0.0.1:0", "--admin", f"127.0.0.1:{origin.port}")
     assert process.process.wait(60) != 0
-    process.reader.join(5)
+    process.reader.join(60)
     (line,) = [line for line in process.lines if line.strip()]
     assert f"127.0.0.1:{origin.port} is already in use" in line and "--admin" in line
 
@@ -169,7 +169,7 @@ def test_an_unreadable_key_file_and_a_missing_secret_say_so(tmp_path: Path, run:
     )
     process = run("check", str(app))
     assert process.process.wait(60) == 1
-    process.reader.join(5)
+    process.reader.join(60)
     assert "NO_SUCH_SECRET" in process.output and "none.pem" in process.output
     assert "Traceback" not in process.output
 
@@ -197,7 +197,7 @@ def test_ten_mistakes_get_ten_messages(tmp_path: Path, run: Callable[..., Proces
     plan.write_text(json.dumps(TEN))
     process = run("check", str(plan))
     assert process.process.wait(60) == 1
-    process.reader.join(5)
+    process.reader.join(60)
     for expected in (
         r"origins\[0\]\.url: .*ftp",
         r"origins\[1\]\.name",
@@ -249,7 +249,7 @@ def test_ten_mistakes_of_a_python_file_get_ten_messages_with_their_lines(
     for command in (["check"], ["run", "--listen", "127.0.0.1:0"]):
         process = run(command[0], str(app), *command[1:])
         assert process.process.wait(60) == 1
-        process.reader.join(5)
+        process.reader.join(60)
         messages = [line for line in process.lines if line.startswith("error: ")]
         for line, expected in (
             (7, r"Origin\.connect_timeout: -1: must be > 0 seconds"),
@@ -278,7 +278,7 @@ def test_a_name_that_is_missing_for_another_reason_is_no_mistake_of_the_plan(
     app.write_text("from edgerouter import Edge\nedge = Edge('test')\nedge.route('/*', to=nowhere)\n")
     process = run("check", str(app))
     assert process.process.wait(60) == 1
-    process.reader.join(5)
+    process.reader.join(60)
     assert re.search(r"app\.py:3: NameError: name 'nowhere' is not defined", process.output)
 
 
@@ -514,6 +514,6 @@ def test_many_reloads_under_load_lose_nothing(origin: Origin, serve: Serve) -> N
     wait_until(lambda: min(counts) > 50, 60, "the load")
     stop.set()
     for thread in threads:
-        thread.join(10)
+        thread.join(60)
     assert failures == []
     assert httpx.get(f"{running.url}/page").headers["x-version"] == "29"

@@ -51,7 +51,7 @@ def started(tmp_path: Path, origin: Origin) -> Iterator[Callable[..., tuple[Proc
     for process in processes:
         if process.process.poll() is None:
             process.process.kill()
-            process.process.wait(10)
+            process.process.wait(60)
 
 
 def resident(process: Process) -> int:

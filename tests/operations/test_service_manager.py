@@ -46,7 +46,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
     for process in started:
         if process.process.poll() is None:
             process.process.kill()
-            process.process.wait(10)
+            process.process.wait(60)
 
 
 def get(port: int) -> str:
@@ -65,7 +65,8 @@ def test_the_sockets_of_a_service_manager_are_served_and_the_first_connection_is
     assert get(one) == "here"
     assert get(two) == "here"
     assert [get(one) for _ in range(20)] == ["here"] * 20
-    assert f"http://127.0.0.1:{one}" in process.output and f"http://127.0.0.1:{two}" in process.output
+    for port in (one, two):
+        process.wait_for(f"http://127.0.0.1:{port}")
     assert process.end() == 0
 
 

@@ -42,4 +42,4 @@ def test_each_worker_has_its_share_of_few_long_connections(tmp_path: Path, worke
             assert grown == [count // workers] * workers
     finally:
         process.process.kill()
-        process.process.wait(10)
+        process.process.wait(60)

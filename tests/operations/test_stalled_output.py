@@ -90,7 +90,7 @@ def stalled() -> Iterator[Callable[..., Stalled]]:
     for one in made:
         if one.process.poll() is None:
             one.process.kill()
-            one.process.wait(10)
+            one.process.wait(60)
 
 
 def test_hits_functions_and_sigterm_go_on_while_nobody_reads_standard_error(
@@ -195,7 +195,7 @@ def test_an_access_log_that_nobody_takes_delays_no_hit_and_its_drops_are_counted
     finally:
         if process.poll() is None:
             process.kill()
-            process.wait(10)
+            process.wait(60)
         os.close(reader)
 
 
@@ -227,4 +227,4 @@ def test_output_that_cannot_be_written_ends_nothing(
     finally:
         if process.poll() is None:
             process.kill()
-            process.wait(10)
+            process.wait(60)

@@ -94,6 +94,6 @@ class Browser:
                 self._call("DELETE", "")
         finally:
             self._process.terminate()
-            self._process.wait(20)
+            self._process.wait(60)
             if self._process.stdout is not None:
                 self._process.stdout.close()

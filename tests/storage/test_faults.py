@@ -62,7 +62,7 @@ def test_a_second_process_on_a_directory_ends_with_one_clear_line(edges: Edges) 
         client.get("/a")
         second = Process("run", str(edges.app), "--listen", "127.0.0.1:0")
         assert second.process.wait(60) == 1
-        second.reader.join(5)
+        second.reader.join(60)
         told = [line for line in second.lines if line.startswith("error:")]
         assert len(told) == 1 and "another process uses this directory; stop it, or give each edge" in told[0]
         assert client.get("/a", headers=ONLY_STORED).status_code == 200

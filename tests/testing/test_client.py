@@ -159,7 +159,7 @@ def test_a_stalled_origin_is_waited_for_and_goes_on() -> None:
         client.origins["site"].wait_for(1)
         assert not answer.done()
         client.origins["site"].fault(None)
-        assert answer.result(20).text == "there"
+        assert answer.result(60).text == "there"
     with pytest.raises(ValueError, match="must be one of refuse, reset"):
         FakeOrigin().fault("burns")  # type: ignore[arg-type]  # it is refused
 

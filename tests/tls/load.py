@@ -108,7 +108,7 @@ def load(url: str, authorities: Path | str) -> Iterator[Load]:
     finally:
         clients.over.set()
         for thread in threads:
-            thread.join(20)
+            thread.join(60)
     assert not any(thread.is_alive() for thread in threads)
     assert clients.failed == []
     assert set(clients.served) == set(KINDS)

@@ -234,7 +234,7 @@ def test_handshakes_beyond_the_bound_wait_for_a_place(authority: Authority, star
         other = threading.Thread(target=ask)
         other.start()
         assert (answered, sample(server, under_way)) == ([], 1)
-    other.join(10)
+    other.join(60)
     assert answered == [200]
 
 
@@ -252,7 +252,7 @@ def test_large_responses_and_uploads_arrive_whole(authority: Authority, start: S
             args=(b"POST /up HTTP/1.1\r\nhost: www.example.com\r\ncontent-length: 2000000\r\n\r\n" + body,),
         )
         sender.start()
-        sender.join(10)
+        sender.join(60)
         assert read(sock).body == body
 
 
@@ -389,7 +389,7 @@ def test_an_idle_connection_ends_by_the_close_of_tls_when_the_edge_stops(authori
         stopper.start()
         # An end without it would raise SSLEOFError.
         assert sock.recv(100) == b""
-        stopper.join(10)
+        stopper.join(60)
 
 
 def test_an_address_of_ipv6_serves_ipv4_too(authority: Authority, start: Start) -> None:
