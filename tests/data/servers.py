@@ -34,6 +34,26 @@ def json_module() -> str:
     return str(found)
 
 
+#: moto checks the condition of a write and makes it in two steps, which requests of other threads may come between.
+MOTO = """
+import sys
+import threading
+
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
+from werkzeug.serving import run_simple
+
+turn, imitated = threading.Lock(), DomainDispatcherApplication(create_backend_app)
+
+
+def one_at_a_time(environ, start_response):
+    with turn:
+        return list(imitated(environ, start_response))
+
+
+run_simple("127.0.0.1", int(sys.argv[1]), one_at_a_time, threaded=True, request_handler=MotoRequestHandler)
+"""
+
+
 class DynamoServer:
     """DynamoDB as moto imitates it. Each table that it makes is another one, by on-demand capacity."""
 
@@ -42,7 +62,7 @@ class DynamoServer:
     def __init__(self) -> None:
         self.port, self.tables = free_port(), 0
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(self.port)],
+            [sys.executable, "-c", MOTO, str(self.port)],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )

@@ -296,7 +296,7 @@ def test_run_reload_shows_tracebacks_and_plain_run_does_not(tmp_path: Path) -> N
         process = subprocess.Popen(
             command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=os.environ
         )
-        watchdog = threading.Timer(30, process.kill)
+        watchdog = threading.Timer(120, process.kill)
         watchdog.start()
         try:
             assert process.stdout is not None

@@ -104,11 +104,11 @@ class Process:
             return [line for line in self.errors if words in line]
 
         with self.arrived:
-            assert self.arrived.wait_for(found, 15), self.errors
+            assert self.arrived.wait_for(found, 60), self.errors
             return found()[0]
 
     def get(self, path: str) -> httpx.Response:
-        return httpx.get(self.url + path, timeout=15)
+        return httpx.get(self.url + path, timeout=60)
 
 
 @contextmanager
@@ -123,7 +123,7 @@ def run(folder: Path, app: str = APP, options: tuple[str, ...] = (), **environme
         stderr=subprocess.PIPE,
         text=True,
     )
-    watchdog = threading.Timer(60, process.kill)
+    watchdog = threading.Timer(120, process.kill)
     watchdog.start()
     try:
         assert process.stdout is not None and process.stderr is not None
@@ -257,7 +257,7 @@ def test_a_watched_application_is_not_told_of_every_change(tmp_path: Path) -> No
         assert len(edge.get("/says").text) == 16
         (tmp_path / "other.txt").write_text("a change that means nothing")
         (tmp_path / "app.py").write_text(APP.replace("return ctx.request_id", "return 'changed'"))
-        until = time.monotonic() + 20
+        until = time.monotonic() + 60
         while edge.get("/says").text != "changed":
             assert time.monotonic() < until, edge.errors
         edge.line("from the module")
