@@ -22,7 +22,7 @@ from .processes import Process
 settings.register_profile("edge", deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 settings.load_profile("edge")
 
-#: What httpx waits for where a test says nothing: a busy machine may take longer than its own five seconds.
+#: The time that httpx waits where a test says nothing: a busy machine may take longer than its own five seconds.
 _usual: httpx.Timeout = inspect.signature(httpx.get).parameters["timeout"].default
 _usual.connect = _usual.read = _usual.write = _usual.pool = 60.0
 

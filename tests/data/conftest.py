@@ -111,7 +111,7 @@ class Asking:
         self.questions: list[Callable[[Any, Any], Any]] = []
 
     def edge(self, url: str, *, limits: DataLimits | None = None, kind: str = "kv", **options: Any) -> Edge:
-        # A busy machine takes its time for what a question asks; a store that is frozen has its own.
+        # A busy machine takes its time for all that a question does; a store that is frozen has its own.
         edge = Edge("test", limits=Limits(data=limits or DataLimits(), functions=FunctionLimits(timeout=60)))
         if kind == "kv":
             edge.kv("KV", url, **options)
