@@ -25,7 +25,7 @@ from edgerouter.errors import ConfigError, EdgeError
 from edgerouter.functions import TimeLimit, runtime
 from edgerouter.testing import Running
 
-from ..origins import Origin, Reply
+from ..origins import Origin, Reply, wait_until
 from ..processes import Process
 from ..raw import connect
 
@@ -304,13 +304,9 @@ def test_one_warning_names_the_callable_that_holds_the_event_loop(
     def named() -> list[str]:
         return [line for line in warnings() if "holds held" in line]
 
-    @edge.function("/holds", timeout=PATIENCE)
+    @edge.function("/holds")
     async def holds(request: Request, ctx: AsyncContext) -> str:
-        # The watchdog looks when the machine lets it.
-        until = time.monotonic() + PATIENCE / 2
-        while time.monotonic() < until and not named():
-            time.sleep(0.01)
-        time.sleep(0.12)
+        time.sleep(0.5)
         return "held"
 
     @edge.function("/awaits")
@@ -326,6 +322,7 @@ def test_one_warning_names_the_callable_that_holds_the_event_loop(
     client = client_for(serve(edge))
     for path in ["/plain", "/awaits", "/holds", "/holds"]:
         assert client.get(path).status_code == 200
+    wait_until(lambda: bool(named()), what="the callable to be named")
     (line,) = named()
     assert "make it a plain def" in line and "asyncio.to_thread" in line
     assert not any("plain held" in line for line in warnings())
