@@ -22,72 +22,52 @@ fn planned(
     Ok((DataCall::Document(call), convert))
 }
 
-/// A server with documents, for callables that do not await.
-#[pyclass(frozen, module = "edgerouter._core")]
-#[derive(Debug)]
-pub(crate) struct DocumentServer {
-    pub(super) handle: Handle,
+/// A class for callables that do not await, or for async ones: they differ in how an operation is run.
+macro_rules! server {
+    ($(#[$about:meta])* $class:ident: $run:ident -> $answer:ty) => {
+        $(#[$about])*
+        #[pyclass(frozen, module = "edgerouter._core")]
+        #[derive(Debug)]
+        pub(crate) struct $class {
+            pub(super) handle: Handle,
+        }
+
+        #[pymethods]
+        impl $class {
+            /// The name of the binding.
+            #[getter]
+            fn name(&self) -> &str {
+                self.handle.bound.name()
+            }
+
+            /// The kind of server.
+            #[getter]
+            fn engine(&self) -> &'static str {
+                self.handle.bound.engine().unwrap_or_default()
+            }
+
+            /// Runs a script.
+            fn run(
+                &self,
+                py: Python<'_>,
+                operation: &str,
+                script: &str,
+                prefix: &str,
+                arguments: Vec<String>,
+            ) -> PyResult<$answer> {
+                let (call, convert) = planned(operation, script, prefix, arguments)?;
+                self.handle.$run(py, call, convert)
+            }
+        }
+    };
 }
 
-/// A server with documents, for async callables.
-#[pyclass(frozen, module = "edgerouter._core")]
-#[derive(Debug)]
-pub(crate) struct AsyncDocumentServer {
-    pub(super) handle: Handle,
+server! {
+    /// A server with documents, for callables that do not await.
+    DocumentServer: wait -> Py<PyAny>
 }
 
-#[pymethods]
-impl DocumentServer {
-    /// The name of the binding.
-    #[getter]
-    fn name(&self) -> &str {
-        self.handle.bound.name()
-    }
-
-    /// The kind of server.
-    #[getter]
-    fn engine(&self) -> &'static str {
-        self.handle.bound.engine().unwrap_or_default()
-    }
-
-    /// Runs a script.
-    fn run(
-        &self,
-        py: Python<'_>,
-        operation: &str,
-        script: &str,
-        prefix: &str,
-        arguments: Vec<String>,
-    ) -> PyResult<Py<PyAny>> {
-        let (call, convert) = planned(operation, script, prefix, arguments)?;
-        self.handle.wait(py, call, convert)
-    }
-}
-
-#[pymethods]
-impl AsyncDocumentServer {
-    /// The name of the binding.
-    #[getter]
-    fn name(&self) -> &str {
-        self.handle.bound.name()
-    }
-
-    /// The kind of server.
-    #[getter]
-    fn engine(&self) -> &'static str {
-        self.handle.bound.engine().unwrap_or_default()
-    }
-
-    /// As `DocumentServer.run`.
-    fn run(
-        &self,
-        py: Python<'_>,
-        operation: &str,
-        script: &str,
-        prefix: &str,
-        arguments: Vec<String>,
-    ) -> PyResult<Operation> {
-        let (call, convert) = planned(operation, script, prefix, arguments)?;
-        self.handle.awaitable(py, call, convert)
-    }
+server! {
+    /// A server with documents, for async callables: `run` is awaited.
+    AsyncDocumentServer: awaitable -> Operation
 }

@@ -253,182 +253,108 @@ fn done() -> Convert {
     })
 }
 
-/// A key-value store, for callables that do not await.
-#[pyclass(frozen, module = "edgerouter")]
-#[derive(Debug)]
-pub(crate) struct Kv {
-    handle: Handle,
+/// A class for callables that do not await, or for async ones: they differ in how an operation is run.
+macro_rules! store {
+    ($(#[$about:meta])* $class:ident: $run:ident -> $answer:ty) => {
+        $(#[$about])*
+        #[pyclass(frozen, module = "edgerouter")]
+        #[derive(Debug)]
+        pub(crate) struct $class {
+            handle: Handle,
+        }
+
+        impl $class {
+            pub(super) fn new(handle: Handle) -> Self {
+                Self { handle }
+            }
+
+            fn begin(&self, py: Python<'_>, (call, convert): Planned) -> PyResult<$answer> {
+                self.handle.$run(py, call, convert)
+            }
+        }
+
+        #[pymethods]
+        impl $class {
+            /// The name of the binding.
+            #[getter]
+            fn name(&self) -> &str {
+                self.handle.bound.name()
+            }
+
+            /// The value of a key; `None` where there is none.
+            #[pyo3(signature = (key, r#type="text"))]
+            fn get(&self, py: Python<'_>, key: &str, r#type: &str) -> PyResult<$answer> {
+                self.begin(py, self.handle.get(key, r#type)?)
+            }
+
+            /// The entry of a key with metadata and version, never from the read cache; `None` where there is none.
+            fn entry(&self, py: Python<'_>, key: &str) -> PyResult<$answer> {
+                self.begin(py, self.handle.entry(key))
+            }
+
+            /// Stores a value; false where its condition does not hold.
+            #[pyo3(signature = (key, value, *, ttl=None, metadata=None, if_absent=false, if_version=None))]
+            #[allow(clippy::too_many_arguments)] // they are keywords to Python
+            fn put(
+                &self,
+                py: Python<'_>,
+                key: &str,
+                value: &Bound<'_, PyAny>,
+                ttl: Option<&Bound<'_, PyAny>>,
+                metadata: Option<&Bound<'_, PyAny>>,
+                if_absent: bool,
+                if_version: Option<&str>,
+            ) -> PyResult<$answer> {
+                let planned = self
+                    .handle
+                    .put((key, value), ttl, metadata, if_absent, if_version)?;
+                self.begin(py, planned)
+            }
+
+            /// Removes a key; whether there was an entry.
+            fn delete(&self, py: Python<'_>, key: &str) -> PyResult<$answer> {
+                self.begin(py, self.handle.delete(key))
+            }
+
+            /// A page of keys.
+            #[pyo3(signature = (prefix="", *, cursor=None, limit=1_000))]
+            fn list(
+                &self,
+                py: Python<'_>,
+                prefix: &str,
+                cursor: Option<&str>,
+                limit: i64,
+            ) -> PyResult<$answer> {
+                self.begin(py, self.handle.list(prefix, cursor, limit)?)
+            }
+
+            /// Adds to a counter; its new number.
+            #[pyo3(signature = (key, by=1, *, ttl=None))]
+            fn add(
+                &self,
+                py: Python<'_>,
+                key: &str,
+                by: i64,
+                ttl: Option<&Bound<'_, PyAny>>,
+            ) -> PyResult<$answer> {
+                self.begin(py, self.handle.add(key, by, ttl)?)
+            }
+
+            fn __repr__(&self) -> String {
+                format!(concat!("<", stringify!($class), " {}>"), self.name())
+            }
+        }
+    };
 }
 
-impl Kv {
-    pub(super) fn new(handle: Handle) -> Self {
-        Self { handle }
-    }
-
-    fn wait(&self, py: Python<'_>, (call, convert): Planned) -> PyResult<Py<PyAny>> {
-        self.handle.wait(py, call, convert)
-    }
+store! {
+    /// A key-value store, for callables that do not await.
+    Kv: wait -> Py<PyAny>
 }
 
-#[pymethods]
-impl Kv {
-    /// The name of the binding.
-    #[getter]
-    fn name(&self) -> &str {
-        self.handle.bound.name()
-    }
-
-    /// The value of a key; `None` where there is none.
-    #[pyo3(signature = (key, r#type="text"))]
-    fn get(&self, py: Python<'_>, key: &str, r#type: &str) -> PyResult<Py<PyAny>> {
-        self.wait(py, self.handle.get(key, r#type)?)
-    }
-
-    /// The entry of a key with metadata and version, never from the read cache; `None` where there is none.
-    fn entry(&self, py: Python<'_>, key: &str) -> PyResult<Py<PyAny>> {
-        self.wait(py, self.handle.entry(key))
-    }
-
-    /// Stores a value; false where its condition does not hold.
-    #[pyo3(signature = (key, value, *, ttl=None, metadata=None, if_absent=false, if_version=None))]
-    #[allow(clippy::too_many_arguments)] // they are keywords to Python
-    fn put(
-        &self,
-        py: Python<'_>,
-        key: &str,
-        value: &Bound<'_, PyAny>,
-        ttl: Option<&Bound<'_, PyAny>>,
-        metadata: Option<&Bound<'_, PyAny>>,
-        if_absent: bool,
-        if_version: Option<&str>,
-    ) -> PyResult<Py<PyAny>> {
-        let planned = self
-            .handle
-            .put((key, value), ttl, metadata, if_absent, if_version)?;
-        self.wait(py, planned)
-    }
-
-    /// Removes a key; whether there was an entry.
-    fn delete(&self, py: Python<'_>, key: &str) -> PyResult<Py<PyAny>> {
-        self.wait(py, self.handle.delete(key))
-    }
-
-    /// A page of keys.
-    #[pyo3(signature = (prefix="", *, cursor=None, limit=1_000))]
-    fn list(
-        &self,
-        py: Python<'_>,
-        prefix: &str,
-        cursor: Option<&str>,
-        limit: i64,
-    ) -> PyResult<Py<PyAny>> {
-        self.wait(py, self.handle.list(prefix, cursor, limit)?)
-    }
-
-    /// Adds to a counter; its new number.
-    #[pyo3(signature = (key, by=1, *, ttl=None))]
-    fn add(
-        &self,
-        py: Python<'_>,
-        key: &str,
-        by: i64,
-        ttl: Option<&Bound<'_, PyAny>>,
-    ) -> PyResult<Py<PyAny>> {
-        self.wait(py, self.handle.add(key, by, ttl)?)
-    }
-
-    fn __repr__(&self) -> String {
-        format!("<Kv {}>", self.name())
-    }
-}
-
-/// A key-value store, for async callables.
-#[pyclass(frozen, module = "edgerouter")]
-#[derive(Debug)]
-pub(crate) struct AsyncKv {
-    handle: Handle,
-}
-
-impl AsyncKv {
-    pub(super) fn new(handle: Handle) -> Self {
-        Self { handle }
-    }
-
-    fn begin(&self, py: Python<'_>, (call, convert): Planned) -> PyResult<Operation> {
-        self.handle.awaitable(py, call, convert)
-    }
-}
-
-#[pymethods]
-impl AsyncKv {
-    /// The name of the binding.
-    #[getter]
-    fn name(&self) -> &str {
-        self.handle.bound.name()
-    }
-
-    /// As `Kv.get`.
-    #[pyo3(signature = (key, r#type="text"))]
-    fn get(&self, py: Python<'_>, key: &str, r#type: &str) -> PyResult<Operation> {
-        self.begin(py, self.handle.get(key, r#type)?)
-    }
-
-    /// As `Kv.entry`.
-    fn entry(&self, py: Python<'_>, key: &str) -> PyResult<Operation> {
-        self.begin(py, self.handle.entry(key))
-    }
-
-    /// As `Kv.put`.
-    #[pyo3(signature = (key, value, *, ttl=None, metadata=None, if_absent=false, if_version=None))]
-    #[allow(clippy::too_many_arguments)] // they are keywords to Python
-    fn put(
-        &self,
-        py: Python<'_>,
-        key: &str,
-        value: &Bound<'_, PyAny>,
-        ttl: Option<&Bound<'_, PyAny>>,
-        metadata: Option<&Bound<'_, PyAny>>,
-        if_absent: bool,
-        if_version: Option<&str>,
-    ) -> PyResult<Operation> {
-        let planned = self
-            .handle
-            .put((key, value), ttl, metadata, if_absent, if_version)?;
-        self.begin(py, planned)
-    }
-
-    /// As `Kv.delete`.
-    fn delete(&self, py: Python<'_>, key: &str) -> PyResult<Operation> {
-        self.begin(py, self.handle.delete(key))
-    }
-
-    /// As `Kv.list`.
-    #[pyo3(signature = (prefix="", *, cursor=None, limit=1_000))]
-    fn list(
-        &self,
-        py: Python<'_>,
-        prefix: &str,
-        cursor: Option<&str>,
-        limit: i64,
-    ) -> PyResult<Operation> {
-        self.begin(py, self.handle.list(prefix, cursor, limit)?)
-    }
-
-    /// As `Kv.add`.
-    #[pyo3(signature = (key, by=1, *, ttl=None))]
-    fn add(
-        &self,
-        py: Python<'_>,
-        key: &str,
-        by: i64,
-        ttl: Option<&Bound<'_, PyAny>>,
-    ) -> PyResult<Operation> {
-        self.begin(py, self.handle.add(key, by, ttl)?)
-    }
-
-    fn __repr__(&self) -> String {
-        format!("<AsyncKv {}>", self.name())
-    }
+store! {
+    /// A key-value store, for async callables: each operation is awaited.
+    AsyncKv: awaitable -> Operation
 }
 
 /// A stored entry.

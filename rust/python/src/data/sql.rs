@@ -220,46 +220,6 @@ fn exec(handle: &Handle, sql: &str) -> Planned {
     (handle.sql(SqlCall::Batch(parts)), convert)
 }
 
-/// A database, for callables that do not await.
-#[pyclass(frozen, module = "edgerouter")]
-#[derive(Debug)]
-pub(crate) struct Database {
-    handle: Handle,
-}
-
-/// A database, for async callables.
-#[pyclass(frozen, module = "edgerouter")]
-#[derive(Debug)]
-pub(crate) struct AsyncDatabase {
-    handle: Handle,
-}
-
-/// A statement, for callables that do not await.
-#[pyclass(name = "Statement", frozen, module = "edgerouter")]
-#[derive(Debug)]
-pub(crate) struct PyStatement {
-    prepared: Prepared,
-}
-
-/// A statement, for async callables.
-#[pyclass(frozen, module = "edgerouter")]
-#[derive(Debug)]
-pub(crate) struct AsyncStatement {
-    prepared: Prepared,
-}
-
-impl Database {
-    pub(super) fn new(handle: Handle) -> Self {
-        Self { handle }
-    }
-}
-
-impl AsyncDatabase {
-    pub(super) fn new(handle: Handle) -> Self {
-        Self { handle }
-    }
-}
-
 /// The same database in a session that goes on from a bookmark.
 fn in_session(handle: &Handle, bookmark: Option<&str>) -> Handle {
     Handle {
@@ -280,213 +240,167 @@ fn prepared(handle: &Handle, sql: &str) -> Prepared {
     }
 }
 
-#[pymethods]
-impl Database {
-    /// The name of the binding.
-    #[getter]
-    fn name(&self) -> &str {
-        self.handle.bound.name()
-    }
+/// Classes for callables that do not await, or for async ones: they differ in how an operation is run.
+macro_rules! database {
+    ($(#[$about:meta])* $class:ident of $statement:ident: $run:ident -> $answer:ty { $($more:tt)* }) => {
+        $(#[$about])*
+        #[pyclass(frozen, module = "edgerouter")]
+        #[derive(Debug)]
+        pub(crate) struct $class {
+            handle: Handle,
+        }
 
-    /// The dialect of SQL.
-    #[getter]
-    fn engine(&self) -> &'static str {
-        self.handle.bound.engine().unwrap_or_default()
-    }
+        impl $class {
+            pub(super) fn new(handle: Handle) -> Self {
+                Self { handle }
+            }
+        }
 
-    /// One statement, whose parameters are `?`.
-    fn prepare(&self, sql: &str) -> PyStatement {
-        PyStatement {
-            prepared: prepared(&self.handle, sql),
+        #[pymethods]
+        impl $class {
+            /// The name of the binding.
+            #[getter]
+            fn name(&self) -> &str {
+                self.handle.bound.name()
+            }
+
+            /// The dialect of SQL.
+            #[getter]
+            fn engine(&self) -> &'static str {
+                self.handle.bound.engine().unwrap_or_default()
+            }
+
+            /// One statement, whose parameters are `?`.
+            fn prepare(&self, sql: &str) -> $statement {
+                $statement {
+                    prepared: prepared(&self.handle, sql),
+                }
+            }
+
+            /// Runs statements in one transaction; their results.
+            fn batch(
+                &self,
+                py: Python<'_>,
+                statements: Vec<PyRef<'_, $statement>>,
+            ) -> PyResult<$answer> {
+                let parts = statements
+                    .iter()
+                    .map(|it| SqlPart::Statement(it.prepared.statement()));
+                let (call, convert) = batch(&self.handle, parts.collect());
+                self.handle.$run(py, call, convert)
+            }
+
+            /// Runs statements without parameters in one transaction.
+            fn exec(&self, py: Python<'_>, sql: &str) -> PyResult<$answer> {
+                let (call, convert) = exec(&self.handle, sql);
+                self.handle.$run(py, call, convert)
+            }
+
+            $($more)*
+
+            /// The same database in a session, whose calls see what those before them wrote and read.
+            #[pyo3(signature = (bookmark=None))]
+            fn with_session(&self, bookmark: Option<&str>) -> Self {
+                Self::new(in_session(&self.handle, bookmark))
+            }
+
+            /// The place from which a later session goes on.
+            #[getter]
+            fn bookmark(&self) -> Option<String> {
+                bookmark(&self.handle)
+            }
+
+            fn __repr__(&self) -> String {
+                format!(concat!("<", stringify!($class), " {}>"), self.name())
+            }
+        }
+    };
+}
+
+macro_rules! statement {
+    ($(#[$about:meta])* $class:ident $name:literal: $run:ident -> $answer:ty) => {
+        $(#[$about])*
+        #[pyclass(name = $name, frozen, module = "edgerouter")]
+        #[derive(Debug)]
+        pub(crate) struct $class {
+            prepared: Prepared,
+        }
+
+        #[pymethods]
+        impl $class {
+            /// The same with values for its parameters.
+            #[pyo3(signature = (*values))]
+            fn bind(&self, values: &Bound<'_, PyTuple>) -> PyResult<Self> {
+                Ok(Self {
+                    prepared: self.prepared.bind(values)?,
+                })
+            }
+
+            /// All rows as dictionaries, with `meta`.
+            fn all(&self, py: Python<'_>) -> PyResult<$answer> {
+                let (call, convert) = self.prepared.all();
+                self.prepared.handle.$run(py, call, convert)
+            }
+
+            /// As `all`, for statements whose rows do not matter.
+            fn run(&self, py: Python<'_>) -> PyResult<$answer> {
+                self.all(py)
+            }
+
+            /// The first row, or its value of a column; `None` where there is no row.
+            #[pyo3(signature = (column=None))]
+            fn first(&self, py: Python<'_>, column: Option<String>) -> PyResult<$answer> {
+                let (call, convert) = self.prepared.first(column);
+                self.prepared.handle.$run(py, call, convert)
+            }
+
+            /// All rows as lists.
+            #[pyo3(signature = (*, column_names=false))]
+            fn raw(&self, py: Python<'_>, column_names: bool) -> PyResult<$answer> {
+                let (call, convert) = self.prepared.raw(column_names);
+                self.prepared.handle.$run(py, call, convert)
+            }
+
+            fn __repr__(&self) -> String {
+                format!(concat!("<", $name, " {:?}>"), self.prepared.sql)
+            }
+        }
+    };
+}
+
+database! {
+    /// A database, for callables that do not await.
+    Database of PyStatement: wait -> Py<PyAny> {
+        /// Runs a script, and after it a statement with its values, in one transaction. For migrations.
+        fn apply(
+            &self,
+            py: Python<'_>,
+            script: &str,
+            sql: &str,
+            values: &Bound<'_, PyTuple>,
+        ) -> PyResult<Py<PyAny>> {
+            let recorded = prepared(&self.handle, sql).bind(values)?;
+            let script = SqlPart::Script(script.into());
+            let parts = vec![script, SqlPart::Statement(recorded.statement())];
+            let (call, convert) = batch(&self.handle, parts);
+            self.handle.wait(py, call, convert)
         }
     }
-
-    /// Runs statements in one transaction; their results.
-    fn batch(
-        &self,
-        py: Python<'_>,
-        statements: Vec<PyRef<'_, PyStatement>>,
-    ) -> PyResult<Py<PyAny>> {
-        let parts = statements
-            .iter()
-            .map(|it| SqlPart::Statement(it.prepared.statement()));
-        let (call, convert) = batch(&self.handle, parts.collect());
-        self.handle.wait(py, call, convert)
-    }
-
-    /// Runs statements without parameters in one transaction.
-    fn exec(&self, py: Python<'_>, sql: &str) -> PyResult<Py<PyAny>> {
-        let (call, convert) = exec(&self.handle, sql);
-        self.handle.wait(py, call, convert)
-    }
-
-    /// Runs a script, and after it a statement with its values, in one transaction. For migrations.
-    fn apply(
-        &self,
-        py: Python<'_>,
-        script: &str,
-        sql: &str,
-        values: &Bound<'_, PyTuple>,
-    ) -> PyResult<Py<PyAny>> {
-        let recorded = prepared(&self.handle, sql).bind(values)?;
-        let script = SqlPart::Script(script.into());
-        let parts = vec![script, SqlPart::Statement(recorded.statement())];
-        let (call, convert) = batch(&self.handle, parts);
-        self.handle.wait(py, call, convert)
-    }
-
-    /// The same database in a session, whose calls see what those before them wrote and read.
-    #[pyo3(signature = (bookmark=None))]
-    fn with_session(&self, bookmark: Option<&str>) -> Self {
-        Self::new(in_session(&self.handle, bookmark))
-    }
-
-    /// The place from which a later session goes on.
-    #[getter]
-    fn bookmark(&self) -> Option<String> {
-        bookmark(&self.handle)
-    }
-
-    fn __repr__(&self) -> String {
-        format!("<Database {}>", self.name())
-    }
 }
 
-#[pymethods]
-impl AsyncDatabase {
-    /// The name of the binding.
-    #[getter]
-    fn name(&self) -> &str {
-        self.handle.bound.name()
-    }
-
-    /// The dialect of SQL.
-    #[getter]
-    fn engine(&self) -> &'static str {
-        self.handle.bound.engine().unwrap_or_default()
-    }
-
-    /// As `Database.prepare`; it is not awaited.
-    fn prepare(&self, sql: &str) -> AsyncStatement {
-        AsyncStatement {
-            prepared: prepared(&self.handle, sql),
-        }
-    }
-
-    /// As `Database.batch`.
-    fn batch(
-        &self,
-        py: Python<'_>,
-        statements: Vec<PyRef<'_, AsyncStatement>>,
-    ) -> PyResult<Operation> {
-        let parts = statements
-            .iter()
-            .map(|it| SqlPart::Statement(it.prepared.statement()));
-        let (call, convert) = batch(&self.handle, parts.collect());
-        self.handle.awaitable(py, call, convert)
-    }
-
-    /// As `Database.exec`.
-    fn exec(&self, py: Python<'_>, sql: &str) -> PyResult<Operation> {
-        let (call, convert) = exec(&self.handle, sql);
-        self.handle.awaitable(py, call, convert)
-    }
-
-    /// As `Database.with_session`; it is not awaited.
-    #[pyo3(signature = (bookmark=None))]
-    fn with_session(&self, bookmark: Option<&str>) -> Self {
-        Self::new(in_session(&self.handle, bookmark))
-    }
-
-    /// The place from which a later session goes on.
-    #[getter]
-    fn bookmark(&self) -> Option<String> {
-        bookmark(&self.handle)
-    }
-
-    fn __repr__(&self) -> String {
-        format!("<AsyncDatabase {}>", self.name())
-    }
+database! {
+    /// A database, for async callables: `batch` and `exec` are awaited.
+    AsyncDatabase of AsyncStatement: awaitable -> Operation {}
 }
 
-#[pymethods]
-impl PyStatement {
-    /// The same with values for its parameters.
-    #[pyo3(signature = (*values))]
-    fn bind(&self, values: &Bound<'_, PyTuple>) -> PyResult<Self> {
-        Ok(Self {
-            prepared: self.prepared.bind(values)?,
-        })
-    }
-
-    /// All rows as dictionaries, with `meta`.
-    fn all(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        let (call, convert) = self.prepared.all();
-        self.prepared.handle.wait(py, call, convert)
-    }
-
-    /// As `all`, for statements whose rows do not matter.
-    fn run(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        self.all(py)
-    }
-
-    /// The first row, or its value of a column; `None` where there is no row.
-    #[pyo3(signature = (column=None))]
-    fn first(&self, py: Python<'_>, column: Option<String>) -> PyResult<Py<PyAny>> {
-        let (call, convert) = self.prepared.first(column);
-        self.prepared.handle.wait(py, call, convert)
-    }
-
-    /// All rows as lists.
-    #[pyo3(signature = (*, column_names=false))]
-    fn raw(&self, py: Python<'_>, column_names: bool) -> PyResult<Py<PyAny>> {
-        let (call, convert) = self.prepared.raw(column_names);
-        self.prepared.handle.wait(py, call, convert)
-    }
-
-    fn __repr__(&self) -> String {
-        format!("<Statement {:?}>", self.prepared.sql)
-    }
+statement! {
+    /// A statement, for callables that do not await.
+    PyStatement "Statement": wait -> Py<PyAny>
 }
 
-#[pymethods]
-impl AsyncStatement {
-    /// The same with values for its parameters; it is not awaited.
-    #[pyo3(signature = (*values))]
-    fn bind(&self, values: &Bound<'_, PyTuple>) -> PyResult<Self> {
-        Ok(Self {
-            prepared: self.prepared.bind(values)?,
-        })
-    }
-
-    /// As `Statement.all`.
-    fn all(&self, py: Python<'_>) -> PyResult<Operation> {
-        let (call, convert) = self.prepared.all();
-        self.prepared.handle.awaitable(py, call, convert)
-    }
-
-    /// As `Statement.run`.
-    fn run(&self, py: Python<'_>) -> PyResult<Operation> {
-        self.all(py)
-    }
-
-    /// As `Statement.first`.
-    #[pyo3(signature = (column=None))]
-    fn first(&self, py: Python<'_>, column: Option<String>) -> PyResult<Operation> {
-        let (call, convert) = self.prepared.first(column);
-        self.prepared.handle.awaitable(py, call, convert)
-    }
-
-    /// As `Statement.raw`.
-    #[pyo3(signature = (*, column_names=false))]
-    fn raw(&self, py: Python<'_>, column_names: bool) -> PyResult<Operation> {
-        let (call, convert) = self.prepared.raw(column_names);
-        self.prepared.handle.awaitable(py, call, convert)
-    }
-
-    fn __repr__(&self) -> String {
-        format!("<AsyncStatement {:?}>", self.prepared.sql)
-    }
+statement! {
+    /// A statement, for async callables: all but `bind` is awaited.
+    AsyncStatement "AsyncStatement": awaitable -> Operation
 }
 
 /// The result of a statement.
