@@ -122,6 +122,7 @@ def test_fields_find_documents_page_by_page(carts: Asking) -> None:
         carts.index("user.name")
         for at in range(7):
             carts.put(f"{at}", {"user": {"name": "ann" if at % 2 else "bob"}, "open": at < 3, "n": at, "gone": None})
+        carts.patch("6", {"price": 5.0})
         pages: list[list[str]] = []
         cursor = None
 
@@ -136,6 +137,7 @@ def test_fields_find_documents_page_by_page(carts: Asking) -> None:
         return [
             pages,
             [found({"user.name": "ann", "open": True}), found({"n": 5}), found({"n": True}), found({"n": "5"})],
+            [found({"n": 5.0}), found({"price": 5}), found({"price": 5.0}), found({"price": 5.5})],
             [len(found({"gone": None})), found({"nothing": None}), len(found({}))],
             refused(lambda: carts.find({"a' = '": 1})),
             refused(lambda: carts.find({"a": [1]})),  # type: ignore[dict-item]
@@ -145,6 +147,7 @@ def test_fields_find_documents_page_by_page(carts: Asking) -> None:
     assert carts.plain(question) == [
         [["0", "2", "4"], ["6"]],
         [["1"], ["5"], [], []],
+        [["5"], ["6"], ["6"], []],
         [7, [], 7],
         "ValueError: find: \"a' = '\" is no field such as user, or user.name within an object",
         "TypeError: find: the value of a must be str, int, float, bool or None",

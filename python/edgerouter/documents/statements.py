@@ -30,6 +30,8 @@ from edgerouter.documents.operations import (
 )
 from edgerouter.errors import BindingError
 
+#: Up to here every whole number is a float, too.
+_EXACT = 2**53
 #: A zero character in JSON.
 _ZERO = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 
@@ -121,7 +123,7 @@ class Statements(Collection):
 
     def find(self, where: Mapping[str, Scalar], cursor: str | None, limit: int) -> Operation[DocumentPage]:
         after = checked_search(where, cursor, limit)
-        conditions, values = ["id > ?"], [after]
+        conditions, values, names = ["id > ?"], [after], ["cursor"]
         for field, value in where.items():
             if self._is_postgres:
                 nested: object = value
@@ -131,11 +133,12 @@ class Statements(Collection):
                 values.append(as_json(nested, f"find: {field}"))
             else:
                 # The text of JSON, by which 1 and true differ; written as the index is.
-                conditions.append(f"body -> '$.{field}' = ?")
-                values.append(as_json(value, f"find: {field}"))
+                forms = [as_json(form, f"find: {field}") for form in _forms(value)]
+                conditions.append(f"body -> '$.{field}' IN ({', '.join('?' * len(forms))})")
+                values += forms
+            names += [f"the value of {field}"] * (len(values) - len(names))
         select = f"SELECT id, version, body FROM {self._table} WHERE {' AND '.join(conditions)}"
-        names = ("cursor", *(f"the value of {field}" for field in where))
-        rows = yield _Statement(f"{select} ORDER BY id LIMIT {limit + 1}", tuple(values), names)
+        rows = yield _Statement(f"{select} ORDER BY id LIMIT {limit + 1}", tuple(values), tuple(names))
         documents = [_document(row) for row in rows[:limit]]
         return DocumentPage(documents, documents[-1].id if len(rows) > limit else None)
 
@@ -169,6 +172,15 @@ class Statements(Collection):
     def _is_missing(self, error: BindingError) -> bool:
         text, table = str(error), self._table.strip('"')
         return table in text and ("no such table" in text or "does not exist" in text)
+
+
+def _forms(value: Scalar) -> list[Scalar]:
+    """The value, and the same number as JSON may have it, too: 5 and 5.0."""
+    if isinstance(value, float) and value.is_integer():
+        return [value, int(value)]
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) <= _EXACT:
+        return [value, float(value)]
+    return [value]
 
 
 def _document(row: Mapping[str, Any]) -> Document:
