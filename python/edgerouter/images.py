@@ -7,7 +7,6 @@ from typing import Any, Literal, TypeAlias, get_args
 
 from edgerouter.checks import Check, Value, listed
 from edgerouter.origins import Group, Origin
-from edgerouter.outside import check_networks
 
 __all__ = ["ImageFormat", "ImageSources", "Images"]
 
@@ -82,7 +81,7 @@ class ImageSources(Value, frozen=True, kw_only=True):
     def _check(self, check: Check) -> None:
         check.texts("origins")
         check.texts("hosts")
-        check_networks(check)
+        check.texts("networks")
 
 
 def split(sources: Collection[Any]) -> tuple[list[Any], list[str]]:

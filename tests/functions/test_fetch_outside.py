@@ -215,11 +215,11 @@ def test_hosts_that_cannot_be_read_are_refused(hosts: list[str], networks: list[
     assert place in str(raised.value)
 
 
-@pytest.mark.parametrize("network", ["0.0.0.0/0", "::/0"])
+@pytest.mark.parametrize("network", ["0.0.0.0/0", "::/0", "10.0.0.0/0", "::ffff:0:0/0"])
 def test_no_network_of_all_addresses_is_named(network: str) -> None:
-    for declare in (
-        lambda: FetchHosts(hosts=["a.example"], networks=[network]),
-        lambda: Edge("test").images("/_image", sources=["a.example"], networks=[network]),
-    ):
-        with pytest.raises(ConfigError, match=r"networks\[0\].*none of all addresses"):
-            declare()
+    fetching = Edge("test", fetch=FetchHosts(hosts=["a.example"], networks=["10.0.0.0/8", network]))
+    images = Edge("test")
+    images.images("/_image", sources=["a.example"], networks=["10.0.0.0/8", network])
+    for edge in (fetching, images):
+        with pytest.raises(ConfigError, match=r"networks\[1\].*none of all addresses"):
+            edge.compile()

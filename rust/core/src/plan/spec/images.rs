@@ -118,6 +118,23 @@ fn formats(fields: &mut Fields<'_>) -> Option<Box<[ImageFormat]>> {
     Some(ordered.filter(|format| named.contains(format)).collect())
 }
 
+/// Networks in which hosts of others may be. One of all addresses would let a name of others lead anywhere.
+fn private_networks(fields: &mut Fields<'_>) -> Vec<IpNet> {
+    for (path, text) in fields.texts("networks") {
+        let is_all = text
+            .parse::<IpNet>()
+            .is_ok_and(|network| network.prefix_len() == 0);
+        if is_all {
+            let message =
+                "must be a private network such as \"10.1.0.0/16\", and none of all addresses";
+            fields
+                .problems
+                .add(path, Some(format!("{text:?}")), message);
+        }
+    }
+    guard::networks(fields, "networks")
+}
+
 /// `fetch` of the plan: hosts with the path of each, and networks.
 pub(super) fn foreign(
     value: &Value,
@@ -127,7 +144,7 @@ pub(super) fn foreign(
     let mut fields = Fields::open(value, path, problems)?;
     let hosts = fields.texts("hosts").into_iter();
     let hosts: Vec<_> = hosts.map(|(path, text)| (path, text.to_owned())).collect();
-    let networks = guard::networks(&mut fields, "networks");
+    let networks = private_networks(&mut fields);
     if hosts.is_empty() {
         fields.problems.add(
             fields.at("hosts"),
@@ -149,7 +166,7 @@ pub(super) fn sources(value: &Value, path: String, problems: &Problems) -> Optio
     };
     let origins = owned(fields.texts("origins"));
     let hosts = owned(fields.texts("hosts"));
-    let networks = guard::networks(&mut fields, "networks");
+    let networks = private_networks(&mut fields);
     fields.end();
     Some(TargetSpec::Images(ImageSourcesSpec {
         origins,
