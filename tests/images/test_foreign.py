@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from threading import Event
 from typing import Any
 
 import httpx
@@ -61,6 +63,45 @@ def test_an_image_of_another_host_is_fetched_once(origin: Origin, fetching: Call
     assert "; hit" in get(f"{origin.url}/a.jpg?v=1", "f=png").headers["cache-status"]
     # Another URL is another image.
     assert "; hit" not in get(f"{origin.url}/a.jpg?v=2", "f=png").headers["cache-status"]
+    assert origin.count("/a.jpg") == 2
+
+
+def test_variants_share_one_fetch_of_an_image_of_another_host(origin: Origin, fetching: Callable[..., Fetch]) -> None:
+    began = Event()
+    content = Reply(200, {"content-type": "image/jpeg"} | FRESH, coded(photo()))
+
+    def slowly(seen: Seen) -> Reply:
+        assert began.wait(10)
+        return content
+
+    origin.on("/a.jpg", slowly)
+    get = fetching(origin.url)
+    with ThreadPoolExecutor(3) as clients:
+        wanted = [("w=160", (160, 120)), ("w=320", (320, 240)), ("h=160&q=40", (213, 160))]
+        answers = [(clients.submit(get, f"{origin.url}/a.jpg", query), size) for query, size in wanted]
+        origin.wait_for(1)
+        began.set()
+        for answer, size in answers:
+            assert opened(answer.result().content).size == size
+    assert opened(get(f"{origin.url}/a.jpg", "w=480").content).size == (400, 300)
+    assert origin.count("/a.jpg") == 1
+    # The images of two URLs are two.
+    assert get(f"{origin.url}/b.jpg", "w=160").status_code == 404
+    assert get(f"{origin.url}/a.jpg?x", "w=160").status_code == 200
+    assert origin.count("/a.jpg") == 2
+
+
+@pytest.mark.parametrize("status", [404, 500])
+def test_an_image_that_a_host_does_not_have_is_not_kept(
+    origin: Origin, fetching: Callable[..., Fetch], status: int
+) -> None:
+    origin.on("/a.jpg", Reply(status, {"cache-control": "max-age=600"}, b"none"))
+    get = fetching(origin.url)
+    answer = get(f"{origin.url}/a.jpg", "w=160")
+    assert answer.status_code == (404 if status == 404 else 502) and "The host of the image" in answer.text
+    origin.on("/a.jpg", image())
+    for width in (160, 320):
+        assert get(f"{origin.url}/a.jpg", f"w={width}").status_code == 200
     assert origin.count("/a.jpg") == 2
 
 

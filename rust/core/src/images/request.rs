@@ -237,6 +237,16 @@ impl ImageRequest {
         headers.insert(VARIANT, self.dimension());
     }
 
+    /// Has the key name the whole image instead of the variant: nothing, or its URL if another host has it. `None` if
+    /// the key cannot name it.
+    pub fn select_original(&self, headers: &mut Fields) -> Option<()> {
+        headers.remove(VARIANT);
+        if let Some(url) = &self.foreign {
+            headers.insert(VARIANT, HeaderValue::try_from(format!("of {url}")).ok()?);
+        }
+        Some(())
+    }
+
     /// The variant that answers until this one is made, which takes long.
     pub fn meanwhile(&self, policy: &ImagePolicy) -> Option<Self> {
         if self.output != Output::Best(ImageFormat::Avif) {

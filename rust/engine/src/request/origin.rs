@@ -46,8 +46,8 @@ pub(crate) async fn fetch(
         .map_err(|error| Unanswered::Failed(error.into()))?;
     let (image, original) = (request.foreign.clone(), request.original.clone());
     let mut received = match (image, original) {
-        (Some(image), _) => Box::pin(foreign::fetch(request, &image)).await?,
-        (None, Some(fetch)) => fetch(request.clone()).await?,
+        (_, Some(fetch)) => fetch(request.clone()).await?,
+        (Some(image), None) => Box::pin(foreign::fetch(request, &image)).await?,
         (None, None) => {
             let received = attempts::run(request, body).await;
             received.map_err(Unanswered::Failed)?

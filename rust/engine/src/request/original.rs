@@ -20,6 +20,7 @@ use http::{HeaderValue, Method};
 use super::{
     cached::{self, Found},
     exchange::Exchange,
+    foreign::ForeignImage,
     origin_request::{FetchOriginal, OriginRequest, Received, ReceivedBody, Unanswered},
     variant::take_in,
 };
@@ -39,6 +40,7 @@ struct Original {
     request: Admitted,
     hooked: Vec<FieldName>,
     written: Option<Rc<Written>>,
+    foreign: Option<Rc<ForeignImage>>,
     peer: std::net::SocketAddr,
 }
 
@@ -47,7 +49,7 @@ impl Original {
     fn of(exchange: &Exchange, route: &Route, variant: &ImageRequest) -> Option<Self> {
         // A response that is passed by may be of any length; hooks of the origin phases are for each request.
         let is_shared = !variant.passes_by
-            && matches!(route.target, Target::Group(_))
+            && matches!(route.target, Target::Group(_) | Target::Images(_))
             && !exchange.runs_any(&route.hooks.origin_request)
             && !exchange.runs_any(&route.hooks.origin_response);
         if !is_shared {
@@ -64,14 +66,18 @@ impl Original {
         ] {
             request.head.headers.remove(name);
         }
-        request.head.headers.remove(VARIANT);
+        variant.select_original(&mut request.head.headers)?;
         request.head.method = Method::GET;
         request.counted_before = true;
-        let hooked = exchange.hooked.iter().filter(|name| **name != VARIANT);
+        // The key of an image of another host has its URL in the place of the variant.
+        let is_keyed = exchange.foreign.is_some();
+        let hooked = exchange.hooked.iter();
+        let hooked = hooked.filter(|name| is_keyed || **name != VARIANT);
         Some(Self {
             request,
             hooked: hooked.cloned().collect(),
             written: exchange.written.clone(),
+            foreign: exchange.foreign.clone(),
             peer: exchange.stream.connection.peer,
         })
     }
@@ -137,6 +143,7 @@ fn exchange(request: &OriginRequest, original: &Original) -> Exchange {
     exchange.request = admitted;
     exchange.hooked.clone_from(&original.hooked);
     exchange.written.clone_from(&original.written);
+    exchange.foreign.clone_from(&original.foreign);
     exchange.fresh_for = Some(FRESH);
     exchange
 }
