@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from PIL import Image, ImageCms, ImageOps
+from PIL.JpegImagePlugin import JpegImageFile
 
 from ..origins import wait_until
 from . import pictures
@@ -42,6 +43,47 @@ def test_every_kind_of_source_is_decoded(gallery: Gallerist, mode: str, kind: st
     wanted = photo().convert("L") if mode in {"L", "I;16"} else opened(content)
     wanted = wanted.convert("RGB").resize((160, 120), Image.Resampling.LANCZOS)
     assert psnr(opened(answer.content), wanted) > 33
+
+
+@pytest.mark.parametrize("subsampling", ["4:2:0", "4:2:2", "4:4:4"])
+@pytest.mark.parametrize("query", ["w=160&f=png", "w=320&h=160&fit=fill&f=png", "w=160&h=480&fit=cover&f=png"])
+@pytest.mark.parametrize("progressive", [False, True], ids=["sequential", "progressive"])
+def test_a_photograph_that_is_decoded_smaller_looks_the_same(
+    gallery: Gallerist, subsampling: str, query: str, progressive: bool
+) -> None:
+    site = gallery()
+    turned = Image.Exif()
+    turned[pictures.ORIENTATION] = 6
+    content = coded(photo(1_203, 1_601), subsampling=subsampling, progressive=progressive, exif=turned)
+    site.put("/large.jpg", content)
+    picture = opened(site.image("/large.jpg", query).content)
+    source = ImageOps.exif_transpose(opened(content))
+    if "cover" in query:
+        wanted = ImageOps.fit(source, (160, 480), Image.Resampling.LANCZOS)
+    else:
+        wanted = source.resize((160, 120) if "fill" not in query else (320, 160), Image.Resampling.LANCZOS)
+    assert psnr(picture, wanted) > 38
+
+
+@pytest.mark.parametrize("cut", [200, 5_000, -2_000])
+def test_a_large_photograph_that_is_cut_off_is_what_it_was_before(gallery: Gallerist, cut: int) -> None:
+    site = gallery()
+    content = coded(photo(1_600, 1_200))[:cut]
+    site.put("/cut.jpg", content)
+    whole, small = site.image("/cut.jpg", "f=png"), site.image("/cut.jpg", "w=160&f=png")
+    assert (whole.status_code, small.status_code) in {(200, 200), (422, 422)}
+    if whole.status_code == 200:
+        wanted = opened(whole.content).resize((160, 120), Image.Resampling.LANCZOS)
+        assert psnr(opened(small.content), wanted) > 38
+
+
+@pytest.mark.parametrize(("quality", "sampling"), [(75, (2, 2)), (90, (1, 1))])
+def test_colours_of_a_jpeg_are_halved_below_a_quality_of_90(
+    gallery: Gallerist, quality: int, sampling: tuple[int, int]
+) -> None:
+    picture = opened(gallery().image("/a.jpg", f"w=160&f=jpeg&q={quality}").content)
+    assert isinstance(picture, JpegImageFile)
+    assert picture.layer[0][1:3] == sampling
 
 
 @pytest.mark.parametrize("kind", ["webp", "png", "avif", "jpeg"])

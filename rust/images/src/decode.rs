@@ -2,14 +2,14 @@
 
 use std::io::Cursor;
 
-use edgerouter_core::images::SourceFormat;
+use edgerouter_core::images::{Geometry, SourceFormat};
 use image::{
     DynamicImage, ImageDecoder, ImageResult, Limits,
     codecs::{gif::GifDecoder, jpeg::JpegDecoder, png::PngDecoder, webp::WebPDecoder},
     metadata::Orientation,
 };
 
-use super::ImageError;
+use super::{ImageError, reduced};
 
 /// Memory of a decoder for each pixel: up to four channels of 16 bits. Conversions take as much again.
 const BYTES_PER_PIXEL: u64 = 8;
@@ -32,14 +32,10 @@ pub(crate) struct Decoded {
 impl Decoded {
     /// Columns and rows as a viewer sees them.
     pub(crate) fn turned_size(&self) -> (u32, u32) {
-        let (columns, rows) = (self.pixels.width(), self.pixels.height());
-        match self.orientation {
-            Orientation::Rotate90
-            | Orientation::Rotate270
-            | Orientation::Rotate90FlipH
-            | Orientation::Rotate270FlipH => (rows, columns),
-            _ => (columns, rows),
-        }
+        turned(
+            (self.pixels.width(), self.pixels.height()),
+            self.orientation,
+        )
     }
 
     /// True without transparent pixels.
@@ -48,8 +44,22 @@ impl Decoded {
     }
 }
 
-/// Decodes an image, of an animation the first frame. `most`: columns times rows, which its head announces.
-pub(crate) fn decode(bytes: &[u8], format: SourceFormat, most: u64) -> Result<Decoded, ImageError> {
+/// An image whose head was read, and none of its pixels.
+pub(crate) struct Opened<'a> {
+    bytes: &'a [u8],
+    format: SourceFormat,
+    decoder: Box<dyn ImageDecoder + 'a>,
+    /// Columns and rows as they are stored.
+    size: (u32, u32),
+    orientation: Orientation,
+}
+
+/// Reads the head of an image. `most`: columns times rows, which the head may announce.
+pub(crate) fn open(
+    bytes: &[u8],
+    format: SourceFormat,
+    most: u64,
+) -> Result<Opened<'_>, ImageError> {
     let limits = limits(most);
     let mut decoder = opened(bytes, format, &limits).map_err(|error| broken(&error))?;
     let (columns, rows) = decoder.dimensions();
@@ -66,13 +76,51 @@ pub(crate) fn decode(bytes: &[u8], format: SourceFormat, most: u64) -> Result<De
     }
     decoder.set_limits(limits).map_err(|error| broken(&error))?;
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
-    let profile = decoder.icc_profile().unwrap_or_default();
-    let pixels = DynamicImage::from_decoder(decoder).map_err(|error| broken(&error))?;
-    Ok(Decoded {
-        pixels: in_bytes(pixels),
+    Ok(Opened {
+        bytes,
+        format,
+        decoder,
+        size: (columns, rows),
         orientation,
-        profile,
     })
+}
+
+impl Opened<'_> {
+    /// Columns and rows as a viewer sees them.
+    pub(crate) fn turned_size(&self) -> (u32, u32) {
+        turned(self.size, self.orientation)
+    }
+
+    /// Decodes the pixels that a variant needs, of an animation those of the first frame.
+    pub(crate) fn pixels(mut self, geometry: &Geometry) -> Result<Decoded, ImageError> {
+        let orientation = self.orientation;
+        let profile = self.decoder.icc_profile().unwrap_or_default();
+        let by = geometry.reduction(self.turned_size());
+        let reduced = match self.format {
+            SourceFormat::Jpeg if by > 1 => reduced::decode(self.bytes, self.size, by),
+            _ => None,
+        };
+        let pixels = match reduced {
+            Some(pixels) => pixels,
+            None => DynamicImage::from_decoder(self.decoder).map_err(|error| broken(&error))?,
+        };
+        Ok(Decoded {
+            pixels: in_bytes(pixels),
+            orientation,
+            profile,
+        })
+    }
+}
+
+/// Exchanges columns and rows where an orientation does.
+fn turned((columns, rows): (u32, u32), orientation: Orientation) -> (u32, u32) {
+    match orientation {
+        Orientation::Rotate90
+        | Orientation::Rotate270
+        | Orientation::Rotate90FlipH
+        | Orientation::Rotate270FlipH => (rows, columns),
+        _ => (columns, rows),
+    }
 }
 
 fn limits(most: u64) -> Limits {

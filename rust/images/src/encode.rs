@@ -3,11 +3,9 @@
 use edgerouter_core::images::ImageFormat;
 use image::{
     DynamicImage, ExtendedColorType, ImageEncoder, RgbImage,
-    codecs::{
-        jpeg::JpegEncoder,
-        png::{CompressionType, FilterType, PngEncoder},
-    },
+    codecs::png::{CompressionType, FilterType, PngEncoder},
 };
+use jpeg_encoder::{ColorType, Encoder};
 use ravif::{Img, RGB8, RGBA8};
 
 use super::{ImageError, decode::Decoded, webp};
@@ -42,9 +40,12 @@ fn jpeg(pixels: &DynamicImage, quality: u8) -> Option<Vec<u8>> {
             &flat
         }
     };
+    let columns = u16::try_from(pixels.width()).ok()?;
+    let rows = u16::try_from(pixels.height()).ok()?;
     let mut out = Vec::new();
-    JpegEncoder::new_with_quality(&mut out, quality)
-        .encode_image(pixels)
+    // Below a quality of 90 the encoder gives colours half the columns and rows, as libvips and Pillow do.
+    Encoder::new(&mut out, quality)
+        .encode(pixels.as_raw(), columns, rows, ColorType::Rgb)
         .ok()?;
     Some(out)
 }

@@ -7,6 +7,7 @@
 mod decode;
 mod encode;
 mod figures;
+mod reduced;
 mod scale;
 mod webp;
 
@@ -193,9 +194,9 @@ impl Images {
             _ => {}
         }
         let most = self.bounds.pixels.load(Ordering::Relaxed);
-        let mut image = decode::decode(source, format, most)?;
-        let (columns, rows) = image.turned_size();
-        let geometry = Geometry::of((columns, rows), request);
+        let image = decode::open(source, format, most)?;
+        let geometry = Geometry::of(image.turned_size(), request);
+        let mut image = image.pixels(&geometry)?;
         scale::scale(&mut image, &geometry)?;
         let (width, height) = geometry.size();
         let output = self.output(request.output, format, image.is_opaque(), (width, height))?;

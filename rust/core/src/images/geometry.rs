@@ -67,6 +67,16 @@ impl Geometry {
         }
     }
 
+    /// The divisor by which the columns and rows of an image may be reduced while it is decoded: 1, 2, 4 or 8, as JPEG
+    /// can. Twice the scaled columns and rows are left, so that the kernel that scales decides the quality.
+    pub fn reduction(&self, image: (u32, u32)) -> u32 {
+        let leaves = |length: u32, by: u32, scaled: u32| length / by >= scaled.saturating_mul(2);
+        [8, 4, 2]
+            .into_iter()
+            .find(|by| leaves(image.0, *by, self.scaled.0) && leaves(image.1, *by, self.scaled.1))
+            .unwrap_or(1)
+    }
+
     /// Columns and rows of the variant.
     pub fn size(&self) -> (u32, u32) {
         self.cut
@@ -195,6 +205,31 @@ mod tests {
             let place = geometry.cut.map(|place| (place.left, place.top));
             assert_eq!(place, cut, "{image:?} {width} {height} {anchor}");
             assert!(geometry.scaled.0 <= image.0 && geometry.scaled.1 <= image.1);
+        }
+    }
+
+    #[test]
+    fn a_reduced_image_has_at_least_twice_the_columns_and_rows_of_the_variant() {
+        for (image, width, height, fit, by) in [
+            ((4_000, 3_000), 0, 0, Fit::Contain, 1),
+            ((4_000, 3_000), 1_001, 0, Fit::Contain, 1),
+            ((4_000, 3_000), 1_000, 0, Fit::Contain, 2),
+            ((4_000, 3_000), 500, 0, Fit::Contain, 4),
+            ((4_000, 3_000), 250, 0, Fit::Contain, 8),
+            ((4_000, 3_000), 1, 0, Fit::Contain, 8),
+            ((1, 1), 1, 1, Fit::Contain, 1),
+            ((1, 10_000), 100, 10, Fit::Contain, 1),
+            // Columns that are cut off later are scaled, too.
+            ((4_000, 3_000), 100, 700, Fit::Cover, 2),
+            ((4_000, 3_000), 100, 1_000, Fit::Fill, 1),
+            ((4_000, 3_000), 4_000, 10, Fit::Fill, 1),
+        ] {
+            let geometry = Geometry::of(image, &request(width, height, fit, "center"));
+            assert_eq!(
+                geometry.reduction(image),
+                by,
+                "{image:?} {width} {height} {fit:?}"
+            );
         }
     }
 }
