@@ -34,6 +34,7 @@ name = "elsewhere"
 countries = ["*", "US"]
 per_gb = 4
 """
+REGIONS = ("Europe", "elsewhere")
 GERMANY, BRAZIL, NOWHERE = "192.0.2.7", "198.51.100.9", "192.0.2.200"
 
 
@@ -80,10 +81,13 @@ def test_the_bytes_of_each_country_are_those_that_its_clients_counted(origin: Or
     found = json.loads(printed.stdout)
     assert found["usage"]["bytes"] == counted.total()
     assert found["unplaced_bytes"] == counted[""]
+    assert {row["country"]: row["bytes"] for row in found["countries"]} == dict(counted)
+    costs = {region: sum(row["cost"] for row in found["countries"] if row["region"] == region) for region in REGIONS}
     bill = {line["item"]: (line["amount"], line["cost"]) for line in found["bill"]}
     europe, elsewhere = counted["DE"] / 1_000, (counted.total() - counted["DE"]) / 1_000
     assert bill["to viewers, Europe"] == pytest.approx((europe, 3 + (europe - 3) * 0.5))
     assert bill["to viewers, elsewhere"] == pytest.approx((elsewhere, elsewhere * 4))
+    assert costs == pytest.approx({region: bill[f"to viewers, {region}"][1] for region in REGIONS})
     assert "unknown countries" in table.stdout and "count_countries" not in table.stdout
 
 

@@ -50,7 +50,8 @@ def broken(request: Request, ctx: Context) -> Response:
 
 def shop(origin: Origin) -> Edge:
     origin.on("/page", Reply(200, {"Cache-Control": "max-age=60", "Vary": "X-Colour"}, "<p>page</p>"))
-    edge = Edge("shop")
+    edge = Edge("shop", trusted_proxies=["127.0.0.1"], trusted_proxy_fields=["CF-IPCountry"])
+    edge.geo(country_fields=["CF-IPCountry"], count_countries=True)
     first = edge.origin("first", origin.url)
     edge.route("/own/*", to=first, auth=Jwt.hs256(Secret.literal("k" * 32)), cache=CachePolicy(enabled=False))
     edge.route("/*", to=first)
@@ -150,12 +151,19 @@ def report(name: str) -> dict[str, Any]:
     now = time.time()
     book = Ledger()
     usage = Usage(
-        requests=3e6, answered_by_cache=2e6, looked_up=2.5e6, bytes=12e9, origin_requests=1e6, origin_bytes=4e9
+        requests=3e6,
+        answered_by_cache=2e6,
+        looked_up=2.5e6,
+        bytes=12e9,
+        origin_requests=1e6,
+        origin_bytes=4e9,
+        countries={"DE": 9e9},
     )
     book.observe("edge", Usage(), now - 8 * 3_600, {name: ("key", Usage())})
     book.observe("edge", usage, now, {name: ("key", usage)})
     tenant = json.dumps(name, ensure_ascii=False)
-    prices = f'name = {tenant}\ncurrency = "EUR"\n[requests]\nper_million = 2\n[egress]\nper_gb = 0.1\n'
+    prices = f'name = {tenant}\ncurrency = "EUR"\n[requests]\nper_million = 2\n'
+    prices += f'[[egress.regions]]\nname = {tenant}\ncountries = ["*"]\nper_gb = 0.1\n'
     prices += f'[budget]\nper_month = 50\n[[tenants]]\nname = {tenant}\nroutes = ["/*"]\n'
     return {**of_ledger(Prices.read(prices, "p"), book, now), "at": now}
 
@@ -174,7 +182,7 @@ def full(origin: Origin, tmp_path: Path) -> Iterator[Server]:
     with Server.start(edge, settings) as server, httpx.Client(base_url=server.urls[0]) as client:
         for number in range(150):
             headers = {"x-id": str(number), "user-agent": MARKUP}
-            client.get("/home", headers=headers)
+            client.get("/home", headers={**headers, "cf-ipcountry": "FR"})
             if number % 3 == 0:
                 client.get("/thanks", headers=headers)
         client.get("/page")
@@ -217,9 +225,12 @@ def test_the_costs_of_the_month_are_those_of_the_report(browser: Browser, full: 
     assert f"spent\n{found['total']:.2f} EUR" in text and "Tenants" in text
     for line in found["bill"]:
         assert re.search(rf"{re.escape(line['item'])}\s", text) and f"{line['cost']:.2f} EUR" in text
+    assert re.search(r"DE\s.*8\.4 GiB\s+0\.90 EUR\s+\(unknown\)\s.*2\.8 GiB\s+0\.30 EUR", text, re.DOTALL), text
     assert MARKUP in text and f"of {found['budget']['per_month']:.2f} EUR" in text
     assert browser.run("return document.querySelectorAll('main svg.chart path.line').length") >= 3
     assert browser.run("return window.hacked === undefined && document.querySelector('main img') === null")
+    opened(browser, full.admin_url or "", "traffic")
+    assert re.search(r"To viewers by country\s+FR\s", shown(browser, "FR"))
 
 
 def test_no_finding_of_axe_core(browser: Browser, full: Server) -> None:

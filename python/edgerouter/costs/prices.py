@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from edgerouter.costs.fields import Fields
-from edgerouter.costs.terms import Budget, Line, Region, Schedule, Tenant
+from edgerouter.costs.terms import ELSEWHERE, Budget, Line, Region, Schedule, Tenant
 from edgerouter.costs.usage import Usage
 from edgerouter.errors import ConfigError, Problem
 
@@ -144,6 +145,26 @@ class Prices:
         parts = ((region, region.bytes(whole, self.regions) / whole.bytes) for region in self.regions)
         gigabytes = usage.bytes / self.bytes_per_gb
         return sum(region.per_gb.more(gigabytes * part, further * part) for region, part in parts)
+
+    def by_country(self, usage: Usage) -> list[dict[str, Any]]:
+        """The bytes to viewers of each country with their part of its region's cost, the largest first.
+
+        Bytes of unknown countries have the country ``""``, and are priced with all others.
+        """
+        regions = {code: region for region in self.regions for code in region.countries}
+        means = {
+            region.name: region.per_gb.cost(gigabytes) / gigabytes / self.bytes_per_gb if gigabytes else 0.0
+            for region, gigabytes in self._regions(usage)
+        }
+        unplaced = max(usage.bytes - sum(usage.countries.values()), 0.0)
+        rows = []
+        for code, amount in {**usage.countries, "": unplaced}.items():
+            region = regions.get(code) or regions[ELSEWHERE]
+            if amount:
+                rows.append(
+                    {"country": code, "region": region.name, "bytes": amount, "cost": amount * means[region.name]}
+                )
+        return sorted(rows, key=lambda row: (-float(row["bytes"]), row["country"]))
 
     @property
     def needs_countries(self) -> bool:

@@ -88,9 +88,15 @@ def _report(
         "total": _sum(lines),
         "savings": [line._asdict() for line in savings],
         "saved": _sum(savings),
-        **({"unplaced_bytes": max(usage.bytes - sum(usage.countries.values()), 0.0)} if prices.needs_countries else {}),
+        **(_places(prices, usage) if prices.needs_countries else {}),
         **({"tenants": shares(prices, usage, share_of_month, _complete(prices, tenants))} if prices.tenants else {}),
     }
+
+
+def _places(prices: Prices, usage: Usage) -> dict[str, Any]:
+    """Bytes to viewers by country, where prices differ by it."""
+    unplaced = max(usage.bytes - sum(usage.countries.values()), 0.0)
+    return {"unplaced_bytes": unplaced, "countries": prices.by_country(usage)}
 
 
 def _complete(prices: Prices, tenants: Mapping[str, Usage]) -> dict[str, Usage]:

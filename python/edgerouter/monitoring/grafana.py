@@ -82,6 +82,11 @@ _ROWS: dict[str, tuple[Panel, ...]] = {
             ((_percentile(0.95, _DURATION, "cache, le"), "{{cache}}"),),
         ),
         Panel("Refused before routing", "reqps", ((_by("reason", "edgerouter_refused_total"), "{{reason}}"),)),
+        Panel(
+            "To viewers by country, with count_countries",
+            "Bps",
+            ((f"topk(10, {_by('country', 'edgerouter_country_response_bytes_total')})", "{{country}}"),),
+        ),
     ),
     "Cache": (
         Panel("Hit rate", "percentunit", ((_HIT_RATE, "hit rate"),), most=1),

@@ -35,6 +35,13 @@ export function month(root, app) {
     { title: "Cost", number: true, value: (row) => row.cost, text: (value) => money(value) },
     { title: "Share", number: true, value: (row) => row.share ?? 0, text: (_, row) => share(row.share) },
   ], (row) => row.name, "The price model has no tenants.");
+  const countries = table("To viewers by country", [
+    { title: "Country", value: (row) => row.country || "(unknown)" },
+    { title: "Region", value: (row) => row.region },
+    { title: "To viewers", number: true, value: (row) => row.bytes, text: bytes },
+    { title: "Cost", number: true, value: (row) => row.cost, text: (value) => money(value) },
+  ], (row) => row.country, "No bytes to viewers yet.");
+  const placed = panel("To viewers by country", null, countries.element);
   const days = chart({
     title: "Costs and savings by day", format: (value) => money(value), axis, label: day,
     series: [{ name: "cost", tone: "main", value: (point) => point.cost }, { name: "saved", tone: "good", value: (point) => point.saved }],
@@ -46,7 +53,8 @@ export function month(root, app) {
   const shown = h("div", { class: "stack", hidden: true },
     h("div", { class: "halves" }, days.element, sums.element),
     h("div", { class: "halves" }, panel("Bill of the month", null, bill.element), panel("Savings of the month", null, savings.element)),
-    h("div", { class: "halves" }, panel("The bill by item", null, parts.element), panel("Tenants", null, tenants.element)));
+    h("div", { class: "halves" }, panel("The bill by item", null, parts.element), panel("Tenants", null, tenants.element)),
+    placed);
   root.append(panel("The month by the ledger", note, problem, facts), shown);
 
   function show(found) {
@@ -59,6 +67,7 @@ export function month(root, app) {
       ["spent", money(found.total)], ["saved", money(found.saved)],
       ["whole month", projected ? `${money(projected.expected)} (${money(projected.low)} to ${money(projected.high)})` : "known after three complete hours"],
       ...(found.budget ? [["budget", `${share(found.budget.spent_share)} of ${money(found.budget.per_month)}`]] : []),
+      ...(found.unplaced_bytes ? [["to viewers of unknown countries", bytes(found.unplaced_bytes)]] : []),
       ["hit ratio", share(found.hit_rate)], ["alarms that wait", count(found.alarms_waiting)],
     ];
     facts.replaceChildren(...rows.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value))));
@@ -66,6 +75,8 @@ export function month(root, app) {
     savings.update(found.savings);
     parts.update([...found.bill].sort((a, b) => b.cost - a.cost).slice(0, 8).map((line) => ({ name: line.item, value: line.cost })));
     tenants.update(found.tenants ?? []);
+    placed.hidden = !found.countries;
+    countries.update(found.countries ?? []);
     let spent = 0;
     const points = found.days.map((one) => {
       spent += one.cost;

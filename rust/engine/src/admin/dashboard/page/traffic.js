@@ -9,6 +9,7 @@ export const title = "Traffic";
 
 const TONES = { "2xx": "good", "3xx": "calm", "4xx": "warn", "5xx": "bad" };
 const SPAN = 30 * 60_000;
+const UNPLACED = "(unknown)";
 
 export function open(root) {
   const statuses = bars("Requests by status", count);
@@ -45,6 +46,8 @@ export function open(root) {
     { title: "Group", value: (row) => row.group },
     { title: "Continued elsewhere", number: true, value: (row) => row.total, text: count },
   ], (row) => row.group, "No request had to continue with another origin.");
+  const countries = bars("Bytes to viewers by country", bytes);
+  const placed = h("div", { hidden: true }, panel("To viewers by country", null, countries.element));
   const strips = h("div", { class: "strips" });
   root.append(
     h("div", { class: "halves" }, requests.element, fetches.element),
@@ -56,6 +59,7 @@ export function open(root) {
     h("div", { class: "quarters" },
       panel("Status", null, statuses.element), panel("Outcome", null, outcomes.element),
       panel("Why not from the cache", null, reasons.element), panel("Refused", null, refused.element)),
+    placed,
   );
 
   return {
@@ -73,6 +77,10 @@ export function open(root) {
       outcomes.update(ranked(now.by("cache", REQUESTS), (name) => (ANSWERED.includes(name) ? "good" : name === "error" ? "bad" : "main")));
       reasons.update(ranked(now.by("reason", "edgerouter_cache_forwarded_total")));
       refused.update(ranked(now.by("reason", "edgerouter_refused_total"), () => "warn"));
+      // Only an edge with count_countries has these.
+      const sent = [...now.by("country", "edgerouter_country_response_bytes_total")].map(([code, sum]) => [code || UNPLACED, sum]);
+      placed.hidden = sent.length === 0;
+      countries.update(ranked(sent, (name) => (name === UNPLACED ? "warn" : "main")));
       health(strips, app);
     },
   };
