@@ -47,7 +47,7 @@ def shown(process: Process, path: str, pattern: str) -> re.Match[str]:
         assert process.process.poll() is None, process.output
         return re.search(pattern, process.output) is not None
 
-    wait_until(look, 20, what=pattern)
+    wait_until(look, 60, what=pattern)
     found = re.search(pattern, process.output)
     assert found is not None
     return found
