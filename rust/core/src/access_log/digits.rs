@@ -36,13 +36,24 @@ pub(super) fn octet(out: &mut Vec<u8>, number: u8, after: u8) {
     }
 }
 
+/// The hexadecimal digits of each byte.
+const HEX: [[u8; 2]; 256] = {
+    let digits = b"0123456789abcdef";
+    let mut pairs = [[0; 2]; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        pairs[byte] = [digits[byte >> 4], digits[byte & 0xf]];
+        byte += 1;
+    }
+    pairs
+};
+
 /// In lower-case hexadecimal digits, with zeros before it.
 pub(super) fn hex(out: &mut Vec<u8>, number: u64) {
-    let digits: [u8; 16] = std::array::from_fn(|at| {
-        let digit = (number >> (60 - 4 * at) & 0xf) as u8;
-        digit + if digit < 10 { b'0' } else { b'a' - 10 }
-    });
-    out.extend_from_slice(&digits);
+    let pairs = number
+        .to_be_bytes()
+        .map(|byte| HEX.get(usize::from(byte)).copied().unwrap_or_default());
+    out.extend_from_slice(pairs.as_flattened());
 }
 
 /// Microseconds as seconds.
