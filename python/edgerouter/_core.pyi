@@ -767,7 +767,7 @@ class Response:
         """
     @staticmethod
     def redirect(url: str, status: int = 302, headers: _Fields | None = None) -> Response:
-        """301, 302, 303, 307 or 308."""
+        """301, 302, 303, 307 or 308. Characters that a URL cannot have are percent-encoded as UTF-8."""
     @staticmethod
     def begun(iterator: AsyncIterator[bytes] | Iterator[bytes], status: int, headers: _Fields) -> Response:
         """A response of an application that has begun it: its head does not wait for the first piece."""

@@ -42,6 +42,28 @@ def test_a_query_passes_all_that_browsers_send_raw(stored: bool, origin: Origin,
     assert {seen.target for seen in origin.requests} == {f"/a?q={QUERY}"}
 
 
+@pytest.mark.parametrize(
+    ("target", "host", "status"),
+    [
+        ("http://a.example:80/x", "a.example", 200),
+        ("http://A.example./x", "a.example", 200),
+        ("http://a.example/x", "a.example:80", 200),
+        ("http://a.example:/x", "a.example", 200),
+        ("http://[::1]:80/x", "[::1]", 200),
+        ("http://a.example:81/x", "a.example", 400),
+        ("http://a.example:443/x", "a.example", 400),
+        ("http://b.example/x", "a.example", 400),
+    ],
+)
+def test_a_target_and_host_may_spell_one_authority_in_two_ways(
+    origin: Origin, site: Site, target: str, host: str, status: int
+) -> None:
+    origin.default = Reply(200, {}, "x")
+    url = str(site().base_url)
+    answer = exchange(url, f"GET {target} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
+    assert responses(answer)[0].status == status
+
+
 @pytest.mark.parametrize("byte", ["\\", "^", "`", '"', "<", ">"])
 def test_a_path_refuses_bytes_that_no_uri_may_have(byte: str, origin: Origin, site: Site) -> None:
     url = str(site().base_url)

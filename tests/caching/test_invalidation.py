@@ -77,6 +77,7 @@ def test_urls_that_the_answer_names_on_the_same_host_are_ended_too(cached: Cache
         ("./x/../named", True),
         (f"{host}/named", True),
         ("/named#part", True),
+        (host.removeprefix("http:") + "/named", True),
         ("http://elsewhere.example/named", False),
         ("//elsewhere.example/named", False),
         ("/named?other=1", False),

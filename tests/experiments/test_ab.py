@@ -151,6 +151,14 @@ def test_caches_behind_are_told_what_chose_the_variant(
     assert origin.count() == (2 if "COOKIE" in str(fields) else 1)
 
 
+def test_caches_behind_are_told_of_the_cookie_that_decides_without_the_field(origin: Origin, site: Site) -> None:
+    origin.default = Reply(200, {"Cache-Control": "max-age=60"}, "page")
+    client = site(experiment=home(by="header:X-Visitor"))
+    for fields in ({}, {"x-visitor": ""}):
+        response = client.get("/", headers={"cookie": "ab-variant=control", **fields})
+        assert response.headers.get_list("vary") == ["x-visitor", "cookie"]
+
+
 def test_what_a_claim_chose_is_private_behind(origin: Origin, site: Site) -> None:
     origin.default = Reply(
         200, {"Cache-Control": "public, max-age=60, s-maxage=90", "CDN-Cache-Control": "max-age=99"}, "page"

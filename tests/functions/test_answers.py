@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 
-from edgerouter import AsyncContext, Context, Edge, FunctionLimits, Limits, Request
+from edgerouter import AsyncContext, Context, Edge, FunctionLimits, Limits, Request, Response
 from edgerouter.testing import Running, running
 
 from ..origins import wait_until
@@ -227,3 +227,22 @@ def test_a_call_ends_in_its_own_time_beside_one_that_has_more(serve: Serve, awai
         finally:
             release.set()
         assert long.result().text == "released"
+
+
+@pytest.mark.parametrize(
+    ("url", "location"),
+    [
+        ("/é x", "/%C3%A9%20x"),
+        ("/日?q=日#日", "/%E6%97%A5?q=%E6%97%A5#%E6%97%A5"),
+        ("/%C3%A9?a=1&b=%20+[]!$'()*,;:@~", "/%C3%A9?a=1&b=%20+[]!$'()*,;:@~"),
+        ("/\\evil.example", "/%5Cevil.example"),
+        ('/<"{|}^`>', "/%3C%22%7B%7C%7D%5E%60%3E"),
+    ],
+)
+def test_a_redirect_is_a_url_whatever_characters_it_is_given(url: str, location: str) -> None:
+    assert Response.redirect(url).headers["location"] == location
+
+
+def test_a_redirect_has_no_line_ends() -> None:
+    with pytest.raises(ValueError, match="may not hold line ends"):
+        Response.redirect("/a\r\nx: y")

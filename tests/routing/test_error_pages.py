@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
-from edgerouter import ConfigError, Edge, ErrorPage, cache
+from edgerouter import ConfigError, Edge, ErrorPage, Respond, cache
 from edgerouter.testing import Running
 
 from ..origins import Origin, Reply, wait_until
@@ -208,3 +208,54 @@ def test_the_schema_of_a_plan_file_knows_all_forms() -> None:
     forms = schema["Route"]["properties"]["errors"]["additionalProperties"]
     assert forms == {"anyOf": [{"type": "string"}, {"$ref": "#/$defs/ErrorPage"}]}
     assert set(schema["ErrorPage"]["properties"]) == {"file", "body", "content_type"}
+
+
+KEPT = {
+    "Cache-Control": "max-age=86400",
+    "CDN-Cache-Control": "max-age=86400",
+    "Expires": "Tue, 01 Jan 2030 00:00:00 GMT",
+    "Edge-Control": "max-age=86400",
+    "ETag": '"page"',
+    "Last-Modified": "Thu, 26 Nov 2026 22:15:39 GMT",
+}
+
+
+@pytest.mark.parametrize("how", ["by an origin", "by a fixed response", "by a file"])
+@pytest.mark.parametrize(
+    ("error", "lifetime"),
+    [({"Cache-Control": "no-store"}, "no-store"), ({"Cache-Control": "max-age=5"}, "max-age=5"), ({}, None)],
+)
+def test_a_page_that_may_be_kept_makes_no_error_that_may(
+    origin: Origin, serve: Serve, tmp_path: Path, how: str, error: dict[str, str], lifetime: str | None
+) -> None:
+    origin.on("/gone", Reply(404, error, "gone"))
+    origin.on("/pages/404.html", Reply(200, KEPT, "not there"))
+    (tmp_path / "404.html").write_text("not there")
+    edge = Edge("test")
+    first = edge.origin("first", origin.url)
+    edge.route("/*", to=first, errors={404: "/pages/404.html"}, cache=cache.CachePolicy(targets=["Edge-Control"]))
+    match how:
+        case "by an origin":
+            edge.route("/pages/*", to=first)
+        case "by a fixed response":
+            edge.route("/pages/404.html", respond=Respond(body="not there", headers=KEPT))
+        case "by a file":
+            edge.files("/pages", tmp_path)
+    client = httpx.Client(base_url=serve(edge).url)
+    for _ in range(2):
+        found = client.get("/gone")
+        assert (found.status_code, found.text) == (404, "not there")
+        assert found.headers.get("cache-control") == lifetime
+        for field in ("cdn-cache-control", "expires", "edge-control", "etag", "last-modified"):
+            assert field not in found.headers, field
+    client.close()
+
+
+def test_an_error_of_the_edge_has_a_page_and_is_not_kept(origin: Origin, second: Origin, serve: Serve) -> None:
+    origin.kill()
+    second.on("/pages/502.html", Reply(200, KEPT, "down"))
+    edge = Edge("test")
+    edge.route("/*", to=edge.origin("first", origin.url), errors={502: "/pages/502.html"})
+    edge.route("/pages/*", to=edge.origin("second", second.url))
+    found = httpx.get(f"{serve(edge).url}/x")
+    assert (found.status_code, found.text, found.headers["cache-control"]) == (502, "down", "no-store")

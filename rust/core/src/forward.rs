@@ -11,17 +11,18 @@ use http::{HeaderValue, Method, Version};
 
 use crate::{
     admit::{self, Authority},
-    http::{Value, cookie, via::Via},
+    http::{Value, cdn_loop::CDN_LOOP, cookie, via::Via},
     plan::{ForwardPolicy, HeaderEdits, Origin, Route, Scheme, Select, UpstreamHost},
 };
 
-/// Fields that describe the body or the message itself: a forward policy never drops them.
+/// Fields that describe the body or the message itself, or its way: a forward policy never drops them.
 const ALWAYS: KnownSet = KnownSet::of(&[
     header::HOST,
     header::CONTENT_TYPE,
     header::CONTENT_LENGTH,
     header::CONTENT_ENCODING,
     header::COOKIE,
+    header::VIA,
 ]);
 
 /// The viewer's data that a request to an origin carries.
@@ -216,7 +217,10 @@ pub fn edit(headers: &mut Fields, edits: &HeaderEdits) {
 
 fn select(headers: &mut Fields, policy: &ForwardPolicy, one_spelling: bool) {
     if policy.headers != Select::All {
-        headers.retain(|name, _| name.is_of(ALWAYS) || policy.headers.has(&*name.lower()));
+        headers.retain(|name, _| {
+            let name_lower = name.lower();
+            name.is_of(ALWAYS) || CDN_LOOP == *name_lower || policy.headers.has(&*name_lower)
+        });
     }
     keep_cookies(headers, policy, one_spelling);
 }

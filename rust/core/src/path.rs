@@ -13,7 +13,7 @@ use smallvec::SmallVec;
 use crate::{
     admit::{self, Authority, LastAuthority, Refusal},
     cache::{key::Base, storable::Authorization, validate},
-    experiment::{Assignment, Experiment, Mode, Reading, Readings},
+    experiment::{AssignedBy, Assignment, Experiment, Mode, Reading, Readings},
     forward,
     geo::Place,
     guard::{
@@ -282,10 +282,12 @@ pub struct Chosen {
     pub variant: usize,
     /// The visitor's cookie does not name it yet.
     pub fresh: bool,
+    /// A stable id decided, rather than the cookie or chance.
+    pub by_id: bool,
 }
 
 /// How often a request may pass the same edge: more than once, for origins that call back through it.
-const MOST_LOOPS: usize = 4;
+pub const MOST_LOOPS: usize = 4;
 
 /// The target, normalised; `None` if it already was.
 fn normalised(target: &PathAndQuery) -> Result<Option<PathAndQuery>, ()> {
@@ -572,6 +574,7 @@ impl Admitted {
                 experiment: index,
                 variant: assigned.index,
                 fresh: assigned.fresh,
+                by_id: assigned.reason == AssignedBy::Id,
             });
             if let Some(location) = location {
                 return Err(PathEnd::Variant(location));

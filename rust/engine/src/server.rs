@@ -19,6 +19,7 @@ use std::{
 use arc_swap::ArcSwap;
 use edgerouter_core::{
     bounds::{descriptors::Descriptors, memory::Budget},
+    http::cdn_loop::CdnLoop,
     plan::{ListenAddress, Listener, ListenerId, Plan, Problem, Scheme, limits::FunctionLimits},
 };
 use parking_lot::Mutex;
@@ -553,6 +554,7 @@ fn share(
     let (store, purges) = (Arc::clone(&cache.store), Arc::clone(&cache.purges));
     let function_caches = Arc::new(Registry::new(store, purges, named_caches));
     let caches = Arc::clone(&function_caches) as Arc<dyn FunctionCaches>;
+    let cdn_loop = CdnLoop::new(plan.via.pseudonym(), fastrand::u64(..));
     let live = Arc::new(ArcSwap::from_pointee(Live {
         plan,
         functions,
@@ -571,6 +573,7 @@ fn share(
         watched: Watched::default(),
         navigations,
         visitors: RandomState::new(),
+        cdn_loop,
         secret,
         counting,
         function_caches,

@@ -16,7 +16,9 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use edgerouter_core::{bounds::descriptors::Descriptors, trial::TrialFault};
+use edgerouter_core::{
+    bounds::descriptors::Descriptors, http::cdn_loop::CdnLoop, trial::TrialFault,
+};
 use tokio::sync::{Notify, mpsc};
 
 use crate::{
@@ -63,6 +65,8 @@ pub(crate) struct Shared {
     /// The key under which visitors become numbers, new with each process.
     pub visitors: RandomState,
     pub secret: SecretNumbers,
+    /// The member of this process in `CDN-Loop`.
+    pub cdn_loop: CdnLoop,
     pub function_caches: Arc<Registry>,
     pub compressors: Arc<Compressors>,
     /// Files that routes serve.

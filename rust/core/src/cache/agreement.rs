@@ -53,8 +53,9 @@ pub enum Carried<'a> {
 }
 
 /// Fields that the edge writes for its hop. A client's own copies are removed, or are those of a trusted proxy.
-const HOP: [&str; 6] = [
+const HOP: [&str; 7] = [
     "via",
+    "cdn-loop",
     "forwarded",
     "x-forwarded-for",
     "x-forwarded-host",

@@ -244,9 +244,14 @@ pub fn represents_target(
 }
 
 fn resolve(base: Base<'_>, base_path: &str, reference: &str) -> Option<(String, Option<String>)> {
+    // A reference without a scheme has that of the base (RFC 3986 §5.2.2).
+    let schemed = reference
+        .starts_with("//")
+        .then(|| format!("{}:{reference}", base.scheme.as_str()));
+    let reference = schemed.as_deref().unwrap_or(reference);
     let absolute = if reference.is_empty() || reference.starts_with(['?', '#']) {
         format!("{base_path}{reference}")
-    } else if reference.starts_with('/') && !reference.starts_with("//") {
+    } else if reference.starts_with('/') {
         reference.to_owned()
     } else if reference.contains("://") {
         let uri: Uri = reference.parse().ok()?;
@@ -257,8 +262,6 @@ fn resolve(base: Base<'_>, base_path: &str, reference: &str) -> Option<(String, 
             return None;
         }
         uri.path_and_query()?.as_str().to_owned()
-    } else if reference.starts_with("//") {
-        return None;
     } else {
         let folder = base_path.rsplit_once('/').map_or("", |(folder, _)| folder);
         format!("{folder}/{reference}")

@@ -5,6 +5,7 @@
 
 pub mod accept;
 pub mod cache_control;
+pub mod cdn_loop;
 pub mod coding;
 pub mod cookie;
 pub mod date;

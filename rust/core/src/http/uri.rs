@@ -49,6 +49,27 @@ pub fn normalise_path(path: &str) -> Result<Cow<'_, str>, PathError> {
     })
 }
 
+/// A reference to a URL as it may stand in a field: characters that a URL cannot have are percent-encoded as UTF-8 (RFC
+/// 3987 §3.1). `%`, delimiters and control characters stay as they are. A backslash would be a slash to browsers.
+pub fn escape_reference(reference: &str) -> Cow<'_, str> {
+    let is_foreign = |byte: u8| !byte.is_ascii() || b" \"<>\\^`{|}".contains(&byte);
+    if !reference.bytes().any(is_foreign) {
+        return Cow::Borrowed(reference);
+    }
+    let mut out = String::with_capacity(reference.len() + 16);
+    for one in reference.chars() {
+        let mut bytes = [0; 4];
+        for byte in one.encode_utf8(&mut bytes).bytes() {
+            if is_foreign(byte) {
+                out.push_str(&format!("%{byte:02X}"));
+            } else {
+                out.push(char::from(byte));
+            }
+        }
+    }
+    Cow::Owned(out)
+}
+
 fn has_dot_segment(path: &str) -> bool {
     path.contains("/.")
         && path

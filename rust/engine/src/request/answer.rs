@@ -111,11 +111,8 @@ pub(crate) fn last_hop() -> EdgeResponse {
 }
 
 /// Loop Detected (RFC 5842 §7.2).
-pub(crate) fn looped() -> EdgeResponse {
-    text(
-        StatusCode::LOOP_DETECTED,
-        "A function waits for this very response already.",
-    )
+pub(crate) fn looped(why: &'static str) -> EdgeResponse {
+    text(StatusCode::LOOP_DETECTED, why)
 }
 
 /// The answer when there is no memory for a request: it may come again soon (RFC 9110 §15.6.4).

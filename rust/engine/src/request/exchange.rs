@@ -16,7 +16,7 @@ use edgerouter_core::{
     http::{structured::Forward, uri},
     images::{ImageRequest, VARIANT},
     outcome::Detail,
-    path::Admitted,
+    path::{Admitted, MOST_LOOPS},
     plan::{
         Route, Select, Target,
         matcher::{Probe, ProbeQuery},
@@ -395,6 +395,12 @@ impl Exchange {
             authority: self.outer(),
             version: self.head.version,
         };
+        let cdn_loop = &self.worker.shared.cdn_loop;
+        if cdn_loop.passes(&headers) > MOST_LOOPS {
+            return Err(
+                answer::looped("The request has passed this edge before (CDN-Loop).").into(),
+            );
+        }
         forward::base(
             &mut headers,
             route,
@@ -402,6 +408,7 @@ impl Exchange {
             &self.edge_set(route),
             &self.live.plan.via,
         );
+        cdn_loop.append(&mut headers);
         if route.cache.enabled && !self.wants_upgrade {
             forward::without_rewriting(&mut headers, route, &self.head.method);
         }

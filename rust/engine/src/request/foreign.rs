@@ -8,7 +8,7 @@ use bytes::Bytes;
 use edgerouter_core::{
     cache::hooked::HookEffect,
     finish,
-    http::{Fields, PathAndQuery, header},
+    http::{Fields, PathAndQuery, cdn_loop::CDN_LOOP, header},
     images::ImageUrl,
     origin::foreign::ForeignRefusal,
     plan::{ImageSources, Scheme},
@@ -202,6 +202,9 @@ async fn request_once(
         for value in request.headers.get_all(name).iter() {
             headers.append(name, value.owned());
         }
+    }
+    for value in request.headers.get_all(&CDN_LOOP).iter() {
+        headers.append(CDN_LOOP, value.owned());
     }
     let plain = HeaderValue::from_static("identity");
     headers.insert(header::ACCEPT_ENCODING, plain);

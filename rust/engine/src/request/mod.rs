@@ -322,10 +322,10 @@ impl Exchange {
                 forward::edit(headers, &route.response_headers);
             }
             if !self.chosen.is_empty() {
-                let experiments = self
-                    .chosen
-                    .iter()
-                    .filter_map(|chosen| route.experiments.get(chosen.experiment));
+                let experiments = self.chosen.iter().filter_map(|chosen| {
+                    let experiment = route.experiments.get(chosen.experiment)?;
+                    Some((experiment, chosen.by_id))
+                });
                 finish::experiments(headers, experiments, &route.cache.targets);
             }
         }

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use edgerouter_core::http::PathAndQuery;
-use edgerouter_core::http::{Fields, Known, header};
+use edgerouter_core::http::{FieldName, Fields, Known, header};
 use edgerouter_core::{
     cache::tags,
     forward,
@@ -158,6 +158,17 @@ pub(crate) enum StandIn<'r> {
 /// Fields that explain the status of an answer, whatever page stands in for it (RFC 9110 §10.2.1, §10.2.3, §11.6.1).
 const OF_STATUS: [Known; 3] = [header::ALLOW, header::RETRY_AFTER, header::WWW_AUTHENTICATE];
 
+/// Fields that say how long an answer may be kept. A page of a path may be kept for long, the error that it stands in for
+/// may not: caches and browsers behind the edge get these fields of the error (RFC 9111 §4.2, RFC 9213).
+const OF_LIFETIME: [Known; 6] = [
+    header::AGE,
+    header::CACHE_CONTROL,
+    header::CDN_CACHE_CONTROL,
+    header::EXPIRES,
+    header::PRAGMA,
+    header::SURROGATE_CONTROL,
+];
+
 /// The page that stands in for this answer, if any.
 pub(crate) fn stand_in<'r>(
     exchange: &Exchange,
@@ -203,13 +214,18 @@ pub(crate) async fn replace(
     response: &mut EdgeResponse,
 ) {
     let replaced = response.status();
+    let mut names: Vec<FieldName> = OF_STATUS.into_iter().map(FieldName::known).collect();
+    if matches!(page, StandIn::Path(..)) {
+        names.extend(OF_LIFETIME.into_iter().map(FieldName::known));
+        names.extend_from_slice(&route.cache.targets);
+    }
     let said = response.headers();
-    let kept: Vec<(Known, HeaderValue)> = OF_STATUS
+    let kept: Vec<(&FieldName, HeaderValue)> = names
         .iter()
         .flat_map(|name| {
-            said.get_all(name)
-                .iter()
-                .map(|value| (*name, value.owned()))
+            let values = said.get_all(name);
+            let values = values.iter().map(|value| (name, value.owned()));
+            values.collect::<Vec<_>>()
         })
         .collect();
     match page {
@@ -223,8 +239,8 @@ pub(crate) async fn replace(
     if response.status() != replaced {
         return;
     }
-    for (name, _) in &kept {
-        response.headers_mut().remove(*name);
+    for name in &names {
+        response.headers_mut().remove(name);
     }
     for (name, value) in kept {
         response.headers_mut().append(name, value);
@@ -259,7 +275,7 @@ async fn replace_by_path(
         let mut page = super::responded(exchange, fixed);
         exchange.note.written = false;
         if let Some(status) = status {
-            *page.status_mut() = status;
+            make_error(&mut page, status);
         }
         *response = page;
         return;
@@ -322,11 +338,18 @@ async fn fetch_page(
         && page.extensions().get::<answer::EdgeMade>().is_none()
     {
         if let Some(status) = status {
-            *page.status_mut() = status;
-            // The stored page is fresh; the error must not be kept.
-            page.headers_mut().remove(header::ETAG);
-            page.headers_mut().remove(header::LAST_MODIFIED);
+            make_error(&mut page, status);
+            for target in &route.cache.targets {
+                page.headers_mut().remove(target);
+            }
         }
         *response = page;
     }
+}
+
+/// The stored page may be fresh; a client must not validate the error by it.
+fn make_error(page: &mut EdgeResponse, status: StatusCode) {
+    *page.status_mut() = status;
+    page.headers_mut().remove(header::ETAG);
+    page.headers_mut().remove(header::LAST_MODIFIED);
 }

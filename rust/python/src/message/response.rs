@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use edgerouter_core::cache::hooked::Reads;
 use edgerouter_core::{
-    http::{Fields, header},
+    http::{Fields, header, uri::escape_reference},
     transform::Untransformed,
 };
 use edgerouter_functions::ResponseHead;
@@ -366,7 +366,7 @@ impl Response {
         ResponseParts::streamed_at_once(status_of(status)?, iterator, None).with(Some(headers))
     }
 
-    /// 301, 302, 303, 307 or 308.
+    /// 301, 302, 303, 307 or 308. Characters that a URL cannot have are percent-encoded as UTF-8.
     #[staticmethod]
     #[pyo3(signature = (url, status=302, headers=None))]
     fn redirect(url: &str, status: u16, headers: Option<&Bound<'_, PyAny>>) -> PyResult<Self> {
@@ -376,8 +376,9 @@ impl Response {
             )));
         }
         let mut made = ResponseParts::new(status_of(status)?, Bytes::new(), None);
+        let url = escape_reference(url);
         made.headers
-            .insert(header::LOCATION, headers::value_of("location", url)?);
+            .insert(header::LOCATION, headers::value_of("location", &url)?);
         made.with(headers)
     }
 

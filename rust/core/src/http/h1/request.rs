@@ -230,7 +230,9 @@ fn read(
     // The empty line at the end must be one of its own kind.
     line(section.get(at..).unwrap_or_default())?;
     match (found.headers.get(header::HOST), start.authority) {
-        (Some(host), Some(authority)) if !host.as_bytes().eq_ignore_ascii_case(authority) => {
+        (Some(host), Some(authority))
+            if !is_same_authority(host.as_bytes(), authority, start.is_https) =>
+        {
             return Err(Refusal::BadHost);
         }
         (None, _) if start.http_11 => return Err(Refusal::BadHost),
@@ -402,6 +404,22 @@ pub(crate) fn length(value: &[u8]) -> Option<u64> {
     })
 }
 
+/// True if two authorities are one in different spellings: in another case, with the port that is the scheme's default,
+/// with a dot at the end (RFC 3986 §6.2.2.1, §6.2.3).
+fn is_same_authority(one: &[u8], other: &[u8], is_https: bool) -> bool {
+    let bare = |authority: &'_ [u8]| -> usize {
+        let default: &[u8] = if is_https { b":443" } else { b":80" };
+        let host = authority
+            .strip_suffix(default)
+            .or_else(|| authority.strip_suffix(b":"))
+            .unwrap_or(authority);
+        host.strip_suffix(b".").unwrap_or(host).len()
+    };
+    let (one, other) = (one.get(..bare(one)), other.get(..bare(other)));
+    one.zip(other)
+        .is_some_and(|(one, other)| one.eq_ignore_ascii_case(other))
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
@@ -505,6 +523,9 @@ mod tests {
             (b"GET / HTTP/1.1\r\nHost: a@b\r\n\r\n", BadHost),
             (b"GET / HTTP/1.1\r\nHost: \r\n\r\n", BadHost),
             (b"GET http://b/ HTTP/1.1\r\nHost: a\r\n\r\n", BadHost),
+            (b"GET http://a:81/ HTTP/1.1\r\nHost: a\r\n\r\n", BadHost),
+            (b"GET http://a:443/ HTTP/1.1\r\nHost: a\r\n\r\n", BadHost),
+            (b"GET https://a:80/ HTTP/1.1\r\nHost: a\r\n\r\n", BadHost),
             (b"GET  / HTTP/1.1\r\nHost: a\r\n\r\n", BadRequestLine),
             (b"GET / HTTP/2.0\r\nHost: a\r\n\r\n", Version),
             (b"GET / HTTP/1.1\nHost: a\n\n", BadLineEnd),

@@ -1,6 +1,6 @@
 //! Names and values of fields, statuses, methods: single values with a grammar of their own.
 
-use crate::http::FieldName;
+use crate::http::{FieldName, cdn_loop::CDN_LOOP};
 use http::{HeaderValue, StatusCode};
 use serde_json::Value;
 
@@ -47,6 +47,11 @@ pub(super) fn editable_name(path: &str, text: &str, problems: &Problems) -> Opti
     let name = header_name(path, text, problems)?;
     if CONNECTION.contains(&name.as_str()) {
         let message = "belongs to the connection or to the framing (RFC 9110 §7.6.1): the edge writes it, a policy can't";
+        problems.add(path, Some(format!("{text:?}")), message);
+        return None;
+    }
+    if name == CDN_LOOP {
+        let message = "finds loops between CDNs (RFC 8586 §2): the edge writes it, a policy can't";
         problems.add(path, Some(format!("{text:?}")), message);
         return None;
     }

@@ -117,7 +117,8 @@ impl Miss<'_> {
         loop {
             let (flight, url) = (&self.missing.flight, self.missing.question.key.url());
             if self.exchange.chain.holds(flight) {
-                return Err(answer::looped().into());
+                let why = "A function waits for this very response already.";
+                return Err(answer::looped(why).into());
             }
             let joined = match took_over.take() {
                 Some(lead) => Join::Lead(lead),

@@ -274,7 +274,9 @@ fn decide(
         || directives.no_store
         || unshared
         || !shares
-        || question.forbidden.is_some();
+        || question.forbidden.is_some()
+        // The fetch that it would follow may be the one that made it.
+        || exchange.worker.shared.cdn_loop.passes(&exchange.head.headers) > 0;
     let collapse = plain && route.cache.collapse && !alone;
     // A stale response is checked as a whole: its slices stay when it has not changed.
     let slice = slice.filter(|_| stale.is_none());
