@@ -435,7 +435,19 @@ mod tests {
                 ("/x/c".to_owned(), None)
             ]
         );
-        for other in ["http://evil/a", "https://h/a", "http://h:8080/a", "//h/a"] {
+        // A reference without a scheme (RFC 3986 §5.2.2).
+        let response = headers(&[("location", "//h/a?b")]);
+        assert_eq!(
+            invalidation_targets(base, "/x/y", &response).as_slice(),
+            [("/a".to_owned(), Some("b".to_owned()))]
+        );
+        for other in [
+            "http://evil/a",
+            "https://h/a",
+            "http://h:8080/a",
+            "//evil/a",
+            "//h:8080/a",
+        ] {
             let response = headers(&[("location", other)]);
             assert!(
                 invalidation_targets(base, "/", &response).is_empty(),
