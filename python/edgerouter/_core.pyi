@@ -106,7 +106,7 @@ _Pieces: TypeAlias = AsyncIterator[str] | AsyncIterator[bytes] | Iterator[str] |
 _Body: TypeAlias = str | bytes | bytearray | memoryview | _Pieces
 _Calls: TypeAlias = Literal["plain", "serial", "nested"]
 #: Callable, is it async, inline, serial, time-out in seconds, name.
-_Callable: TypeAlias = tuple[Callable[..., Any], bool, bool, bool, float | None, str]
+_Callable: TypeAlias = tuple[Callable[..., Any], bool, bool, bool, float | None, str, bool]
 
 __version__: str
 

@@ -65,6 +65,7 @@ class CallableSpec(NamedTuple):
     serial: bool
     timeout: float | None
     name: str
+    waits_for_content: bool
 
 
 class _HookOptions(TypedDict, total=False):

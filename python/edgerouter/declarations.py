@@ -169,11 +169,17 @@ class Declarations:
 
     def specs(self) -> list[CallableSpec]:
         """The functions and hooks, in the plan's order."""
-        return [
-            # A timedelta became a number when it was checked.
-            CallableSpec(function, is_async(function), it.inline, it.serial, it.timeout and float(it.timeout), it.name)  # type: ignore[arg-type]
-            for it, function in self.callables
-        ]
+        return [_spec(called, function) for called, function in self.callables]
+
+
+def _spec(called: Called, function: Callable[..., Any]) -> CallableSpec:
+    from edgerouter.functions.content_use import waits_for_content
+
+    awaited = is_async(function)
+    # A timedelta became a number when it was checked.
+    timeout: float | None = called.timeout and float(called.timeout)  # type: ignore[arg-type,assignment]
+    waits = waits_for_content(function, awaited, called.inline)
+    return CallableSpec(function, awaited, called.inline, called.serial, timeout, called.name, waits)
 
 
 def _data(value: msgspec.Struct) -> dict[str, Any]:

@@ -75,6 +75,9 @@ def server_of(request: Request) -> tuple[str, int]:
 class AsgiMount:
     """An ASGI application at a path."""
 
+    #: It awaits the content of its requests in pieces.
+    content_as_wanted = True
+
     def __init__(self, app: Callable[..., Any], root: str, message_bytes: int = 1 << 20) -> None:
         self.app = app
         self.root = root

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from edgerouter.errors import Abort, ConfigError, Problem
+from edgerouter.functions.content_use import FILLED
 
 if TYPE_CHECKING:
     from edgerouter._core import Request
@@ -82,7 +83,7 @@ def filled(function: Callable[..., Any], pattern: str, name: str) -> Callable[..
             # It runs on an event loop from the start, as any async function.
             return function(request, ctx, **values(request))
 
-        return begun
+        return _known(begun, function)
 
     if any(inspect.iscoroutinefunction(kind) for kind in kinds):
 
@@ -90,13 +91,19 @@ def filled(function: Callable[..., Any], pattern: str, name: str) -> Callable[..
         async def awaited(request: Request, ctx: Any) -> Any:
             return await function(request, ctx, **values(request))
 
-        return awaited
+        return _known(awaited, function)
 
     @functools.wraps(function)
     def called(request: Request, ctx: Any) -> Any:
         return function(request, ctx, **values(request))
 
-    return called
+    return _known(called, function)
+
+
+def _known(given: Callable[..., Any], function: Callable[..., Any]) -> Callable[..., Any]:
+    """A callable of ``filled``, which is known to use the request as its function does."""
+    setattr(given, FILLED, function)
+    return given
 
 
 def _parameters(function: Callable[..., Any], pattern: str, name: str) -> list[_Parameter]:

@@ -93,9 +93,9 @@ pub struct RequestHead {
 /// The content of a request for a function.
 #[derive(Debug, Default)]
 pub struct RequestContent {
-    /// As far as `limits.functions.body_bytes` reaches.
+    /// As far as it is handed over at once.
     pub body: Bytes,
-    /// The rest of a larger body.
+    /// The rest.
     pub rest: Option<PieceReader>,
     /// The client's bytes after an upgrade to WebSocket.
     pub tunnel: Option<PieceReader>,
@@ -331,6 +331,10 @@ pub trait Functions: Send + Sync + fmt::Debug {
     /// Starts a call. Never blocks: a full queue is an error at once.
     fn invoke(&self, invocation: Invocation) -> StartedCall;
 
+    /// True if a function reads the content of its request where it cannot wait for it, so that its call begins when the
+    /// content is there.
+    fn waits_for_content(&self, call: CallableId) -> bool;
+
     /// Calls waiting or running now, and callables abandoned because they could not be interrupted.
     fn load(&self) -> FunctionsLoad;
 }
@@ -420,6 +424,9 @@ pub struct NoFunctions;
 impl Functions for NoFunctions {
     fn invoke(&self, _invocation: Invocation) -> StartedCall {
         StartedCall::Ended(Err(FunctionError::Gone))
+    }
+    fn waits_for_content(&self, _call: CallableId) -> bool {
+        true
     }
     fn load(&self) -> FunctionsLoad {
         FunctionsLoad {

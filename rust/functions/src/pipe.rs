@@ -7,6 +7,7 @@ use std::{
     collections::VecDeque,
     sync::Arc,
     task::{Context, Poll, Waker},
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -40,6 +41,35 @@ struct State {
     writer: Option<Waker>,
     /// Waits for the end of the reader.
     watcher: Option<Waker>,
+    /// Waits until the reader wants a piece, or for its end.
+    wisher: Option<Waker>,
+    /// The reader has wanted a piece that was not there.
+    wanted: bool,
+    /// Somebody wants to know the time of its waits.
+    is_timed: bool,
+    /// The reader waits for a piece since this time.
+    waits_since: Option<Instant>,
+    waited: Duration,
+}
+
+impl State {
+    /// The reader has to wait no longer.
+    fn come(&mut self) -> Option<Waker> {
+        if let Some(since) = self.waits_since.take() {
+            self.waited += since.elapsed();
+        }
+        self.reader.take()
+    }
+
+    /// The reader has to wait; gives the waker of a writer that waits for just that.
+    fn wait(&mut self, cx: &Context<'_>) -> Option<Waker> {
+        keep(&mut self.reader, cx);
+        if self.is_timed {
+            self.waits_since.get_or_insert_with(Instant::now);
+        }
+        let first = !std::mem::replace(&mut self.wanted, true);
+        first.then(|| self.wisher.take()).flatten()
+    }
 }
 
 /// Keeps the waker of a poll that has to wait.
@@ -61,6 +91,11 @@ pub fn pipe() -> (PieceWriter, PieceReader) {
         reader: None,
         writer: None,
         watcher: None,
+        wisher: None,
+        wanted: false,
+        is_timed: false,
+        waits_since: None,
+        waited: Duration::ZERO,
     }));
     (PieceWriter(Arc::clone(&state)), PieceReader(state))
 }
@@ -80,7 +115,7 @@ impl PieceWriter {
             state.bytes += piece.len();
             state.pieces.push_back(piece);
         }
-        let (room, reader) = (state.bytes < state.room, state.reader.take());
+        let (room, reader) = (state.bytes < state.room, state.come());
         drop(state);
         if let Some(reader) = reader {
             reader.wake();
@@ -111,6 +146,19 @@ impl PieceWriter {
         Poll::Pending
     }
 
+    /// Waits until the reader wants a piece; an error when it is gone.
+    pub fn poll_wanted(&self, cx: &Context<'_>) -> Poll<Result<(), Unwanted>> {
+        let mut state = self.0.lock();
+        if state.unwanted {
+            return Poll::Ready(Err(Unwanted));
+        }
+        if state.wanted {
+            return Poll::Ready(Ok(()));
+        }
+        keep(&mut state.wisher, cx);
+        Poll::Pending
+    }
+
     /// The content is complete.
     pub fn finish(&self) {
         self.end(true);
@@ -119,9 +167,13 @@ impl PieceWriter {
     fn end(&self, complete: bool) {
         let mut state = self.0.lock();
         state.end.get_or_insert(complete);
-        let reader = state.reader.take();
+        let reader = state.come();
         // Nobody is left on this side whom the end of the reader concerns.
-        let unasked = [state.writer.take(), state.watcher.take()];
+        let unasked = [
+            state.writer.take(),
+            state.watcher.take(),
+            state.wisher.take(),
+        ];
         drop(state);
         drop(unasked);
         if let Some(reader) = reader {
@@ -159,7 +211,11 @@ impl PieceReader {
             Some(true) => Poll::Ready(None),
             Some(false) => Poll::Ready(Some(Err(BrokenOff))),
             None => {
-                keep(&mut state.reader, cx);
+                let wisher = state.wait(cx);
+                drop(state);
+                if let Some(wisher) = wisher {
+                    wisher.wake();
+                }
                 Poll::Pending
             }
         }
@@ -182,8 +238,18 @@ impl PieceReader {
         if !state.pieces.is_empty() || state.end.is_some() {
             return Poll::Ready(());
         }
-        keep(&mut state.reader, cx);
+        let wisher = state.wait(cx);
+        drop(state);
+        if let Some(wisher) = wisher {
+            wisher.wake();
+        }
         Poll::Pending
+    }
+
+    /// The time that is spent in waits for pieces from here on.
+    pub fn waits(&self) -> PieceWaits {
+        self.0.lock().is_timed = true;
+        PieceWaits(Arc::clone(&self.0))
     }
 
     /// True if every piece has been taken and the content is complete.
@@ -199,12 +265,31 @@ impl Drop for PieceReader {
         state.unwanted = true;
         let left = std::mem::take(&mut state.pieces);
         state.bytes = 0;
-        let waiting = [state.writer.take(), state.watcher.take()];
+        let waiting = [
+            state.writer.take(),
+            state.watcher.take(),
+            state.wisher.take(),
+        ];
         drop(state);
         drop(left);
         for waiting in waiting.into_iter().flatten() {
             waiting.wake();
         }
+    }
+}
+
+/// The time that the reader of a pipe has spent in waits for pieces.
+#[derive(Debug, Clone)]
+pub struct PieceWaits(Arc<Mutex<State>>);
+
+impl PieceWaits {
+    /// As of now.
+    pub fn total(&self) -> Duration {
+        let state = self.0.lock();
+        state.waited
+            + state
+                .waits_since
+                .map_or(Duration::ZERO, |since| since.elapsed())
     }
 }
 
@@ -331,6 +416,31 @@ mod tests {
                 writer.put(piece(1)).unwrap();
             }
             assert_eq!(woken.0.load(Ordering::Relaxed), 1, "end: {end}");
+        }
+    }
+
+    #[test]
+    fn a_writer_sees_the_first_wish_for_a_piece_and_the_end_of_a_reader_without_one() {
+        for wish in [true, false] {
+            let (writer, reader) = pipe();
+            let woken = Arc::new(Woken::default());
+            let waker = Waker::from(Arc::clone(&woken));
+            let cx = Context::from_waker(&waker);
+            assert_eq!(writer.poll_wanted(&cx), Poll::Pending);
+            let waits = reader.waits();
+            if wish {
+                let noop = Context::from_waker(Waker::noop());
+                assert_eq!(reader.poll_piece(&noop), Poll::Pending);
+                assert_eq!(writer.poll_wanted(&cx), Poll::Ready(Ok(())));
+                assert!(writer.put(piece(1)).unwrap());
+                let waited = waits.total();
+                assert_eq!(waits.total(), waited);
+            } else {
+                drop(reader);
+                assert_eq!(writer.poll_wanted(&cx), Poll::Ready(Err(Unwanted)));
+                assert_eq!(waits.total(), Duration::ZERO);
+            }
+            assert_eq!(woken.0.load(Ordering::Relaxed), 1, "wish: {wish}");
         }
     }
 

@@ -18,7 +18,7 @@ use crate::{
     data::{CallSessions, Env},
     fetch::{FetchFrom, PendingFetch},
     message::request,
-    runner::{AnswersEarly, Caller, enter, wait_until},
+    runner::{AnswersEarly, Caller, Deadline, enter, wait_until},
 };
 
 /// Bytes of a tag, at most: as much as `Cache-Tag` fields usually allow.
@@ -33,7 +33,7 @@ const MOST_VALUE: f64 = 1e9;
 pub(crate) struct CallContext {
     caller: Caller,
     phase: Phase,
-    deadline: Instant,
+    deadline: Deadline,
     /// The request's id.
     request: u64,
     /// Records that the id was read, as on the request itself.
@@ -80,7 +80,7 @@ impl CallContext {
         py: Python<'_>,
         caller: Caller,
         phase: Phase,
-        deadline: Instant,
+        deadline: Deadline,
         (request, notes, trace, place, conversions): (
             u64,
             Option<Arc<Notes>>,
@@ -292,7 +292,12 @@ impl CallContext {
     #[getter]
     fn env(&self) -> Env {
         let sessions = self.sessions.get_or_init(Arc::default);
-        Env::new(&self.caller, self.deadline, self.trace.clone(), sessions)
+        Env::new(
+            &self.caller,
+            self.deadline.at(),
+            self.trace.clone(),
+            sessions,
+        )
     }
 
     /// Scheme and authority of its request.
@@ -325,6 +330,7 @@ impl CallContext {
     /// Seconds left for the call; its time in the queue counts.
     fn remaining(&self) -> f64 {
         self.deadline
+            .at()
             .saturating_duration_since(Instant::now())
             .as_secs_f64()
     }

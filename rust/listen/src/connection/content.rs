@@ -122,6 +122,11 @@ impl ClientBody {
         Self(Some(inflow))
     }
 
+    /// True if all of it has come.
+    pub fn is_complete(&self) -> bool {
+        (self.0.as_ref()).is_none_or(|inflow| inflow.state.get() == InflowState::Complete)
+    }
+
     /// The reader's side of `inflow`.
     pub(crate) fn reading(inflow: Rc<Inflow>) -> Self {
         Self(Some(inflow))

@@ -55,7 +55,7 @@ pub(crate) struct Request {
 pub(crate) struct RequestParts {
     pub(crate) head: Box<RequestHead>,
     pub(crate) body: Bytes,
-    /// The rest of a body that is larger than what is handed over at once, until it is read.
+    /// The rest of a body that was not handed over at once, until it is read.
     pub(crate) rest: Option<BodyRest>,
     /// The client's bytes after an upgrade, until they are taken.
     pub(crate) tunnel: Option<PieceReader>,

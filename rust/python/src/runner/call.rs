@@ -20,7 +20,7 @@ use pyo3::{
 };
 
 use super::{
-    PythonCallable,
+    Deadline, PythonCallable,
     answers::AnswerTo,
     framing::KeptFraming,
     scope,
@@ -58,7 +58,7 @@ pub(crate) struct Job {
     pub(crate) index: usize,
     pub(crate) phase: Phase,
     pub(crate) timeout: Duration,
-    pub(crate) deadline: Instant,
+    pub(crate) deadline: Deadline,
     pub(crate) work: Work,
     pub(crate) answer: AnswerTo,
     /// A callable made the request, and waits.
@@ -139,7 +139,7 @@ impl Job {
 
     /// Time since the call was made.
     pub(crate) fn waited(&self, now: Instant) -> Duration {
-        (now + self.timeout).saturating_duration_since(self.deadline)
+        (now + self.timeout).saturating_duration_since(self.deadline.first())
     }
 }
 
@@ -204,7 +204,7 @@ impl Views {
         py: Python<'py>,
         callable: &PythonCallable,
         phase: Phase,
-        deadline: Instant,
+        deadline: &Deadline,
     ) -> PyResult<Bound<'py, CallContext>> {
         let request = self.request.get();
         let request = (
@@ -218,7 +218,7 @@ impl Views {
             py,
             callable.into(),
             phase,
-            deadline,
+            deadline.clone(),
             request,
             self.caches.clone(),
             self.from.clone(),

@@ -20,6 +20,7 @@ use tokio::{
 };
 
 use super::{
+    Deadline,
     answers::{AnswerTo, ReadyAnswers},
     call::{Kind, Settled},
     pool::PATIENCE,
@@ -153,28 +154,27 @@ impl CallingWorker {
 pub(crate) struct UnderWay {
     worker: Rc<CallingWorker>,
     key: (Instant, u64),
+    deadline: Deadline,
     plain: bool,
     answer: oneshot::Receiver<Settled>,
 }
 
 impl UnderWay {
-    pub(crate) fn new(
-        shared: &Arc<Queues>,
-        (now, deadline): (Instant, Instant),
-    ) -> (AnswerTo, Self) {
+    pub(crate) fn new(shared: &Arc<Queues>, now: Instant, deadline: Deadline) -> (AnswerTo, Self) {
         let worker = CallingWorker::current(shared);
         let (call, answer) = oneshot::channel();
         let to = AnswerTo::new(call, &worker.ready);
         let number = worker.number.get();
         worker.number.set(number.wrapping_add(1));
-        let key = (deadline, number);
+        let first = deadline.first();
+        let key = (first, number);
         let mut calls = worker.calls.borrow_mut();
         calls.insert(key, None);
         // From the second call on an answer may be held back for the sake of another.
         let at = if calls.len() > 1 {
-            deadline.min(now + LOOKS.0)
+            first.min(now + LOOKS.0)
         } else {
-            deadline
+            first
         };
         drop(calls);
         worker.bring_forward(at);
@@ -183,6 +183,7 @@ impl UnderWay {
             Self {
                 worker,
                 key,
+                deadline,
                 plain: false,
                 answer,
             },
@@ -202,20 +203,32 @@ impl UnderWay {
             if let Poll::Ready(answer) = Pin::new(&mut self.answer).poll(context) {
                 return Poll::Ready(Some(answer.unwrap_or(Err(FunctionError::Gone))));
             }
-            match self.worker.calls.borrow_mut().get_mut(&self.key) {
-                None => Poll::Ready(None),
-                Some(waker) => {
-                    let same = waker
-                        .as_ref()
-                        .is_some_and(|waker| waker.will_wake(context.waker()));
-                    if !same {
-                        *waker = Some(context.waker().clone());
-                    }
-                    Poll::Pending
+            if let Some(waker) = self.worker.calls.borrow_mut().get_mut(&self.key) {
+                let same = waker
+                    .as_ref()
+                    .is_some_and(|waker| waker.will_wake(context.waker()));
+                if !same {
+                    *waker = Some(context.waker().clone());
                 }
+                return Poll::Pending;
             }
+            let later = self.deadline.at();
+            if later <= Instant::now() {
+                return Poll::Ready(None);
+            }
+            self.again(later, context.waker().clone());
+            Poll::Pending
         })
         .await
+    }
+
+    /// Its time ends later: it waited for content meanwhile.
+    fn again(&mut self, later: Instant, waker: Waker) {
+        self.key.0 = later;
+        let mut calls = self.worker.calls.borrow_mut();
+        calls.insert(self.key, Some(waker));
+        drop(calls);
+        self.worker.bring_forward(later);
     }
 }
 

@@ -17,7 +17,7 @@ use pyo3::{
 };
 
 use super::{
-    PythonCallable,
+    Deadline, PythonCallable,
     call::{Settled, Views, Work},
     notify,
     outcome::CallSite,
@@ -102,7 +102,7 @@ fn attached(
     } = site;
     let thread = WatchedThread::current(py, shared, true, None)?;
     let views = Views::new(py, &shared.streams, invocation)?;
-    let context = views.context(py, callable, phase, deadline)?;
+    let context = views.context(py, callable, phase, &Deadline::new(deadline, None))?;
     let scope = scope::copy(py)?;
     let _named = scope::name(&context);
     let _serving = Serving::begin();

@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use pyo3::prelude::*;
 
 use super::{
+    Deadline,
     answers::AnswerTo,
     call::{Job, Settled},
     queue::{Queues, Running},
@@ -27,7 +28,10 @@ const BATCH: usize = 64;
 const MISSING: Duration = Duration::from_secs(5);
 
 /// Tasks by deadline; the number tells apart those of the same instant.
-type Tasks = BTreeMap<(Instant, u64), Py<PyAny>>;
+type Tasks = BTreeMap<(Instant, u64), Task>;
+
+/// A task, and the end of its time; `None`: it is over.
+type Task = (Py<PyAny>, Option<Deadline>);
 
 /// State that the queue's end and its tasks share.
 #[derive(Debug)]
@@ -57,7 +61,7 @@ impl LoopState {
         let mut tasks = self.tasks.lock();
         let mut found = tasks.remove(&key);
         if found.is_none() {
-            // It was cancelled before, and then waits under a later time.
+            // It was cancelled before, or waited for content, and then is found under a later time.
             let later = tasks.keys().find(|(_, number)| *number == key.1).copied();
             found = later.and_then(|key| tasks.remove(&key));
         }
@@ -97,10 +101,9 @@ impl LoopQueue {
 
     fn start(&self, py: Python<'_>, job: Job) -> PyResult<()> {
         let running = Running::new(&self.loop_state.shared);
-        let key = (
-            job.deadline,
-            self.loop_state.numbers.fetch_add(1, Ordering::Relaxed),
-        );
+        let deadline = job.deadline.clone();
+        let number = self.loop_state.numbers.fetch_add(1, Ordering::Relaxed);
+        let key = (deadline.first(), number);
         let call = Py::new(
             py,
             TaskCall::new(Arc::clone(&self.loop_state), key, job, running),
@@ -108,7 +111,10 @@ impl LoopQueue {
         let task = self.create.call1(py, (&call,))?;
         // From CPython 3.12 on its first step is over by now.
         if call.get().is_limited() {
-            self.loop_state.tasks.lock().insert(key, task);
+            self.loop_state
+                .tasks
+                .lock()
+                .insert(key, (task, Some(deadline)));
         }
         Ok(())
     }
@@ -155,11 +161,17 @@ impl LoopQueue {
         let mut tasks = self.loop_state.tasks.lock();
         let mut found = Vec::new();
         while let Some(entry) = tasks.first_entry().filter(|entry| entry.key().0 <= now) {
-            let ((_, number), task) = entry.remove_entry();
-            found.push((number, task));
+            let ((_, number), (task, deadline)) = entry.remove_entry();
+            match deadline.as_ref().map(Deadline::at) {
+                // It waited for content meanwhile.
+                Some(later) if later > now => {
+                    tasks.insert((later, number), (task, deadline));
+                }
+                _ => found.push((number, task)),
+            }
         }
         for (number, task) in &found {
-            tasks.insert((now + GRACE, *number), task.clone_ref(py));
+            tasks.insert((now + GRACE, *number), (task.clone_ref(py), None));
         }
         drop(tasks);
         found.into_iter().map(|(_, task)| task).collect()

@@ -13,6 +13,7 @@ mod arrivals;
 mod background;
 mod call;
 mod calls;
+mod deadline;
 mod framing;
 mod inline;
 mod loop_queue;
@@ -35,6 +36,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use edgerouter_core::plan::CallableId;
 use edgerouter_data::Bindings;
 use edgerouter_functions::{FunctionError, Functions, FunctionsLoad, Invocation, StartedCall};
 use pyo3::{call::PyCallArgs, prelude::*};
@@ -43,6 +45,7 @@ pub(crate) use arrivals::Waiter;
 pub(crate) use background::wait_until;
 use call::{Job, Kind, Work};
 use calls::UnderWay;
+pub(crate) use deadline::Deadline;
 pub(crate) use queue::Queues;
 pub(crate) use scope::enter;
 pub(crate) use streams::PieceSource;
@@ -72,6 +75,8 @@ fn runtime(py: Python<'_>) -> PyResult<Bound<'_, PyModule>> {
 pub(crate) struct PythonCallable {
     function: Py<PyAny>,
     is_async: bool,
+    /// It reads the content of its request where it cannot wait for it.
+    waits_for_content: bool,
     /// One at a time, on one thread.
     serial: bool,
     name: Arc<str>,
@@ -169,7 +174,7 @@ pub(crate) struct CallableTable {
 
 impl CallableTable {
     /// Makes the callables of a plan from the tuples that the Python side gives:
-    /// `(callable, is_async, inline, serial, timeout, name)`. The time-out is the engine's business. `ended()` is called
+    /// `(callable, is_async, inline, serial, timeout, name, waits_for_content)`. The time-out is the engine's business. `ended()` is called
     /// when the last call of these is over and none can begin.
     pub(crate) fn new(
         shared: &Arc<Queues>,
@@ -177,14 +182,16 @@ impl CallableTable {
         specs: &Bound<'_, PyAny>,
         ended: Option<Py<PyAny>>,
     ) -> PyResult<Self> {
-        type Spec = (Py<PyAny>, bool, bool, bool, Option<f64>, String);
+        type Spec = (Py<PyAny>, bool, bool, bool, Option<f64>, String, bool);
         let version = ended.map(|ended| Arc::new(Version(Some(wake::waker(ended)))));
         let mut callables = Vec::new();
         for spec in specs.try_iter()? {
-            let (function, is_async, inline, serial, _, name): Spec = spec?.extract()?;
+            let (function, is_async, inline, serial, _, name, waits_for_content): Spec =
+                spec?.extract()?;
             callables.push(PythonCallable {
                 function,
                 is_async,
+                waits_for_content,
                 serial,
                 name: name.into(),
                 shared: Arc::clone(shared),
@@ -217,16 +224,21 @@ impl Functions for CallableTable {
         let (phase, timeout) = (invocation.phase, invocation.timeout);
         let nested = invocation.request.chain.depth() > 0;
         let now = Instant::now();
-        let deadline = now + timeout;
+        let first = now + timeout;
+        let waits = match &invocation.rest {
+            Some(rest) if callable.is_async => Some(rest.waits()),
+            _ => None,
+        };
         let work = if callable.inline.load(Ordering::Relaxed) {
-            match inline::call(&self.shared, callable, invocation, (now, deadline)) {
+            match inline::call(&self.shared, callable, invocation, (now, first)) {
                 Ok(output) => return StartedCall::Ended(output),
                 Err(work) => *work,
             }
         } else {
             Work::Fresh(Box::new(invocation))
         };
-        let (answer, mut under_way) = UnderWay::new(&self.shared, (now, deadline));
+        let deadline = Deadline::new(first, waits);
+        let (answer, mut under_way) = UnderWay::new(&self.shared, now, deadline.clone());
         let job = Job {
             callables: Arc::clone(&self.callables),
             index,
@@ -254,6 +266,11 @@ impl Functions for CallableTable {
             let answer = under_way.answer().await;
             answer.unwrap_or(Err(FunctionError::TimedOut(timeout)))
         }))
+    }
+
+    fn waits_for_content(&self, call: CallableId) -> bool {
+        let callable = self.callables.get(call.0 as usize);
+        callable.is_none_or(|callable| callable.waits_for_content)
     }
 
     fn load(&self) -> FunctionsLoad {

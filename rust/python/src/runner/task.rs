@@ -24,7 +24,7 @@ use pyo3::{
 };
 
 use super::{
-    PythonCallable,
+    Deadline, PythonCallable,
     answers::AnswerTo,
     background::wait_until,
     call::{Job, Settled, Views},
@@ -55,7 +55,7 @@ struct Going {
     index: usize,
     phase: Phase,
     timeout: std::time::Duration,
-    deadline: Instant,
+    deadline: Deadline,
     views: Views,
     coroutine: Py<PyAny>,
     end: Mutex<Option<(AnswerTo, Running)>>,
@@ -120,8 +120,9 @@ impl Going {
 
     /// The end of a step. Its clean-up after its time, when it was cancelled, has to be short as well.
     fn limit(&self, now: Instant) -> Instant {
-        if self.deadline > now {
-            self.deadline
+        let deadline = self.deadline.at();
+        if deadline > now {
+            deadline
         } else if self.is_answered() {
             now + self.timeout
         } else {
@@ -226,7 +227,7 @@ impl TaskCall {
         let made = match begun {
             Some(made) => Ok(made.into_bound(py)),
             None => views
-                .context(py, callable, job.phase, job.deadline)
+                .context(py, callable, job.phase, &job.deadline)
                 .and_then(|context| {
                     scope::enter(&context)?;
                     views.call(callable, &context)
@@ -311,7 +312,7 @@ impl TaskCall {
         } else if cancelled(py, &error) {
             let why = if self.loop_state.shared.stopped() {
                 FunctionError::Gone
-            } else if Instant::now() >= going.deadline {
+            } else if Instant::now() >= going.deadline.at() {
                 site.timed_out(py, &going.views)
             } else {
                 site.failed(py, &going.views, &error)

@@ -159,13 +159,13 @@ fn run(job: Job, py: Python<'_>, thread: &WatchedThread) -> Option<Job> {
         }
     };
     let result = views
-        .context(py, callable, job.phase, job.deadline)
+        .context(py, callable, job.phase, &job.deadline)
         .and_then(|context| {
             let scope = scope::copy(py)?;
             let _named = scope::name(&context);
             let now = Instant::now();
             let now = thread.announce_before(Some(callable), now);
-            thread.enter(job.deadline);
+            thread.enter(job.deadline.at());
             let result = views.call_in(&scope, callable, &context);
             thread.leave(py);
             callable.took(now.elapsed());

@@ -3,9 +3,10 @@
 use std::{
     borrow::Cow,
     future::{Future, poll_fn},
+    pin::Pin,
     rc::Rc,
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use edgerouter_core::http::{Fields, PathAndQuery, header};
@@ -21,7 +22,9 @@ use crate::{
     body::{EdgeBody, EdgeResponse, PipedBody},
     functions::{
         Answer, CallOutput, CallResult, FunctionError, FunctionOutput, Invocation, Phase,
-        RequestContent, RequestHead, ResponseHead, StreamedAnswer, fetch::Fetcher,
+        RequestContent, RequestHead, ResponseHead, StreamedAnswer,
+        fetch::Fetcher,
+        pipe::{PieceReader, PieceWaits},
     },
     live::LocalLive,
     request::answer::{self, Early},
@@ -62,6 +65,7 @@ pub(super) fn invoke(
         request.trace = Some(span.parent());
         span
     });
+    let waits = rest.as_ref().map(PieceReader::waits);
     let started = live.functions.invoke(Invocation {
         call,
         phase,
@@ -79,8 +83,11 @@ pub(super) fn invoke(
     async move {
         let output = match started.output().await {
             Ok(FunctionOutput::Stream(answer)) if answer.beginning.is_some() => {
-                let left = timeout.saturating_sub(since.elapsed());
-                let begun = tokio::time::timeout(left, Box::pin(begun(answer))).await;
+                let end = || {
+                    let waited = waits.as_ref().map_or(Duration::ZERO, PieceWaits::total);
+                    (timeout + waited).saturating_sub(since.elapsed())
+                };
+                let begun = within(end, Box::pin(begun(answer))).await;
                 begun.unwrap_or(Err(FunctionError::TimedOut(timeout)))
             }
             output => output,
@@ -95,6 +102,22 @@ pub(super) fn invoke(
             span.end(error);
         }
         output
+    }
+}
+
+/// Waits for `work` while there is time left, which may become more meanwhile.
+async fn within<T>(
+    left: impl Fn() -> Duration,
+    mut work: Pin<Box<impl Future<Output = T>>>,
+) -> Option<T> {
+    loop {
+        let now = left();
+        if let Ok(done) = tokio::time::timeout(now, &mut work).await {
+            return Some(done);
+        }
+        if left().is_zero() {
+            return None;
+        }
     }
 }
 

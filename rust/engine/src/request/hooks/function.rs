@@ -1,6 +1,11 @@
 //! Edge functions: a callable in the place of phases 8 to 13.
 
-use std::{future::poll_fn, pin::Pin, rc::Rc};
+use std::{
+    future::{Future, poll_fn},
+    pin::{Pin, pin},
+    rc::Rc,
+    task::Poll,
+};
 
 use bytes::{Bytes, BytesMut};
 use edgerouter_core::http::{FieldValue, header};
@@ -22,8 +27,8 @@ use crate::{
     body::EdgeResponse,
     connection::ClientBody,
     functions::{
-        FunctionOutput, Phase, RequestContent,
-        pipe::{ROOM, pipe},
+        CallOutput, FunctionError, FunctionOutput, Phase, RequestContent,
+        pipe::{PieceWriter, ROOM, pipe},
     },
     request::{
         answer::{self, Early},
@@ -46,14 +51,23 @@ pub(crate) async fn function(
     exchange.note.outcome = Outcome::Function;
     exchange.note.detail = Some(Detail::Function);
     let most = live.plan.limits.functions.body_bytes;
-    let mut body = match exchange.body.take() {
-        Some(body) if exchange.has_body => content(exchange, body, most).await?,
-        _ => RequestContent::default(),
-    };
+    let mut content = RequestContent::default();
+    let mut wanted = None;
+    match exchange.body.take().filter(|_| exchange.has_body) {
+        Some(body) if live.functions.waits_for_content(call) || body.is_complete() => {
+            content = gathered(exchange, body, most).await?;
+        }
+        Some(body) => {
+            let (writer, reader) = pipe();
+            content.rest = Some(reader);
+            wanted = Some((body, writer));
+        }
+        None => {}
+    }
     // The other end of the tunnel that an upgrade would be.
     let end = wants_websocket(exchange).then(|| {
         let (writer, reader) = pipe();
-        body.tunnel = Some(reader);
+        content.tunnel = Some(reader);
         writer
     });
     let headers = if exchange.needs_headers_later(route) {
@@ -70,7 +84,12 @@ pub(crate) async fn function(
     };
     let head = exchange.request_head(route, headers);
     let (worker, phase) = (&exchange.worker, Phase::Function);
-    match invoke(worker, &live, call, phase, head, body, None).await {
+    let call_under_way = invoke(worker, &live, call, phase, head, content, None);
+    let output = match wanted {
+        None => call_under_way.await,
+        Some((body, writer)) => fed(exchange, call_under_way, body, writer).await,
+    };
+    match output {
         Ok(FunctionOutput::Answer(answer)) => Ok(answered(answer)),
         Ok(FunctionOutput::Stream(answer)) if answer.status == StatusCode::SWITCHING_PROTOCOLS => {
             let hold = waiting_pieces(exchange).await?;
@@ -109,9 +128,42 @@ fn wants_websocket(exchange: &Exchange) -> bool {
             .is_some_and(|protocol| protocol.as_bytes().eq_ignore_ascii_case(b"websocket"))
 }
 
-/// The content of a request for a function: all of it if it has no more than `most` bytes, otherwise its beginning and a
-/// pipe for the rest.
-async fn content(
+/// Waits for the output of a function that wants content of its request at some time, or never: none is taken in before, and
+/// none is left to be read when it has answered without.
+async fn fed(
+    exchange: &Exchange,
+    call: impl Future<Output = CallOutput>,
+    body: ClientBody,
+    writer: PieceWriter,
+) -> CallOutput {
+    let mut call = pin!(call);
+    let first = poll_fn(|cx| match call.as_mut().poll(cx) {
+        Poll::Ready(output) => Poll::Ready(Some(output)),
+        Poll::Pending => writer.poll_wanted(cx).map(|_| None),
+    });
+    let output = first.await;
+    if matches!(output, Some(Ok(FunctionOutput::Answer(_)) | Err(_))) {
+        return output.unwrap_or(Err(FunctionError::Gone));
+    }
+    let limits = &exchange.live.plan.limits.http;
+    let (left, patience) = (limits.body_bytes, limits.body_timeout);
+    let hold = hold(exchange);
+    // An iterator that answers may still want some.
+    spawn_local(async move {
+        let wanted = poll_fn(|cx| writer.poll_wanted(cx)).await;
+        if wanted.is_ok() && hold.drawn(ROOM as u64, patience).await.is_ok() {
+            feed(body, writer, left, Some(patience), Some(hold)).await;
+        }
+    });
+    match output {
+        Some(output) => output,
+        None => call.await,
+    }
+}
+
+/// The content of a request for a function that waits for it: all of it if it has no more than `most` bytes, otherwise its
+/// beginning and a pipe for the rest.
+async fn gathered(
     exchange: &mut Exchange,
     body: ClientBody,
     most: usize,
