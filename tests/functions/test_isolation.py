@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import httpx
 import pytest
@@ -304,6 +309,80 @@ def test_a_version_whose_processes_cannot_start_is_refused(tmp_path: Path) -> No
     (tmp_path / "app.py").write_text(text + MODULE)
     with pytest.raises(EdgeError, match="not here"), running(FileApplication("app.py", folder=tmp_path).load()):
         pass
+
+
+def test_a_program_of_its_own_file_has_isolated_functions(tmp_path: Path) -> None:
+    (tmp_path / "program.py").write_text(
+        "import os\n"
+        "from edgerouter import Edge, Isolation\n"
+        "edge = Edge('program')\n"
+        "@edge.function('/', isolation=Isolation(processes=1))\n"
+        "def pid(request, ctx):\n"
+        "    return str(os.getpid())\n"
+        "if __name__ == '__main__':\n"
+        "    import httpx\n"
+        "    from edgerouter.testing import running\n"
+        "    with running(edge) as served:\n"
+        "        print(httpx.get(served.url).text, os.getpid())\n"
+    )
+    found = subprocess.run([sys.executable, "program.py"], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    pids = found.stdout.split()
+    assert len(pids) == 2 == len(set(pids)) and all(map(str.isdigit, pids)), found
+
+
+class FakeWorker:
+    """A process that does nothing."""
+
+    def __init__(self) -> None:
+        self.process = SimpleNamespace(poll=lambda: None)
+        self.busy = self.spoilt_soon = False
+
+    def kill(self) -> None:
+        """It has nothing to end."""
+
+
+def fake_worker() -> Any:
+    return FakeWorker()
+
+
+def test_a_function_that_ends_its_processes_takes_half_of_them_and_waits_behind_the_others() -> None:
+    async def calls() -> None:
+        pool = processes.ProcessPool(Isolation(processes=2), [])
+        pool.stopped = True  # no process is started in place of one that ended
+        bad, good = 0, 1
+        for _ in range(2):
+            pool.release(fake_worker())
+        for _ in range(processes.SPOILS):
+            worker = await pool.acquire(bad, False)
+            pool.spoilt(bad, worker)
+            pool.release(fake_worker())
+        held = await pool.acquire(bad, False)
+        later = [asyncio.ensure_future(pool.acquire(bad, False)) for _ in range(2)]
+        await asyncio.sleep(0)
+        assert not any(one.done() for one in later)
+        # The other process is there for the other function.
+        other = await pool.acquire(good, False)
+        waiting = asyncio.ensure_future(pool.acquire(good, False))
+        await asyncio.sleep(0)
+        pool.spoilt(bad, held)
+        pool.release(fake_worker())
+        await waiting
+        assert not any(one.done() for one in later)
+        pool.release(waiting.result())
+        first = await later[0]
+        assert not later[1].done()
+        # A call that goes well ends it.
+        pool.ends.pop(bad)
+        pool.release(first)
+        second = await later[1]
+        third = asyncio.ensure_future(pool.acquire(bad, False))
+        pool.release(other)
+        await third
+        pool.release(second)
+        pool.release(third.result())
+        assert pool.spoiling == 0 and len(pool.free) == 2
+
+    asyncio.run(calls())
 
 
 def test_what_cannot_be_isolated_is_refused() -> None:

@@ -90,7 +90,8 @@ class Forward(logging.Handler):
 
 def imported(module: str, file: str, name: str) -> Callable[..., Any]:
     """The function at a place, from a module that is imported as the edge's process did."""
-    found = sys.modules.get(module)
+    # Here ``__main__`` is this module.
+    found = sys.modules.get(module) if module != "__main__" else None
     if found is None:
         spec = importlib.util.find_spec(module) if module != "__main__" else None
         if spec is not None and spec.origin is not None and Path(spec.origin).samefile(file):

@@ -42,6 +42,8 @@ LOOK = 0.1
 AGAIN = (0.1, 5.0)
 #: Seconds that an application has for the end of its lifespan.
 LEAVE = 5.0
+#: Processes that the calls of one function have ended in a row, from which on it takes no more than half of them.
+SPOILS = 2
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -94,6 +96,8 @@ class Worker:
         #: The reason why it was ended during a call.
         self.why: str | None = None
         self.busy = False
+        #: Its call is of a function that ends processes.
+        self.spoilt_soon = False
 
     async def send(self, message: messages.ToWorker) -> None:
         """Sends a message; ``WorkerError`` when the process is gone."""
@@ -199,6 +203,11 @@ class ProcessPool:
         self.workers: set[Worker] = set()
         self.free: deque[Worker] = deque()
         self.waiting: deque[asyncio.Future[Worker]] = deque()
+        #: The processes that calls of a function have ended, since one of its calls went well.
+        self.ends: dict[int, int] = {}
+        #: Calls of functions that end processes: their number in processes, and those that wait behind all others.
+        self.spoiling = 0
+        self.last: deque[asyncio.Future[Worker]] = deque()
         self.tasks: set[asyncio.Task[None]] = set()
         self.stopped = False
         #: Seconds for the start of all: imports may take a while.
@@ -261,6 +270,7 @@ class ProcessPool:
     def replace(self, worker: Worker) -> None:
         """Ends a process, and starts another in its place."""
         worker.kill()
+        self.end_of_call(worker)
         if worker in self.workers:
             self.workers.discard(worker)
             if not self.stopped:
@@ -291,19 +301,24 @@ class ProcessPool:
 
     # -- calls -----------------------------------------------------------------------------------------------------
 
-    async def acquire(self, nested: bool) -> Worker:
-        """A process that is free. ``nested``: another call waits for this one, perhaps in the last of them."""
-        while self.free:
+    async def acquire(self, number: int, nested: bool) -> Worker:
+        """A process that is free. ``nested``: another call waits for this one, perhaps in the last of them.
+
+        A function that ends one process after another would have the others wait for their successors: its calls take
+        no more than half of the processes, and wait behind all other calls.
+        """
+        spoils = self.ends.get(number, 0) >= SPOILS
+        while self.free and not (spoils and self.spoils_enough()):
             worker = self.free.popleft()
             # One may have ended while it was free.
             if worker.process.poll() is None:
-                return worker
+                return self.taken(worker, spoils)
             self.replace(worker)
         if nested:
             # As for threads: what waits for one another must not wait for ever.
             raise Abort(503, "All processes of this function are busy.", headers={"Retry-After": "1"})
         place: asyncio.Future[Worker] = asyncio.get_running_loop().create_future()
-        self.waiting.append(place)
+        (self.last if spoils else self.waiting).append(place)
         try:
             return await place
         except asyncio.CancelledError:
@@ -313,20 +328,37 @@ class ProcessPool:
 
     def release(self, worker: Worker) -> None:
         """Gives a process to the call that has waited longest."""
-        worker.busy = False
-        while self.waiting:
-            place = self.waiting.popleft()
-            if not place.done():
-                place.set_result(worker)
-                return
+        self.end_of_call(worker)
+        for spoils, places in ((False, self.waiting), (True, self.last)):
+            while places and not (spoils and self.spoils_enough()):
+                place = places.popleft()
+                if not place.done():
+                    place.set_result(self.taken(worker, spoils))
+                    return
         self.free.append(worker)
+
+    def spoils_enough(self) -> bool:
+        """True if half of the processes, or the only one, run calls of functions that end them."""
+        return self.spoiling >= max(1, self.isolation.count // 2)
+
+    def taken(self, worker: Worker, spoils: bool) -> Worker:
+        """Notes that a call has a process."""
+        worker.spoilt_soon = spoils
+        self.spoiling += spoils
+        return worker
+
+    def end_of_call(self, worker: Worker) -> None:
+        """Notes that it has it no longer."""
+        worker.busy = False
+        self.spoiling -= worker.spoilt_soon
+        worker.spoilt_soon = False
 
     async def call(self, number: int, request: Request, ctx: AsyncContext) -> Response:
         """Runs a call in one of the processes."""
         if self.loop is not asyncio.get_running_loop():
             await self.move()
         parts, body = cast("messages.RequestParts", dismantle(request)), request.body
-        worker = await self.acquire(ctx.nested)
+        worker = await self.acquire(number, ctx.nested)
         worker.busy = True
         answers = Answers(worker, ctx)
         try:
@@ -340,16 +372,17 @@ class ProcessPool:
             answers.close()
             worker.why = "its time was over"
             worker.process.kill()
-            self.replace(worker)
+            self.spoilt(number, worker)
             raise
         except (WorkerError, ValueError, OSError) as error:
             answers.close()
-            self.replace(worker)
+            self.spoilt(number, worker)
             if worker.process.returncode == -signal.SIGPROF:
                 message = "%s was ended: its processor time is %g s"
                 log.warning(message, ctx.name, self.isolation.cpu_seconds, extra=logs.about(ctx.name, ctx.log_id))
                 raise TimeLimit from None
             raise WorkerError(str(error)) from None
+        self.ends.pop(number, None)
         if isinstance(answer, messages.Result):
             streams = answer.kind == "stream"
             if not streams:
@@ -372,6 +405,11 @@ class ProcessPool:
         if isinstance(answer, messages.Failed):
             raise _raised(answer)
         raise WorkerError("the worker process sent a message out of its order")
+
+    def spoilt(self, number: int, worker: Worker) -> None:
+        """Replaces a process that a call has ended."""
+        self.ends[number] = self.ends.get(number, 0) + 1
+        self.replace(worker)
 
     def message(
         self, number: int, ctx: AsyncContext, parts: messages.RequestParts, body: bytes, shared: int
@@ -416,9 +454,11 @@ class ProcessPool:
     async def move(self) -> None:
         """Another loop has replaced the one of these processes: their successors belong to it."""
         self.loop = asyncio.get_running_loop()
-        old, self.workers, self.free, self.waiting = list(self.workers), set(), deque(), deque()
+        old, self.workers, self.free = list(self.workers), set(), deque()
+        self.waiting, self.last, self.spoiling = deque(), deque(), 0
         for worker in old:
             worker.why = "the event loop was replaced"
+            worker.spoilt_soon = False
             worker.kill()
         for _ in range(self.isolation.count):
             self.keep(self.again())
