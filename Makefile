@@ -8,7 +8,7 @@
 PYTHON ?= python3
 VENV := .venv
 RELEASE := build/venv
-SOURCES := $(shell find rust -type f \( -name '*.rs' -o -name Cargo.toml \) 2>/dev/null) Cargo.toml Cargo.lock
+SOURCES := $(shell find rust -type f \( -name '*.rs' -o -name Cargo.toml -o -name '*.profdata' \) 2>/dev/null) Cargo.toml Cargo.lock
 PACKAGE := $(shell find python -type f ! -path '*/__pycache__/*' ! -name '*.so' 2>/dev/null)
 PIP := -m pip --disable-pip-version-check --quiet
 
