@@ -9,6 +9,7 @@ pub mod access_log;
 pub mod acme;
 pub mod admit;
 pub mod bounds;
+mod boxed;
 pub mod cache;
 pub mod cloudfront;
 pub mod compression;

@@ -17,6 +17,7 @@ use edgerouter_core::{
         framing::{BodyFraming, head::OriginHead},
         is_event_stream,
     },
+    pinned,
     plan::Origin,
 };
 use http::{HeaderValue, Method, StatusCode, Version};
@@ -79,7 +80,7 @@ impl Upstreams {
             }
             Some((at, limit)) => {
                 let pool = self.pools.of(origin);
-                let attempt = Box::pin(self.attempt(origin, pool, request, fresh, end));
+                let attempt = pinned!(self.attempt(origin, pool, request, fresh, end));
                 match tokio::time::timeout_at(at, attempt).await {
                     Ok(fetched) => fetched,
                     Err(_) => Err(FetchError::TotalTimeout(origin.name.to_string(), limit)),

@@ -12,11 +12,13 @@ use std::{
 use edgerouter_core::http::Fields;
 use edgerouter_core::http::PathAndQuery;
 use edgerouter_core::{
+    boxed,
     cache::{decide, hooked::HookEffect},
     finish, forward,
     origin::attempts::{Attempts, Event, GiveUp, Members, Step, Why, is_idempotent},
     outcome::Detail,
     outward::Outward,
+    pinned,
     plan::{Origin, OriginId, Plan},
     trace::context::{TRACEPARENT, TRACESTATE},
 };
@@ -113,8 +115,9 @@ pub(super) async fn run(
                 // The first attempt has time-outs of its own, which come first where the deadline is not a short one.
                 let longest = origin.connect_timeout * 2 + origin.first_byte_timeout;
                 heeds_deadline |= !is_first || limit < longest;
-                let answer = attempt(request, origin, id, body.clone(), fresh, since);
-                pending.add(id, since, Box::pin(answer));
+                let body = body.clone();
+                let answer = pinned!(attempt(request, origin, id, body, fresh, since));
+                pending.add(id, since, answer);
             }
             Step::RequestAfter(time) => delay = Some(Box::pin(tokio::time::sleep(time))),
             Step::Wait => {}
@@ -353,7 +356,7 @@ async fn attempt(
             }) {
                 outward.apply(&mut headers, &mut own);
             }
-            Ok(Box::new(Received {
+            Ok(boxed!(Received {
                 status,
                 headers,
                 body: ReceivedBody::Upstream(body),

@@ -42,6 +42,7 @@ use edgerouter_core::{
     },
     outcome::Detail,
     path::PathEnd,
+    pinned,
     plan::{FixedResponse, ListenerId, Plan, Target},
     request_record::RequestRecord,
     service_worker,
@@ -185,7 +186,7 @@ async fn path(exchange: &mut Exchange) -> Result<EdgeResponse, Early> {
     // 7 viewer_request hook
     if !route.hooks.viewer_request.is_empty() {
         exchange.trace_work();
-        Box::pin(hooks::viewer_request(exchange, route)).await?;
+        pinned!(hooks::viewer_request(exchange, route)).await?;
     }
     exchange.key_client(route);
     let mut response = match &route.target {
@@ -200,11 +201,11 @@ async fn path(exchange: &mut Exchange) -> Result<EdgeResponse, Early> {
         Target::Respond(fixed) => responded(exchange, fixed),
         Target::Function(call) if !route.cache.enabled => {
             exchange.enter()?;
-            Box::pin(hooks::function(exchange, *call)).await?
+            pinned!(hooks::function(exchange, *call)).await?
         }
         Target::Files(folder) => {
             exchange.enter()?;
-            Box::pin(files::file(exchange, route, folder)).await?
+            pinned!(files::file(exchange, route, folder)).await?
         }
         Target::Images(sources) => Box::pin(images::named(exchange, &live, route, sources)).await?,
         Target::Group(_) if route.images.is_some() => {
@@ -236,18 +237,18 @@ async fn path(exchange: &mut Exchange) -> Result<EdgeResponse, Early> {
                         }
                         exchange.enter()?;
                         let body = exchange.take_body();
-                        Box::pin(cached::fetch(exchange, route, missing, body)).await?
+                        pinned!(cached::fetch(exchange, route, missing, body)).await?
                     }
                 }
             } else {
                 exchange.enter()?;
                 match route.target {
                     Target::Function(call) => {
-                        let response = Box::pin(hooks::function(exchange, call)).await?;
+                        let response = pinned!(hooks::function(exchange, call)).await?;
                         pages::outdate(exchange, response.status(), [response.headers()]);
                         response
                     }
-                    _ => Box::pin(pages::passed(exchange, route)).await?,
+                    _ => pinned!(pages::passed(exchange, route)).await?,
                 }
             }
         }
@@ -258,7 +259,7 @@ async fn path(exchange: &mut Exchange) -> Result<EdgeResponse, Early> {
     // 14 viewer_response hook
     if !route.hooks.viewer_response.is_empty() {
         exchange.trace_work();
-        Box::pin(hooks::viewer_response(exchange, route, &mut response)).await?;
+        pinned!(hooks::viewer_response(exchange, route, &mut response)).await?;
     }
     // 15 finish
     if let Some(placeholder) = &route.nonce {
