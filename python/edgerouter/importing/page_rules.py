@@ -30,14 +30,14 @@ _WITHOUT = {
     "disable_performance": None,
     "disable_railgun": None,
     "disable_security": None,
-    "email_obfuscation": "pages are not rewritten",
+    "email_obfuscation": "addresses in pages are not hidden; a transform of origin_response could do so",
     "explicit_cache_control": None,
-    "ip_geolocation": "edgerouter does not know the countries of clients",
+    "ip_geolocation": "the country of a client comes from edge.geo(...), which needs a file of places",
     "minify": "files are not minified",
-    "mirage": "images are not changed",
+    "mirage": "images=Images(...) on the route makes images of several sizes and formats",
     "opportunistic_encryption": None,
     "origin_error_page_pass_thru": None,
-    "polish": "images are not changed",
+    "polish": "images=Images(...) on the route makes images of several sizes and formats",
     "respect_strong_etag": None,
     "response_buffering": "responses are streamed",
     "rocket_loader": "pages are not rewritten",
@@ -288,7 +288,9 @@ class _PageRules:
             fields["cookies"] = names
         table.table("host").ignore("resolved")
         header.ignore("exclude")
-        table.without("user", "the edge does not know devices, countries and languages")
+        table.without(
+            "user", "the key has no devices or languages, and countries by edge.geo(...) and the key policy only"
+        )
 
     def _redirect(self, rule: Node, action: Node, pattern: UrlPattern) -> list[SiteRoute]:
         value = action.table("value")
