@@ -23,9 +23,11 @@ use crate::{
     issued::{Demand, IssuedCertificates, NameState, ProofQuery},
     order::{IssuerFault, Obtained, OrderContext},
     records::RecordCalls,
-    service::Clock,
     storage::Storage,
 };
+
+/// The wall clock, in Unix seconds.
+pub type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
 
 /// Orders under way at a time. Further ones wait.
 const MOST_ORDERS: usize = 8;

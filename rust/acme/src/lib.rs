@@ -21,5 +21,6 @@ mod storage;
 pub use alpn::ALPN;
 pub use client::issuer_fault;
 pub use issued::IssuedCertificates;
+pub use keeper::Clock;
 pub use records::{CallKind, RecordCall, RecordCalls};
-pub use service::{AcmeService, Clock};
+pub use service::AcmeService;

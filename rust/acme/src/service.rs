@@ -11,12 +11,9 @@ use tokio::{
 
 use crate::{
     issued::IssuedCertificates,
-    keeper::{Keeper, Wanted},
+    keeper::{Clock, Keeper, Wanted},
     records::RecordCalls,
 };
-
-/// The wall clock, in Unix seconds.
-pub type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
 
 /// Obtains the certificates of plans. Its thread is started with the first plan that wants any, and ends with this.
 pub struct AcmeService {
