@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks import generator, machine, servers
-from benchmarks.processes import BenchError, Child, exit_status, free_port, pinned
+from benchmarks.processes import BenchError, Child, exit_status, free_port, make_certificate, pinned
 from benchmarks.servers import INSTALL, program
 
 SIZES = {"1k": 1 << 10, "100k": 100 << 10, "10m": 10 << 20}
@@ -297,10 +297,7 @@ def prepared(python: str) -> Iterator[tuple[Place, ExitStack]]:
         for name, size in SIZES.items():
             (scratch / "static" / name).write_bytes(bytes(ord("a") + i % 26 for i in range(26)) * (size // 26 + 1))
             os.truncate(scratch / "static" / name, size)
-        command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
-        command += ["-days", "2", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
-        command += ["-keyout", str(scratch / "key.pem"), "-out", str(scratch / "cert.pem")]
-        subprocess.run(command, check=True, capture_output=True, timeout=30)
+        make_certificate(scratch)
         both = (scratch / "cert.pem").read_text() + (scratch / "key.pem").read_text()
         (scratch / "both.pem").write_text(both)
         port = free_port()

@@ -5,13 +5,26 @@ FAULTS_CONNECTIONS   ``max_connections`` of the origin; the default where it is 
 FAULTS_PROBE         seconds between two probes of the origin; it is not probed where it is not set
 FAULTS_DRAIN         ``limits.http.drain_timeout``
 FAULTS_BOTH          an address for HTTP/1.1 and HTTP/2 by prior knowledge
+FAULTS_TLS           an address for TLS, whose certificate is in the folder FAULTS_CERTIFICATE
 FAULTS_FUNCTIONS     a function that prints, for ``/loud/*``; no Python runs where it is not set
 """
 
 import os
 import sys
 
-from edgerouter import CacheLimits, Context, Edge, Health, HttpLimits, Limits, Request, Response, cache
+from edgerouter import (
+    CacheLimits,
+    Certificate,
+    Context,
+    Edge,
+    Health,
+    HttpLimits,
+    Limits,
+    Request,
+    Response,
+    Tls,
+    cache,
+)
 
 edge = Edge(
     "faults",
@@ -33,6 +46,10 @@ edge.route("/fail/*", to=edge.origin("failing", url, retries=0), cache=cache.DIS
 
 if both := os.environ.get("FAULTS_BOTH"):
     edge.listen(both, http=("h2", "http/1.1"))
+
+if secured := os.environ.get("FAULTS_TLS"):
+    folder = os.environ["FAULTS_CERTIFICATE"]
+    edge.listen(secured, tls=Tls(Certificate(f"{folder}/cert.pem", f"{folder}/key.pem")))
 
 if os.environ.get("FAULTS_FUNCTIONS"):
 

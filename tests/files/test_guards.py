@@ -95,6 +95,24 @@ def test_a_file_without_a_coded_one_is_compressed(served: Served, folder: Path, 
     assert (head.headers["content-encoding"], head.headers["etag"]) == (coding, answer.headers["etag"])
 
 
+@pytest.mark.parametrize("accepts", ["br", "gzip", "identity", "br;q=0.5, gzip"])
+@pytest.mark.parametrize("name", ["page.html", "image.png", "short.html"])
+def test_a_304_has_the_tag_and_vary_of_its_200(served: Served, folder: Path, name: str, accepts: str) -> None:
+    put(folder / "page.html", PAGE)
+    put(folder / "page.html.br", "in br")
+    put(folder / "image.png", PAGE)
+    put(folder / "short.html", "<p>")
+    client = served(compress=True)
+    takes = {"accept-encoding": accepts}
+    whole = client.head(f"/{name}", headers=takes)
+    for condition in ({"if-none-match": whole.headers["etag"]}, {"if-modified-since": whole.headers["last-modified"]}):
+        again = client.get(f"/{name}", headers={**takes, **condition})
+        assert (again.status_code, again.headers.get("content-encoding")) == (304, None)
+        assert [again.headers.get(field) for field in ("etag", "vary")] == [
+            whole.headers.get(field) for field in ("etag", "vary")
+        ]
+
+
 def test_a_coded_file_comes_before_compression(served: Served, folder: Path) -> None:
     put(folder / "page.html", PAGE)
     put(folder / "page.html.br", "in br")

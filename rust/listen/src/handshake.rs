@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    rc::Rc,
     sync::Arc,
     time::{SystemTime, UNIX_EPOCH},
 };
@@ -16,8 +17,8 @@ use tokio_rustls::LazyConfigAcceptor;
 
 use crate::{
     Transport,
-    connection::Connection,
-    tls::{HandshakeCounts, TlsListener, TlsSession, TlsTransport, VerifiedClient},
+    connection::{Backlog, Connection, ConnectionOwner},
+    tls::{TlsListener, TlsSession, TlsTransport, VerifiedClient},
 };
 
 /// The end of a handshake that gives no transport.
@@ -30,12 +31,13 @@ pub(crate) enum Unshaken<T> {
 }
 
 /// Makes a handshake. Until the client's first bytes come, nothing but the socket is kept, and no place is taken.
-pub(crate) async fn handshake<T: Transport>(
+pub(crate) async fn handshake<T: Transport, O: ConnectionOwner>(
+    owner: &Rc<O>,
     (id, listener): (ListenerId, Arc<TlsListener>),
-    counts: &HandshakeCounts,
     transport: T,
     connection: &Connection,
 ) -> Result<TlsTransport<T>, Unshaken<T>> {
+    let counts = owner.handshakes();
     let deadline = Instant::now() + listener.timeout;
     let shaken = async {
         if !connection.until_readable(&transport).await {
@@ -45,7 +47,7 @@ pub(crate) async fn handshake<T: Transport>(
             return Err(Unshaken::Gone);
         };
         let _started = counts.start();
-        let shaken = Box::pin(shake(&listener, transport)).await;
+        let shaken = Box::pin(shake(owner, &listener, transport)).await;
         shaken.map_err(|(error, transport)| {
             if error.kind() == io::ErrorKind::ConnectionAborted {
                 tracing::debug!(peer = %connection.peer, "an issuer of certificates was shown a proof");
@@ -110,7 +112,8 @@ struct Shaken<T> {
 }
 
 /// The handshake itself: reads the client's hello, selects the policy by the name in it, and goes on by that policy.
-async fn shake<T: Transport>(
+async fn shake<T: Transport, O: ConnectionOwner>(
+    owner: &Rc<O>,
     listener: &TlsListener,
     transport: T,
 ) -> Result<Shaken<T>, (io::Error, Option<T>)> {
@@ -119,6 +122,8 @@ async fn shake<T: Transport>(
         Ok(started) => started,
         Err(error) => return Err((error, acceptor.take_io())),
     };
+    // The rest is as much work as many requests: those that have come in are served between two handshakes.
+    Backlog::turn(owner).await;
     if let Some(proof) = listener.proof(&started.client_hello()).await {
         // No request follows (RFC 8737 §3).
         let shown = started.into_stream(proof).into_fallible().await;

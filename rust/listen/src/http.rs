@@ -234,8 +234,7 @@ async fn serve_secured<T: Transport, O: ConnectionOwner>(
     transport: T,
     connection: Rc<Connection>,
 ) {
-    let counts = owner.handshakes();
-    let shaken = Box::pin(handshake(listener, counts, transport, &connection)).await;
+    let shaken = Box::pin(handshake(owner, listener, transport, &connection)).await;
     match shaken {
         Ok(transport) => {
             if connection.state() == ConnectionState::Drain {

@@ -12,6 +12,7 @@ use super::exchange::Exchange;
 use crate::{
     body::{EdgeBody, EdgeResponse},
     compress::CompressedBody,
+    telemetry::Outcome,
 };
 
 /// Compresses a response of a route that does so, if the request and the response allow it.
@@ -19,7 +20,11 @@ pub(super) fn compress(exchange: &Exchange, route: &Route, response: &mut EdgeRe
     let request = &exchange.head;
     let status = response.status();
     if status == StatusCode::NOT_MODIFIED {
-        return compression::not_modified(&request.headers, response.headers_mut());
+        // That of a file has the fields of its 200.
+        if exchange.note.outcome != Outcome::File {
+            compression::not_modified(&request.headers, response.headers_mut());
+        }
+        return;
     }
     let decision = compression::decide(
         &request.headers,

@@ -11,6 +11,7 @@ use edgerouter_core::http::{
 use edgerouter_core::{
     bounds::memory::Purpose,
     cache::validate,
+    compression,
     files::{FileAnswer, listing, path, response},
     finish::Partial,
     http::range::Range,
@@ -75,7 +76,7 @@ pub(crate) async fn file(
     // The connection counts the bytes from here.
     hold.give(first);
     match found {
-        Ok(Found::File(found)) => Ok(opened(exchange, folder, found, hold)),
+        Ok(Found::File(found)) => Ok(opened(exchange, route, folder, found, hold)),
         Ok(Found::Folder) => Ok(folder_without_slash(exchange)),
         Ok(Found::Names {
             mut names,
@@ -160,7 +161,13 @@ fn list(exchange: &Exchange, page: String) -> EdgeResponse {
 }
 
 /// The answer to a request for a file that is there, by its conditions and range.
-fn opened(exchange: &Exchange, folder: &FileFolder, found: FoundFile, hold: Hold) -> EdgeResponse {
+fn opened(
+    exchange: &Exchange,
+    route: &Route,
+    folder: &FileFolder,
+    found: FoundFile,
+    hold: Hold,
+) -> EdgeResponse {
     let FoundFile {
         names,
         facts,
@@ -171,6 +178,10 @@ fn opened(exchange: &Exchange, folder: &FileFolder, found: FoundFile, hold: Hold
     let request = &exchange.head;
     let random = || exchange.worker.shared.unguessable();
     let length = facts.length;
+    // A 304 no longer has the fields that say whether a 200 would be compressed.
+    let is_conditional = route.compress && validate::is_conditional(&request.headers);
+    let compressed = is_conditional
+        .then(|| compression::decide(&request.headers, StatusCode::OK, &headers, Some(length)));
     let answer = response::answer(
         &request.method,
         &request.headers,
@@ -179,6 +190,11 @@ fn opened(exchange: &Exchange, folder: &FileFolder, found: FoundFile, hold: Hold
         random,
     );
     let status = answer.status();
+    if let (StatusCode::NOT_MODIFIED, Some(compressed)) = (status, compressed) {
+        // The tag and `Vary` of the 200 (RFC 9110 §15.4.5).
+        compression::apply(compressed, &mut headers);
+        headers.remove(header::CONTENT_ENCODING);
+    }
     if request.method == Method::HEAD {
         return answer::of(status, headers, EdgeBody::empty());
     }

@@ -1,11 +1,14 @@
-//! Connections with more to do than fits into a turn. They go on one after another, and before each of them the worker
-//! looks for what has come in meanwhile: so a request on another connection waits for one turn, not for all of them.
+//! Connections with more to do than fits into a turn, and those that have yet to show that they are worth the work: TLS
+//! handshakes, new connections of HTTP/2, and those that take no response. They go on one after another, and before each
+//! of them the worker looks for what has come in meanwhile: so a request on another connection waits for one turn, not
+//! for all of them.
 
 use std::{
     cell::{Cell, RefCell},
     collections::VecDeque,
+    future::poll_fn,
     rc::Rc,
-    task::{Context, Waker},
+    task::{Context, Poll, Waker},
 };
 
 use tokio::task::{spawn_local, yield_now};
@@ -52,6 +55,31 @@ impl Backlog {
         }
         turn
     }
+
+    /// Waits for a turn behind all others.
+    pub(crate) async fn turn<O: ConnectionOwner>(owner: &Rc<O>) {
+        let mut own = None;
+        poll_fn(|cx| {
+            let turn = own.get_or_insert_with(|| Self::wait(owner, cx));
+            match turn.has_come() {
+                true => Poll::Ready(()),
+                false => Poll::Pending,
+            }
+        })
+        .await;
+    }
+
+    /// The next connection that still waits.
+    fn next(&self) -> Option<Rc<NextTurn>> {
+        let mut waiting = self.waiting.borrow_mut();
+        loop {
+            let next = waiting.pop_front()?;
+            // Otherwise its connection has ended.
+            if Rc::strong_count(&next) > 1 {
+                return Some(next);
+            }
+        }
+    }
 }
 
 async fn serve<O: ConnectionOwner>(owner: Rc<O>) {
@@ -59,8 +87,7 @@ async fn serve<O: ConnectionOwner>(owner: Rc<O>) {
     loop {
         // The runtime polls its sockets before it returns from this.
         yield_now().await;
-        let next = backlog.waiting.borrow_mut().pop_front();
-        let Some(next) = next else { break };
+        let Some(next) = backlog.next() else { break };
         next.has_come.set(true);
         next.task.wake_by_ref();
     }

@@ -36,7 +36,8 @@ impl Multiplexed {
         self.awaits_content.get() > 0
     }
 
-    pub(super) fn awaits_room(&self) -> bool {
+    /// True if a response waited for room at the last check.
+    pub(crate) fn awaits_room(&self) -> bool {
         self.awaits_room.get() > 0
     }
 

@@ -120,10 +120,12 @@ pub(crate) async fn serve<T: Transport, O: ConnectionOwner>(
     early: BytesMut,
     connection: &Rc<Connection>,
 ) -> Closing<T> {
-    let terms = owner.with_plan(|plan, _| Terms::of(&plan.limits));
     let multiplexed = connection.multiplex();
     multiplexed.note_incomplete(true, connection.now());
     connection.set_active(true);
+    // Clients that are turned away and come again at once wait for one another, and nobody waits for them.
+    Backlog::turn(owner).await;
+    let terms = owner.with_plan(|plan, _| Terms::of(&plan.limits));
     let meter = Rc::new(Meter::new(Rc::clone(connection), terms.frames));
     let wire = Wire::new(transport, early, Rc::clone(&meter));
     let driver = Driver {
@@ -134,6 +136,7 @@ pub(crate) async fn serve<T: Transport, O: ConnectionOwner>(
         hold: None,
         drains_since: None,
         next_turn: None,
+        is_in_first_turn: true,
         has_resets: false,
     };
     let ended = driver.run(&wire).await;
@@ -180,6 +183,8 @@ struct Driver<O> {
     drains_since: Option<u64>,
     /// Its turn is over, and it has more to do.
     next_turn: Option<Rc<NextTurn>>,
+    /// It has waited for its turn before it began.
+    is_in_first_turn: bool,
     /// Requests were reset before they began. The frames that say so may be too many once they are counted.
     has_resets: bool,
 }
@@ -280,7 +285,11 @@ impl<O: ConnectionOwner> Driver<O> {
                 return Poll::Pending;
             }
             self.next_turn = None;
+        } else if !self.is_in_first_turn && self.comes_last() {
+            self.next_turn = Some(Backlog::wait(&self.owner, cx));
+            return Poll::Pending;
         }
+        self.is_in_first_turn = false;
         wire.begin_turn();
         let mut left = A_TURN;
         loop {
@@ -335,6 +344,11 @@ impl<O: ConnectionOwner> Driver<O> {
                 }
             }
         }
+    }
+
+    /// True if others go first whenever there is something to do: its client has yet to take a response.
+    fn comes_last(&self) -> bool {
+        !self.meter.is_served() && self.connection.state() != ConnectionState::End
     }
 
     /// Leaves the worker to the other connections, with more to do.

@@ -35,6 +35,8 @@ pub(super) struct Meter {
     /// Content of streams that the library has not given out yet, with the last one that it has.
     ahead: RefCell<HashMap<u32, u64>>,
     last: Cell<u32>,
+    /// A response has left, or a good part of one.
+    has_served: Cell<bool>,
     pub(super) turns: Turns,
     /// Content has left since the last check.
     has_moved: Cell<bool>,
@@ -79,6 +81,7 @@ impl Meter {
             open: RefCell::default(),
             ahead: RefCell::default(),
             last: Cell::new(0),
+            has_served: Cell::new(false),
             turns: Turns::default(),
             has_moved: Cell::new(false),
             stuck_since: Cell::new(None),
@@ -93,6 +96,11 @@ impl Meter {
     /// The connection has its turn.
     pub(super) fn begin_turn(&self) {
         self.frames.set(0);
+    }
+
+    /// True if its client has taken something of a response, and left room for all of them at the last check.
+    pub(super) fn is_served(&self) -> bool {
+        self.has_served.get() && !self.connection.multiplex().awaits_room()
     }
 
     /// Frames that have come in this turn.
@@ -159,12 +167,18 @@ impl Meter {
             self.note(self.counter.borrow_mut().sent(&head, now));
             if head.kind == kind::DATA {
                 self.has_moved.set(true);
+                if !FrameCounter::is_small(head.length as usize) {
+                    self.has_served.set(true);
+                }
                 let open = self.open.borrow().get(&head.stream).map(Rc::clone);
                 if let Some(open) = open {
                     let length = head.length as usize;
                     open.stream.queue.written(length);
                     self.turns.taken(&open, length);
                 }
+            }
+            if head.ends_stream() {
+                self.has_served.set(true);
             }
             if head.ends_stream() || head.kind == kind::RST_STREAM {
                 self.leave(head.stream);

@@ -1,0 +1,126 @@
+"""Handshakes of TLS and new connections of HTTP/2 come after requests of connections that were served before."""
+
+from __future__ import annotations
+
+import contextlib
+import selectors
+import socket
+import ssl
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from edgerouter import Context, Edge, Request, Tls
+from edgerouter.server import Server
+from edgerouter.settings import Settings
+
+from ..certificates import Authority
+from ..http2.clients import head, http2
+from .clients import address_of, connected, get, read
+
+MANY = 30
+
+
+class Held:
+    """An edge whose only worker is held until ``release``, so that all that is sent meanwhile comes in at once."""
+
+    def __init__(self, *tls: Tls) -> None:
+        self.begun, self.go, self.served = threading.Event(), threading.Event(), list[str]()
+        edge = Edge("test")
+        edge.listen("127.0.0.1:0", tls=tls, http=("h2", "http/1.1"))
+
+        @edge.function("/hold", inline=True)
+        def hold(request: Request, ctx: Context) -> str:
+            self.begun.set()
+            self.go.wait(10)
+            return "held"
+
+        @edge.function("/{who}", inline=True)
+        def serve(request: Request, ctx: Context) -> str:
+            self.served.append(request.params["who"])
+            return "served"
+
+        self.server = Server.start(edge, Settings(workers=1))
+        self.url = self.server.urls[0]
+
+    def release(self) -> None:
+        self.go.set()
+
+
+@pytest.fixture
+def secured(authority: Authority) -> Iterator[Held]:
+    held = Held(Tls(authority.issue("www.example.com").certificate))
+    try:
+        yield held
+    finally:
+        held.release()
+        held.server.stop(5.0)
+
+
+@pytest.fixture
+def plain() -> Iterator[Held]:
+    held = Held()
+    try:
+        yield held
+    finally:
+        held.release()
+        held.server.stop(5.0)
+
+
+def hello(authority: Authority) -> bytes:
+    """The first bytes of a handshake."""
+    sent = ssl.MemoryBIO()
+    client = authority.trusted().wrap_bio(ssl.MemoryBIO(), sent, server_hostname="www.example.com")
+    with contextlib.suppress(ssl.SSLWantReadError):
+        client.do_handshake()
+    return sent.read()
+
+
+def test_a_request_is_served_before_handshakes_that_came_before_it(secured: Held, authority: Authority) -> None:
+    with contextlib.ExitStack() as stack, selectors.EpollSelector() as selector:
+        modest = stack.enter_context(connected(secured.url, authority.trusted()))
+        holder = stack.enter_context(connected(secured.url, authority.trusted()))
+        for client in (modest, holder):
+            assert get(client, path="/before").body == b"served"
+        first = hello(authority)
+        others = [stack.enter_context(socket.create_connection(address_of(secured.url), 10)) for _ in range(MANY)]
+        # One that is served shows that those before it were accepted.
+        assert get(modest, path="/before").body == b"served"
+        holder.sendall(b"GET /hold HTTP/1.1\r\nhost: www.example.com\r\n\r\n")
+        assert secured.begun.wait(10)
+        for other in others:
+            other.sendall(first)
+        modest.sendall(b"GET /one HTTP/1.1\r\nhost: www.example.com\r\n\r\n")
+        for waiting in (modest, *others):
+            selector.register(waiting, selectors.EVENT_READ)
+        secured.release()
+        # The kernel lists sockets in the order in which something came on them.
+        order: list[int] = []
+        while len(order) < len(others) + 1:
+            ready = selector.select(10)
+            assert ready, "the edge answers nobody"
+            for key, _ in ready:
+                order.append(key.fd)
+                selector.unregister(key.fileobj)
+        assert order.index(modest.fileno()) < 5
+        assert read(modest).body == b"served"
+        assert read(holder).body == b"held"
+
+
+def test_a_request_is_served_before_connections_that_have_yet_to_take_a_response(plain: Held) -> None:
+    with contextlib.ExitStack() as stack:
+        holder, modest, *others = (stack.enter_context(http2(plain.url, None)) for _ in range(MANY + 2))
+        for client in (holder, modest, *others):
+            client.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            client.until_settled()
+        assert modest.get("/before").body == b"served"
+        holding = holder.request(head("/hold"))
+        assert plain.begun.wait(10)
+        streams = [other.request(head("/new")) for other in others]
+        one = modest.request(head("/one"))
+        plain.release()
+        assert holder.response(holding).body == b"held"
+        assert modest.response(one).body == b"served"
+        assert {other.response(stream).body for other, stream in zip(others, streams, strict=True)} == {b"served"}
+    assert plain.served.count("new") == MANY and plain.served.index("one") < 6
