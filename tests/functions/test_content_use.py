@@ -219,6 +219,36 @@ def test_a_function_that_never_reads_is_called_before_its_content_is_there() -> 
                     assert b"connection: close" not in sock.recv(65536).lower()
 
 
+def test_content_that_comes_behind_the_response_is_dropped_and_the_next_request_served() -> None:
+    edge = Edge("test")
+    edge.function("/plain")(ignores)
+    # Looks like a request, which it must never be taken for.
+    content = b"GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n"
+    head = b"POST /%s HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n"
+    with running(edge) as served, connect(served.url) as sock:
+        for path, status in ((b"plain", b"200"), (b"absent", b"404")):
+            sock.sendall(head % (path, len(content)))
+            first = sock.recv(65536)
+            assert first.startswith(b"HTTP/1.1 %s " % status) and b"connection: close" not in first.lower()
+            sock.sendall(content[:7])
+            sock.sendall(content[7:] + b"GET /plain HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert sock.recv(65536).endswith(b"/plainGET")
+        # One that never comes whole is no request either.
+        sock.sendall(head % (b"plain", 65_536) + content)
+        assert sock.recv(65536).endswith(b"/plainPOST")
+        sock.shutdown(socket.SHUT_WR)
+        assert sock.recv(65536) == b""
+
+
+@pytest.mark.parametrize("length", [b"Content-Length: 65537", b"Transfer-Encoding: chunked"])
+def test_content_of_more_or_of_unknown_length_ends_the_connection_that_it_comes_by(length: bytes) -> None:
+    edge = Edge("test")
+    edge.function("/plain")(ignores)
+    with running(edge) as served, connect(served.url) as sock:
+        sock.sendall(b"POST /plain HTTP/1.1\r\nHost: a\r\n" + length + b"\r\n\r\n")
+        assert b"connection: close" in sock.recv(65536).lower()
+
+
 @pytest.mark.parametrize("path", [b"function", b"within", b"app"])
 def test_each_piece_is_answered_while_the_request_still_comes(path: bytes) -> None:
     edge = Edge("test")

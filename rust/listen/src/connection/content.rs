@@ -14,6 +14,9 @@ use http_body::{Body, Frame, SizeHint};
 
 use super::Connection;
 
+/// Bytes of content that are dropped at most where nobody reads them; a connection with more of it ends.
+const DROPPED: u64 = 64 << 10;
+
 /// Content of a client's request. The connection is read only while somebody waits for a frame.
 #[derive(Debug, Default)]
 pub struct ClientBody(Option<Rc<Inflow>>);
@@ -85,6 +88,11 @@ impl Inflow {
     /// True if nobody will read the rest.
     pub(crate) fn is_dropped(&self) -> bool {
         self.is_dropped.get()
+    }
+
+    /// True if the rest is so little that it is read and dropped, to keep the connection.
+    pub(crate) fn is_short(&self) -> bool {
+        self.left.get().is_some_and(|left| left <= DROPPED)
     }
 
     /// Gives the reader a piece; the one before has been taken.

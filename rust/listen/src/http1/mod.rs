@@ -185,7 +185,8 @@ impl<T: Transport, O: ConnectionOwner> Http1<T, O> {
         let response = response.await?;
         // Without a 100 the client may send the content or not: no other request can be found behind it.
         let content = self.content.as_ref();
-        let is_unread = content.is_some_and(|(_, inflow)| expects || inflow.is_dropped());
+        let is_unread = content
+            .is_some_and(|(_, inflow)| expects || (inflow.is_dropped() && !inflow.is_short()));
         let facts = RequestFacts {
             is_persistent: facts.is_persistent && !is_unread,
             ..facts

@@ -4,7 +4,7 @@ use std::{
     io,
     pin::Pin,
     rc::Rc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use bytes::{Buf as _, BytesMut};
@@ -38,6 +38,13 @@ impl<T: Transport, O: ConnectionOwner> Http1<T, O> {
     /// Waits for a whole head.
     pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<NextMessage>> {
         let owner = Rc::clone(&self.owner);
+        if self.poll_rest(cx)?.is_pending() {
+            return if self.stream.connection.is_drained() {
+                Poll::Ready(Ok(NextMessage::End(Ended::All)))
+            } else {
+                Poll::Pending
+            };
+        }
         if !self.input.is_empty() {
             let read = self.reader.read(&self.input);
             if let Some(next) = self.next(read)? {
@@ -256,6 +263,26 @@ impl<T: Transport, O: ConnectionOwner> Http1<T, O> {
                 Poll::Ready(Ok(())) => self.input.extend_from_slice(read.filled()),
             }
         }
+    }
+
+    /// Drops the content of the request before, of which nobody read the rest, and which is a short one. Ready when a head
+    /// can follow.
+    fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let owner = Rc::clone(&self.owner);
+        while self.content.is_some() {
+            let fresh = if self.input.is_empty() {
+                let mut inbox = owner.connections().inbox.borrow_mut();
+                let mut read = ReadBuf::new(&mut inbox);
+                ready!(Pin::new(&mut self.transport).poll_read(cx, &mut read)?);
+                BytesMut::from(read.filled())
+            } else {
+                self.input.split()
+            };
+            if fresh.is_empty() || self.take_content(fresh).is_err() {
+                (self.ended, self.content) = (true, None);
+            }
+        }
+        Poll::Ready(Ok(()))
     }
 
     /// Drops content that nobody reads, as far as it has come.

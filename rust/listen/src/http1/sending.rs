@@ -86,7 +86,9 @@ impl<T: Transport, O: ConnectionOwner> Http1<T, O> {
             return Ok(Some(Ended::All));
         }
         self.skip_content();
-        let goes_on = written.is_persistent && self.content.is_none();
+        let content = self.content.as_ref();
+        let ends = content.is_none_or(|(_, inflow)| inflow.is_dropped() && inflow.is_short());
+        let goes_on = written.is_persistent && ends;
         Ok((!goes_on).then_some(Ended::All))
     }
 
