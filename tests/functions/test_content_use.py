@@ -130,6 +130,7 @@ class Handler:
 
 
 async def application(scope: Any, receive: Any, send: Any) -> None:
+    assert scope["type"] == "http"
     await send({"type": "http.response.start", "status": 200, "headers": []})
     while (message := await receive())["more_body"]:
         await send({"type": "http.response.body", "body": message["body"], "more_body": True})

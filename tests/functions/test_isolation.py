@@ -123,7 +123,7 @@ def leaks(request, ctx):
 KEPT = []
 
 
-@at("/grows")
+@at("/grows", timeout=60)
 def grows(request, ctx):
     KEPT.append(b"x" * (170 << 20))
     return str(os.getpid())
@@ -271,7 +271,7 @@ def test_a_process_that_has_grown_is_replaced_after_its_call(tmp_path: Path, mon
     monkeypatch.setattr(processes, "LOOK", 60.0)
     (tmp_path / "app.py").write_text(MODULE)
     with running(FileApplication("app.py", folder=tmp_path).load()) as served:
-        grown = httpx.get(f"{served}/grows", timeout=20)
+        grown = httpx.get(f"{served}/grows", timeout=90)
         assert grown.status_code == 200
         wait_until(lambda: not is_alive(int(grown.text)))
 

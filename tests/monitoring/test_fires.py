@@ -217,8 +217,9 @@ def test_a_refused_configuration_and_an_edge_that_is_down_fire(watched: Site) ->
 
 
 def test_each_panel_of_the_dashboard_is_a_query_and_those_of_a_plain_edge_have_data(watched: Site) -> None:
-    # The edge has no disk, no certificate and no failure.
+    # The edge has no disk, no certificate, no places and no failure.
     without_data = {
+        "To viewers by country, with count_countries",
         "Errors a second",
         "Refused before routing",
         "Responses not stored",
