@@ -332,7 +332,7 @@ class Lifespan:
         import asyncio
 
         self.running = asyncio.create_task(self.run())
-        # An error of a later step is nobody's: asyncio would log it whenever the task is freed, in the midst of anything.
+        # An error of a later step is nobody's: asyncio would log it whenever the task is freed, amid other work.
         self.running.add_done_callback(lambda task: task.cancelled() or task.exception())
         await self.to_app.put({"type": "lifespan.startup"})
         answer = await self.answer()
