@@ -121,10 +121,7 @@ class Data:
         ``staleness``  seconds for which a read may be answered from this process, where others may have changed the
             entry; changes made through this edge are seen at once. 0: never
         """
-        binding = Binding(name, "kv", url, staleness=staleness)
-        self._declared.note("bindings")
-        self._declared.bindings.append(binding)
-        return binding
+        return self._bind(Binding(name, "kv", url, staleness=staleness))
 
     @helpful
     def database(
@@ -160,9 +157,7 @@ class Data:
             bookmark_key=bookmark_key,
             auth_token=auth_token,
         )
-        self._declared.note("bindings")
-        self._declared.bindings.append(binding)
-        return binding
+        return self._bind(binding)
 
     @helpful
     def documents(self, name: str, url: Secret | str = "sqlite:documents.db") -> Binding:
@@ -172,7 +167,9 @@ class Data:
         ``url``  ``sqlite:FILE``, which is made when it is not there, ``postgresql://USER:PASSWORD@HOST/DATABASE``, or
             ``redis://HOST:PORT/DATABASE`` for a server that keeps JSON
         """
-        binding = Binding(name, "documents", url)
+        return self._bind(Binding(name, "documents", url))
+
+    def _bind(self, binding: Binding) -> Binding:
         self._declared.note("bindings")
         self._declared.bindings.append(binding)
         return binding

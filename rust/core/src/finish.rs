@@ -19,8 +19,8 @@ pub fn received(headers: &mut Fields, version: Version, via: &Via) {
 }
 
 /// Declares to downstream caches how an experiment chose the response (RFC 9110 §12.5.5): by the cookie, or by a field,
-/// without which the cookie decides. The flag says that a stable id decided. A response chosen by a verified claim is private to its holder (RFC 9111 §5.2.2.7). Never part of what is stored
-/// here: the key has the variant itself.
+/// without which the cookie decides. The flag says that a stable id decided. A response chosen by a verified claim is
+/// private to its holder (RFC 9111 §5.2.2.7). Never part of what is stored here: the key has the variant itself.
 pub fn experiments<'e>(
     headers: &mut Fields,
     experiments: impl Iterator<Item = (&'e Experiment, bool)>,
