@@ -254,9 +254,10 @@ def test_paths_are_normalised_before_they_are_matched_and_sent(origin: Origin, s
         assert origin.requests[-1].target == got
 
 
-def test_the_server_itself_is_asked_with_an_asterisk(origin: Origin, site: Site) -> None:
+@pytest.mark.parametrize("target", [b"*", b"http://a"], ids=["asterisk", "a URL without a path"])
+def test_the_server_itself_is_asked_about_its_options(origin: Origin, site: Site, target: bytes) -> None:
     client = site()
-    data = b"OPTIONS * HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+    data = b"OPTIONS " + target + b" HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
     (answer,) = responses(exchange(str(client.base_url), data))
     assert answer.status == 204
     assert origin.requests == []

@@ -54,6 +54,19 @@ def test_a_get_with_a_body_is_neither_stored_nor_answered_with_anothers_range(ca
     assert cached.origin.count(path) == 2
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [{"Cache-Control": "no-store"}, {**FRESH, "Vary": "*"}, {**FRESH, "Set-Cookie": "a=b"}],
+    ids=["Cache-Control", "Vary", "Set-Cookie"],
+)
+def test_connection_takes_no_field_from_the_decision_to_store(cached: Cached, fields: dict[str, str]) -> None:
+    name = list(fields)[-1]
+    path = cached.answer({**fields, "Connection": name})
+    answers = [cached.get(path) for _ in range(2)]
+    assert cached.origin.count(path) == 2
+    assert all(answer.headers[name] == fields[name] for answer in answers)
+
+
 def test_fields_of_one_hop_are_not_stored(cached: Cached) -> None:
     fields = {
         **FRESH,

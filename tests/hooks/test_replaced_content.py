@@ -100,6 +100,54 @@ def test_the_origin_is_asked_for_the_whole_and_the_client_gets_its_part(
         assert all(seen.get(name) is None for seen in origin.requests), name
 
 
+@pytest.mark.parametrize("policy", [cache.STANDARD, cache.DISABLED])
+@pytest.mark.parametrize("wanted", [{"range": "bytes=4-6"}, {"range": "bytes=99-"}, {"if-none-match": '"old"'}])
+def test_a_status_never_makes_a_whole_of_a_part_or_of_nothing(
+    made: Made, origin: Origin, policy: CachePolicy, wanted: dict[str, str]
+) -> None:
+    def hook(request: Request, response: Response, ctx: Context) -> None:
+        if status := request.query.get("status"):
+            response.status = int(status)
+
+    def answer(seen: Seen) -> Reply:
+        fields = {"ETag": '"old"', "Cache-Control": "max-age=60"}
+        if seen.get("if-none-match"):
+            return Reply(304, fields)
+        if seen.get("range") == "bytes=99-":
+            return Reply(416, {"Content-Range": "bytes */15"})
+        if seen.get("range"):
+            return Reply(206, {**fields, "Content-Range": "bytes 4-6/15"}, "old")
+        return Reply(200, fields, "the old content")
+
+    client = made(hook, "viewer_response", cache=policy)
+    origin.default = answer
+    plain = client.get("/page", headers=wanted)
+    assert plain.status_code in (206, 304, 416)
+    same = client.get("/page?status=200", headers=wanted)
+    assert (same.status_code, same.content) == (plain.status_code, plain.content)
+    for status in (404, 503):
+        other = client.get(f"/page?status={status}", headers=wanted)
+        assert (other.status_code, other.content, other.headers["content-length"]) == (status, b"", "0")
+        assert not {"content-range", "etag", "content-type"} & set(other.headers)
+
+
+def test_a_replaced_hit_has_one_member_in_cache_status(made: Made) -> None:
+    client = made(sets, "viewer_response")
+    for _ in range(2):
+        status = client.get("/page").headers["cache-status"]
+        assert status.endswith("detail=hook") and "," not in status and "hit" not in status
+
+
+def test_a_client_cannot_name_away_a_field_that_a_hook_sets(made: Made, origin: Origin) -> None:
+    def hook(request: Request, ctx: Context) -> None:
+        request.headers["x-mark"] = "of the hook"
+
+    client = made(hook, "viewer_request", cache=cache.DISABLED)
+    origin.default = Reply(200, {}, "x")
+    client.get("/page", headers={"connection": "x-mark", "x-mark": "of the client"})
+    assert origin.requests[-1].all("x-mark") == ["of the hook"]
+
+
 def test_a_hook_that_leaves_the_body_alone_still_gives_parts(made: Made, origin: Origin) -> None:
     def hook(request: Request, response: Response, ctx: Context) -> None:
         response.headers["x-made"] = str(response.status)

@@ -42,6 +42,11 @@ def test_an_unknown_endpoint_and_a_wrong_method_are_explained(admin: str) -> Non
     assert httpx.head(f"{admin}/metrics").text == ""
 
 
+def test_the_index_names_each_endpoint_once(admin: str) -> None:
+    paths = httpx.get(f"{admin}/").text.split()[1:]
+    assert "/v1/purges" in paths and len(set(paths)) == len(paths)
+
+
 def test_a_token_opens_what_it_guards_and_only_the_whole_token_does(guarded: str) -> None:
     assert httpx.get(f"{guarded}/healthz").status_code == 200
     for given in (None, "Bearer", "Bearer open", "Bearer open sesame!", "Basic open sesame"):

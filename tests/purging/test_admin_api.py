@@ -60,6 +60,7 @@ def test_the_same_reference_is_the_same_purge(shop: Shop) -> None:
         ('{"everything": "yes"}', "everything"),
         ('{"everything": true, "hard": true}', "hard"),
         ('{"everything": true, "reference": ""}', "reference"),
+        ('{"paths": ["/a"], "paths": ["/b"]}', "body"),
     ],
 )
 def test_a_wrong_order_is_refused_with_its_field_and_purges_nothing(shop: Shop, order: str, field: str) -> None:
@@ -69,6 +70,14 @@ def test_a_wrong_order_is_refused_with_its_field_and_purges_nothing(shop: Shop, 
     assert refused.json()["error"]["field"] == field
     assert refused.json()["error"]["message"]
     assert is_hit(shop.get("/a")) and shop.served.server.purges() == []
+
+
+@pytest.mark.parametrize("order", ['{"paths": ["/a"], "paths": ["/b"]}', '{"tags": ["t"], "ta\\u0067s": null}'])
+def test_a_key_that_stands_twice_is_named(shop: Shop, order: str) -> None:
+    refused = httpx.post(f"{shop.admin}/v1/purges", content=order, headers={"content-type": "application/json"})
+    name = "paths" if "paths" in order else "tags"
+    assert refused.status_code == 400
+    assert f'the key "{name}" stands twice' in refused.json()["error"]["message"]
 
 
 def test_a_form_of_a_web_page_cannot_purge(shop: Shop) -> None:

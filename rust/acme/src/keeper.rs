@@ -361,12 +361,13 @@ impl Keeper {
 
     fn settle(&mut self, name: &str, ended: Ended) {
         let now = self.now();
-        let counts = &self.certificates.counts;
+        let certificates = Arc::clone(&self.certificates);
+        let counts = &certificates.counts;
         let Some(held) = self.held.get_mut(name) else {
             return;
         };
         held.under_way = false;
-        match ended {
+        let count = match ended {
             Ended::Elsewhere => {
                 (held.look, held.retry_at) = (now, Some(now + SOON));
                 return;
@@ -379,14 +380,13 @@ impl Keeper {
                 return;
             }
             Ended::Obtained(Obtained { pem, pair }, stored) => {
-                counts.issued.fetch_add(1, Ordering::Relaxed);
                 tracing::info!("a certificate for {name} was issued");
                 held.take(pair);
                 held.unsaved = Some(pem);
                 held.stored(name, stored);
+                &counts.issued
             }
             Ended::Failed(faults) => {
-                counts.failed.fetch_add(1, Ordering::Relaxed);
                 let wait = held.failed(now, faults.iter().map(|fault| fault.wait));
                 for IssuerFault {
                     issuer,
@@ -400,16 +400,19 @@ impl Keeper {
                         "no certificate for {name} by {host}: {fault}; the next attempt is in {wait} seconds"
                     );
                 }
+                &counts.failed
             }
             Ended::BrokenOff(fault) => {
-                counts.failed.fetch_add(1, Ordering::Relaxed);
                 let wait = held.failed(now, []);
                 tracing::warn!(
                     "no certificate for {name}: {fault}; the next attempt is in {wait} seconds"
                 );
+                &counts.failed
             }
-        }
+        };
         self.publish();
+        // A reader that sees the count finds the certificate.
+        count.fetch_add(1, Ordering::Release);
         self.waiting.remove(name);
     }
 

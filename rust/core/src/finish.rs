@@ -92,6 +92,38 @@ pub fn replaced(status: &mut StatusCode, headers: &mut Fields, set: impl Fn(&Fie
     headers.retain(|name, _| !name.is_of(OF_THE_CONTENT) || set(&name.owned()));
 }
 
+/// The effect of a status that a hook sets on a response whose content it leaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Restated {
+    /// The response has that status.
+    Applies,
+    /// The response has that status, and nothing of the content: that was a part of another one, or none.
+    WithoutContent,
+    /// The response keeps the status that it had. The content is not the whole that a success would promise, and caches
+    /// would keep it as such.
+    Ignored,
+}
+
+/// Decides about the status `set` on a response that had the status `had`.
+pub fn restated(had: StatusCode, set: StatusCode) -> Restated {
+    let is_partial = matches!(
+        had,
+        StatusCode::PARTIAL_CONTENT | StatusCode::NOT_MODIFIED | StatusCode::RANGE_NOT_SATISFIABLE
+    );
+    match set {
+        _ if had == set || !is_partial => Restated::Applies,
+        StatusCode::NOT_MODIFIED => Restated::Ignored,
+        _ if set.is_success() || set.is_informational() => Restated::Ignored,
+        _ => Restated::WithoutContent,
+    }
+}
+
+/// Removes the fields that describe the content of a head that goes without it.
+pub fn emptied(headers: &mut Fields) {
+    headers.remove_all(OF_THE_CONTENT);
+    headers.remove(header::CONTENT_TYPE);
+}
+
 /// Makes the response to content from a hook a whole one; ranges are cut from it afterwards.
 pub fn whole(status: &mut StatusCode) {
     if matches!(
@@ -243,6 +275,28 @@ mod tests {
             let kept = Known::all().filter(|name| !removed(name));
             assert!(kept.eq(headers.keys().filter_map(|name| name.known())));
             assert_eq!(headers.get(header::ETAG).unwrap(), "\"own\"");
+        }
+    }
+
+    #[test]
+    fn a_part_never_becomes_a_whole_by_its_status() {
+        use Restated::{Applies, Ignored, WithoutContent};
+        for (had, set, want) in [
+            (200, 404, Applies),
+            (404, 200, Applies),
+            (206, 206, Applies),
+            (206, 200, Ignored),
+            (206, 304, Ignored),
+            (206, 403, WithoutContent),
+            (206, 302, WithoutContent),
+            (304, 200, Ignored),
+            (304, 206, Ignored),
+            (304, 410, WithoutContent),
+            (416, 200, Ignored),
+            (416, 404, WithoutContent),
+        ] {
+            let status = |code| StatusCode::from_u16(code).unwrap();
+            assert_eq!(restated(status(had), status(set)), want, "{had} {set}");
         }
     }
 }

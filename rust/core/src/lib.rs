@@ -36,6 +36,7 @@ pub mod request_record;
 pub mod secret;
 pub mod select;
 pub mod service_worker;
+pub mod strict_json;
 pub mod tls;
 pub mod trace;
 pub mod transform;

@@ -29,41 +29,82 @@ pub(super) fn strip_named(headers: &mut Fields) {
     if headers.get_all(header::CONNECTION).iter().all(plain) {
         return;
     }
-    const STAY: [&str; 7] = [
+    const STAY: [&str; 9] = [
+        "close",
         "connection",
         "content-length",
         "host",
         "http2-settings",
+        "keep-alive",
         "te",
         "transfer-encoding",
         "upgrade",
     ];
-    let named: SmallVec<[FieldName; 4]> = headers
-        .get_all(header::CONNECTION)
-        .iter()
-        .flat_map(|line| list(line.as_bytes()))
-        .filter_map(|name| FieldName::from_bytes(name).ok())
-        .filter(|name| !STAY.contains(&name.as_str()))
-        .collect();
+    let (stay, named): (SmallVec<[FieldName; 4]>, SmallVec<[FieldName; 4]>) = options(headers)
+        .into_iter()
+        .partition(|name| STAY.contains(&name.as_str()));
     for name in named {
         headers.remove(name);
     }
+    // Without the names, or a client could remove a field that a hook of the route sets later.
+    let stay: SmallVec<[&str; 4]> = stay.iter().map(FieldName::as_str).collect();
+    match HeaderValue::from_str(&stay.join(", ")) {
+        Ok(options) if !stay.is_empty() => {
+            headers.insert(header::CONNECTION, options);
+        }
+        _ => {
+            headers.remove(header::CONNECTION);
+        }
+    }
 }
 
-/// Removes hop-by-hop fields (RFC 9110 §7.6.1): the well-known ones and those that `Connection` names.
+/// Fields of a response for all its recipients, by which it is stored, shared, purged and read. `Connection` must not
+/// name them (RFC 9110 §7.6.1). Were they removed, a response that says `no-store` or sets a cookie would be stored.
+const FOR_ALL: KnownSet = KnownSet::of(&[
+    header::AGE,
+    header::CACHE_CONTROL,
+    header::CACHE_TAG,
+    header::CDN_CACHE_CONTROL,
+    header::CONTENT_ENCODING,
+    header::CONTENT_LANGUAGE,
+    header::CONTENT_LENGTH,
+    header::CONTENT_LOCATION,
+    header::CONTENT_RANGE,
+    header::CONTENT_TYPE,
+    header::DATE,
+    header::ETAG,
+    header::EXPIRES,
+    header::LAST_MODIFIED,
+    header::LOCATION,
+    header::PRAGMA,
+    header::SET_COOKIE,
+    header::SURROGATE_CONTROL,
+    header::SURROGATE_KEY,
+    header::VARY,
+    header::WWW_AUTHENTICATE,
+]);
+
+/// Removes hop-by-hop fields (RFC 9110 §7.6.1): the well-known ones and those that `Connection` names, except fields
+/// that it must not name.
 pub fn strip_hop_by_hop(headers: &mut Fields) {
     if headers.contains_key(header::CONNECTION) {
-        let named: SmallVec<[FieldName; 4]> = headers
-            .get_all(header::CONNECTION)
-            .iter()
-            .flat_map(|line| list(line.as_bytes()))
-            .filter_map(|name| FieldName::from_bytes(name).ok())
-            .collect();
-        for name in named {
-            headers.remove(name);
+        for name in options(headers) {
+            if !name.is_of(FOR_ALL) {
+                headers.remove(name);
+            }
         }
     }
     headers.remove_all(HOP_BY_HOP);
+}
+
+/// The options that `Connection` names, as names of fields.
+fn options(headers: &Fields) -> SmallVec<[FieldName; 4]> {
+    let lines = headers.get_all(header::CONNECTION);
+    lines
+        .iter()
+        .flat_map(|line| list(line.as_bytes()))
+        .filter_map(|name| FieldName::from_bytes(name).ok())
+        .collect()
 }
 
 /// True if the client declares that it accepts trailers (RFC 9110 §10.1.4).
@@ -197,5 +238,36 @@ mod tests {
         );
         strip_hop_by_hop(&mut some);
         assert_eq!(some, headers(&["x-kept"]));
+    }
+
+    #[test]
+    fn fields_for_all_recipients_stay_though_connection_names_them() {
+        let mut some = headers(&["cache-control", "set-cookie", "vary", "x-drop"]);
+        some.insert(
+            header::CONNECTION,
+            HeaderValue::from_static("cache-control, Set-Cookie, vary, x-drop"),
+        );
+        strip_hop_by_hop(&mut some);
+        assert_eq!(some, headers(&["cache-control", "set-cookie", "vary"]));
+    }
+
+    #[test]
+    fn names_that_were_removed_are_no_options_any_more() {
+        for (given, want) in [
+            ("X-Drop", None),
+            ("keep-alive, X-Drop", Some("keep-alive")),
+            ("Upgrade, x-drop, close", Some("upgrade, close")),
+        ] {
+            let mut some = headers(&["x-drop", "x-kept"]);
+            some.insert(header::CONNECTION, HeaderValue::from_str(given).unwrap());
+            strip_named(&mut some);
+            assert!(!some.contains_key("x-drop") && some.contains_key("x-kept"));
+            let left = some.get(header::CONNECTION).map(|value| value.owned());
+            assert_eq!(
+                left.as_ref().map(|value| value.to_str().unwrap()),
+                want,
+                "{given}"
+            );
+        }
     }
 }

@@ -3,7 +3,7 @@
 use std::{path::PathBuf, pin::Pin, sync::Arc};
 
 use bytes::Bytes;
-use edgerouter_core::http::Fields;
+use edgerouter_core::{http::Fields, strict_json};
 use http::{Method, StatusCode};
 use smallvec::SmallVec;
 
@@ -90,9 +90,9 @@ impl Call {
         edgerouter_core::http::uri::get_query(&self.query, name).map(|value| value.into_owned())
     }
 
-    /// The body as JSON.
+    /// The body as JSON. A key that stands twice is a mistake of the caller, who may mean either value.
     pub(super) fn json(&self) -> Result<serde_json::Value, Answer> {
-        serde_json::from_slice(&self.body).map_err(|error| {
+        strict_json::value(&self.body).map_err(|error| {
             answer::error(
                 StatusCode::BAD_REQUEST,
                 Some("body"),

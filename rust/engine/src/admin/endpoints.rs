@@ -129,9 +129,15 @@ const ENDPOINTS: &[Endpoint] = &[
 ];
 
 impl Room {
-    /// The paths of all endpoints.
-    pub(super) fn paths(&self) -> impl Iterator<Item = &'static str> {
-        ENDPOINTS.iter().map(|endpoint| endpoint.path)
+    /// The paths of all endpoints, each once.
+    pub(super) fn paths(&self) -> Vec<&'static str> {
+        let mut paths = Vec::with_capacity(ENDPOINTS.len());
+        for Endpoint { path, .. } in ENDPOINTS {
+            if !paths.contains(path) {
+                paths.push(*path);
+            }
+        }
+        paths
     }
 }
 

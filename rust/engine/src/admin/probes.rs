@@ -10,12 +10,8 @@ use super::{
 use crate::telemetry::text;
 
 pub(super) fn index(room: &Room, _call: &Call) -> Answer {
-    let mut paths: Vec<&str> = room.paths().collect();
-    paths.dedup();
-    answer::text(
-        StatusCode::OK,
-        &format!("edgerouter: {}\n", paths.join(" ")),
-    )
+    let paths = room.paths().join(" ");
+    answer::text(StatusCode::OK, &format!("edgerouter: {paths}\n"))
 }
 
 pub(super) fn health(_room: &Room, _call: &Call) -> Answer {

@@ -496,6 +496,10 @@ mod tests {
             (b"GET http://a/ HTTP/1.1\r\nHost: a\r\n\r\n", &["GET a/ "]),
             (b"GET HTTP://A:80?b HTTP/1.1\r\nHost: a:80\r\n\r\n", &["GET A:80/?b "]),
             (b"OPTIONS * HTTP/1.1\r\nHost: [::1]:8080\r\n\r\n", &["OPTIONS * "]),
+            (b"OPTIONS http://a HTTP/1.1\r\nHost: a\r\n\r\n", &["OPTIONS a* "]),
+            (b"OPTIONS http://a/ HTTP/1.1\r\nHost: a\r\n\r\n", &["OPTIONS a/ "]),
+            (b"OPTIONS http://a?b HTTP/1.1\r\nHost: a\r\n\r\n", &["OPTIONS a/?b "]),
+            (b"GET http://a HTTP/1.1\r\nHost: a\r\n\r\n", &["GET a/ "]),
             (b"GET / HTTP/1.0\r\n\r\n", &["GET / "]),
             (
                 b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabcGET / HTTP/1.1\r\nHost: a\r\n\r\n",

@@ -58,6 +58,9 @@ pub(super) fn request_line<'a>(
             if !is_host(authority) {
                 return Err(Refusal::BadHost);
             }
+            // Such a URL without a path or query is for the server as a whole (RFC 9112 §3.2.4).
+            let of_server = rest.is_empty() && method == b"OPTIONS";
+            let rest = if of_server { b"*" } else { rest };
             (Some(authority), is_https, rest)
         }
     };

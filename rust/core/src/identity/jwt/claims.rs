@@ -7,7 +7,7 @@ use crate::http::FieldName;
 use http::HeaderValue;
 use serde_json::Number;
 
-use super::json::{Json, JsonMembers, member};
+use super::{Json, JsonMembers, member};
 
 /// The claims of a verified token. Immutable, shared by every request that carries the token.
 pub struct Claims {

@@ -8,7 +8,6 @@ mod algorithm;
 mod claims;
 mod error;
 mod extract;
-mod json;
 mod key;
 mod pem;
 mod policy;
@@ -26,8 +25,8 @@ pub use policy::{JwtPolicy, KeySource};
 pub use spec::{JwtKeysSpec, JwtSpec};
 pub use verify::verify;
 
+pub(super) use crate::strict_json::{Json, JsonMembers, member};
 pub(super) use algorithm::KeyFamily;
-pub(super) use json::{Json, JsonMembers, member};
 pub(super) use key::RSA_BITS;
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};

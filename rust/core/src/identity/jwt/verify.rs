@@ -3,11 +3,11 @@
 //! The order matters: bounds, then form, then key, then signature, and only then the claims. Nothing in an unverified
 //! payload is read.
 
-use super::{
-    Algorithm, Claims, JwtPolicy, KeyId, TokenError, base64url,
-    json::{Json, JsonMembers, member},
+use super::{Algorithm, Claims, JwtPolicy, KeyId, TokenError, base64url};
+use crate::{
+    identity::jwks::KeySet,
+    strict_json::{Json, JsonMembers, member},
 };
-use crate::identity::jwks::KeySet;
 
 /// A JOSE header has three or four short members; this bounds the cost of an unverified one.
 const MOST_HEADER_BYTES: usize = 2048;

@@ -6,12 +6,13 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use edgerouter_core::http::Fields;
 use edgerouter_core::{
     admit,
     cache::{distinct::MOST_VALUES, hooked::Written},
-    finish, forward,
+    finish::{self, Restated},
+    forward,
     geo::PlaceSource,
+    http::{Fields, header},
     identity::jwt::Claims,
     outcome::Detail,
     plan::{Hook, Route, Target},
@@ -306,8 +307,15 @@ pub(crate) async fn viewer_response(
                 ..
             }) => {
                 if let Some(changed) = changed {
-                    *response.status_mut() = changed.status;
+                    let restated = finish::restated(response.status(), changed.status);
                     *response.headers_mut() = changed.headers;
+                    if restated != Restated::Ignored {
+                        *response.status_mut() = changed.status;
+                    }
+                    if restated == Restated::WithoutContent {
+                        finish::emptied(response.headers_mut());
+                        *response.body_mut() = EdgeBody::empty();
+                    }
                 }
                 if let Some(wanted) = transform
                     && let Some(begun) = begun(&live, call, wanted)
@@ -318,7 +326,11 @@ pub(crate) async fn viewer_response(
                 }
             }
             Ok(FunctionOutput::Stream(_)) => return Err(no_stream()),
-            Ok(FunctionOutput::Answer(answer)) => {
+            Ok(FunctionOutput::Answer(mut answer)) => {
+                if exchange.note.written {
+                    // That of the response which is replaced, if the hook kept its fields.
+                    answer.headers.remove(header::CACHE_STATUS);
+                }
                 *response = answered(answer);
                 finish::whole(response.status_mut());
                 exchange.note.replaced(Detail::Hook);

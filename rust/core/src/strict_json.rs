@@ -1,7 +1,7 @@
 //! JSON read strictly: an object with two members of one name is refused at every depth.
 //!
 //! RFC 7515 §4 and RFC 7519 §4 let a parser take the last of two, so two programs could read two different tokens from
-//! the same signed bytes.
+//! the same signed bytes. An order for a purge that names `urls` twice would purge half of what its author meant.
 
 use std::{borrow::Cow, fmt};
 
@@ -9,7 +9,7 @@ use serde::{
     Deserialize, Deserializer,
     de::{Error, MapAccess, SeqAccess, Visitor},
 };
-use serde_json::Number;
+use serde_json::{Number, Value};
 
 /// With more members than this, duplicates are found by sorting.
 const FEW: usize = 16;
@@ -43,6 +43,25 @@ impl<'a> Json<'a> {
             _ => None,
         }
     }
+
+    fn into_value(self) -> Value {
+        match self {
+            Self::Null => Value::Null,
+            Self::Bool(flag) => Value::Bool(flag),
+            Self::Number(number) => Value::Number(number),
+            Self::String(text) => Value::String(text.into_owned()),
+            Self::Array(items) => items.into_iter().map(Self::into_value).collect(),
+            Self::Object(members) => members
+                .into_iter()
+                .map(|(name, value)| (name.into_owned(), value.into_value()))
+                .collect(),
+        }
+    }
+}
+
+/// The value of a text. An error names a member that stands twice.
+pub fn value(text: &[u8]) -> serde_json::Result<Value> {
+    serde_json::from_slice(text).map(Json::into_value)
 }
 
 /// The value of the member `name`.
@@ -115,17 +134,23 @@ impl<'de> Visitor<'de> for Strict {
         // A member's name is read as a value too: it is a string.
         while let Some((Json::String(name), value)) = map.next_entry::<Json<'de>, Json<'de>>()? {
             if members.len() < FEW && members.iter().any(|(n, _)| *n == name) {
-                return Err(A::Error::custom("duplicate member"));
+                return Err(twice(&name));
             }
             members.push((name, value));
         }
         if members.len() > FEW {
             let mut names: Vec<&str> = members.iter().map(|(n, _)| &**n).collect();
             names.sort_unstable();
-            if names.windows(2).any(|pair| pair.first() == pair.last()) {
-                return Err(A::Error::custom("duplicate member"));
+            let mut pairs = names.windows(2);
+            if let Some([name, _]) = pairs.find(|pair| pair.first() == pair.last()) {
+                return Err(twice(name));
             }
         }
         Ok(Json::Object(members))
     }
+}
+
+fn twice<E: Error>(name: &str) -> E {
+    let shown: String = name.chars().take(64).collect();
+    E::custom(format_args!("the key {shown:?} stands twice"))
 }
