@@ -259,3 +259,22 @@ def test_the_pieces_of_a_body_do_not_matter(fields: list[tuple[str, str]], files
                 assert [(name, v) for name in form for v in form.get_all(name)] == sorted(
                     kept, key=lambda it: list(dict(kept)).index(it[0])
                 )
+
+
+@pytest.mark.parametrize(
+    ("body", "fields"),
+    [
+        (b"&&a=1&&b&=c&d=&", [("a", "1"), ("b", ""), ("", "c"), ("d", "")]),
+        (b"a=b=c&a%3D=%26+x", [("a", "b=c"), ("a=", "& x")]),
+        (b"a=%zz%2&%c3%a4=\xc3\xa4", [("a", "%zz%2"), ("ä", "ä")]),
+        (b"&", []),
+    ],
+    ids=["separators", "signs", "escapes", "nothing"],
+)
+def test_a_url_encoded_form_is_taken_apart_at_its_separators_wherever_its_pieces_end(
+    body: bytes, fields: list[tuple[str, str]]
+) -> None:
+    for step in range(1, len(body) + 1):
+        pieces = [body[at : at + step] for at in range(0, len(body), step)]
+        form = forms.read(Fed("Application/X-WWW-Form-URLencoded ; charset=utf-8", pieces))  # type: ignore[arg-type]
+        assert [(name, value) for name in form for value in form.get_all(name)] == fields

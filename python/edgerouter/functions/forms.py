@@ -12,6 +12,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from edgerouter.errors import Abort, MissingError
+from edgerouter.functions import logs
 from edgerouter.functions.form_parts import Bounds, Encoded, Found, Multipart, Parts, Upload
 
 if TYPE_CHECKING:
@@ -21,15 +22,22 @@ __all__ = ["Form", "Upload", "read"]
 
 V = TypeVar("V")
 
+_BOUNDS = Bounds()
+
+
+def _by_name(items: Iterable[tuple[str, V]]) -> dict[str, list[V]]:
+    found: dict[str, list[V]] = {}
+    for name, value in items:
+        found.setdefault(name, []).append(value)
+    return found
+
 
 class Named(Mapping[str, V]):
     """Values by name; of repeated names the first."""
 
     def __init__(self, kind: str, items: Iterable[tuple[str, V]] = ()) -> None:
         self._kind = kind
-        self._items = dict[str, list[V]]()
-        for name, value in items:
-            self._items.setdefault(name, []).append(value)
+        self._items = _by_name(items)
 
     def __getitem__(self, name: str) -> V:
         """``MissingError``, which is answered with 400 and the name, where there is none."""
@@ -55,7 +63,7 @@ class Form(Named[str]):
     def __init__(self, reader: _Reader) -> None:
         super().__init__("form field")
         self._reader: _Reader | None = reader
-        self._files: Named[Upload] = Named("file of the form")
+        self._files: Named[Upload]
 
     @property
     def files(self) -> Named[Upload]:
@@ -65,11 +73,9 @@ class Form(Named[str]):
 
     def __await__(self) -> Generator[Any, None, Form]:
         if self._reader is not None:
-            yield from self._awaited(self._reader).__await__()
+            found = yield from self._reader.awaited().__await__()
+            self._take(found)
         return self
-
-    async def _awaited(self, reader: _Reader) -> None:
-        self._take(await reader.awaited())
 
     def read_now(self) -> Form:
         """Reads it here and now, for plain callables."""
@@ -79,7 +85,7 @@ class Form(Named[str]):
 
     def _take(self, found: Found) -> None:
         self._reader = None
-        self._items = Named("", found.fields)._items
+        self._items = _by_name(found.fields)
         self._files = Named("file of the form", ((upload.field, upload) for upload in found.files))
 
     def _there(self) -> None:
@@ -105,6 +111,8 @@ class Form(Named[str]):
 
     def close(self) -> None:
         """Removes the content of all files."""
+        if self._reader is not None:
+            return
         for name in self._files:
             for upload in self._files.get_all(name):
                 upload.close()
@@ -122,12 +130,11 @@ def read(request: Request, **bounds: int) -> Form:
         if not isinstance(value, int) or isinstance(value, bool) or value < 0:
             raise ValueError(f"request.form: {name} {value!r} must be a whole number ≥ 0")
     from edgerouter import _core
-    from edgerouter.functions import logs
 
     call = logs.CURRENT.get(None) or _core.current_call()
     if call is not None and call.phase != "function":
         raise RuntimeError("request.form is for functions: hooks have no body")
-    form = Form(_Reader(request, Bounds(**bounds)))
+    form = Form(_Reader(request, Bounds(**bounds) if bounds else _BOUNDS))
     return form if asyncio._get_running_loop() is not None else form.read_now()
 
 
@@ -135,16 +142,16 @@ class _Reader:
     """Reads the body of one request."""
 
     def __init__(self, request: Request, bounds: Bounds) -> None:
-        from python_multipart.multipart import parse_options_header
-
         self.request = request
-        self.bounds = bounds
         content_type = request.headers.get("content-type", "")
-        media_type, options = parse_options_header(content_type)
+        media_type = content_type.partition(";")[0].strip(" \t").lower()
         self.parts: Parts | None
-        if media_type == b"application/x-www-form-urlencoded":
+        if media_type == "application/x-www-form-urlencoded":
             self.parts = Encoded(bounds)
-        elif media_type == b"multipart/form-data":
+        elif media_type == "multipart/form-data":
+            from python_multipart.multipart import parse_options_header
+
+            _, options = parse_options_header(content_type)
             self.parts = Multipart(bounds, options.get(b"boundary", b""))
         elif not content_type:
             # A request without content has an empty form; for another one ``awaited`` says what is missing.
@@ -162,7 +169,7 @@ class _Reader:
 
     async def awaited(self) -> Found:
         try:
-            async for piece in aiter(self.request):
+            async for piece in self.request:
                 self.write(piece)
                 if self.parts is not None and self.parts.pending:
                     if self.parts.reaches_disk():
@@ -201,7 +208,7 @@ class _Reader:
         if self.parts is not None:
             for upload in self.parts.files:
                 upload.close()
-            self.parts.parser = None
+            self.parts.close()
 
 
 async def _on_thread(store: Callable[[], None]) -> None:
