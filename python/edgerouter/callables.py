@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict, TypeVar, Unpack, get_args, overload
 
 from edgerouter.cache import STANDARD, CachePolicy, Duration
@@ -14,11 +14,10 @@ from edgerouter.errors import ConfigError, Problem
 from edgerouter.experiments import Experiment
 from edgerouter.functions.parameters import filled
 from edgerouter.functions.signatures import FunctionDecorator, RequestHookDecorator, ResponseHookDecorator
-from edgerouter.guarding import AddressPolicy, BasicAuth, Cors, RateLimit, SecurityHeaders, SignedUrls
-from edgerouter.identity import Jwt
 from edgerouter.isolation import Isolation, isolated, isolated_application
 from edgerouter.jobs import Handler, job
-from edgerouter.routes import UNEDITED, HeaderPolicy, Hook, Phase, Redirect, Route, ViewerPolicy, When, check_varies
+from edgerouter.route_options import RouteOptions, fields_of
+from edgerouter.routes import Hook, Phase, Redirect, Route, check_varies
 from edgerouter.trailing_slash import TrailingSlash, other_routes
 
 if TYPE_CHECKING:
@@ -81,22 +80,10 @@ class _HookOptions(TypedDict, total=False):
     transforms: bool
 
 
-class _MountOptions(TypedDict, total=False):
+class _MountOptions(RouteOptions, total=False):
     """The options that ``Callables.mount`` has from ``Callables.function``."""
 
-    host: str | Collection[str] | None
     methods: Collection[str] | None
-    when: When | Collection[When | Mapping[str, Any]]
-    priority: int
-    viewer: ViewerPolicy
-    headers: HeaderPolicy | Mapping[str, Any] | None
-    auth: Jwt | None
-    addresses: AddressPolicy | Mapping[str, Any] | None
-    cors: Cors | Mapping[str, Any] | None
-    rate_limit: RateLimit | Collection[RateLimit | Mapping[str, Any]]
-    signed: SignedUrls | Mapping[str, Any] | None
-    basic: BasicAuth | Mapping[str, Any] | None
-    security: SecurityHeaders | Mapping[str, Any] | None
     experiment: Experiment | Collection[Experiment]
     cache: CachePolicy | None
 
@@ -111,19 +98,7 @@ class Callables:
         self,
         pattern: str,
         *,
-        host: str | Collection[str] | None = None,
         methods: Collection[str] | None = None,
-        when: When | Collection[When | Mapping[str, Any]] = (),
-        priority: int = 0,
-        viewer: ViewerPolicy = "allow-all",
-        headers: HeaderPolicy | Mapping[str, Any] | None = None,
-        auth: Jwt | None = None,
-        addresses: AddressPolicy | Mapping[str, Any] | None = None,
-        cors: Cors | Mapping[str, Any] | None = None,
-        rate_limit: RateLimit | Collection[RateLimit | Mapping[str, Any]] = (),
-        signed: SignedUrls | Mapping[str, Any] | None = None,
-        basic: BasicAuth | Mapping[str, Any] | None = None,
-        security: SecurityHeaders | Mapping[str, Any] | None = None,
         experiment: Experiment | Collection[Experiment] = (),
         trailing_slash: TrailingSlash = "strict",
         inline: bool = False,
@@ -133,6 +108,7 @@ class Callables:
         cache: CachePolicy | None = None,
         varies: Collection[str] | None = None,
         isolation: Literal["process"] | Isolation | None = None,
+        **options: Unpack[RouteOptions],
     ) -> FunctionDecorator:
         """Declares an edge function: ``function(request, ctx)`` answers the route with a ``Response``.
 
@@ -181,22 +157,10 @@ class Callables:
                     pattern,
                     function=len(self._declared.callables) if redirect is None else None,
                     redirect=redirect,
-                    host=host,
                     methods=methods,
-                    when=(when,) if isinstance(when, When) else when,
-                    priority=priority,
-                    viewer=viewer,
-                    headers=headers or UNEDITED,
-                    auth=auth,
-                    addresses=addresses,
-                    cors=cors,
-                    rate_limits=(rate_limit,) if isinstance(rate_limit, RateLimit) else rate_limit,
-                    signed=signed,
-                    basic=basic,
-                    security=security,
-                    experiments=(experiment,) if isinstance(experiment, Experiment) else experiment,
                     # A copy, as the default is left out of the plan, where a function without a policy has no cache.
                     cache=STANDARD if cache is None else copy.copy(cache),
+                    **fields_of(options, experiment),
                 )
 
             for make in (lambda: route(pattern), *other_routes(pattern, trailing_slash, route)):

@@ -14,7 +14,8 @@ import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from datetime import timedelta
 from decimal import Decimal
-from typing import Any, ClassVar, Concatenate, ParamSpec, TypeAlias, TypeVar
+from types import SimpleNamespace
+from typing import Any, ClassVar, Concatenate, ParamSpec, TypeAlias, TypeVar, get_args, get_type_hints
 
 import msgspec
 
@@ -102,33 +103,50 @@ S = TypeVar("S")
 def helpful(method: Callable[P, R]) -> Callable[P, R]:
     """Reports an argument that a method does not have, with the one that was probably meant."""
 
+    signature = _unpacked(method)
+    parameters = [name for name in signature.parameters if name != "self"]
+
     @functools.wraps(method)
     def called(*args: P.args, **kwargs: P.kwargs) -> R:
-        try:
+        unknown = [name for name in kwargs if name not in parameters]
+        if not unknown:
             return method(*args, **kwargs)
-        except TypeError as error:
-            trace = error.__traceback__
-            if trace is None or trace.tb_next is not None:
-                raise
-            parameters = [name for name in inspect.signature(method).parameters if name != "self"]
-            unknown = [name for name in kwargs if name not in parameters]
-            if not unknown:
-                raise
-            import difflib
+        import difflib
 
-            problems = []
-            place = f"{type(args[0]).__name__}.{method.__name__}"
-            for name in unknown:
-                near = difflib.get_close_matches(name, parameters, 1)
-                other = _others(args[0], name)
-                if other is not None:
-                    remedy = f"{other} has it; here there are {', '.join(parameters)}"
-                else:
-                    remedy = f"did you mean {near[0]}?" if near else f"there are {', '.join(parameters)}"
-                problems.append(Problem(f"{place}.{name}", None, f"no such argument; {remedy}"))
-            raise ConfigError(problems) from None
+        problems = []
+        place = f"{type(args[0]).__name__}.{method.__name__}"
+        for name in unknown:
+            near = difflib.get_close_matches(name, parameters, 1)
+            other = _others(args[0], name)
+            if other is not None:
+                remedy = f"{other} has it; here there are {', '.join(parameters)}"
+            else:
+                remedy = f"did you mean {near[0]}?" if near else f"there are {', '.join(parameters)}"
+            problems.append(Problem(f"{place}.{name}", None, f"no such argument; {remedy}"))
+        raise ConfigError(problems)
 
+    called.__signature__ = signature  # type: ignore[attr-defined]
     return called
+
+
+def _unpacked(method: Callable[..., object]) -> inspect.Signature:
+    """The signature of a method with the options of ``**options: Unpack[Options]`` as arguments, for ``help``.
+
+    Their defaults are not known here: ``...`` stands for each.
+    """
+    signature = inspect.signature(method)
+    parameters = list(signature.parameters.values())
+    if not parameters or parameters[-1].kind is not inspect.Parameter.VAR_KEYWORD:
+        return signature
+    rest = parameters.pop()
+    # Only this annotation: others may name what is imported for type checkers alone.
+    annotated = SimpleNamespace(__annotations__={rest.name: rest.annotation})
+    (options,) = get_args(get_type_hints(annotated, method.__globals__)[rest.name])
+    for name, annotation in options.__annotations__.items():
+        text = getattr(annotation, "__forward_arg__", annotation)
+        option = inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=..., annotation=text)
+        parameters.append(option)
+    return signature.replace(parameters=parameters)
 
 
 def _others(holder: object, name: str) -> str | None:

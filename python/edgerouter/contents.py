@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from edgerouter import error_pages, places
 from edgerouter import files as folders
@@ -14,11 +14,10 @@ from edgerouter.checks import helpful
 from edgerouter.error_pages import ErrorPage
 from edgerouter.experiments import Experiment
 from edgerouter.files import Files
-from edgerouter.guarding import AddressPolicy, BasicAuth, Cors, RateLimit, SecurityHeaders, SignedUrls
-from edgerouter.identity import Jwt
 from edgerouter.images import Images, ImageSources
 from edgerouter.origins import Group, Origin
-from edgerouter.routes import UNEDITED, HeaderPolicy, Route, ViewerPolicy, When
+from edgerouter.route_options import RouteOptions, fields_of
+from edgerouter.routes import Route
 
 if TYPE_CHECKING:
     from edgerouter.declarations import Declarations
@@ -42,21 +41,10 @@ class Contents:
         precompressed: bool = True,
         listing: bool = False,
         immutable: str | None = None,
-        host: str | Collection[str] | None = None,
-        when: When | Collection[When | Mapping[str, Any]] = (),
-        priority: int = 0,
-        viewer: ViewerPolicy = "allow-all",
-        headers: HeaderPolicy | Mapping[str, Any] | None = None,
-        auth: Jwt | None = None,
-        addresses: AddressPolicy | Mapping[str, Any] | None = None,
-        cors: Cors | Mapping[str, Any] | None = None,
-        rate_limit: RateLimit | Collection[RateLimit | Mapping[str, Any]] = (),
-        signed: SignedUrls | Mapping[str, Any] | None = None,
-        basic: BasicAuth | Mapping[str, Any] | None = None,
-        security: SecurityHeaders | Mapping[str, Any] | None = None,
         experiment: Experiment | Collection[Experiment] = (),
         errors: Mapping[int, str | ErrorPage | Mapping[str, Any]] | None = None,
         compress: bool | None = None,
+        **options: Unpack[RouteOptions],
     ) -> Route:
         """Serves the files of a folder below a prefix: ``edge.files("/assets", "dist/")``.
 
@@ -65,7 +53,7 @@ class Contents:
 
         ``prefix``  ``/path`` or ``host/path``; ``/`` for the whole site
         ``folder``, ``index``, ``fallback``, ``precompressed``, ``listing``, ``immutable``  see ``Files``
-        ``host``, ``when``, ``priority``, ``viewer``, ``auth``, ``experiment``  as in ``Edge.route``
+        ``experiment``, ``host``, ``when``, ``priority``, ``viewer``, ``auth``  as in ``Edge.route``
         ``addresses``, ``cors``, ``rate_limit``, ``signed``, ``basic``, ``security``  the same
         ``compress``  sends files that have no ``precompressed`` one beside them in Brotli, Zstandard or gzip; as in
             ``Edge.route``
@@ -88,21 +76,9 @@ class Contents:
             return Route(
                 pattern,
                 files=folders.located(served, start, declaring),
-                host=host,
-                when=(when,) if isinstance(when, When) else when,
-                priority=priority,
-                viewer=viewer,
-                headers=headers or UNEDITED,
-                auth=auth,
-                addresses=addresses,
-                cors=cors,
-                rate_limits=(rate_limit,) if isinstance(rate_limit, RateLimit) else rate_limit,
-                signed=signed,
-                basic=basic,
-                security=security,
-                experiments=(experiment,) if isinstance(experiment, Experiment) else experiment,
                 errors=pages,
                 compress=compress,
+                **fields_of(options, experiment),
             )
 
         route = self._declared.add_route(lambda: declare(below))
@@ -118,19 +94,8 @@ class Contents:
         sources: Collection[Origin | Group | str],
         images: Images | Mapping[str, Any] | None = None,
         networks: Collection[str] = (),
-        host: str | Collection[str] | None = None,
-        when: When | Collection[When | Mapping[str, Any]] = (),
-        priority: int = 0,
-        viewer: ViewerPolicy = "allow-all",
-        headers: HeaderPolicy | Mapping[str, Any] | None = None,
         cache: CachePolicy = STANDARD,
-        auth: Jwt | None = None,
-        addresses: AddressPolicy | Mapping[str, Any] | None = None,
-        cors: Cors | Mapping[str, Any] | None = None,
-        rate_limit: RateLimit | Collection[RateLimit | Mapping[str, Any]] = (),
-        signed: SignedUrls | Mapping[str, Any] | None = None,
-        basic: BasicAuth | Mapping[str, Any] | None = None,
-        security: SecurityHeaders | Mapping[str, Any] | None = None,
+        **options: Unpack[RouteOptions],
     ) -> Route:
         """Serves variants of images that the query names: ``/_image?url=/photo.jpg&w=640``.
 
@@ -154,19 +119,8 @@ class Contents:
                     networks=networks,
                 ),
                 images=images,
-                host=host,
-                when=(when,) if isinstance(when, When) else when,
-                priority=priority,
-                viewer=viewer,
-                headers=headers or UNEDITED,
                 cache=cache,
-                auth=auth,
-                addresses=addresses,
-                cors=cors,
-                rate_limits=(rate_limit,) if isinstance(rate_limit, RateLimit) else rate_limit,
-                signed=signed,
-                basic=basic,
-                security=security,
+                **fields_of(options),
             )
 
         return self._declared.add_route(declare)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import msgspec
 
@@ -28,8 +28,7 @@ from edgerouter.error_pages import ErrorPage
 from edgerouter.errors import ConfigError, EdgeError
 from edgerouter.experiments import Experiment
 from edgerouter.geo import Geography
-from edgerouter.guarding import AddressPolicy, BasicAuth, Cors, RateLimit, SecurityHeaders, SignedUrls
-from edgerouter.identity import Jwt
+from edgerouter.guarding import AddressPolicy, RateLimit, SecurityHeaders
 from edgerouter.images import Images
 from edgerouter.latency import Latency
 from edgerouter.limits import Limits
@@ -40,17 +39,8 @@ from edgerouter.plan import Plan
 from edgerouter.plugins import Plugin
 from edgerouter.prefetch import Predict
 from edgerouter.purging import Purging
-from edgerouter.routes import (
-    ForwardPolicy,
-    HeaderPolicy,
-    Preflight,
-    Redirect,
-    Respond,
-    Rewrite,
-    Route,
-    ViewerPolicy,
-    When,
-)
+from edgerouter.route_options import RouteOptions, fields_of
+from edgerouter.routes import ForwardPolicy, Preflight, Redirect, Respond, Rewrite, Route
 from edgerouter.settings import Settings
 from edgerouter.storage import DiskCache, Sizes
 from edgerouter.tracing import Tracing
@@ -209,32 +199,21 @@ class Edge(Callables, Contents, Data, Geography, Latency, Purging):
         to: Origin | Group | str | None = None,
         redirect: Redirect | Mapping[str, Any] | str | None = None,
         respond: Respond | Mapping[str, Any] | str | None = None,
-        host: str | Collection[str] | None = None,
         methods: Collection[str] | None = None,
-        when: When | Collection[When | Mapping[str, Any]] = (),
-        priority: int = 0,
-        viewer: ViewerPolicy = "allow-all",
         index: str | None = None,
         fallback: str | None = None,
         strip_prefix: str | None = None,
         add_prefix: str | None = None,
         rewrite: Rewrite | Mapping[str, Any] | tuple[str, str] | None = None,
-        headers: HeaderPolicy | Mapping[str, Any] | None = None,
         forward: ForwardPolicy | Mapping[str, Any] | None = None,
         cache: CachePolicy = STANDARD,
-        auth: Jwt | None = None,
         preflight: Preflight = "token",
-        addresses: AddressPolicy | Mapping[str, Any] | None = None,
-        cors: Cors | Mapping[str, Any] | None = None,
-        rate_limit: RateLimit | Collection[RateLimit | Mapping[str, Any]] = (),
-        signed: SignedUrls | Mapping[str, Any] | None = None,
-        basic: BasicAuth | Mapping[str, Any] | None = None,
-        security: SecurityHeaders | Mapping[str, Any] | None = None,
         experiment: Experiment | Collection[Experiment] = (),
         errors: Mapping[int, str | ErrorPage | Mapping[str, Any]] | None = None,
         compress: bool | None = None,
         images: Images | Mapping[str, Any] | None = None,
         predict: Predict | None = None,
+        **options: Unpack[RouteOptions],
     ) -> Route:
         """Declares a route. Order of precedence: host-specific, exact, longer literal prefix, fewer wildcards, order.
 
@@ -268,35 +247,24 @@ class Edge(Callables, Contents, Data, Geography, Latency, Purging):
         ``predict``  fetches the pages that visitors will most likely request next
         """
         # Only the arguments that differ from their default: a large site has ten thousands of routes.
-        given: dict[str, Any] = {"priority": priority}
+        given = fields_of(options, experiment)
         if to is not None:
             given["to"] = self._declared.known(to) if isinstance(to, (Origin, Group)) else to
         if redirect is not None:
             given["redirect"] = {"location": redirect} if isinstance(redirect, str) else redirect
         if respond is not None:
             given["respond"] = {"body": respond} if isinstance(respond, str) else respond
-        if when != ():
-            given["when"] = (when,) if isinstance(when, When) else when
-        if viewer != "allow-all":
-            given["viewer"] = viewer
         if isinstance(rewrite, tuple) and len(rewrite) == 2:
             rewrite = {"pattern": rewrite[0], "to": rewrite[1]}
-        if headers:
-            given["headers"] = headers
         if cache is not STANDARD:
             given["cache"] = cache
         if preflight != "token":
             given["preflight"] = preflight
-        if rate_limit != ():
-            given["rate_limits"] = (rate_limit,) if isinstance(rate_limit, RateLimit) else rate_limit
-        if experiment != ():
-            given["experiments"] = (experiment,) if isinstance(experiment, Experiment) else experiment
         if errors:
             given["errors"] = error_pages.located(errors, places.folder_of_caller())
         if compress is not None:
             given["compress"] = compress
         plain = {
-            "host": host,
             "methods": methods,
             "index": index,
             "fallback": fallback,
@@ -304,12 +272,6 @@ class Edge(Callables, Contents, Data, Geography, Latency, Purging):
             "add_prefix": add_prefix,
             "rewrite": rewrite,
             "forward": forward,
-            "auth": auth,
-            "addresses": addresses,
-            "cors": cors,
-            "signed": signed,
-            "basic": basic,
-            "security": security,
             "images": images,
             "predict": predict,
         }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 
 from edgerouter import Edge, cache
 from edgerouter.errors import ConfigError
+from edgerouter.route_options import RouteOptions
 from edgerouter.testing import Running
 
 from ..origins import Origin, Reply, wait_until
@@ -140,6 +142,12 @@ def test_a_decorator_says_which_argument_was_probably_meant(declare: str) -> Non
     assert "there are " in hue.message
     with pytest.raises(TypeError, match=r"pattern|phase"):
         getattr(edge, declare)()
+
+
+@pytest.mark.parametrize("declare", ["route", "function", "mount", "files", "images"])
+def test_help_shows_the_options_of_every_declaration_of_a_route(declare: str) -> None:
+    shown = inspect.signature(getattr(Edge, declare)).parameters
+    assert {"host", "when", "auth", "cors", "rate_limit", "security"} <= set(RouteOptions.__annotations__) <= set(shown)
 
 
 def test_an_argument_of_another_method_is_no_slip_of_the_pen() -> None:
