@@ -2,8 +2,8 @@
 //!
 //! No piece is read ahead of the socket: the system's own buffer is written from while the next piece is read, and a
 //! client that does not read holds no memory here. Content that the kernel has in memory goes from there into a socket
-//! without a copy, where the connection leaves it as it is (`sendfile`); the end of the file is read all the same, and what
-//! was sent counts only if the file is still the same then.
+//! without a copy, where the connection leaves it as it is (`sendfile`); its end goes only if the file is still the same
+//! then.
 
 use std::{
     collections::VecDeque,
@@ -27,10 +27,9 @@ const MOST_PIECE: u64 = 256 << 10;
 
 /// Bytes that a worker copies itself, at most.
 const MOST_AT_HAND: u64 = 64 << 10;
-/// A part of a file from this length on is sent without a copy, this many bytes at a time at most, but for its end.
+/// A part of a file from this length on is sent without a copy, this many bytes at a time at most.
 const LEAST_SENT: u64 = 16 << 10;
 const MOST_SENT: u64 = 512 << 10;
-const END: u64 = 1 << 10;
 
 /// Sends this many bytes at this position of a file, as many of them as the socket takes.
 pub type SendFile<'s> = dyn FnMut(BorrowedFd<'_>, u64, usize) -> Poll<io::Result<usize>> + 's;
@@ -105,21 +104,34 @@ impl FileBody {
         if *length < LEAST_SENT {
             return None;
         }
-        let piece = (*length - END).min(MOST_SENT);
+        let piece = (*length).min(MOST_SENT);
         let file = self.file.in_memory(*offset, piece)?;
-        let polled = send(file, *offset, usize::try_from(piece).unwrap_or(usize::MAX));
+        // The end goes only if the file still is the one that was opened: the client takes what it got for whole then.
+        let same = if piece == *length {
+            self.file.unchanged()
+        } else {
+            Ok(())
+        };
+        let count = usize::try_from(piece).unwrap_or(usize::MAX);
+        let polled = same.map_or_else(
+            |trouble| Poll::Ready(Err(trouble.into())),
+            |()| send(file, *offset, count),
+        );
         let Poll::Ready(Ok(sent)) = polled else {
             return Some(polled);
         };
         let sent = (sent as u64).min(piece);
         if sent == 0 {
+            self.files.figures.failed(FileTrouble::Changed);
             return Some(Poll::Ready(Err(FileTrouble::Changed.into())));
         }
         *offset += sent;
         *length -= sent;
+        if *length == 0 {
+            self.parts.pop_front();
+        }
         self.left = self.left.saturating_sub(sent);
         self.files.figures.sent(sent);
-        // The end of the part is read last, and that read looks whether it still is the file that was opened.
         Some(Poll::Ready(Ok(usize::try_from(sent).unwrap_or(usize::MAX))))
     }
 

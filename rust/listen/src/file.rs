@@ -1,11 +1,12 @@
 //! Content of a file on its way into a socket, which the kernel takes from its own memory.
 
 use std::{
-    io,
+    io::{self, IoSlice},
     os::fd::{AsFd, BorrowedFd},
     task::{Context, Poll, ready},
 };
 
+use rustix::net::{SendAncillaryBuffer, SendFlags};
 use tokio::{
     io::Interest,
     net::{TcpStream, UnixStream},
@@ -48,16 +49,40 @@ pub(crate) fn poll_send(
     offset: u64,
     length: usize,
 ) -> Poll<io::Result<usize>> {
+    poll_tried(socket, cx, &mut || {
+        let mut offset = offset;
+        rustix::fs::sendfile(socket, file, Some(&mut offset), length).map_err(Into::into)
+    })
+}
+
+/// Writes what comes before bytes of a file, as much as there is room for. The kernel keeps it back for a moment, so that
+/// both travel in the same packets.
+pub(crate) fn poll_write_before(
+    socket: &dyn BareSocket,
+    cx: &mut Context<'_>,
+    slices: &[IoSlice<'_>],
+) -> Poll<io::Result<usize>> {
+    #[cfg(target_os = "linux")]
+    let flags = SendFlags::MORE | SendFlags::NOSIGNAL;
+    #[cfg(not(target_os = "linux"))]
+    let flags = SendFlags::empty();
+    poll_tried(socket, cx, &mut || {
+        let none = &mut SendAncillaryBuffer::default();
+        rustix::net::sendmsg(socket, slices, none, flags).map_err(Into::into)
+    })
+}
+
+fn poll_tried(
+    socket: &dyn BareSocket,
+    cx: &mut Context<'_>,
+    write: &mut dyn FnMut() -> io::Result<usize>,
+) -> Poll<io::Result<usize>> {
     loop {
         ready!(socket.poll_room(cx))?;
-        let mut send = || {
-            let mut offset = offset;
-            rustix::fs::sendfile(socket, file, Some(&mut offset), length).map_err(Into::into)
-        };
-        match socket.tried(&mut send) {
+        match socket.tried(write) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            sent => return Poll::Ready(sent),
+            written => return Poll::Ready(written),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::{
     error::Error,
     io,
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -124,7 +124,8 @@ impl<T: Transport, O: ConnectionOwner> Http1<T, O> {
 
 /// The part of content in files, which the kernel sends.
 impl<T: Transport, O: ConnectionOwner> Http1<T, O> {
-    /// Sends content from a file, behind all that waits to be written. `None`: the next content comes as a frame.
+    /// Sends content from a file, behind all that waits to be written. `None`: the next content comes as a frame, and what
+    /// waits is still to be written.
     fn poll_send_file(
         &mut self,
         sending: &mut Sending<O::Body>,
@@ -136,28 +137,30 @@ impl<T: Transport, O: ConnectionOwner> Http1<T, O> {
         let ContentWriter::Length(left) = &mut sending.content else {
             return Ok(None);
         };
-        if !body.is_file() || self.transport.bare().is_none() {
-            return Ok(None);
-        }
-        if self.poll_write(cx)?.is_pending() {
-            return Ok(Some(Poll::Pending));
-        }
-        let Some(socket) = self.transport.bare() else {
+        let Some(socket) = self.transport.bare().filter(|_| body.is_file()) else {
             return Ok(None);
         };
+        let (output, stream) = (&mut self.output, &self.stream);
         let most = usize::try_from(*left).unwrap_or(usize::MAX);
         let sent = body.send_file(&mut |from, offset, length| {
+            while !output.is_empty() {
+                let written =
+                    output.poll_write(|slices| file::poll_write_before(socket, cx, slices));
+                let count = ready!(written)?;
+                stream.connection.taken(count);
+                stream.queue.written(count);
+            }
             file::poll_send(socket, cx, from, offset, length.min(most))
         });
         let Some(sent) = sent else {
             return Ok(None);
         };
-        self.stream.connection.write_blocked(sent.is_pending());
+        stream.connection.write_blocked(sent.is_pending());
         Ok(Some(match sent {
             Poll::Pending => Poll::Pending,
             Poll::Ready(Ok(count)) => {
                 *left = left.saturating_sub(count as u64);
-                self.stream.connection.taken(count);
+                stream.connection.taken(count);
                 Poll::Ready(())
             }
             Poll::Ready(Err(error)) => {
