@@ -324,6 +324,19 @@ class Check:
             remedy = f"; {kind._remedy}" if issubclass(kind, Value) and kind._remedy else ""
             self.fail(field, f"must be {article} {kind.__name__}" + (" or None" if optional else "") + remedy)
 
+    def instances(self, field: str, kind: type[V], must: str) -> list[V]:
+        """A collection of values of that kind, or of mappings of the plan's shape, stored as a tuple."""
+        items = listed(self.get(field))
+        if items is None or not all(isinstance(item, (kind, Mapping)) for item in items):
+            self.fail(field, must)
+            return []
+        made = [
+            item if isinstance(item, kind) else self.made(f"{field}[{index}]", kind, item)
+            for index, item in enumerate(items)
+        ]
+        self.keep(field, tuple(made))
+        return [item for item in made if item is not None]
+
     def made(self, field: str, kind: type[V], mapping: Mapping[str, Any]) -> V | None:
         """A value from a mapping of the plan's shape, unknown names refused; ``None`` after reporting why not."""
         names = _fields(kind)

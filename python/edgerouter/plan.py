@@ -64,7 +64,7 @@ class Plan(Value, frozen=True, kw_only=True):
         check.texts("hosts")
         check.instance("addresses", AddressPolicy, optional=True)
         check.instance("security", SecurityHeaders, optional=True)
-        check_rate_limits(check, self.rate_limits)
+        check_rate_limits(check)
         check.instance("limits", Limits)
         check.instance("access_log", AccessLog, optional=True)
         check.instance("tracing", Tracing, optional=True)

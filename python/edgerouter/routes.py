@@ -252,22 +252,12 @@ class Hook(Value, frozen=True, kw_only=True):
             check.fail("varies", "is for origin_request and origin_response hooks; remove it")
 
 
-def check_rate_limits(check: Check, limits: Any) -> None:
+def check_rate_limits(check: Check) -> None:
     """The field ``rate_limits`` of a site or a route: a list of limits with different names."""
-    items = listed(limits)
-    if items == []:
-        check.keep("rate_limits", ())
-    elif items is None or not all(isinstance(item, (RateLimit, Mapping)) for item in items):
-        check.fail("rate_limits", 'must be a RateLimit such as RateLimit("api", 100, per=60), or a list of them')
-    else:
-        made = [
-            item if isinstance(item, RateLimit) else check.made(f"rate_limits[{index}]", RateLimit, item)
-            for index, item in enumerate(items)
-        ]
-        check.keep("rate_limits", tuple(made))
-        names = [limit.name for limit in made if limit is not None]
-        if len(set(names)) != len(names):
-            check.fail("rate_limits", "must differ in name: each request would count twice", value=", ".join(names))
+    must = 'must be a RateLimit such as RateLimit("api", 100, per=60), or a list of them'
+    names = [limit.name for limit in check.instances("rate_limits", RateLimit, must)]
+    if len(set(names)) != len(names):
+        check.fail("rate_limits", "must differ in name: each request would count twice", value=", ".join(names))
 
 
 _NO_PRIORITY = 0
@@ -331,7 +321,7 @@ class Route(_Pattern, frozen=True, kw_only=True):
         if self.methods is not None:
             check.texts("methods", test=is_token, must="must be a method such as GET")
         if self.when != ():
-            self._check_when(check)
+            check.instances("when", When, 'must be conditions such as When(cookie="beta")')
         if self.priority is not _NO_PRIORITY:
             check.whole("priority", least=-(2**31), most=2**31 - 1)
         self._check_target(check)
@@ -360,19 +350,6 @@ class Route(_Pattern, frozen=True, kw_only=True):
         if self.predict is not None:
             check.instance("predict", Predict, optional=True)
 
-    def _check_when(self, check: Check) -> None:
-        items = listed(self.when)
-        if items == []:
-            check.keep("when", ())
-        elif items is None or not all(isinstance(item, (When, Mapping)) for item in items):
-            check.fail("when", 'must be conditions such as When(cookie="beta")')
-        else:
-            made = [
-                item if isinstance(item, When) else check.made(f"when[{index}]", When, item)
-                for index, item in enumerate(items)
-            ]
-            check.keep("when", tuple(made))
-
     def _check_guards(self, check: Check) -> None:
         if self.addresses is not None:
             check.instance("addresses", AddressPolicy, optional=True)
@@ -382,7 +359,7 @@ class Route(_Pattern, frozen=True, kw_only=True):
                 must = "has no effect beside cors, which answers preflights at the edge: leave one out"
                 check.fail("preflight", must)
         if self.rate_limits != ():
-            check_rate_limits(check, self.rate_limits)
+            check_rate_limits(check)
         if self.signed is not None:
             check.instance("signed", SignedUrls, optional=True)
         if self.basic is not None:

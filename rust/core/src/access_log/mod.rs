@@ -23,6 +23,7 @@ use crate::request_record::RequestRecord;
 /// Bytes of a line, including its end.
 pub const LINE: usize = 8 << 10;
 /// Bytes of the URL and of each other text of the client, as written. Together with the rest they stay below `LINE`.
+const METHOD: usize = 32;
 const TARGET: usize = 4 << 10;
 const TEXT: usize = 384;
 
@@ -103,15 +104,9 @@ fn combined(out: &mut Vec<u8>, entry: &RequestRecord<'_>, policy: &AccessLogPoli
     put(out, " [");
     clf(out, entry.at / 1_000);
     put(out, "] \"");
-    escape(out, entry.method.as_bytes(), 32, Quoting::Backslash);
+    method(out, entry, Quoting::Backslash);
     out.push(b' ');
-    masked(
-        out,
-        entry.target.as_bytes(),
-        policy,
-        TARGET,
-        Quoting::Backslash,
-    );
+    target(out, entry, policy, Quoting::Backslash);
     out.push(b' ');
     put(out, entry.version);
     put(out, "\" ");
@@ -126,11 +121,7 @@ fn combined(out: &mut Vec<u8>, entry: &RequestRecord<'_>, policy: &AccessLogPoli
     out.extend_from_slice(b"\" \"");
     escape(out, entry.agent.unwrap_or(b"-"), TEXT, Quoting::Backslash);
     out.push(b'"');
-    fields(entry, |name, value, kind| {
-        put(out, name.pair);
-        kind.write(out, value, Quoting::Backslash);
-        out.push(b'"');
-    });
+    fields(out, entry, Quoting::Backslash);
     put(out, " id=");
     hex(out, entry.id);
     put(out, " head=");
@@ -171,12 +162,23 @@ macro_rules! named {
     };
 }
 
-/// Gives the text fields beside those of the combined form; empty ones are left out.
-fn fields(entry: &RequestRecord<'_>, mut write: impl FnMut(&FieldName, &str, Text)) {
-    let mut field = |name: &FieldName, value: &str, text| {
-        if !value.is_empty() {
-            write(name, value, text);
+/// Writes the text fields beside those of the combined form; empty ones are left out.
+#[inline]
+fn fields(out: &mut Vec<u8>, entry: &RequestRecord<'_>, quoting: Quoting) {
+    let mut field = |name: &FieldName, value: &str, text: Text| {
+        if value.is_empty() {
+            return;
         }
+        put(
+            out,
+            if quoting == Quoting::Json {
+                name.json
+            } else {
+                name.pair
+            },
+        );
+        text.write(out, value, quoting);
+        out.push(b'"');
     };
     field(&named!("host"), entry.host, Text::Anyone);
     field(&named!("cache"), entry.outcome.as_str(), Text::Own);
@@ -207,11 +209,11 @@ fn json(out: &mut Vec<u8>, entry: &RequestRecord<'_>, policy: &AccessLogPolicy) 
     put(out, "\",\"client\":\"");
     address(out, entry.client);
     put(out, "\",\"method\":\"");
-    escape(out, entry.method.as_bytes(), 32, Quoting::Json);
+    method(out, entry, Quoting::Json);
     put(out, "\",\"scheme\":\"");
     put(out, entry.scheme);
     put(out, "\",\"url\":\"");
-    masked(out, entry.target.as_bytes(), policy, TARGET, Quoting::Json);
+    target(out, entry, policy, Quoting::Json);
     put(out, "\",\"protocol\":\"");
     put(out, entry.version);
     put(out, "\",\"status\":");
@@ -231,11 +233,7 @@ fn json(out: &mut Vec<u8>, entry: &RequestRecord<'_>, policy: &AccessLogPolicy) 
         escape(out, user.as_bytes(), TEXT, Quoting::Json);
         out.push(b'"');
     }
-    fields(entry, |name, value, kind| {
-        put(out, name.json);
-        kind.write(out, value, Quoting::Json);
-        out.push(b'"');
-    });
+    fields(out, entry, Quoting::Json);
     put(out, ",\"id\":\"");
     hex(out, entry.id);
     put(out, "\",\"head_seconds\":");
@@ -265,15 +263,9 @@ fn short(
         day % 60,
         entry.status
     );
-    escape(out, entry.method.as_bytes(), 32, Quoting::Backslash);
+    method(out, entry, Quoting::Backslash);
     out.push(b' ');
-    masked(
-        out,
-        entry.target.as_bytes(),
-        policy,
-        TARGET,
-        Quoting::Backslash,
-    );
+    target(out, entry, policy, Quoting::Backslash);
     let _ = write!(out, "  {}", entry.outcome.as_str());
     if let Some(reason) = entry.reason() {
         let _ = write!(out, " ({reason})");
@@ -287,6 +279,22 @@ fn short(
         let _ = write!(out, " {}", entry.variant());
     }
     bytes_at
+}
+
+#[inline]
+fn method(out: &mut Vec<u8>, entry: &RequestRecord<'_>, quoting: Quoting) {
+    escape(out, entry.method.as_bytes(), METHOD, quoting);
+}
+
+/// Path and query as the policy shows them.
+#[inline]
+fn target(
+    out: &mut Vec<u8>,
+    entry: &RequestRecord<'_>,
+    policy: &AccessLogPolicy,
+    quoting: Quoting,
+) {
+    masked(out, entry.target.as_bytes(), policy, TARGET, quoting);
 }
 
 fn put(out: &mut Vec<u8>, text: &str) {

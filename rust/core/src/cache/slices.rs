@@ -266,19 +266,6 @@ pub fn fills(
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::http::FieldName;
-
-    fn headers(fields: &[(&'static str, &str)]) -> Fields {
-        fields
-            .iter()
-            .map(|(name, value)| {
-                (
-                    FieldName::from_static(name),
-                    HeaderValue::from_str(value).unwrap(),
-                )
-            })
-            .collect()
-    }
 
     #[test]
     fn only_strong_validators_identify_bytes() {
@@ -302,7 +289,7 @@ mod tests {
             (vec![], false),
         ] {
             assert_eq!(
-                strong_validator(&headers(&fields)).is_some(),
+                strong_validator(&Fields::of_lines(&fields)).is_some(),
                 strong,
                 "{fields:?}"
             );
@@ -375,7 +362,7 @@ mod tests {
 
     #[test]
     fn what_is_asked_from_the_end_is_placed_by_the_length_that_came() {
-        let tail = |range| headers(&[("etag", "\"a\""), ("content-range", range)]);
+        let tail = |range| Fields::of_lines(&[("etag", "\"a\""), ("content-range", range)]);
         let judge = |bytes, range| {
             let came = usable(
                 First::Suffix(bytes),
@@ -392,7 +379,7 @@ mod tests {
 
     #[test]
     fn content_ranges_are_read_strictly() {
-        let of = |value: &str| ContentRange::of(&headers(&[("content-range", value)]));
+        let of = |value: &str| ContentRange::of(&Fields::of_lines(&[("content-range", value)]));
         assert_eq!(
             of("bytes 0-4/10"),
             Some(ContentRange {
@@ -425,12 +412,13 @@ mod tests {
 
     #[test]
     fn an_answer_fills_only_the_representation_it_belongs_to() {
-        let stored = headers(&[("etag", "\"a\"")]);
+        let stored = Fields::of_lines(&[("etag", "\"a\"")]);
         let requested = Range {
             first: 100,
             last: 199,
         };
-        let part = |tag: &str, range: &str| headers(&[("etag", tag), ("content-range", range)]);
+        let part =
+            |tag: &str, range: &str| Fields::of_lines(&[("etag", tag), ("content-range", range)]);
         let partial = StatusCode::PARTIAL_CONTENT;
         for (status, answer, announced, want) in [
             (partial, part("\"a\"", "bytes 100-199/1000"), None, Ok(100)),
@@ -460,25 +448,25 @@ mod tests {
             ),
             (
                 StatusCode::OK,
-                headers(&[("etag", "\"a\"")]),
+                Fields::of_lines(&[("etag", "\"a\"")]),
                 Some(1000),
                 Ok(0),
             ),
             (
                 StatusCode::OK,
-                headers(&[("etag", "\"a\"")]),
+                Fields::of_lines(&[("etag", "\"a\"")]),
                 Some(999),
                 Err(Unusable::Changed),
             ),
             (
                 StatusCode::OK,
-                headers(&[("etag", "\"b\"")]),
+                Fields::of_lines(&[("etag", "\"b\"")]),
                 Some(1000),
                 Err(Unusable::Changed),
             ),
             (
                 StatusCode::NOT_FOUND,
-                headers(&[]),
+                Fields::of_lines(&[]),
                 Some(0),
                 Err(Unusable::Status),
             ),

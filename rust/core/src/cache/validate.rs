@@ -279,20 +279,7 @@ fn resolve(base: Base<'_>, base_path: &str, reference: &str) -> Option<(String, 
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::{http::FieldName, plan::Scheme};
-    use http::HeaderValue;
-
-    fn headers(fields: &[(&'static str, &str)]) -> Fields {
-        fields
-            .iter()
-            .map(|(name, value)| {
-                (
-                    FieldName::from_static(name),
-                    HeaderValue::from_str(value).unwrap(),
-                )
-            })
-            .collect()
-    }
+    use crate::plan::Scheme;
 
     #[test]
     fn conditions_are_evaluated_in_the_order_of_rfc_9110_section_13_2_2() {
@@ -300,25 +287,31 @@ mod tests {
             "Sun, 06 Nov 1994 08:49:37 GMT",
             "Mon, 07 Nov 1994 08:49:37 GMT",
         );
-        let stored = headers(&[("etag", "\"a\""), ("last-modified", old)]);
+        let stored = Fields::of_lines(&[("etag", "\"a\""), ("last-modified", old)]);
         for (request, want) in [
-            (headers(&[]), Precondition::Send),
+            (Fields::of_lines(&[]), Precondition::Send),
             (
-                headers(&[("if-none-match", "\"a\""), ("if-modified-since", "x")]),
+                Fields::of_lines(&[("if-none-match", "\"a\""), ("if-modified-since", "x")]),
                 Precondition::NotModified,
             ),
             (
-                headers(&[("if-none-match", "\"b\""), ("if-modified-since", new)]),
+                Fields::of_lines(&[("if-none-match", "\"b\""), ("if-modified-since", new)]),
                 Precondition::Send,
             ),
             (
-                headers(&[("if-modified-since", old)]),
+                Fields::of_lines(&[("if-modified-since", old)]),
                 Precondition::NotModified,
             ),
-            (headers(&[("if-match", "\"b\"")]), Precondition::Failed),
-            (headers(&[("if-match", "\"a\"")]), Precondition::Send),
             (
-                headers(&[("if-unmodified-since", "Sat, 05 Nov 1994 08:49:37 GMT")]),
+                Fields::of_lines(&[("if-match", "\"b\"")]),
+                Precondition::Failed,
+            ),
+            (
+                Fields::of_lines(&[("if-match", "\"a\"")]),
+                Precondition::Send,
+            ),
+            (
+                Fields::of_lines(&[("if-unmodified-since", "Sat, 05 Nov 1994 08:49:37 GMT")]),
                 Precondition::Failed,
             ),
         ] {
@@ -328,7 +321,7 @@ mod tests {
                 "{request:?}"
             );
         }
-        let conditional = headers(&[("if-none-match", "*")]);
+        let conditional = Fields::of_lines(&[("if-none-match", "*")]);
         assert_eq!(
             precondition(&Method::GET, &conditional, StatusCode::NOT_FOUND, &stored),
             Precondition::Send
@@ -360,7 +353,11 @@ mod tests {
             (&[("etag", "\"a\"")], &[("last-modified", "y")], false),
             (&[("etag", "bare")], &[("etag", "bare")], true),
         ] {
-            assert_eq!(selects(&headers(stored), &headers(new)), want, "{new:?}");
+            assert_eq!(
+                selects(&Fields::of_lines(stored), &Fields::of_lines(new)),
+                want,
+                "{new:?}"
+            );
         }
     }
 
@@ -384,7 +381,7 @@ mod tests {
             ),
         ] {
             assert_eq!(
-                head_effect(&headers(stored), &headers(new)),
+                head_effect(&Fields::of_lines(stored), &Fields::of_lines(new)),
                 want,
                 "{new:?}"
             );
@@ -405,7 +402,7 @@ mod tests {
             (&[fresh], false),
             (&[("content-location", "/a/b?q")], false),
         ] {
-            let fields = headers(fields);
+            let fields = Fields::of_lines(fields);
             let directives = ResponseDirectives::parse(&fields, &[]);
             let target = ("/a/b", Some("q"));
             let base = Base {
@@ -426,7 +423,8 @@ mod tests {
             host: "h",
             port: None,
         };
-        let response = headers(&[("location", "http://h:80/a?b"), ("content-location", "c")]);
+        let response =
+            Fields::of_lines(&[("location", "http://h:80/a?b"), ("content-location", "c")]);
         let found = invalidation_targets(base, "/x/y", &response);
         assert_eq!(
             found.as_slice(),
@@ -436,7 +434,7 @@ mod tests {
             ]
         );
         // A reference without a scheme (RFC 3986 §5.2.2).
-        let response = headers(&[("location", "//h/a?b")]);
+        let response = Fields::of_lines(&[("location", "//h/a?b")]);
         assert_eq!(
             invalidation_targets(base, "/x/y", &response).as_slice(),
             [("/a".to_owned(), Some("b".to_owned()))]
@@ -448,7 +446,7 @@ mod tests {
             "//evil/a",
             "//h:8080/a",
         ] {
-            let response = headers(&[("location", other)]);
+            let response = Fields::of_lines(&[("location", other)]);
             assert!(
                 invalidation_targets(base, "/", &response).is_empty(),
                 "{other}"

@@ -38,14 +38,6 @@ fn named(experiment: &Experiment, variant: usize) -> &str {
     experiment.variant(variant)
 }
 
-fn headers(fields: &[(&'static str, &str)]) -> Fields {
-    let mut map = Fields::new();
-    for (name, value) in fields {
-        map.append(*name, http::HeaderValue::from_str(value).unwrap());
-    }
-    map
-}
-
 #[test]
 fn the_cookie_is_the_one_of_the_reference_article() {
     assert_eq!(
@@ -100,7 +92,7 @@ fn a_cookie_is_kept_when_it_names_a_variant_in_use() {
             AssignedBy::Kept,
         ),
     ] {
-        let map = headers(&[("cookie", cookie)]);
+        let map = Fields::of_lines(&[("cookie", cookie)]);
         let found = experiment.assign(&map, None, u64::MAX, None);
         assert_eq!(
             (&**found.variant, found.fresh, found.reason),
@@ -146,7 +138,7 @@ fn a_stable_id_decides_before_the_cookie() {
         ("u1", String::new(), (bucket, true, AssignedBy::Id)),
         ("", cookie(other), (other, false, AssignedBy::Kept)),
     ] {
-        let map = headers(&[("x-user", user), ("cookie", &cookie)]);
+        let map = Fields::of_lines(&[("x-user", user), ("cookie", &cookie)]);
         for random in [0, u64::MAX] {
             let found = experiment.assign(&map, None, random, None);
             assert_eq!(
@@ -460,7 +452,7 @@ fn the_field_of_a_payload_is_base64url_and_at_most_4_kib() {
 fn weights_that_are_read_decide_who_stays() {
     let experiment = configured("experiment:{variant}", None);
     let off = read(&experiment, &[Some(r#"{"enabled": false}"#), None]).unwrap();
-    let kept = headers(&[("cookie", "ab-variant=control")]);
+    let kept = Fields::of_lines(&[("cookie", "ab-variant=control")]);
     for random in [0, u64::MAX] {
         let found = experiment.assign(&kept, None, random, Some(&off));
         assert_eq!((found.index, found.reason), (1, AssignedBy::Reassigned));

@@ -105,14 +105,6 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    fn headers(lines: &[(&'static str, &'static str)]) -> Fields {
-        let mut map = Fields::new();
-        for (name, value) in lines {
-            map.append(*name, http::HeaderValue::from_str(value).unwrap());
-        }
-        map
-    }
-
     #[test]
     fn the_chain_is_read_from_the_right_through_trusted_proxies_only() {
         let trusted: Vec<IpNet> = ["10.0.0.0/8", "2001:db8::/32"]
@@ -148,14 +140,19 @@ mod tests {
             ("2001:db8::5", vec!["203.0.113.7"], "203.0.113.7"),
         ] {
             let lines: Vec<_> = fields.iter().map(|v| ("x-forwarded-for", *v)).collect();
-            let client = resolve(peer.parse().unwrap(), &headers(&lines), &trusted, false);
+            let client = resolve(
+                peer.parse().unwrap(),
+                &Fields::of_lines(&lines),
+                &trusted,
+                false,
+            );
             assert_eq!(client.address.to_string(), want, "{peer} {fields:?}");
         }
     }
 
     #[test]
     fn without_trusted_proxies_only_the_connection_counts() {
-        let lines = headers(&[
+        let lines = Fields::of_lines(&[
             ("x-forwarded-for", "203.0.113.7"),
             ("x-forwarded-proto", "https"),
             ("forwarded", "for=203.0.113.7;proto=https"),
@@ -179,7 +176,7 @@ mod tests {
             ("192.0.2.1", "https", false, Scheme::Http),
             ("192.0.2.1", "http", true, Scheme::Https),
         ] {
-            let lines = headers(&[("x-forwarded-proto", proto)]);
+            let lines = Fields::of_lines(&[("x-forwarded-proto", proto)]);
             let client = resolve(peer.parse().unwrap(), &lines, &trusted, tls);
             assert_eq!(client.scheme, want, "{peer} {proto} {tls}");
         }

@@ -6,14 +6,6 @@ use http::HeaderValue;
 
 use super::*;
 
-fn headers(fields: &[(&'static str, &'static str)]) -> Fields {
-    let mut headers = Fields::new();
-    for (name, value) in fields {
-        headers.append(*name, HeaderValue::from_static(value));
-    }
-    headers
-}
-
 fn names(names: &[&str]) -> Vec<Arc<str>> {
     names.iter().map(|name| Arc::from(*name)).collect()
 }
@@ -28,7 +20,7 @@ fn effect(read: impl FnOnce(&mut Reads)) -> HookEffect {
         accept_encoding: true,
         ..CachePolicy::default()
     };
-    let viewer = headers(&[
+    let viewer = Fields::of_lines(&[
         ("accept-language", "de"),
         ("cookie", "theme=dark; variant=a"),
     ]);
@@ -180,7 +172,10 @@ fn what_hooks_wrote_is_named_once_and_in_order() {
             .all(|(call, _)| *call == CallableId(1))
     );
     reads.clear();
-    let (before, after) = (headers(&[("x-old", "1")]), headers(&[("x-new", "1")]));
+    let (before, after) = (
+        Fields::of_lines(&[("x-old", "1")]),
+        Fields::of_lines(&[("x-new", "1")]),
+    );
     written.by(CallableId(3), &reads, &before, &after);
     assert_eq!(written.names(), ["x-a", "x-b", "x-new", "x-old"]);
     assert!(written.wrote("anything"));

@@ -8,12 +8,15 @@ fn value(text: &str) -> HeaderValue {
     HeaderValue::from_str(text).unwrap()
 }
 
-fn fields(lines: &[(&str, &str)]) -> Fields {
-    let mut fields = Fields::new();
-    for (name, text) in lines {
-        fields.append_wire(name.as_bytes(), value(text)).unwrap();
+impl Fields {
+    /// The fields of a test, by names and values.
+    pub(crate) fn of_lines(lines: &[(&str, &str)]) -> Self {
+        let mut fields = Self::new();
+        for (name, text) in lines {
+            fields.append_wire(name.as_bytes(), value(text)).unwrap();
+        }
+        fields
     }
-    fields
 }
 
 /// Lines as they would be written.
@@ -29,7 +32,7 @@ fn lines(fields: &Fields) -> Vec<String> {
 
 #[test]
 fn order_and_case_are_those_of_the_wire() {
-    let fields = fields(&[
+    let fields = Fields::of_lines(&[
         ("Host", "a"),
         ("X-OWN", "1"),
         ("accept", "*/*"),
@@ -58,7 +61,7 @@ fn fields_are_written_as_they_are_however_they_were_changed() {
             .collect();
         assert_eq!(String::from_utf8(out).unwrap(), want);
     };
-    let mut fields = fields(&[
+    let mut fields = Fields::of_lines(&[
         ("Host", "a"),
         ("X-OWN", "12"),
         ("accept", "*/*"),
@@ -89,7 +92,7 @@ fn fields_are_written_as_they_are_however_they_were_changed() {
 
 #[test]
 fn fields_are_found_by_names_known_and_unknown_in_any_case() {
-    let fields = fields(&[("HOST", "a"), ("x-Own", "1")]);
+    let fields = Fields::of_lines(&[("HOST", "a"), ("x-Own", "1")]);
     for name in ["host", "Host", "X-OWN", "x-own"] {
         assert!(fields.contains_key(name), "{name}");
     }
@@ -104,7 +107,8 @@ fn fields_are_found_by_names_known_and_unknown_in_any_case() {
 #[test]
 fn inserting_replaces_all_of_a_name_in_the_place_of_the_first() {
     for long in ["", "3", &"3".repeat(1000)] {
-        let mut fields = fields(&[("X-A", "10"), ("age", "20"), ("x-a", "30"), ("AGE", "40")]);
+        let mut fields =
+            Fields::of_lines(&[("X-A", "10"), ("age", "20"), ("x-a", "30"), ("AGE", "40")]);
         fields.insert("x-a", value(long));
         fields.insert(header::AGE, value(long));
         fields.insert(header::ETAG, value(long));
@@ -119,7 +123,7 @@ fn inserting_replaces_all_of_a_name_in_the_place_of_the_first() {
 
 #[test]
 fn what_is_removed_is_not_found_and_the_rest_keeps_its_order() {
-    let mut fields = fields(&[
+    let mut fields = Fields::of_lines(&[
         ("a", "1"),
         ("age", "2"),
         ("A", "3"),
@@ -139,20 +143,32 @@ fn what_is_removed_is_not_found_and_the_rest_keeps_its_order() {
 
 #[test]
 fn edited_values_stand_where_they_stood() {
-    let mut fields = fields(&[("Link", "a"), ("x", "a"), ("link", "b")]);
+    let mut fields = Fields::of_lines(&[("Link", "a"), ("x", "a"), ("link", "b")]);
     fields.edit(header::LINK, |link| (link == "b").then(|| value("longer")));
     assert_eq!(lines(&fields), ["Link: a", "x: a", "link: longer"]);
 }
 
 #[test]
 fn equal_lists_may_differ_in_case_and_in_the_order_of_names() {
-    let one = fields(&[("A", "1"), ("host", "h"), ("a", "2")]);
+    let one = Fields::of_lines(&[("A", "1"), ("host", "h"), ("a", "2")]);
     for (other, want) in [
-        (fields(&[("Host", "h"), ("a", "1"), ("a", "2")]), true),
-        (fields(&[("Host", "h"), ("a", "2"), ("a", "1")]), false),
-        (fields(&[("Host", "h"), ("a", "1")]), false),
-        (fields(&[("Host", "H"), ("a", "1"), ("a", "2")]), false),
-        (fields(&[("b", "h"), ("a", "1"), ("a", "2")]), false),
+        (
+            Fields::of_lines(&[("Host", "h"), ("a", "1"), ("a", "2")]),
+            true,
+        ),
+        (
+            Fields::of_lines(&[("Host", "h"), ("a", "2"), ("a", "1")]),
+            false,
+        ),
+        (Fields::of_lines(&[("Host", "h"), ("a", "1")]), false),
+        (
+            Fields::of_lines(&[("Host", "H"), ("a", "1"), ("a", "2")]),
+            false,
+        ),
+        (
+            Fields::of_lines(&[("b", "h"), ("a", "1"), ("a", "2")]),
+            false,
+        ),
     ] {
         assert_eq!(one == other, want, "{other:?}");
         let map = HeaderMap::from(other.clone());
@@ -162,7 +178,7 @@ fn equal_lists_may_differ_in_case_and_in_the_order_of_names() {
 
 #[test]
 fn values_set_again_and_again_take_no_more_and_more_memory() {
-    let mut fields = fields(&[("X-Kept", "kept")]);
+    let mut fields = Fields::of_lines(&[("X-Kept", "kept")]);
     for round in 1..3_000 {
         fields.insert(header::AGE, value(&"9".repeat(round)));
         fields.append("x-more", value(&"8".repeat(round)));
