@@ -2,237 +2,41 @@
 //!
 //! [`Admitted::admit`] and [`Admitted::decide`] take values and [`LookUps`], and end with a route or with the
 //! [`PathEnd`] that gives the reason why there is none. The engine acts on them and `explain` writes them down, so
-//! neither has an order of its own.
+//! neither has an order of its own. `guarded` has the guards of a route, `located` routes by countries, `visitor` phases
+//! 5 and 6.
 
 use std::{borrow::Cow, net::IpAddr, sync::Arc};
 
-use crate::http::{Fields, PathAndQuery, RequestParts, header};
-use http::{HeaderValue, Method, StatusCode, Version};
+use http::{HeaderValue, Method, Version};
 use smallvec::SmallVec;
 
 use crate::{
     admit::{self, Authority, LastAuthority, Refusal},
-    cache::{key::Base, storable::Authorization, validate},
-    experiment::{AssignedBy, Assignment, Experiment, Mode, Reading, Readings},
-    forward,
+    cache::{key::Base, validate},
     geo::Place,
-    guard::{
-        addresses::AddressRefusal,
-        basic::{BasicPolicy, BasicRefusal, Credentials},
-        nonce::PageNonce,
-        rate::{RateDecision, RateKey, RateLimit},
-        signed::SignatureRefusal,
-    },
-    http::uri,
+    guard::nonce::PageNonce,
+    http::{Fields, PathAndQuery, RequestParts, header, uri},
     identity::{
         client_address::{self, ResolvedClient},
-        jwt::{self, Claims, Extracted, JwtPolicy, TokenError},
+        jwt::Claims,
     },
-    outcome::{Detail, Outcome},
     plan::{
-        FixedResponse, Plan, Preflight, Redirect, Route, RouteId, Scheme,
+        FixedResponse, Plan, Redirect, Route, RouteId, Scheme,
         matcher::{Located, Probe, ProbeQuery},
     },
     viewer::{self, Https},
 };
 
+mod end;
 mod guarded;
 mod located;
+mod look_ups;
 #[cfg(test)]
 mod tests;
+mod visitor;
 
-/// Facts that the decisions need and that are not in the request or the plan.
-pub trait LookUps {
-    /// The claims of a valid token; `None` if it cannot be verified here, and the request continues without them.
-    fn token(
-        &mut self,
-        policy: &Arc<JwtPolicy>,
-        token: &str,
-    ) -> Result<Option<Arc<Claims>>, TokenError>;
-
-    /// The verified claims of the request around one that a function makes, if its policy is the very same.
-    fn outer_claims(&mut self, _: &JwtPolicy) -> Option<Arc<Claims>> {
-        None
-    }
-
-    /// Counts the request under a rate limit, and gives the answer of the limit.
-    fn rate(&mut self, limit: &RateLimit, key: RateKey<'_>) -> RateDecision;
-
-    /// True if the credentials are the policy's; `None`: they must be verified elsewhere first, which takes long.
-    fn password(&mut self, policy: &Arc<BasicPolicy>, credentials: &Credentials) -> Option<bool>;
-
-    /// The place of an address, as the files of the plan's `geo` say.
-    fn place(&mut self, _: IpAddr) -> Place {
-        Place::default()
-    }
-
-    /// The settings of an experiment that are in use; `None`: they are as declared.
-    fn reading(&mut self, _: &Experiment) -> Option<Arc<Reading>> {
-        None
-    }
-
-    /// Unix seconds of every decision about the request.
-    fn now(&self) -> u64;
-
-    /// A fresh uniform number.
-    fn chance(&mut self) -> u64;
-
-    /// Notes a decision that lets the request continue. Costs nothing if it is not implemented.
-    #[inline]
-    fn decided(&mut self, _: PathDecision<'_>) {}
-}
-
-/// A decision that lets a request continue, with its reason.
-#[derive(Debug)]
-pub enum PathDecision<'a> {
-    /// The route that was found, and the parts of the request that routes are compared with.
-    Routed(&'a Route, &'a Probe<'a>),
-    /// The route's https policy is met.
-    Viewer(&'a Route),
-    /// The client's place was looked up.
-    Located(IpAddr, &'a Place),
-    /// The route's policy serves the client's address.
-    Address(IpAddr),
-    /// The route's policy for pages of other origins, and the value for the page that may read the response.
-    Cors(Option<&'a HeaderValue>),
-    /// The signature of the URL opens it.
-    Signed,
-    /// The password is the user's.
-    Password(&'a Credentials),
-    /// A preflight that the route lets through without a token.
-    Preflight,
-    /// There is no token, and the policy is optional.
-    Anonymous,
-    /// The token cannot be verified here.
-    Unverified,
-    /// The token is valid under the policy.
-    Verified(&'a JwtPolicy, &'a Claims),
-    /// The variant of one experiment; decided once for each experiment of the route.
-    Assigned(&'a Experiment, &'a Assignment<'a>, Option<&'a Reading>),
-}
-
-/// An answer that ends a request in phases 2 to 6.
-#[derive(Debug)]
-pub enum PathEnd {
-    /// The request is refused on admission.
-    Refused(Refusal),
-    /// It has passed this edge before (RFC 9110 §7.6.3).
-    Loop,
-    /// The site or the route does not serve the client's address.
-    Address(AddressRefusal),
-    /// The site does not serve the host (RFC 9110 §15.5.20).
-    Misdirected,
-    /// The answer to a preflight (Fetch §4.8); `None`: pages of its origin may not use the route.
-    Preflight(Option<Box<Fields>>),
-    /// No user with that password (RFC 7617), and the value of `WWW-Authenticate`.
-    Basic(BasicRefusal, HeaderValue),
-    /// The password must be verified first; [`Admitted::identify_again`] continues.
-    Password,
-    /// Too many requests (RFC 6585 §4): the seconds after which another one may come.
-    RateLimited(u32),
-    /// The URL is not signed as the route demands.
-    Signature(SignatureRefusal),
-    /// It is about the server itself, which is the edge (RFC 9110 §9.3.7).
-    Server,
-    /// No route matches host, path, method and fields, and none matches with another method.
-    NoRoute,
-    /// The methods that the URL accepts.
-    MethodNotAllowed(Vec<Method>),
-    /// A lenient server would read the path as one of this route, whose guard the request has not passed.
-    Evades(RouteId),
-    /// The route refuses plain http.
-    HttpsOnly,
-    /// The same URL over https.
-    Https(StatusCode, HeaderValue),
-    /// No token, or the reason why it is refused.
-    Unauthorized(Option<TokenError>, StatusCode, Option<HeaderValue>),
-    /// The same URL, to be requested again with the cookie of the variant.
-    Variant(HeaderValue),
-    /// The same URL is not valid in a `Location`.
-    NoVariant,
-    /// A parameter's value is not valid in that part of the location.
-    NoLocation,
-    /// The route's rewrite gives no valid path.
-    NoPath,
-}
-
-impl PathEnd {
-    /// The response's status, as far as it is decided here.
-    pub fn status(&self) -> StatusCode {
-        match self {
-            Self::Refused(refusal) => refusal.status(),
-            Self::Loop => StatusCode::LOOP_DETECTED,
-            Self::Address(_) | Self::Preflight(None) | Self::Signature(_) => StatusCode::FORBIDDEN,
-            Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
-            Self::RateLimited(_) => StatusCode::TOO_MANY_REQUESTS,
-            Self::Basic(BasicRefusal::Busy, _) | Self::Password => StatusCode::SERVICE_UNAVAILABLE,
-            Self::Basic(..) => StatusCode::UNAUTHORIZED,
-            Self::Server | Self::Preflight(Some(_)) => StatusCode::NO_CONTENT,
-            Self::NoRoute => StatusCode::NOT_FOUND,
-            Self::MethodNotAllowed(_) => StatusCode::METHOD_NOT_ALLOWED,
-            Self::Evades(_) => Refusal::AmbiguousPath.status(),
-            Self::HttpsOnly => StatusCode::FORBIDDEN,
-            Self::Https(status, _) | Self::Unauthorized(_, status, _) => *status,
-            Self::Variant(_) => StatusCode::FOUND,
-            Self::NoVariant | Self::NoLocation | Self::NoPath => StatusCode::BAD_REQUEST,
-        }
-    }
-
-    /// The response's outcome and detail.
-    pub fn noted(&self) -> (Outcome, Option<Detail>) {
-        let (outcome, detail) = match self {
-            Self::Refused(_) | Self::Loop | Self::Evades(_) | Self::NoPath => {
-                return (Outcome::Pass, None);
-            }
-            Self::Server => (Outcome::Pass, Detail::Options),
-            Self::Address(_) => (Outcome::Error, Detail::Address),
-            Self::Misdirected => (Outcome::Error, Detail::Misdirected),
-            Self::Preflight(_) => (Outcome::Pass, Detail::Preflight),
-            Self::Signature(_) => (Outcome::Error, Detail::Signature),
-            Self::RateLimited(_) => (Outcome::Error, Detail::RateLimited),
-            Self::NoRoute => (Outcome::Error, Detail::NoRoute),
-            Self::MethodNotAllowed(_) => (Outcome::Error, Detail::MethodNotAllowed),
-            Self::HttpsOnly => (Outcome::Error, Detail::HttpsOnly),
-            Self::Unauthorized(..) | Self::Basic(..) | Self::Password => {
-                (Outcome::Error, Detail::Unauthorized)
-            }
-            Self::Https(..) | Self::Variant(_) | Self::NoVariant | Self::NoLocation => {
-                (Outcome::Redirect, Detail::Redirect)
-            }
-        };
-        (outcome, Some(detail))
-    }
-
-    /// For the client; empty if the status is enough.
-    pub fn message(&self) -> &'static str {
-        match self {
-            Self::Refused(refusal) => refusal.message(),
-            Self::Evades(_) => Refusal::AmbiguousPath.message(),
-            Self::Loop => "The request has passed this edge before (Via).",
-            Self::Address(_) => "The edge does not serve this address.",
-            Self::Misdirected => "The edge does not serve this host.",
-            Self::Signature(refusal) => refusal.message(),
-            Self::RateLimited(_) => "Too many requests.",
-            Self::Basic(BasicRefusal::Busy, _) | Self::Password => {
-                "Passwords cannot be verified right now."
-            }
-            Self::Basic(..) => "Unauthorized",
-            Self::Preflight(None) => "Pages of this origin may not use the URL.",
-            Self::NoRoute => "No route of this edge matches the request.",
-            Self::MethodNotAllowed(_) => "This URL does not allow that method.",
-            Self::HttpsOnly => "This URL is served over HTTPS only.",
-            Self::Unauthorized(_, StatusCode::UNAUTHORIZED, _) => "Unauthorized",
-            Self::Unauthorized(_, StatusCode::SERVICE_UNAVAILABLE, _) => {
-                "Tokens cannot be verified right now."
-            }
-            Self::Unauthorized(..) => "Invalid token",
-            Self::NoVariant => "The URL cannot be redirected to.",
-            Self::NoLocation => "The URL cannot be redirected from.",
-            Self::NoPath => "The URL cannot be rewritten.",
-            Self::Server | Self::Https(..) | Self::Variant(_) | Self::Preflight(Some(_)) => "",
-        }
-    }
-}
+pub use end::PathEnd;
+pub use look_ups::{LookUps, PathDecision};
 
 /// A request whose framing, host and path are accepted, and the decisions of phases 3 to 6 about it.
 #[derive(Debug, Clone)]
@@ -504,98 +308,6 @@ impl Admitted {
         }
     }
 
-    fn identify(&mut self, route: &Route, look_ups: &mut impl LookUps) -> Result<(), PathEnd> {
-        let Some(policy) = &route.auth else {
-            return Ok(());
-        };
-        if route.preflight == Preflight::Origin
-            && viewer::is_preflight(&self.head.method, &self.head.headers, self.has_body)
-        {
-            // A preflight carries no identity, and no field may turn it into another method.
-            forward::preflight(&mut self.head.headers);
-            look_ups.decided(PathDecision::Preflight);
-            return Ok(());
-        }
-        let error = match jwt::extract(policy, &self.head.headers) {
-            Extracted::Token(token) => match look_ups.token(policy, token) {
-                Ok(claims) => {
-                    look_ups.decided(claims.as_ref().map_or(PathDecision::Unverified, |claims| {
-                        PathDecision::Verified(policy, claims)
-                    }));
-                    self.claims = claims;
-                    return Ok(());
-                }
-                Err(error) => Some(error),
-            },
-            Extracted::Absent => {
-                if let Some(claims) = look_ups.outer_claims(policy) {
-                    look_ups.decided(PathDecision::Verified(policy, &claims));
-                    self.claims = Some(claims);
-                    return Ok(());
-                }
-                if policy.optional {
-                    look_ups.decided(PathDecision::Anonymous);
-                    return Ok(());
-                }
-                None
-            }
-            Extracted::Malformed(error) => Some(error),
-        };
-        let (status, challenge) = jwt::challenge(policy, error.as_ref());
-        Err(PathEnd::Unauthorized(error, status, challenge))
-    }
-
-    fn bucket(&mut self, route: &Route, look_ups: &mut impl LookUps) -> Result<(), PathEnd> {
-        for (index, experiment) in route.experiments.iter().enumerate() {
-            let reading = match &experiment.config {
-                Some(_) => look_ups.reading(experiment),
-                None => None,
-            };
-            let assigned = experiment.assign(
-                &self.head.headers,
-                self.claims.as_deref(),
-                look_ups.chance(),
-                reading.as_deref(),
-            );
-            look_ups.decided(PathDecision::Assigned(
-                experiment,
-                &assigned,
-                reading.as_deref(),
-            ));
-            let redirects = assigned.fresh
-                && experiment.mode == Mode::Redirect
-                && matches!(self.head.method, Method::GET | Method::HEAD)
-                && !self.loops_without_cookies();
-            let location = redirects
-                .then(|| HeaderValue::from_str(&viewer::same_url(&self.viewer_path)))
-                .transpose()
-                .map_err(|_| PathEnd::NoVariant)?;
-            self.chosen.push(Chosen {
-                experiment: index,
-                variant: assigned.index,
-                fresh: assigned.fresh,
-                by_id: assigned.reason == AssignedBy::Id,
-            });
-            if let Some(location) = location {
-                return Err(PathEnd::Variant(location));
-            }
-        }
-        Ok(())
-    }
-
-    /// A visitor that refuses cookies would be redirected for ever: the query of the redirect cannot be changed ("the
-    /// same URL"), so a request that already comes from that very URL is served instead.
-    fn loops_without_cookies(&self) -> bool {
-        self.head
-            .headers
-            .get(header::REFERER)
-            .and_then(|referer| referer.to_str().ok())
-            .and_then(|referer| referer.split_once("://"))
-            .and_then(|(_, rest)| rest.strip_prefix(self.authority.as_str()))
-            .is_some_and(|path| path == self.viewer_path.as_str())
-            && !self.head.headers.contains_key(header::COOKIE)
-    }
-
     /// The `Location` of a redirect route.
     pub fn location(&self, route: &Route, redirect: &Redirect) -> Result<HeaderValue, PathEnd> {
         let (path, query) = (self.head.target.path(), self.head.target.query());
@@ -669,42 +381,6 @@ impl Admitted {
             method: &self.head.method,
             headers: &self.head.headers,
             place: None,
-        }
-    }
-
-    /// Names and variants of the route's experiments.
-    pub fn variants<'r>(&self, route: &'r Route) -> impl Iterator<Item = (&'r str, &'r str)> {
-        self.chosen.iter().filter_map(|chosen| {
-            let experiment = route.experiments.get(chosen.experiment)?;
-            Some((&*experiment.name, experiment.variant(chosen.variant)))
-        })
-    }
-
-    /// Names of the route's experiments, and the parts of the key that stand for their variants.
-    pub fn dimensions<'r>(
-        &self,
-        route: &'r Route,
-        readings: &'r Readings,
-    ) -> impl Iterator<Item = (&'r str, &'r str)> {
-        self.chosen.iter().filter_map(|chosen| {
-            let experiment = route.experiments.get(chosen.experiment)?;
-            let reading = readings.get(experiment).map(|reading| &**reading);
-            Some((
-                &*experiment.name,
-                experiment.dimension(chosen.variant, reading),
-            ))
-        })
-    }
-
-    /// The credentials, as RFC 9111 §3.5 distinguishes them. Responses to verified claims may be shared if
-    /// the policy declares it, or if the cache's key holds claims.
-    pub fn authorization(&self, route: &Route) -> Authorization {
-        match (&self.claims, &route.auth) {
-            (Some(_), Some(policy)) => Authorization::Verified {
-                shared: policy.shared || !route.cache.key_claims.is_empty(),
-            },
-            _ if self.head.headers.contains_key(header::AUTHORIZATION) => Authorization::Present,
-            _ => Authorization::None,
         }
     }
 }

@@ -1,159 +1,47 @@
 //! Start, reload and stop: the engine as its owner sees it.
 
+mod settings;
+mod sharing;
 mod thread;
 mod versions;
 
+pub use settings::{Settings, StartError};
+use sharing::share;
+pub use sharing::{check_tls, default_capacity};
+
 use std::{
-    hash::RandomState,
     net::SocketAddr,
-    path::PathBuf,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
-        mpsc as signals,
-    },
+    sync::{Arc, atomic::Ordering, mpsc as signals},
     thread::JoinHandle,
     time::{Duration, Instant},
 };
 
-use arc_swap::ArcSwap;
-use edgerouter_core::{
-    bounds::{descriptors::Descriptors, memory::Budget},
-    http::cdn_loop::CdnLoop,
-    plan::{ListenAddress, Listener, ListenerId, Plan, Problem, Scheme, limits::FunctionLimits},
+use edgerouter_core::plan::{
+    ListenAddress, Listener, ListenerId, Plan, Scheme, limits::FunctionLimits,
 };
 use parking_lot::Mutex;
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 
 use thread::WorkerSocket;
 
 use crate::{
-    account::{Account, PerClientCounts},
-    acme::{AcmeService, IssuedCertificates, RecordCalls},
+    acme::RecordCalls,
     admin, background,
-    beats::Beats,
-    cache::{Cache, functions::Registry},
-    clock,
-    compress::Compressors,
-    connection::AllConnections,
-    counting::{Counting, CountsError},
     data::Bindings,
-    deploys::Deploys,
-    files::Files,
-    functions::{FunctionCaches, Functions},
-    geo::GeoFiles,
-    identity::{KeySources, Passwords},
-    image_variants::Images,
+    functions::Functions,
     life::Life,
     listen::{
-        tcp::{self, BindError},
-        tight,
-        tls::{HandshakeCounts, TlsListeners},
-        unix::{self, SocketFile, UnixBindError},
+        tcp,
+        unix::{self, SocketFile},
     },
-    live::{Documents, Live},
-    navigation::{Navigation, QUEUE},
-    observed::Tails,
+    navigation::QUEUE,
     purge,
-    readings::ReadingBoard,
-    secret::SecretNumbers,
-    store::{Fills, disk::FolderError},
-    telemetry::{Metrics, access::AccessLog, trace::TraceQueue},
-    upstream::{self, HealthBoard},
-    watched::Watched,
     worker::Shared,
 };
 
 /// Bytes of a worker's stack, as the main thread has: the interpreter reads nested data by calls within calls, in inline
 /// callables on a worker, and bounds them for a stack of this size.
 const STACK: usize = 8 << 20;
-
-/// Addresses and workers of the engine. Everything else is in the plan.
-#[derive(Clone)]
-pub struct Settings {
-    /// Addresses for clients besides the plan's listeners, in plain text; port 0 takes a free one.
-    pub listen: Vec<SocketAddr>,
-    /// Address of the admin listener; `None`: there is none.
-    pub admin: Option<SocketAddr>,
-    /// Path of the unix socket of the admin listener, for the user of the process; `None`: there is none.
-    pub admin_socket: Option<PathBuf>,
-    /// Token of the admin listener; needed unless its address is a loopback one.
-    pub admin_token: Option<String>,
-    /// Another token, whose holder may read and change nothing.
-    pub admin_reader_token: Option<String>,
-    /// Access keys and secrets of the CloudFront-compatible calls.
-    pub admin_keys: Vec<(String, String)>,
-    /// `None`: one for each core.
-    pub workers: Option<usize>,
-    /// Files and sockets that the process may have open (`RLIMIT_NOFILE`).
-    pub descriptors: Option<u64>,
-    /// The destination of the line for each request.
-    pub access_log: Option<AccessLog>,
-    /// The file that keeps the counts of experiments.
-    pub experiments_file: Option<PathBuf>,
-    /// The file with the report on costs that the dashboard shows.
-    pub cost_report: Option<PathBuf>,
-    /// Tests may move the wall clock.
-    pub test_clock: bool,
-    /// Returns memory that is free for a while to the system. Called every few seconds, by the thread of the background.
-    pub give_back: fn(),
-}
-
-impl std::fmt::Debug for Settings {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Settings")
-            .field("listen", &self.listen)
-            .field("admin", &self.admin)
-            .field("admin_socket", &self.admin_socket)
-            .field("admin_token", &self.admin_token.as_ref().map(|_| "…"))
-            .field(
-                "admin_reader_token",
-                &self.admin_reader_token.as_ref().map(|_| "…"),
-            )
-            .field("admin_keys", &self.admin_keys.len())
-            .field("workers", &self.workers)
-            .field("descriptors", &self.descriptors)
-            .field("test_clock", &self.test_clock)
-            .finish()
-    }
-}
-
-/// Why the engine did not start; one line, with the remedy.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// There is none in `listen`, nor in the plan.
-    #[error("no address to listen on; give at least one, such as --listen 127.0.0.1:8080")]
-    NoAddress,
-    /// An address could not be listened on.
-    #[error(transparent)]
-    Bind(#[from] BindError),
-    /// A unix socket could not be listened on.
-    #[error(transparent)]
-    Unix(#[from] UnixBindError),
-    /// The admin listener would be open to other machines.
-    #[error(
-        "the admin listener on {0} can be reached from other machines and needs a token; set one, or use a loopback address such as --admin 127.0.0.1:9090"
-    )]
-    AdminNeedsToken(SocketAddr),
-    /// Certificates or keys of the plan's listeners cannot be used.
-    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
-    Tls(Vec<Problem>),
-    /// Files of the plan's `geo` cannot be used.
-    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
-    Geo(Vec<Problem>),
-    /// The folder of the disk cache cannot be used.
-    #[error(transparent)]
-    Disk(#[from] FolderError),
-    /// The file for the counts of experiments cannot be used.
-    #[error(transparent)]
-    Counts(#[from] CountsError),
-    /// The system refused a thread.
-    #[error("a thread could not be started: {0}; raise the limit on threads or lower --workers")]
-    Thread(std::io::Error),
-    /// The system refused an event loop.
-    #[error("an event loop could not be made: {0}; raise the limit on open files (ulimit -n)")]
-    Runtime(std::io::Error),
-}
 
 /// A running engine.
 #[derive(Debug)]
@@ -465,163 +353,4 @@ fn all_listeners(
         .iter()
         .map(|address| (ListenAddress::Tcp(*address), None))
         .chain(of_plan.map(|(listener, at)| (listener.address.clone(), Some(ListenerId(at)))))
-}
-
-/// Every problem of a plan's certificates and keys.
-pub fn check_tls(plan: &Plan) -> Result<(), Vec<Problem>> {
-    tls_of(plan, None, &Arc::default()).map(drop)
-}
-
-/// TLS with clients; refuses certificates and keys that cannot be used, those for origins included.
-fn tls_of(
-    plan: &Plan,
-    previous: Option<&TlsListeners>,
-    issued: &Arc<IssuedCertificates>,
-) -> Result<TlsListeners, Vec<Problem>> {
-    let listeners = TlsListeners::of(plan, previous, issued);
-    match (listeners, upstream::check_tls(plan)) {
-        (Ok(listeners), Ok(())) => Ok(listeners),
-        (listeners, origins) => {
-            let of_listeners = listeners.err().into_iter().flatten();
-            Err(of_listeners
-                .chain(origins.err().into_iter().flatten())
-                .collect())
-        }
-    }
-}
-
-fn of_process(path: &str, message: &str) -> Problem {
-    Problem {
-        path: path.to_owned(),
-        value: None,
-        message: message.to_owned(),
-    }
-}
-
-/// The files of a plan's `geo`: those of the previous plan if it named the same.
-fn places(
-    plan: &Plan,
-    previous: Option<&Arc<GeoFiles>>,
-) -> Result<Option<Arc<GeoFiles>>, Vec<Problem>> {
-    let policy = plan.geo.as_ref();
-    policy
-        .map(|policy| GeoFiles::succeed(previous, policy))
-        .transpose()
-}
-
-fn share(
-    plan: Plan,
-    (functions, bindings): (Arc<dyn Functions>, Arc<Bindings>),
-    workers: usize,
-    settings: &Settings,
-    (navigations, own_addresses): (mpsc::Sender<Navigation>, Box<[SocketAddr]>),
-) -> Result<Arc<Shared>, StartError> {
-    let geo = places(&plan, None).map_err(StartError::Geo)?;
-    let test_clock = settings.test_clock.then(Arc::<AtomicI64>::default);
-    let acme = AcmeService::new(clock::shared(test_clock.clone()));
-    let secret = SecretNumbers::default();
-    let counting = Counting::open(
-        settings.experiments_file.as_deref(),
-        secret.unguessable(),
-        test_clock.clone(),
-    )?;
-    let counting = Arc::new(counting);
-    counting.serve(&plan).map_err(StartError::Thread)?;
-    let tls = tls_of(&plan, None, acme.certificates()).map_err(StartError::Tls)?;
-    acme.serve(&plan).map_err(StartError::Thread)?;
-    // Before the disk tier opens files of its own, which are reckoned with apart.
-    let descriptors = settings
-        .descriptors
-        .map(|limit| tight::descriptors(limit, workers));
-    let cache = Cache::open(&plan, default_capacity)?;
-    // One more than serve: the background has a worker of its own.
-    let metrics = Metrics::new(workers + 1, &plan);
-    let keys = KeySources::of(&plan);
-    let connections = tight::fit(descriptors, &plan, None);
-    let health = Arc::new(HealthBoard::new(&plan));
-    let account = Account::new(Budget::of_bound(plan.limits.http.request_memory_bytes).capacity);
-    let compressors = Compressors::new(&plan.limits.compression);
-    let files = Files::new(&plan.limits.files, open_files(descriptors, &plan));
-    let images = Images::new(&plan.limits.images);
-    let named_caches = plan.limits.functions.named_caches;
-    let traces_due = Arc::<Notify>::default();
-    let due = Arc::clone(&traces_due);
-    let traces = Arc::new(TraceQueue::new(move || due.notify_one()));
-    if let Some(policy) = &plan.tracing {
-        traces.bound(policy.queue_spans);
-    }
-    let readings = ReadingBoard::begin(&plan, &bindings, None);
-    let (store, purges) = (Arc::clone(&cache.store), Arc::clone(&cache.purges));
-    let function_caches = Arc::new(Registry::new(store, purges, named_caches));
-    let caches = Arc::clone(&function_caches) as Arc<dyn FunctionCaches>;
-    let cdn_loop = CdnLoop::new(plan.via.pseudonym(), fastrand::u64(..));
-    let live = Arc::new(ArcSwap::from_pointee(Live {
-        plan,
-        functions,
-        bindings,
-        caches,
-        version: 1,
-        keys,
-        geo,
-        readings,
-        tls,
-        connections,
-    }));
-    Ok(Arc::new(Shared {
-        cache,
-        fills: Fills::default(),
-        watched: Watched::default(),
-        navigations,
-        visitors: RandomState::new(),
-        cdn_loop,
-        secret,
-        counting,
-        function_caches,
-        compressors,
-        files,
-        images,
-        own_addresses,
-        health,
-        metrics,
-        connections: AllConnections::new(workers),
-        handshakes: HandshakeCounts::default(),
-        account,
-        client_requests: PerClientCounts::new(),
-        rates: Arc::default(),
-        passwords: Passwords::default(),
-        descriptors,
-        draining: AtomicBool::new(false),
-        beats: Beats::new(workers),
-        access_log: settings.access_log.clone(),
-        tails: Tails::default(),
-        documents: Documents::default(),
-        deploys: Deploys::default(),
-        traces,
-        traces_due,
-        epoch: AtomicU64::new(0),
-        test_clock,
-        acme,
-        live,
-    }))
-}
-
-/// The number of files of routes that may be open at a time.
-fn open_files(descriptors: Option<Descriptors>, plan: &Plan) -> usize {
-    descriptors.map_or(plan.limits.files.open_files, |descriptors| {
-        descriptors.open_files(plan)
-    })
-}
-
-/// Bytes of the memory cache if the plan sets none: a quarter of the machine's memory, at most 4 GiB (docs/design.md
-/// §11).
-pub fn default_capacity() -> u64 {
-    const MOST: u64 = 4 << 30;
-    let total = std::fs::read_to_string("/proc/meminfo")
-        .ok()
-        .and_then(|text| {
-            let line = text.lines().find(|line| line.starts_with("MemTotal:"))?;
-            line.split_ascii_whitespace().nth(1)?.parse::<u64>().ok()
-        })
-        .map_or(1 << 30, |kib| kib << 10);
-    (total / 4).min(MOST)
 }

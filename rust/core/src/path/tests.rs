@@ -3,7 +3,14 @@
 use serde_json::json;
 
 use super::*;
-use crate::plan::compile;
+use crate::{
+    guard::{
+        basic::{BasicPolicy, Credentials},
+        rate::{RateDecision, RateKey, RateLimit},
+    },
+    identity::jwt::{JwtPolicy, TokenError},
+    plan::compile,
+};
 
 /// Tokens hold where they are `Bearer good`; chance gives the first variant.
 #[derive(Default)]

@@ -3,6 +3,7 @@
 //! `path` reads from top to bottom, one call a phase; each phase's inside is in its own room. Phases that need only
 //! this worker's memory run without suspending, so a cached hit is answered in the poll that read it.
 
+mod accounting;
 pub(crate) mod answer;
 mod attempts;
 pub(crate) mod cached;
@@ -18,9 +19,11 @@ mod images;
 pub(crate) mod internal;
 mod navigation;
 mod nonce;
+mod note;
 pub(crate) mod origin;
 pub(crate) mod origin_request;
 mod original;
+mod outgoing;
 mod outside;
 pub(crate) mod pages;
 mod traced;

@@ -7,7 +7,10 @@ use edgerouter_core::{
     plan::{Plan, Problem, apart},
 };
 
-use super::{Engine, of_process, open_files, places, tls_of};
+use super::{
+    Engine,
+    sharing::{open_files, places, tls_of},
+};
 use crate::{
     cache::functions::CachesApart,
     data::Bindings,
@@ -198,5 +201,13 @@ impl Engine {
         log::recent::note("warn", message, &[("why", reason)]);
         // The caller of the reload gets it, too, and prints it.
         tracing::debug!(reason, "the new plan was refused; the one in service stays");
+    }
+}
+
+fn of_process(path: &str, message: &str) -> Problem {
+    Problem {
+        path: path.to_owned(),
+        value: None,
+        message: message.to_owned(),
     }
 }

@@ -1,10 +1,13 @@
 //! HTTP/1.1 as a codec without I/O: bytes to heads, content and refusals, and the way back (RFC 9112).
 //!
-//! `request` reads the requests of clients, `chunked` content in chunks; `write` makes the bytes of both messages, and
+//! `request` reads the requests of clients: `request_line` their first line, `head_fields` the fields, `content` and
+//! `chunked` what follows; `write` makes the bytes of both messages, and
 //! `outgoing` keeps them until they are written. Nothing here reads a socket or a clock; the drivers are loops around
 //! it. Responses of origins are read in `http::framing`.
 
 pub mod chunked;
+mod content;
+mod head_fields;
 pub mod outgoing;
 pub mod request;
 mod request_line;
@@ -15,7 +18,7 @@ use std::ops::Range;
 use crate::http::{FieldValue, Fields};
 
 pub(crate) use self::{
-    request::length as content_length,
+    head_fields::length as content_length,
     request_line::{MOST_METHOD, is_host, origin_form, port_number},
 };
 use super::framing::trimmed;

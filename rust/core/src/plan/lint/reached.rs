@@ -1,0 +1,166 @@
+//! Rules for what is never reached, or reached in another way than it looks: patterns, redirects, hooks, prefetching.
+
+use super::advice::{Advice, Lint, LintLevel};
+use crate::plan::{
+    GroupId, Plan, PrefetchTarget, Route, Scheme, Target,
+    compile::{Template, TemplatePart},
+};
+
+/// Declarations that never take effect.
+pub(super) fn idle(plan: &Plan) -> Vec<Lint> {
+    let mut found = Vec::new();
+    for (at, call) in &plan.idle_hooks {
+        let name = plan.callable(*call).map_or("?", |called| &*called.name);
+        found.push(Lint {
+            path: format!("hooks[{at}]"),
+            route: String::new(),
+            level: LintLevel::Warning,
+            rule: "unreached-hook",
+            message: format!("{name} is never called: no route leads requests to it in its phase"),
+            remedy: "correct its pattern or host, choose a viewer phase where a function or fixed words answer, or remove it",
+        });
+    }
+    // Only a listener with TLS, or a trusted proxy that has it, can bring https requests.
+    let https = |target: &PrefetchTarget| target.scheme == Scheme::Https;
+    for (at, list) in plan.prefetch.iter().enumerate() {
+        if plan.trusted_proxies.is_empty() && !plan.serves_https() && list.targets.iter().any(https)
+        {
+            found.push(Lint {
+                path: format!("prefetch[{at}]"),
+                route: String::new(),
+                level: LintLevel::Warning,
+                rule: "prefetch-scheme",
+                message: "https URLs are fetched, and no visitor can request them: no listener has TLS, and no proxy is trusted to report it".to_owned(),
+                remedy: "write scheme=\"http\", or name the proxy in trusted_proxies",
+            });
+        }
+    }
+    found
+}
+
+/// Patterns and switches whose effect differs from their look.
+pub(super) fn misread(advice: &mut Advice<'_>) {
+    let route = advice.route;
+    let written = route.path.to_string();
+    if written.contains("**") {
+        advice.warn(
+            "double-star",
+            format!("{written} has **, which is the same as *: any text, slashes included"),
+            "write *",
+        );
+    }
+    if let Some((_, query)) = written.split_once('?')
+        && query.contains('=')
+    {
+        advice.warn(
+            "query-in-pattern",
+            format!(
+                "in {written} the ? stands for one character: the query is not a part of patterns"
+            ),
+            "test it by when=When(query=\"NAME\", equals=\"VALUE\")",
+        );
+    }
+    for host in &route.hosts {
+        let name = host.to_string();
+        if !name.contains(['.', '*', ':']) && name != "localhost" && name != "[" {
+            advice.warn(
+                "path-as-host",
+                format!("{name} is taken for a host, as in example.com/path"),
+                "begin the pattern with / if it is a path",
+            );
+        }
+    }
+    if route.compress && !route.cache.enabled && matches!(route.target, Target::Group(_)) {
+        advice.warn(
+            "compress",
+            "responses that no cache may have are compressed: the length of a personal page with text that a visitor chose betrays its secrets (BREACH)",
+            "remove compress=True unless these responses hold no secrets such as tokens of forms",
+        );
+    }
+}
+
+/// A redirect to a path that only its own route answers.
+pub(super) fn leads_to_itself(plan: &Plan, advice: &mut Advice<'_>) {
+    let route = advice.route;
+    let Target::Redirect(to) = &route.target else {
+        return;
+    };
+    let end = to.location.find(['?', '#']).unwrap_or(to.location.len());
+    let path = to.location.get(..end).unwrap_or_default();
+    let here = path.starts_with('/') && !path.starts_with("//") && !path.contains('{');
+    let answers = |other: &Route| other.path.matches(path);
+    // Hosts, methods and conditions of others decide which of them it is.
+    let mut others = plan.routes.iter().filter(|other| other.id != route.id);
+    if here && route.when.is_empty() && answers(route) && !others.any(answers) {
+        advice.warn(
+            "redirect-loop",
+            format!("{path} leads to this redirect again: browsers give up after some twenty"),
+            "redirect to a path that another route answers",
+        );
+    }
+}
+
+/// Error pages for a failed origin that would be fetched from that very origin.
+pub(super) fn page_of_group(plan: &Plan, group: GroupId, advice: &mut Advice<'_>) {
+    let elsewhere = |page: &str| {
+        let path = page.split_once('?').map_or(page, |(path, _)| path);
+        let mut others = plan.routes.iter().filter(|other| other.path.matches(path));
+        others.any(|other| !matches!(other.target, Target::Group(of) if of == group))
+    };
+    for (status, page) in &advice.route.errors {
+        // These two are the edge's own responses when no origin answers.
+        if matches!(status.as_u16(), 502 | 504)
+            && let Some(page) = page.path()
+            && !elsewhere(page)
+        {
+            let message = format!(
+                "the page for {}, {page}, comes from the origin that is down then: it is shown only while the cache has it",
+                status.as_u16()
+            );
+            advice.warn(
+                "error-page",
+                message,
+                "give a page of another origin, or ErrorPage(file=\"...\") or ErrorPage(body=\"...\")",
+            );
+        }
+    }
+}
+
+pub(super) fn redirect(advice: &mut Advice<'_>) {
+    if let Target::Redirect(redirect) = &advice.route.target
+        && free_host(&redirect.location)
+    {
+        advice.warn(
+            "open-redirect",
+            format!("the request chooses the host of {}", redirect.location),
+            "write the host out, and use parameters after it",
+        );
+    }
+}
+
+/// True if parameters choose the host of a location. They may choose a name below a domain that is written out.
+pub(super) fn free_host(location: &str) -> bool {
+    let Some(at) = location.find("//") else {
+        return false;
+    };
+    let (scheme, rest) = location.split_at(at + 2);
+    if !matches!(scheme, "//" | "http://" | "https://") {
+        return false;
+    }
+    let mut last = None;
+    for piece in Template(rest).pieces() {
+        match piece {
+            TemplatePart::Text(text) => {
+                let host = text.split(['/', '?', '#']).next().unwrap_or(text);
+                if last.is_some() {
+                    last = Some(host);
+                }
+                if host.len() < text.len() {
+                    break;
+                }
+            }
+            TemplatePart::Parameter(_) => last = Some(""),
+        }
+    }
+    last.is_some_and(|after| !after.starts_with('.') || after.len() < 2)
+}

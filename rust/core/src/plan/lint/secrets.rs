@@ -1,0 +1,119 @@
+//! Rules for what others may read or forge: connections in plain text, certificates, secrets, compressed pages.
+
+use http::Method;
+
+use super::advice::{Advice, Lint, LintLevel};
+use crate::plan::{OriginId, Plan, Preflight, Target, TlsPolicy, ViewerPolicy, table};
+
+/// Listeners in plain text beside those that demand certificates of clients.
+pub(super) fn beside_certificates(plan: &Plan) -> Option<Lint> {
+    let demands = |policy: &TlsPolicy| policy.client.as_ref().is_some_and(|client| client.required);
+    let mut policies = plan.listeners.iter().flat_map(|listener| &listener.tls);
+    let plain = plan
+        .listeners
+        .iter()
+        .position(|listener| listener.tls.is_empty())?;
+    let mut routes = plan.routes.iter();
+    let route = routes.find(|route| route.viewer == ViewerPolicy::AllowAll)?;
+    policies.any(demands).then(|| Lint {
+        path: format!("listeners[{plain}]"),
+        route: route.label.to_string(),
+        level: LintLevel::Warning,
+        rule: "client-certificates",
+        message: "requests in plain text reach this route without the certificate of a client that another listener demands".to_owned(),
+        remedy: "set viewer=\"https-only\" or \"redirect-to-https\" on the routes, or remove the listener",
+    })
+}
+
+/// A cache policy that compresses, on a route that does not.
+pub(super) fn uncompressed(advice: &mut Advice<'_>) {
+    if let Some(of) = advice.route.uncompressed {
+        advice.note(
+            "uncompressed",
+            format!(
+                "the cache policy compresses and this route does not: the length of responses {of} would betray their secrets (BREACH)"
+            ),
+            "say compress=False on the route if that is meant",
+        );
+    }
+}
+
+pub(super) fn unverified(plan: &Plan, members: &[OriginId], advice: &mut Advice<'_>) {
+    for origin in members.iter().filter_map(|id| plan.origin(*id)) {
+        if !origin.tls.verify && origin.tls.pins.is_empty() {
+            let message = format!(
+                "the certificate of origin {} is not verified (tls_verify=False): anyone on the network path can read and change everything",
+                origin.name
+            );
+            advice.warn(
+                "tls",
+                message,
+                "give the origin's CA as tls_ca instead, or its public key as tls_pins",
+            );
+        }
+    }
+}
+
+pub(super) fn https(plan: &Plan, advice: &mut Advice<'_>) {
+    if advice.route.viewer != ViewerPolicy::AllowAll {
+        if plan.trusted_proxies.is_empty() && !plan.serves_https() {
+            let message = format!(
+                "viewer={:?} can only be met by TLS: no listener of the edge has it, and no proxy is trusted to report it, so no request gets through",
+                table::viewer(advice.route.viewer)
+            );
+            advice.warn(
+                "https",
+                message,
+                "give the edge a listener with tls=Tls(...), or name the proxy in trusted_proxies",
+            );
+        }
+    } else if advice.route.auth.is_some()
+        || advice
+            .route
+            .guard
+            .as_ref()
+            .is_some_and(|guard| guard.basic.is_some())
+    {
+        advice.note(
+            "auth-without-https",
+            "tokens or passwords may travel over plain http",
+            "set viewer=\"https-only\"",
+        );
+    }
+}
+
+pub(super) fn secret(advice: &mut Advice<'_>) {
+    if let Some((got, want)) = advice
+        .route
+        .auth
+        .as_ref()
+        .and_then(|policy| policy.weak_secret())
+    {
+        advice.warn(
+            "weak-secret",
+            format!(
+                "the token's secret has {got} bytes, but its algorithm needs {want} (RFC 7518 §3.2)"
+            ),
+            "use a longer random secret: a short one can be guessed from one token",
+        );
+    }
+}
+
+/// Pages of other origins send a preflight, without a token, before they send one (Fetch §4.8).
+pub(super) fn preflight(advice: &mut Advice<'_>) {
+    let route = advice.route;
+    let demands = route.auth.as_ref().is_some_and(|policy| !policy.optional);
+    let takes_options = route.methods.is_empty() || route.methods.contains(&Method::OPTIONS);
+    if demands
+        && takes_options
+        && route.preflight == Preflight::Token
+        && !route.answers_preflights()
+        && matches!(route.target, Target::Group(_))
+    {
+        advice.note(
+            "preflight",
+            "CORS preflights have no token and are refused: pages of other origins cannot call it",
+            "cors=Cors(...) answers them, preflight=\"origin\" lets the origin do so; leave it if only pages of this site call it",
+        );
+    }
+}

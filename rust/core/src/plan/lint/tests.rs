@@ -1,0 +1,193 @@
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use serde_json::{Value, json};
+
+use super::{reached::free_host, *};
+use crate::plan::compile;
+
+fn rules(routes: &Value) -> Vec<&'static str> {
+    let plan = json!({
+        "name": "t",
+        "trusted_proxies": ["10.0.0.0/8"],
+        "origins": [{"name": "o", "url": "http://x"}, {"name": "u", "url": "https://x", "tls_verify": false}],
+        "routes": routes,
+    });
+    let plan = compile(&serde_json::to_vec(&plan).unwrap())
+        .unwrap_or_else(|problems| panic!("{problems:?}"));
+    lint(&plan).iter().map(|lint| lint.rule).collect()
+}
+
+#[test]
+fn a_plain_site_gets_no_advice() {
+    assert!(
+        rules(&json!([
+            {"pattern": "/static/*", "to": "o", "cache": {"query": "none", "cookies": "none"}},
+            {"pattern": "/*", "to": "o", "index": "index.html"},
+        ]))
+        .is_empty()
+    );
+}
+
+#[test]
+fn dangers_are_named() {
+    let auth = |extra: Value| {
+        let mut auth = json!({"keys": {"kind": "secret", "secret": {"value": "0123456789abcdef0123456789abcdef"}, "algorithm": "HS256"}});
+        for (key, value) in extra.as_object().unwrap() {
+            auth[key] = value.clone();
+        }
+        auth
+    };
+    for (route, want) in [
+        (
+            json!({"to": "o", "cache": {"query": "none"}, "forward": {"query": "all"}}),
+            vec!["cache-poisoning"],
+        ),
+        (
+            json!({"to": "o", "cache": {"query": {"only": ["a", "b"]}}, "forward": {"query": {"only": ["a"]}}}),
+            vec![],
+        ),
+        (
+            json!({"to": "o", "cache": {"query": {"except": ["utm"]}}, "forward": {"query": "all"}}),
+            vec!["cache-poisoning"],
+        ),
+        (
+            json!({"to": "o", "cache": {"cookies": "none"}, "forward": {"cookies": "all"}}),
+            vec!["cache-poisoning"],
+        ),
+        (
+            json!({"to": "o", "forward": {"headers": {"only": ["X-Original-URL"]}}}),
+            vec!["cache-poisoning"],
+        ),
+        (
+            json!({"to": "o", "cache": {"set_cookie": "strip"}}),
+            vec!["set-cookie"],
+        ),
+        (
+            json!({"to": "o", "cache": {"set_cookie": "strip", "cookies": "none"}}),
+            vec![],
+        ),
+        (
+            json!({"redirect": {"location": "https://{host}/"}, "pattern": "/{host}"}),
+            vec!["open-redirect"],
+        ),
+        (
+            json!({"redirect": {"location": "https://x/{host}"}, "pattern": "/{host}"}),
+            vec![],
+        ),
+        (
+            json!({"redirect": {"location": "/new/?a=1"}, "pattern": "/new/*"}),
+            vec!["redirect-loop"],
+        ),
+        (
+            json!({"redirect": {"location": "/new/"}, "pattern": "/old/*"}),
+            vec![],
+        ),
+        (
+            json!({"redirect": {"location": "/a"}, "pattern": "/a", "when": [{"cookie": "x"}]}),
+            vec![],
+        ),
+        (
+            json!({"to": "o", "pattern": "/search?q=*"}),
+            vec!["query-in-pattern"],
+        ),
+        (json!({"to": "o", "pattern": "/img/?.png"}), vec![]),
+        (
+            json!({"to": "o", "cache": {"set_cookie": "strip", "cookies": {"only": ["a"]}}}),
+            vec![],
+        ),
+        (
+            json!({"to": "o", "cache": {"ttl": 60}}),
+            vec!["set-cookie", "cache-deception"],
+        ),
+        (
+            json!({"to": "o", "cache": {"default_ttl": 60, "extension_guard": true}}),
+            vec![],
+        ),
+        (
+            json!({"to": "o", "cache": {"set_cookie": "store", "cookies": "none"}}),
+            vec!["set-cookie"],
+        ),
+        (
+            json!({"to": "o", "errors": {"502": "/502.html"}}),
+            vec!["error-page"],
+        ),
+        (json!({"to": "o", "errors": {"404": "/404.html"}}), vec![]),
+        (json!({"to": "o", "errors": {"502": {"body": "x"}}}), vec![]),
+        (
+            json!({"to": "o", "cache": {"min_ttl": 3600}}),
+            vec!["set-cookie", "cache-deception"],
+        ),
+        (
+            json!({"to": "o", "cache": {"ttl": 60, "cookies": "none"}}),
+            vec![],
+        ),
+        (json!({"to": "u"}), vec!["tls"]),
+        (
+            json!({"to": "o", "auth": auth(json!({}))}),
+            vec!["auth-not-shared", "auth-without-https", "preflight"],
+        ),
+        (
+            json!({"to": "o", "viewer": "https-only", "auth": auth(json!({"shared": true}))}),
+            vec!["shared-identity", "preflight"],
+        ),
+        (
+            json!({"to": "o", "viewer": "https-only", "auth": auth(json!({})), "cache": {"claims": ["userId"]}}),
+            vec!["preflight"],
+        ),
+        (
+            json!({"to": "o", "viewer": "https-only", "auth": auth(json!({})), "cache": {"enabled": false}}),
+            vec!["preflight"],
+        ),
+        (
+            json!({"to": "o", "viewer": "https-only", "preflight": "origin", "auth": auth(json!({})), "cache": {"enabled": false}}),
+            vec![],
+        ),
+    ] {
+        let mut whole = json!({"pattern": "/*"});
+        for (key, value) in route.as_object().unwrap() {
+            whole[key] = value.clone();
+        }
+        assert_eq!(rules(&json!([whole])), want, "{route}");
+    }
+    assert_eq!(
+        rules(&json!([{"pattern": "/*", "to": "o"}, {"pattern": "/*", "to": "o"}])),
+        ["unreachable"]
+    );
+}
+
+#[test]
+fn https_needs_somebody_who_speaks_it() {
+    let plan = json!({
+        "name": "t",
+        "origins": [{"name": "o", "url": "http://x"}],
+        "routes": [{"pattern": "/*", "to": "o", "viewer": "https-only"}],
+    });
+    let plan = compile(&serde_json::to_vec(&plan).unwrap()).unwrap();
+    let found = lint(&plan);
+    let [only] = found.as_slice() else {
+        panic!("{found:?}")
+    };
+    assert_eq!(
+        (only.path.as_str(), only.rule, only.level),
+        ("routes[0]", "https", LintLevel::Warning)
+    );
+}
+
+#[test]
+fn a_request_may_choose_a_page_or_a_name_below_a_domain_but_no_domain() {
+    for (location, free) in [
+        ("/{a}", false),
+        ("/there?next=https://{a}/", false),
+        ("https://x.example/{a}", false),
+        ("https://{a}.example.com/", false),
+        ("https://x.example", false),
+        ("https://{a}/", true),
+        ("//{a}", true),
+        ("https://{a}example.com/", true),
+        ("https://x.{a}/", true),
+        ("https://x.{a}", true),
+        ("https://{a}.", true),
+    ] {
+        assert_eq!(free_host(location), free, "{location}");
+    }
+}

@@ -1,0 +1,217 @@
+//! The request to an origin that a client's request leads to.
+
+use std::rc::Rc;
+
+use edgerouter_core::{
+    admit, bounds,
+    forward::{self, Viewer},
+    http::{FieldName, FieldValue, Fields, PathAndQuery, header, uri},
+    images::VARIANT,
+    path::MOST_LOOPS,
+    plan::{Route, Select, Target},
+    transform,
+};
+use http::{HeaderValue, Method, StatusCode};
+use http_body::Body as _;
+use smallvec::SmallVec;
+
+use super::{
+    answer::{self, Early},
+    exchange::Exchange,
+    origin_request::{InterimReceiver, OriginRequest, Source},
+};
+use crate::{
+    account::Owner,
+    upstream::{RequestBody, Wanted},
+};
+
+impl Exchange {
+    /// On whose behalf memory is held for this request.
+    pub(crate) fn owner(&self, route: &Route) -> Owner {
+        Owner {
+            client: Some(bounds::clients::Client::of(self.client.address)),
+            origin: match route.target {
+                Target::Group(group) => Some(group.0),
+                _ => None,
+            },
+        }
+    }
+
+    /// The request to the route's origins, without its body. `whole`: for the whole response, whatever part of it
+    /// the viewer wants.
+    pub(crate) fn origin_request(
+        &self,
+        route: &Route,
+        whole: bool,
+    ) -> Result<OriginRequest, Early> {
+        let mut headers = self.head.headers.clone();
+        if whole {
+            forward::unconditional(&mut headers);
+        }
+        self.origin_request_with(route, headers)
+    }
+
+    /// The client still waits for the answer, as far as can be seen. One that has closed its side only may.
+    pub(crate) fn wanted(&self) -> Wanted {
+        let stream = Rc::clone(&self.stream);
+        Wanted::new(move || stream.is_wanted())
+    }
+
+    /// As `origin_request`, with the request's own header section, which is gone after.
+    pub(crate) fn origin_request_taking(&mut self, route: &Route) -> Result<OriginRequest, Early> {
+        let headers = std::mem::take(&mut self.head.headers);
+        self.origin_request_with(route, headers)
+    }
+
+    fn origin_request_with(
+        &self,
+        route: &Route,
+        mut headers: Fields,
+    ) -> Result<OriginRequest, Early> {
+        let source = match route.target {
+            Target::Group(group) => Source::Group(group),
+            Target::Function(_) => Source::Function,
+            _ if self.foreign.is_some() => Source::Foreign,
+            _ => {
+                let why = "This route has no origin.";
+                return Err(answer::text(StatusCode::INTERNAL_SERVER_ERROR, why).into());
+            }
+        };
+        if self.image.is_some() {
+            headers.remove(VARIANT);
+        }
+        let path_and_query = self.upstream_path(route);
+        let hooks = self.hook_context(route, path_and_query.query(), &headers);
+        let upgrade = self
+            .wants_upgrade
+            .then(|| headers.get(header::UPGRADE).map(FieldValue::owned))
+            .flatten();
+        admit::strip_hop_by_hop(&mut headers);
+        let viewer = Viewer {
+            peer: self.stream.connection.address(),
+            scheme: self.client.scheme,
+            authority: self.outer(),
+            version: self.head.version,
+        };
+        let cdn_loop = &self.worker.shared.cdn_loop;
+        if cdn_loop.passes(&headers) > MOST_LOOPS {
+            return Err(
+                answer::looped("The request has passed this edge before (CDN-Loop).").into(),
+            );
+        }
+        forward::base(
+            &mut headers,
+            route,
+            viewer,
+            &self.edge_set(route),
+            &self.live.plan.via,
+        );
+        cdn_loop.append(&mut headers);
+        if route.cache.enabled && !self.wants_upgrade {
+            forward::without_rewriting(&mut headers, route, &self.head.method);
+        }
+        if self.transforms(route) {
+            transform::requested(&self.head.method, &mut headers);
+        }
+        forward::prefix(&mut headers, route);
+        let sanitiser = self.live.plan.sanitiser(self.client.trusted_peer);
+        admit::trailers(&mut headers, |name| {
+            !sanitiser.forbids(name)
+                && route.forward.headers.has(name)
+                && !admit::is_twin_of_any(name, route.request_headers.names())
+        });
+        if let Some(protocol) = upgrade.clone() {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+            headers.insert(header::UPGRADE, protocol);
+        }
+        Ok(OriginRequest {
+            worker: Rc::clone(&self.worker),
+            live: Rc::clone(&self.live),
+            route: route.id,
+            source,
+            // The head of a variant is known once it is made.
+            method: match self.image {
+                Some(_) => Method::GET,
+                None => self.head.method.clone(),
+            },
+            image: self.image.as_ref().map(|image| Rc::clone(&image.variant)),
+            original: self.image.as_ref().and_then(|image| {
+                let begin = image.original?;
+                begin(self, route, &image.variant)
+            }),
+            foreign: self.foreign.clone(),
+            path_and_query,
+            headers,
+            authority: self.authority.clone(),
+            outer: self.outer().clone(),
+            scheme: self.client.scheme,
+            upgrade: upgrade.is_some(),
+            owner: self.owner(route),
+            expects: self.expects,
+            hooks,
+            logged: self.logged.clone(),
+            trace: self.trace.as_ref().map(|trace| trace.parent().clone()),
+            interims: self.stream.interims.ticket().map(|ticket| InterimReceiver {
+                stream: Rc::clone(&self.stream),
+                ticket,
+            }),
+            wanted: None,
+        })
+    }
+
+    /// Fields that the edge answers for: identity and variants.
+    fn edge_set(&self, route: &Route) -> SmallVec<[(FieldName, HeaderValue); 4]> {
+        let mut fields = SmallVec::new();
+        if let Some(claims) = &self.claims {
+            let storable = super::cached::cacheable(&self.head.method, route);
+            let sees = self.sees(route);
+            let forwarded = claims.forward().iter();
+            let forwarded = forwarded.filter(|one| !storable || sees.may_forward(one));
+            fields.extend(forwarded.map(|one| (one.field.clone(), one.value.clone())));
+        }
+        for chosen in &self.chosen {
+            if let Some(experiment) = route.experiments.get(chosen.experiment) {
+                fields.push((experiment.header.clone(), experiment.value(chosen.variant)));
+                let source = experiment.config.as_ref();
+                if let Some(name) = source.and_then(|source| source.header.as_ref())
+                    && let Some(reading) = self.live.readings.get(experiment)
+                    && let Some(payload) = reading.payload(chosen.variant)
+                    && let Some(value) = &payload.header
+                {
+                    fields.push((name.clone(), value.clone()));
+                }
+            }
+        }
+        fields
+    }
+
+    fn upstream_path(&self, route: &Route) -> PathAndQuery {
+        let own = || self.head.target.clone();
+        let Some(query) = self.head.target.query() else {
+            return own();
+        };
+        let sorted = route.cache.enabled && route.cache.sort_query;
+        if route.forward.query == Select::All && !sorted {
+            return own();
+        }
+        let mut target = self.head.target.path().as_bytes().to_vec();
+        target.push(b'?');
+        let before = target.len();
+        uri::select_query(query, &route.forward.query, sorted, &mut target);
+        if target.len() == before {
+            target.pop();
+        }
+        let target = String::from_utf8(target).ok();
+        target
+            .and_then(|target| PathAndQuery::try_from(target).ok())
+            .unwrap_or_else(own)
+    }
+
+    /// The request's body for the origin, counted against the limit.
+    pub(crate) fn take_body(&mut self) -> RequestBody {
+        match self.body.take() {
+            Some(body) if !body.is_end_stream() => RequestBody::stream(body),
+            _ => RequestBody::Empty,
+        }
+    }
+}
