@@ -17,7 +17,7 @@ use crate::{
     cache::{self, Caches},
     data::{CallSessions, Env},
     fetch::{FetchFrom, PendingFetch},
-    message::request,
+    message::spelling,
     runner::{AnswersEarly, Caller, Deadline, enter, wait_until},
 };
 
@@ -212,7 +212,7 @@ impl CallContext {
         if let Some(notes) = &self.notes {
             notes.lock().personal = true;
         }
-        request::id(self.request)
+        spelling::id(self.request)
     }
 
     /// The configured region that is nearest to the client; `None` where its place is not known.
@@ -233,7 +233,7 @@ impl CallContext {
     /// The id of its request for the log, on which nothing that is stored depends.
     #[getter]
     fn log_id(&self) -> String {
-        request::id(self.request)
+        spelling::id(self.request)
     }
 
     /// Gives the response a tag by which it can be purged, where it may be stored.

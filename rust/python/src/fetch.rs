@@ -25,8 +25,8 @@ use crate::{
     errors,
     message::{
         headers,
-        request::scheme_of,
         response::{Response, ResponseParts},
+        spelling::scheme_of,
     },
     runner,
 };

@@ -14,7 +14,8 @@ use pyo3::{exceptions::PyValueError, prelude::*, types::PyDict};
 
 use super::{
     headers::{self, latin_1},
-    request::{Request, scheme_of, version_of, version_text},
+    request::Request,
+    spelling::{scheme_of, version_of, version_text},
 };
 
 /// All parts of a request but its content and the certificate of its client. A stored response would depend on all of them.

@@ -3,26 +3,19 @@
 //! A view is alive for as long as its call. A callable that keeps one gets a clear error afterwards, because the value
 //! has gone on with the request. No lock is held while Python runs or allocates.
 
-use std::{
-    net::{IpAddr, Ipv6Addr},
-    sync::Arc,
-};
+use std::sync::Arc;
 
 use bytes::Bytes;
-use edgerouter_core::http::Fields;
 use edgerouter_core::{
-    cache::{api::CacheUrl, hooked::Reads},
-    http::{cookie, header, uri},
-    plan::Scheme,
+    cache::hooked::Reads,
+    http::{cookie, uri},
 };
-use edgerouter_functions::{
-    ClientPlace, Conversions, Notes, RequestHead, fetch::FetchChain, pipe::PieceReader,
-};
+use edgerouter_functions::{ClientPlace, Conversions, Notes, RequestHead, pipe::PieceReader};
 use edgerouter_telemetry::trace::SpanParent;
-use http::{HeaderValue, Method, Version};
+use http::Method;
 use parking_lot::Mutex;
 use pyo3::{
-    exceptions::{PyRuntimeError, PyTypeError, PyValueError},
+    exceptions::{PyRuntimeError, PyValueError},
     prelude::*,
     types::{PyBytes, PyDict, PyString},
 };
@@ -31,8 +24,8 @@ use super::{
     certificate::PyClientCertificate,
     experiment::PyAssignedVariant,
     geo::Geo,
-    headers::{self, Headers, latin_1},
-    response::{JSON, TEXT, bytes_of},
+    headers::{Headers, latin_1},
+    spelling::{id, scheme_of, version_text},
 };
 use crate::{
     errors, json,
@@ -99,7 +92,7 @@ impl Request {
     }
 
     /// The whole body; past what is handed over at once `Abort` with 413.
-    fn whole(&self, py: Python<'_>) -> PyResult<Bytes> {
+    pub(super) fn whole(&self, py: Python<'_>) -> PyResult<Bytes> {
         let whole = self.edit(|parts| parts.rest.is_none().then(|| parts.body.clone()))?;
         whole.ok_or_else(|| errors::too_large(py))
     }
@@ -146,11 +139,6 @@ impl Request {
     }
 }
 
-/// A request's id as Python and the log have it.
-pub(crate) fn id(number: u64) -> String {
-    format!("{number:016x}")
-}
-
 /// A dictionary of pairs; of repeated names the first, and the others beside it.
 fn by_name<'py, N: AsRef<str>, V: AsRef<str>>(
     py: Python<'py>,
@@ -171,40 +159,6 @@ fn by_name<'py, N: AsRef<str>, V: AsRef<str>>(
 }
 
 impl Request {
-    /// The head of a GET of an absolute URL; `CacheError` for another one.
-    fn head_of(url: &Bound<'_, PyAny>) -> PyResult<Box<RequestHead>> {
-        let Ok(text) = url.cast::<PyString>() else {
-            return Err(PyTypeError::new_err(format!(
-                "Request takes a URL or a Request, not {}",
-                url.get_type().name()?
-            )));
-        };
-        let url = text.to_str()?;
-        let place = CacheUrl::parse(url)
-            .map_err(|error| errors::cache(text.py(), &format!("{url:?}: {error}")))?;
-        Ok(Box::new(RequestHead {
-            method: Method::GET,
-            version: Version::HTTP_11,
-            scheme: place.scheme,
-            host: place.host.into(),
-            port: place.port,
-            path: place.path,
-            query: place.query,
-            headers: Fields::new(),
-            client: IpAddr::V6(Ipv6Addr::UNSPECIFIED),
-            params: Vec::new(),
-            claims: None,
-            certificate: None,
-            place: None,
-            variants: Vec::new(),
-            id: 0,
-            trace: None,
-            chain: FetchChain::default(),
-            conversions: None,
-            notes: None,
-        }))
-    }
-
     /// The iterator over the pieces of the body that a function of `edgerouter.functions.streams` makes.
     fn pieces<'py>(&self, py: Python<'py>, made_by: &str) -> PyResult<Bound<'py, PyAny>> {
         let (first, rest) = self.edit(|parts| {
@@ -242,52 +196,7 @@ impl Request {
         body: Option<&Bound<'_, PyAny>>,
         json: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Self> {
-        let (mut head, kept) = match url.cast::<Self>() {
-            Ok(other) => {
-                let replaced = body.is_some() || json.is_some();
-                let other = other.get();
-                let kept = match replaced {
-                    true => Bytes::new(),
-                    false => other.whole(url.py())?,
-                };
-                (other.edit(|parts| parts.head.clone())?, kept)
-            }
-            Err(_) => (Self::head_of(url)?, Bytes::new()),
-        };
-        if let Some(method) = method {
-            head.method = Method::from_bytes(method.as_bytes())
-                .map_err(|_| PyValueError::new_err(format!("{method:?} is no method")))?;
-        }
-        if let Some(given) = headers {
-            head.headers = Fields::new();
-            headers::fill(&mut head.headers, given)?;
-        }
-        let (body, kind) = match (body, json) {
-            (Some(_), Some(_)) => {
-                let message = "Request: body cannot be combined with json";
-                return Err(PyValueError::new_err(message));
-            }
-            (Some(body), None) => {
-                let (body, is_text) = bytes_of(body)?;
-                (body, is_text.then_some(TEXT))
-            }
-            (None, Some(value)) => (json::encode(value)?, Some(JSON)),
-            (None, None) => (kept, None),
-        };
-        // The type of another request is that of its own content.
-        if let Some(kind) = kind
-            && (headers.is_none() || !head.headers.contains_key(header::CONTENT_TYPE))
-        {
-            let kind = HeaderValue::from_static(kind);
-            head.headers.insert(header::CONTENT_TYPE, kind);
-        }
-        if !body.is_empty() && matches!(head.method, Method::GET | Method::HEAD) {
-            return Err(PyValueError::new_err(format!(
-                "Request: a {} has no body: give it another method, as in method=\"POST\"",
-                head.method
-            )));
-        }
-        Ok(Self::new(head, body, None))
+        Self::made(url, method, headers, body, json)
     }
 
     /// A request of its own with the same values, which outlives the call (Fetch §5.4).
@@ -617,32 +526,5 @@ impl Request {
             )
         })
         .unwrap_or_else(|_| "<Request that is over>".to_owned())
-    }
-}
-
-/// A version of HTTP as ASGI writes it.
-pub(crate) fn version_text(version: Version) -> &'static str {
-    match version {
-        Version::HTTP_09 | Version::HTTP_10 => "1.0",
-        Version::HTTP_2 => "2",
-        Version::HTTP_3 => "3",
-        _ => "1.1",
-    }
-}
-
-/// The version that such a text names.
-pub(crate) fn version_of(text: &str) -> Version {
-    match text {
-        "1.0" => Version::HTTP_10,
-        "2" => Version::HTTP_2,
-        "3" => Version::HTTP_3,
-        _ => Version::HTTP_11,
-    }
-}
-
-pub(crate) fn scheme_of(scheme: Scheme) -> &'static str {
-    match scheme {
-        Scheme::Http => "http",
-        Scheme::Https => "https",
     }
 }

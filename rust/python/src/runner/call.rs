@@ -31,8 +31,9 @@ use crate::{
     fetch::FetchFrom,
     json,
     message::{
-        request::{self, Request},
+        request::Request,
         response::{self, Response, ResponseParts},
+        spelling,
     },
 };
 
@@ -266,7 +267,7 @@ impl Views {
     /// The request's id as `request.id` gives it; `None` when the request is over.
     pub(crate) fn request_id(&self) -> Option<String> {
         let number = self.request.get().number();
-        (number != 0).then(|| request::id(number))
+        (number != 0).then(|| spelling::id(number))
     }
 
     /// Ends them, unless an iterator that answers still reads them.

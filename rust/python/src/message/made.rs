@@ -1,0 +1,115 @@
+//! A request that a callable makes: of a URL, or of another request.
+
+use std::net::{IpAddr, Ipv6Addr};
+
+use bytes::Bytes;
+use edgerouter_core::{
+    cache::api::CacheUrl,
+    http::{Fields, header},
+};
+use edgerouter_functions::{RequestHead, fetch::FetchChain};
+use http::{HeaderValue, Method, Version};
+use pyo3::{
+    exceptions::{PyTypeError, PyValueError},
+    prelude::*,
+    types::PyString,
+};
+
+use super::{
+    headers,
+    request::Request,
+    response::{JSON, TEXT, bytes_of},
+};
+use crate::{errors, json};
+
+impl Request {
+    /// With the method, fields and content of another request where no others are given (Fetch §5.4).
+    pub(super) fn made(
+        url: &Bound<'_, PyAny>,
+        method: Option<&str>,
+        headers: Option<&Bound<'_, PyAny>>,
+        body: Option<&Bound<'_, PyAny>>,
+        json: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Self> {
+        let (mut head, kept) = match url.cast::<Self>() {
+            Ok(other) => {
+                let replaced = body.is_some() || json.is_some();
+                let other = other.get();
+                let kept = match replaced {
+                    true => Bytes::new(),
+                    false => other.whole(url.py())?,
+                };
+                (other.edit(|parts| parts.head.clone())?, kept)
+            }
+            Err(_) => (Self::head_of(url)?, Bytes::new()),
+        };
+        if let Some(method) = method {
+            head.method = Method::from_bytes(method.as_bytes())
+                .map_err(|_| PyValueError::new_err(format!("{method:?} is no method")))?;
+        }
+        if let Some(given) = headers {
+            head.headers = Fields::new();
+            headers::fill(&mut head.headers, given)?;
+        }
+        let (body, kind) = match (body, json) {
+            (Some(_), Some(_)) => {
+                let message = "Request: body cannot be combined with json";
+                return Err(PyValueError::new_err(message));
+            }
+            (Some(body), None) => {
+                let (body, is_text) = bytes_of(body)?;
+                (body, is_text.then_some(TEXT))
+            }
+            (None, Some(value)) => (json::encode(value)?, Some(JSON)),
+            (None, None) => (kept, None),
+        };
+        // The type of another request is that of its own content.
+        if let Some(kind) = kind
+            && (headers.is_none() || !head.headers.contains_key(header::CONTENT_TYPE))
+        {
+            let kind = HeaderValue::from_static(kind);
+            head.headers.insert(header::CONTENT_TYPE, kind);
+        }
+        if !body.is_empty() && matches!(head.method, Method::GET | Method::HEAD) {
+            return Err(PyValueError::new_err(format!(
+                "Request: a {} has no body: give it another method, as in method=\"POST\"",
+                head.method
+            )));
+        }
+        Ok(Self::new(head, body, None))
+    }
+
+    /// The head of a GET of an absolute URL; `CacheError` for another one.
+    fn head_of(url: &Bound<'_, PyAny>) -> PyResult<Box<RequestHead>> {
+        let Ok(text) = url.cast::<PyString>() else {
+            return Err(PyTypeError::new_err(format!(
+                "Request takes a URL or a Request, not {}",
+                url.get_type().name()?
+            )));
+        };
+        let url = text.to_str()?;
+        let place = CacheUrl::parse(url)
+            .map_err(|error| errors::cache(text.py(), &format!("{url:?}: {error}")))?;
+        Ok(Box::new(RequestHead {
+            method: Method::GET,
+            version: Version::HTTP_11,
+            scheme: place.scheme,
+            host: place.host.into(),
+            port: place.port,
+            path: place.path,
+            query: place.query,
+            headers: Fields::new(),
+            client: IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+            params: Vec::new(),
+            claims: None,
+            certificate: None,
+            place: None,
+            variants: Vec::new(),
+            id: 0,
+            trace: None,
+            chain: FetchChain::default(),
+            conversions: None,
+            notes: None,
+        }))
+    }
+}
