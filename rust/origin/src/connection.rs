@@ -7,7 +7,6 @@
 use std::{
     fmt, io,
     pin::{Pin, pin},
-    rc::Rc,
     task::{Context, Poll, Waker, ready},
 };
 
@@ -110,10 +109,10 @@ pub(super) struct OutboundRequest<'r> {
 }
 
 /// Receives the interim responses to a request on its worker, before the final response is there.
-#[derive(Clone)]
-pub struct HearInterims(pub Rc<dyn Fn(StatusCode, Version, Fields)>);
+#[derive(Clone, Copy)]
+pub struct HearInterims<'h>(pub &'h dyn Fn(StatusCode, Version, Fields));
 
-impl std::fmt::Debug for HearInterims {
+impl std::fmt::Debug for HearInterims<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("HearInterims")
     }
@@ -244,17 +243,17 @@ impl OriginConnection {
     }
 
     /// The connection for another protocol, after a 101.
-    pub(super) fn upgrade(self) -> Upgraded {
-        Upgraded {
+    pub(super) fn upgrade(self) -> Box<Upgraded> {
+        Box::new(Upgraded {
             stream: self.stream,
             early: self.first,
-        }
+        })
     }
 
     /// Sends the request and waits for the final head. Interim responses go to `interims` as they come.
     pub(super) fn poll_head(
         &mut self,
-        interims: Option<&HearInterims>,
+        interims: Option<HearInterims<'_>>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<OriginHead, NoResponse>> {
         if !self.is_sent && !self.is_quiet(cx) {
@@ -293,7 +292,7 @@ impl OriginConnection {
     fn take_heads(
         &mut self,
         mut space: Space,
-        interims: Option<&HearInterims>,
+        interims: Option<HearInterims<'_>>,
     ) -> Result<Option<OriginHead>, BadResponse> {
         let mut at = 0;
         loop {

@@ -30,7 +30,7 @@ use super::{
     message::{UpstreamRequest, UpstreamResponse},
     pool::{Connected, Pool, Pools},
     request_body::{RequestBody, RequestStream, Turn},
-    wanted::{Holder, Wanted},
+    wanted::{Held, Wanted},
 };
 
 /// The connections of a worker to all origins.
@@ -67,7 +67,7 @@ impl Upstreams {
     pub async fn fetch(
         &self,
         origin: &Origin,
-        request: UpstreamRequest,
+        request: UpstreamRequest<'_>,
         fresh: bool,
     ) -> Result<UpstreamResponse, FetchError> {
         let end = origin
@@ -134,7 +134,7 @@ impl Upstreams {
         &self,
         origin: &Origin,
         pool: Rc<Pool>,
-        request: UpstreamRequest,
+        request: UpstreamRequest<'_>,
         fresh: bool,
         end: Option<(tokio::time::Instant, std::time::Duration)>,
     ) -> Result<UpstreamResponse, FetchError> {
@@ -183,8 +183,8 @@ impl Upstreams {
             origin,
             begun: begun.into(),
             stream: stream.as_ref(),
-            interims: interims.as_ref(),
-            holder: wanted.map(|wanted| pool.holders.hold(wanted)),
+            interims,
+            held: wanted.map(|wanted| pool.holders.hold(wanted)),
         };
         let head = poll_fn(|cx| waiting.poll(&mut connected, cx)).await?;
         drop(waiting);
@@ -246,7 +246,7 @@ impl Upstreams {
     }
 }
 
-fn internal(path_and_query: &PathAndQuery, headers: &Fields) -> UpstreamRequest {
+fn internal(path_and_query: &PathAndQuery, headers: &Fields) -> UpstreamRequest<'static> {
     UpstreamRequest {
         method: Method::GET,
         path_and_query: path_and_query.clone(),
@@ -266,8 +266,8 @@ struct AwaitedHead<'r> {
     begun: tokio::time::Instant,
     /// The content that is still read while it is sent.
     stream: Option<&'r RequestStream>,
-    interims: Option<&'r HearInterims>,
-    holder: Option<Rc<Holder>>,
+    interims: Option<HearInterims<'r>>,
+    held: Option<Held<'r>>,
 }
 
 impl AwaitedHead<'_> {
@@ -293,8 +293,8 @@ impl AwaitedHead<'_> {
                 NoResponse::Request(why) => FetchError::RequestBody(why.to_string()),
             }));
         }
-        let is_revoked = |holder: &Rc<Holder>| holder.poll_revoked(cx).is_ready();
-        if self.holder.as_ref().is_some_and(is_revoked) {
+        let is_revoked = |held: &Held<'_>| held.poll_revoked(cx).is_ready();
+        if self.held.as_ref().is_some_and(is_revoked) {
             return Poll::Ready(Err(FetchError::GaveWay(name())));
         }
         let since = match self.stream.map(RequestStream::turn) {

@@ -13,7 +13,7 @@ use super::{
 
 /// A request to an origin: fields final, `Host` set.
 #[derive(Debug)]
-pub struct UpstreamRequest {
+pub struct UpstreamRequest<'r> {
     /// The method that the origin receives.
     pub method: Method,
     /// After the route's rewrite.
@@ -25,7 +25,7 @@ pub struct UpstreamRequest {
     /// Switch to the protocol named in `Upgrade`.
     pub upgrade: bool,
     /// Receives interim responses (1xx) while they come.
-    pub interims: Option<HearInterims>,
+    pub interims: Option<HearInterims<'r>>,
     /// The client waits for a 100 before it sends the content.
     pub expects: bool,
     /// Shows whether a client still waits for the response; `None`: always.
@@ -46,5 +46,5 @@ pub struct UpstreamResponse {
     /// Read while it comes.
     pub body: UpstreamBody,
     /// The connection, once both sides have switched protocols; `None` unless the status is 101.
-    pub upgrade: Option<Upgraded>,
+    pub upgrade: Option<Box<Upgraded>>,
 }

@@ -2,9 +2,11 @@
 
 use std::{
     cell::{Cell, RefCell},
-    rc::{Rc, Weak},
+    rc::Rc,
     task::{Context, Poll, Waker},
 };
+
+use slab::Slab;
 
 /// True if a client still waits for the answer to a request.
 #[derive(Clone)]
@@ -31,43 +33,44 @@ impl Wanted {
 /// The requests that hold a connection to one origin and wait for their answer, and how many wait for a connection.
 #[derive(Debug, Default)]
 pub(super) struct Holders {
-    holders: RefCell<Vec<Weak<Holder>>>,
+    holders: RefCell<Slab<Holder>>,
     waiting: Cell<usize>,
 }
 
 #[derive(Debug)]
-pub(super) struct Holder {
+struct Holder {
     wanted: Wanted,
-    revoked: Cell<bool>,
-    waker: RefCell<Option<Waker>>,
+    is_revoked: bool,
+    waker: Option<Waker>,
 }
 
 impl Holders {
-    /// A request has got a connection.
-    pub(super) fn hold(&self, wanted: Wanted) -> Rc<Holder> {
-        let holder = Rc::new(Holder {
+    /// A request has got a connection, and is noted as long as this is kept.
+    pub(super) fn hold(&self, wanted: Wanted) -> Held<'_> {
+        let number = self.holders.borrow_mut().insert(Holder {
             wanted,
-            revoked: Cell::new(false),
-            waker: RefCell::new(None),
+            is_revoked: false,
+            waker: None,
         });
-        let mut holders = self.holders.borrow_mut();
-        holders.retain(|holder| holder.strong_count() > 0);
-        holders.push(Rc::downgrade(&holder));
-        holder
+        Held {
+            holders: self,
+            number,
+        }
     }
 
     /// Takes the connection from one request that no client waits for.
     pub(super) fn revoke_one(&self) {
-        let found = self.holders.borrow().iter().find_map(|holder| {
-            holder
-                .upgrade()
-                .filter(|holder| !holder.revoked.get() && !holder.wanted.still())
-        });
-        if let Some(holder) = found {
-            holder.revoked.set(true);
-            if let Some(waker) = holder.waker.borrow_mut().take() {
-                waker.wake();
-            }
+        let waker = {
+            let mut holders = self.holders.borrow_mut();
+            let mut each = holders.iter_mut();
+            let found = each.find(|(_, holder)| !holder.is_revoked && !holder.wanted.still());
+            found.and_then(|(_, holder)| {
+                holder.is_revoked = true;
+                holder.waker.take()
+            })
+        };
+        if let Some(waker) = waker {
+            waker.wake();
         }
     }
 
@@ -90,17 +93,34 @@ impl Drop for Waiting<'_> {
     }
 }
 
-impl Holder {
+/// A request among the holders.
+pub(super) struct Held<'h> {
+    holders: &'h Holders,
+    number: usize,
+}
+
+impl Held<'_> {
     /// Ready when the connection is taken away.
     pub(super) fn poll_revoked(&self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.revoked.get() {
+        let mut holders = self.holders.holders.borrow_mut();
+        let Some(holder) = holders.get_mut(self.number) else {
+            return Poll::Pending;
+        };
+        if holder.is_revoked {
             return Poll::Ready(());
         }
-        let mut waker = self.waker.borrow_mut();
-        match &*waker {
+        match &holder.waker {
             Some(known) if known.will_wake(cx.waker()) => {}
-            _ => *waker = Some(cx.waker().clone()),
+            _ => holder.waker = Some(cx.waker().clone()),
         }
         Poll::Pending
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        let holder = self.holders.holders.borrow_mut().try_remove(self.number);
+        // Its waker and what it asks may let go of others: not while the list is borrowed.
+        drop(holder);
     }
 }

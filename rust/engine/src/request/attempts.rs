@@ -37,7 +37,8 @@ use crate::{
         trace::{OpenSpan, Work},
     },
     upstream::{
-        FetchError, HealthBoard, RequestBody, Turn, Unavailable, UpstreamRequest, UpstreamResponse,
+        FetchError, HealthBoard, HearInterims, RequestBody, Turn, Unavailable, UpstreamRequest,
+        UpstreamResponse,
     },
 };
 
@@ -276,13 +277,15 @@ async fn attempt(
     let mut headers = request.headers.clone();
     forward::address(&mut headers, origin, &request.authority);
     let span = traced(request, origin, &mut headers, started);
+    let client = request.interims.as_ref();
+    let hear = client.map(|client| client.hear(request));
     let upstream = UpstreamRequest {
         method: request.method.clone(),
         path_and_query: prefixed(origin, &request.path_and_query),
         headers,
         body,
         upgrade: request.upgrade,
-        interims: request.interims.clone().map(|client| client.hear(request)),
+        interims: hear.as_ref().map(|hear| HearInterims(hear)),
         expects: request.expects,
         wanted: request.wanted.clone(),
         begun: started,

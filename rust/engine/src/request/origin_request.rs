@@ -12,7 +12,7 @@ use edgerouter_core::{
     images::ImageRequest,
     plan::{GroupId, RouteId, Scheme},
 };
-use http::{Method, StatusCode};
+use http::{Method, StatusCode, Version};
 
 use super::{answer::Early, foreign::ForeignImage, hooks::context::HookContext};
 use crate::{
@@ -21,7 +21,7 @@ use crate::{
     connection::{Stream, interim::Ticket},
     live::LocalLive,
     telemetry::{access::Logged, trace::SpanParent},
-    upstream::{HearInterims, Unavailable, Upgraded, UpstreamBody, Wanted},
+    upstream::{Unavailable, Upgraded, UpstreamBody, Wanted},
     worker::Worker,
 };
 
@@ -88,13 +88,17 @@ pub(crate) struct InterimReceiver {
 impl InterimReceiver {
     /// Passes interim responses on (RFC 9110 §15.2): as this route's responses are, without fields of one hop or of
     /// a content that they do not have.
-    pub(super) fn hear(self, request: &OriginRequest) -> HearInterims {
-        let (worker, live) = (Rc::clone(&request.worker), Rc::clone(&request.live));
-        let route = request.route;
-        HearInterims(Rc::new(move |status, version, mut headers| {
+    pub(super) fn hear(&self, request: &OriginRequest) -> impl Fn(StatusCode, Version, Fields) {
+        let OriginRequest {
+            worker,
+            live,
+            route,
+            ..
+        } = request;
+        move |status, version, mut headers| {
             finish::received(&mut headers, version, &live.plan.via);
             headers.remove(header::CONTENT_LENGTH);
-            if let Some(route) = live.plan.route(route) {
+            if let Some(route) = live.plan.route(*route) {
                 tags::take(&mut headers, &route.cache);
                 for name in &route.response_headers.remove {
                     headers.remove(name);
@@ -102,7 +106,7 @@ impl InterimReceiver {
             }
             let sent = self.stream.send_interim(self.ticket, status, &headers);
             worker.metrics.interim(sent);
-        }))
+        }
     }
 }
 
@@ -111,7 +115,7 @@ pub(crate) struct Received {
     pub status: StatusCode,
     pub headers: Fields,
     pub body: ReceivedBody,
-    pub upgrade: Option<Upgraded>,
+    pub upgrade: Option<Box<Upgraded>>,
     pub requested_at: u64,
     pub received_at: u64,
     /// `Location` and `Content-Location` as the origin wrote them, where they were rewritten.
