@@ -71,6 +71,8 @@ __all__ = [
     "Values",
     "WebSocketCodec",
     "__version__",
+    "asgi_response",
+    "asgi_scope",
     "assemble",
     "bucket",
     "cache_key",
@@ -94,6 +96,7 @@ __all__ = [
     "normalise_path",
     "parse_cache_control",
     "parse_cookies",
+    "server_of",
     "serves",
     "write_stream",
 ]
@@ -1381,6 +1384,15 @@ def bucket(experiment: bytes, id: str) -> str:  # noqa: A002
 
 def dismantle(request: Request) -> dict[str, Any]:
     """The parts of a request for a process without an edge, its content apart."""
+
+def asgi_scope(request: Request, root: str, state: dict[str, Any]) -> dict[str, Any]:
+    """The connection scope of a request to an application below ``root``."""
+
+def asgi_response(status: int, fields: Iterable[Iterable[bytes]], content: bytes | AsyncIterator[bytes]) -> Response:
+    """A response whose fields are pairs of bytes; for an iterator the head does not wait."""
+
+def server_of(request: Request) -> tuple[str, int]:
+    """Host and port of its URL."""
 
 def assemble(parts: dict[str, Any], body: bytes) -> Request:
     """The request of such parts."""

@@ -6,13 +6,12 @@ tokens, limits and hooks come first. Its responses are streamed where it streams
 
 from __future__ import annotations
 
-import functools
 import inspect
 import io
 import sys
 from collections.abc import Callable, Iterable, Iterator, MutableMapping
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
-from urllib.parse import unquote, unquote_to_bytes
+from urllib.parse import unquote_to_bytes
 
 from edgerouter.errors import ConfigError, EdgeError, Problem
 
@@ -56,22 +55,6 @@ def refuse(path: object, message: str) -> ConfigError:
     return ConfigError([Problem("mount", str(path), message)])
 
 
-@functools.lru_cache(maxsize=256)
-def server(scheme: str, authority: str) -> tuple[str, int]:
-    """Host and port that a request is for."""
-    host, colon, port = authority.rpartition(":")
-    if colon and port.isdigit():
-        return host, int(port)
-    return authority, 443 if scheme == "https" else 80
-
-
-def server_of(request: Request) -> tuple[str, int]:
-    """Host and port of its URL."""
-    scheme, _, rest = request.url.partition("://")
-    _, port = server(scheme, rest.partition("/")[0])
-    return request.host, port
-
-
 class AsgiMount:
     """An ASGI application at a path."""
 
@@ -97,22 +80,9 @@ class AsgiMount:
 
     def scope(self, request: Request) -> dict[str, Any]:
         """The connection scope of a request."""
-        path = request.path
-        return {
-            "type": "http",
-            "asgi": {"version": "3.0", "spec_version": "2.4"},
-            "http_version": request.http_version,
-            "method": request.method,
-            "scheme": request.scheme,
-            "path": unquote(path),
-            "raw_path": path.encode(),
-            "query_string": request.query_string.encode(),
-            "root_path": self.root,
-            "headers": [(name.encode("latin-1"), value.encode("latin-1")) for name, value in request.headers.items()],
-            "client": (request.client, 0),
-            "server": server_of(request),
-            "state": self.state.copy(),
-        }
+        from edgerouter._core import asgi_scope
+
+        return asgi_scope(request, self.root, self.state)
 
     def socket_scope(self, request: Request, subprotocols: list[str]) -> dict[str, Any]:
         """The connection scope of a WebSocket."""
@@ -146,19 +116,20 @@ class AsgiCall:
     Parts that only a body or a streamed response needs are made when they are needed.
     """
 
+    task: asyncio.Task[Any] | None = None
+    pieces: AsyncIterator[bytes] | None = None
+    received = False
+    gone = False
+    wait_for_gone: asyncio.Future[None] | None = None
+    head: Message | None = None
+    begun = False
+    rest: asyncio.Queue[bytes | None] | None = None
+    over = False
+    failure: BaseException | None = None
+
     def __init__(self, request: Request, ctx: AsyncContext) -> None:
         self.request = request
         self.ctx = ctx
-        self.task: asyncio.Task[Any] | None = None
-        self.pieces: AsyncIterator[bytes] | None = None
-        self.received = False
-        self.gone = False
-        self.wait_for_gone: asyncio.Future[None] | None = None
-        self.head: Message | None = None
-        self.begun = False
-        self.rest: asyncio.Queue[bytes | None] | None = None
-        self.over = False
-        self.failure: BaseException | None = None
 
     async def receive(self) -> Message:
         """The next message of the client."""
@@ -214,11 +185,10 @@ class AsgiCall:
 
     def begin(self, body: bytes, more: bool) -> None:
         """Answers with the head and the first or only piece."""
-        from edgerouter._core import Response
+        from edgerouter._core import asgi_response
 
         assert self.head is not None  # the beginning comes after it
-        head = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in self.head.get("headers", ())]
-        status = int(self.head["status"])
+        content: bytes | AsyncIterator[bytes] = body
         if more:
             import asyncio
 
@@ -226,9 +196,8 @@ class AsgiCall:
                 # The request ends with the call, its body does not.
                 self.pieces = aiter(self.request)
             self.rest = asyncio.Queue(_WAITING)
-            response = Response.begun(self.following(body, self.rest), status, head)
-        else:
-            response = Response(body, status, head)
+            content = self.following(body, self.rest)
+        response = asgi_response(int(self.head["status"]), self.head.get("headers", ()), content)
         self.begun = True
         self.ctx._answer(response)
         if not more:
@@ -384,6 +353,8 @@ class WsgiMount:
 
     def environ(self, request: Request) -> dict[str, Any]:
         """The environment of a request (PEP 3333)."""
+        from edgerouter._core import server_of
+
         path = unquote_to_bytes(request.path).decode("latin-1")
         host, port = server_of(request)
         environ: dict[str, Any] = {

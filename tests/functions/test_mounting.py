@@ -209,6 +209,46 @@ def test_an_application_that_breaks_the_interface_costs_its_own_request() -> Non
         assert left.wait(PATIENCE)
 
 
+def test_a_scope_has_what_was_sent_and_a_response_the_bytes_that_were_given() -> None:
+    given: dict[str, list[Any]] = {
+        "/pairs": [(b"x-a", b"1"), [b"X-A", b"\xe4"], (bytearray(b"x-b"), bytearray(b"2"))],
+        "/name": [(b"x a", b"1")],
+        "/value": [(b"x-a", b"1\r\nx-b: 2")],
+        "/text": [("x-a", "1")],
+        "/three": [(b"x-a", b"1", b"2")],
+    }
+    seen: list[dict[str, Any]] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            raise NotImplementedError(scope["type"])
+        seen.append(scope)
+        headers = iter(given.get(scope["path"], []))
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": bytearray(b"all")})
+
+    edge = Edge("test")
+    edge.mount("/", app)
+    with running(edge) as served, client_of(served) as client:
+        answer = client.get("/%C3%A4%20%FF/b+c?q=%C3%A4&q", headers=[(b"x-c", "ä".encode()), (b"x-c", b"2")])
+        pairs = client.get("/pairs")
+        refused = [client.get(path).status_code for path in ("/name", "/value", "/text", "/three")]
+        host, port = served.url.removeprefix("http://").split(":")
+    assert (answer.status_code, answer.content) == (200, b"all")
+    scope = seen[0]
+    assert (scope["path"], scope["raw_path"]) == ("/ä \ufffd/b+c", b"/%C3%A4%20%FF/b+c")
+    assert (scope["query_string"], scope["root_path"], scope["method"]) == (b"q=%C3%A4&q", "", "GET")
+    assert [value for name, value in scope["headers"] if name == b"x-c"] == ["ä".encode(), b"2"]
+    assert (scope["client"], scope["server"]) == (("127.0.0.1", 0), (host, int(port)))
+    assert (scope["type"], scope["http_version"], scope["scheme"]) == ("http", "1.1", "http")
+    assert scope["asgi"] == {"version": "3.0", "spec_version": "2.4"} and scope["state"] == {}
+    # Each request has a scope of its own, whatever an application does to one.
+    assert all(scope[part] is not seen[1][part] for part in ("asgi", "headers", "state"))
+    assert [value for name, value in pairs.headers.raw if name.lower() == b"x-a"] == [b"1", b"\xe4"]
+    assert pairs.headers["x-b"] == "2"
+    assert refused == [502] * 4
+
+
 def test_a_lifespan_that_fails_keeps_the_version_from_serving() -> None:
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:

@@ -15,8 +15,9 @@ use parking_lot::Mutex;
 
 /// Bytes that wait in a pipe before its writer has to.
 pub const ROOM: usize = 64 << 10;
-/// As much in one that was filled, where its reader has the memory: writer and reader then take fewer turns.
-pub const WIDE: usize = 256 << 10;
+/// As much in one that was filled, where its reader has the memory: writer and reader then take fewer turns. The further
+/// width is for a reader that has found the first empty.
+pub const WIDTHS: [usize; 2] = [256 << 10, 1 << 20];
 
 /// The reader is gone: nothing more is wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -227,9 +228,9 @@ impl PieceReader {
         state.bytes >= state.room
     }
 
-    /// Has the writer wait for [`WIDE`] bytes only.
-    pub fn widen(&self) {
-        self.0.lock().room = WIDE;
+    /// Has the writer wait for so many bytes only.
+    pub fn widen(&self, room: usize) {
+        self.0.lock().room = room;
     }
 
     /// Waits until there is a piece or the end, and takes nothing.
@@ -393,9 +394,10 @@ mod tests {
         assert!(!reader.is_full());
         assert!(!writer.put(piece(ROOM)).unwrap());
         assert!(reader.is_full());
-        reader.widen();
+        let [wide, _] = WIDTHS;
+        reader.widen(wide);
         assert!(!reader.is_full());
-        assert!(writer.put(piece(WIDE - ROOM - 1)).unwrap());
+        assert!(writer.put(piece(wide - ROOM - 1)).unwrap());
         assert!(!writer.put(piece(1)).unwrap());
         assert!(reader.is_full());
     }

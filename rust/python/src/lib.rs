@@ -40,6 +40,9 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<message::request::Request>()?;
     module.add_function(wrap_pyfunction!(message::crossing::dismantle, module)?)?;
     module.add_function(wrap_pyfunction!(message::crossing::assemble, module)?)?;
+    module.add_function(wrap_pyfunction!(message::asgi::asgi_scope, module)?)?;
+    module.add_function(wrap_pyfunction!(message::asgi::asgi_response, module)?)?;
+    module.add_function(wrap_pyfunction!(message::asgi::server_of, module)?)?;
     module.add_class::<message::geo::Geo>()?;
     module.add_class::<message::experiment::PyAssignedVariant>()?;
     module.add_class::<message::certificate::PyClientCertificate>()?;

@@ -10,7 +10,7 @@ use http_body::{Body, Frame};
 
 use crate::{
     account::Hold,
-    functions::pipe::{PieceReader, ROOM, WIDE},
+    functions::pipe::{PieceReader, ROOM, WIDTHS},
     upstream::BoxError,
 };
 
@@ -18,8 +18,11 @@ use crate::{
 pub(crate) struct PipedBody {
     pieces: PieceReader,
     hold: Hold,
-    /// It has been filled once.
-    was_full: bool,
+    room: usize,
+    /// The widths that it has not reached.
+    widths: &'static [usize],
+    /// All that waited has been taken since it had this room: its client is quick.
+    was_empty: bool,
 }
 
 impl PipedBody {
@@ -28,8 +31,26 @@ impl PipedBody {
         Self {
             pieces,
             hold,
-            was_full: false,
+            room: ROOM,
+            widths: &WIDTHS,
+            was_empty: true,
         }
+    }
+
+    /// Makes the pipe wider that was filled, with memory that nobody else needs now.
+    fn widen(&mut self) {
+        let Some((next, further)) = self.widths.split_first() else {
+            return;
+        };
+        if !self.was_empty || !self.pieces.is_full() {
+            return;
+        }
+        if self.hold.draw_free((next - self.room) as u64).is_err() {
+            self.widths = &[];
+            return;
+        }
+        self.pieces.widen(*next);
+        (self.room, self.widths, self.was_empty) = (*next, further, false);
     }
 }
 
@@ -41,14 +62,9 @@ impl Body for PipedBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        if !self.was_full && self.pieces.is_full() {
-            self.was_full = true;
-            // Memory that nobody else needs now.
-            if self.hold.draw_free((WIDE - ROOM) as u64).is_ok() {
-                self.pieces.widen();
-            }
-        }
+        self.widen();
         let polled = self.pieces.poll_piece(cx);
+        self.was_empty |= polled.is_pending();
         polled.map(|piece| piece.map(|piece| piece.map(Frame::data).map_err(Into::into)))
     }
 

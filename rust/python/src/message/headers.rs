@@ -86,7 +86,7 @@ fn too_many() -> PyErr {
     PyValueError::new_err(format!("a head has at most {MOST_FIELDS} fields"))
 }
 
-fn append(map: &mut Fields, name: impl Named, value: impl Value) -> PyResult<()> {
+pub(super) fn append(map: &mut Fields, name: impl Named, value: impl Value) -> PyResult<()> {
     if map.len() >= MOST_FIELDS {
         return Err(too_many());
     }

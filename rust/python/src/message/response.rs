@@ -140,7 +140,7 @@ impl ResponseParts {
     }
 
     /// The same, with a head that does not wait for the first piece.
-    fn streamed_at_once(
+    pub(super) fn streamed_at_once(
         status: StatusCode,
         iterator: &Bound<'_, PyAny>,
         kind: Option<&'static str>,
