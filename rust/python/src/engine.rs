@@ -7,7 +7,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use edgerouter_core::plan::{ListenAddress, Plan, Problem, Scheme};
+use edgerouter_core::{
+    plan::{ListenAddress, Plan, Problem, Scheme},
+    strict_json,
+};
 use edgerouter_data::Bindings;
 use edgerouter_engine::{
     self as engine, Settings, StartError,
@@ -312,37 +315,27 @@ impl PyEngine {
 
     /// The access keys of CloudFront clients and their secrets; before `start`.
     fn admin_keys(&self, keys: Vec<(String, String)>) {
-        if let Some((_, _, settings)) = self.start.lock().as_mut() {
-            settings.admin_keys = keys;
-        }
+        self.before_start(|settings| settings.admin_keys = keys);
     }
 
     /// The path of the admin listener's unix socket, which is for the user of the process; before `start`.
     fn admin_socket(&self, path: PathBuf) {
-        if let Some((_, _, settings)) = self.start.lock().as_mut() {
-            settings.admin_socket = Some(path);
-        }
+        self.before_start(|settings| settings.admin_socket = Some(path));
     }
 
     /// The token of those who may read and change nothing; before `start`.
     fn admin_reader_token(&self, token: String) {
-        if let Some((_, _, settings)) = self.start.lock().as_mut() {
-            settings.admin_reader_token = Some(token);
-        }
+        self.before_start(|settings| settings.admin_reader_token = Some(token));
     }
 
     /// The file that keeps the counts of experiments; before `start`.
     fn experiments_file(&self, path: PathBuf) {
-        if let Some((_, _, settings)) = self.start.lock().as_mut() {
-            settings.experiments_file = Some(path);
-        }
+        self.before_start(|settings| settings.experiments_file = Some(path));
     }
 
     /// The file with the report on costs that the dashboard shows; before `start`.
     fn cost_report(&self, path: PathBuf) {
-        if let Some((_, _, settings)) = self.start.lock().as_mut() {
-            settings.cost_report = Some(path);
-        }
+        self.before_start(|settings| settings.cost_report = Some(path));
     }
 
     /// The data of the plan in service as JSON, for those who look at it: without secrets. Raises `ValueError`.
@@ -367,9 +360,7 @@ impl PyEngine {
             Some(path) => AccessLog::file(path, form)?,
             None => AccessLog::stdout(form),
         };
-        if let Some((_, _, settings)) = self.start.lock().as_mut() {
-            settings.access_log = Some(log);
-        }
+        self.before_start(|settings| settings.access_log = Some(log));
         Ok(())
     }
 
@@ -383,7 +374,7 @@ impl PyEngine {
     fn purge(&self, py: Python<'_>, order: &str) -> PyResult<String> {
         let running = self.engine()?;
         let placed = py.detach(|| {
-            let order = serde_json::from_str(order).map_err(|error| error.to_string())?;
+            let order = strict_json::value(order.as_bytes()).map_err(|error| error.to_string())?;
             let placed = running.purge(&order).map_err(|error| error.to_string())?;
             Ok::<_, String>(placed.to_string())
         });
@@ -457,6 +448,13 @@ impl PyEngine {
     pub(crate) fn promoted(&self, bindings: Arc<Bindings>, running: &engine::Engine) {
         self.runner.get().shared.bound(&running.function_limits());
         *self.bindings.lock() = bindings;
+    }
+
+    /// Changes a setting that takes effect when the engine starts.
+    fn before_start(&self, set: impl FnOnce(&mut Settings)) {
+        if let Some((_, _, settings)) = self.start.lock().as_mut() {
+            set(settings);
+        }
     }
 
     pub(crate) fn engine(&self) -> PyResult<Arc<engine::Engine>> {

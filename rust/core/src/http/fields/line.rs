@@ -3,7 +3,8 @@
 use std::rc::Rc;
 
 use super::{
-    name::{Known, Named},
+    known::Known,
+    name::Named,
     value::{FieldValue, Value},
 };
 

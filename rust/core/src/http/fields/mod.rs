@@ -3,6 +3,7 @@
 //! Names, values and the order are those of the wire, so that a message can be forwarded as it came. A known name has a
 //! number, and a set of bits says which of them are present: most look-ups end there.
 
+mod known;
 mod line;
 mod name;
 mod value;
@@ -13,8 +14,9 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 pub(crate) use self::line::write_line;
 pub use self::{
+    known::{Known, KnownSet, header},
     line::FieldLine,
-    name::{FieldName, InvalidFieldName, Known, KnownSet, Named, WireName, header},
+    name::{FieldName, InvalidFieldName, Named, WireName},
     value::{FieldValue, Value},
 };
 
