@@ -7,6 +7,7 @@ mod experiments;
 mod files;
 mod fit;
 mod guard;
+mod hooks;
 mod images;
 mod keys;
 mod origins;
@@ -23,6 +24,7 @@ use std::sync::Arc;
 
 use crate::http::FieldName;
 
+use hooks::{attach, hook, meets, selecting};
 pub(crate) use templates::{Template, TemplatePart};
 
 use super::{
@@ -30,11 +32,9 @@ use super::{
     Problem, Route, Router, SiteGuard,
     binding::BindingKind,
     counted::counted,
-    matcher::host::{hosts_cover, hosts_intersect},
-    spec::{self, HookPhase, HookSpec, PlanSpec, Problems, nearest, suggestion},
+    spec::{self, HookPhase, PlanSpec, Problems, nearest, suggestion},
 };
 use crate::{
-    cache::vary,
     geo::GeoNaming,
     guard::{rate::RateLimit, security::SecurityFields},
     http::via::Via,
@@ -331,138 +331,6 @@ fn checked(spec: PlanSpec, problems: &Problems) -> Option<Plan> {
         apart: None,
         idle_hooks,
     })
-}
-
-fn hook(
-    spec: HookSpec,
-    path: &str,
-    names: &DeclaredNames,
-    problems: &Problems,
-) -> Option<(HookPhase, Hook)> {
-    let mut host = match &spec.host {
-        None => None,
-        Some(text) => host(text, &format!("{path}.host"), problems),
-    };
-    let pattern = spec.pattern.as_deref().and_then(|text| {
-        let (prefix, pattern) = pattern(text, &format!("{path}.pattern"), problems)?;
-        if let Some(prefix) = prefix {
-            if spec.host.is_some() {
-                problems.add(
-                    format!("{path}.pattern"),
-                    Some(format!("{text:?}")),
-                    "names a host, and so does host: give it once",
-                );
-            }
-            host = Some(prefix);
-        }
-        Some(pattern)
-    });
-    let call = spec
-        .call
-        .and_then(|call| names.callable(call, &format!("{path}.call"), problems));
-    let varies = varies(&spec, path, problems);
-    Some((
-        spec.phase?,
-        Hook {
-            call: call?,
-            pattern: pattern?,
-            host,
-            always: false,
-            varies,
-            transforms: spec.transforms,
-        },
-    ))
-}
-
-/// The declared dependencies of a hook's effect: names of fields, and of cookies as `cookie:NAME`.
-fn varies(spec: &HookSpec, path: &str, problems: &Problems) -> Option<Arc<[FieldName]>> {
-    let of_viewer = [HookPhase::ViewerRequest, HookPhase::ViewerResponse];
-    if spec.varies.is_some() && spec.phase.is_some_and(|phase| of_viewer.contains(&phase)) {
-        problems.add(
-            format!("{path}.varies"),
-            None,
-            "is for origin_request and origin_response: what a viewer_request hook sets is part of the key by itself, \
-             and a viewer_response hook runs on every response; remove it",
-        );
-    }
-    selecting(spec.varies.clone(), &format!("{path}.varies"), problems)
-}
-
-fn selecting(
-    given: Option<Vec<String>>,
-    path: &str,
-    problems: &Problems,
-) -> Option<Arc<[FieldName]>> {
-    let given = given?;
-    let mut names = Vec::with_capacity(given.len());
-    for (at, text) in given.iter().enumerate() {
-        let name = match text.strip_prefix("cookie:") {
-            Some(cookie) => Some(cookie)
-                .filter(|cookie| !cookie.is_empty() && cookie.bytes().all(is_cookie_name))
-                .map(vary::cookie),
-            None => FieldName::from_bytes(text.as_bytes())
-                .ok()
-                .filter(|name| name.as_str() != "*" && vary::cookie_of(name).is_none()),
-        };
-        match name {
-            Some(name) => names.push(name),
-            None => problems.add(
-                format!("{path}[{at}]"),
-                Some(format!("{text:?}")),
-                "must be the name of a request field, or cookie:NAME",
-            ),
-        }
-    }
-    Some(names.into())
-}
-
-fn is_cookie_name(byte: u8) -> bool {
-    byte.is_ascii_graphic() && !matches!(byte, b'=' | b';' | b',' | b'"')
-}
-
-/// True if some request of the route could meet the hook in its phase: hooks of the origin phases need an origin.
-fn meets(phase: HookPhase, hook: &Hook, route: &Route) -> bool {
-    let host: Vec<HostPattern> = hook.host.iter().cloned().collect();
-    let runs = match phase {
-        HookPhase::ViewerRequest | HookPhase::ViewerResponse => true,
-        HookPhase::OriginRequest | HookPhase::OriginResponse => {
-            matches!(route.target, crate::plan::Target::Group(_))
-        }
-    };
-    runs && hosts_intersect(&host, &route.hosts) && hook.pattern.intersects(&route.path)
-}
-
-/// Gives the route the hooks that some request of it could meet.
-fn attach<'h>(route: &mut Route, hooks: impl Iterator<Item = &'h (HookPhase, Hook)>) {
-    for (phase, hook) in hooks {
-        // A function takes the place of the origin, before and after which the others run.
-        let of_origin = matches!(phase, HookPhase::OriginRequest | HookPhase::OriginResponse);
-        if of_origin && matches!(route.target, crate::plan::Target::Function(_)) {
-            continue;
-        }
-        let host: Vec<HostPattern> = hook.host.iter().cloned().collect();
-        if !hosts_intersect(&host, &route.hosts) || !hook.pattern.intersects(&route.path) {
-            continue;
-        }
-        let own = Hook {
-            call: hook.call,
-            pattern: hook.pattern.clone(),
-            host: hook
-                .host
-                .clone()
-                .filter(|_| !hosts_cover(&host, &route.hosts)),
-            always: hook.pattern.covers(&route.path),
-            varies: hook.varies.clone(),
-            transforms: hook.transforms,
-        };
-        match phase {
-            HookPhase::ViewerRequest => route.hooks.viewer_request.push(own),
-            HookPhase::OriginRequest => route.hooks.origin_request.push(own),
-            HookPhase::OriginResponse => route.hooks.origin_response.push(own),
-            HookPhase::ViewerResponse => route.hooks.viewer_response.push(own),
-        }
-    }
-    route.own_bytes |= route.transforms_for_clients();
 }
 
 /// Splits `host/path` and reads both.

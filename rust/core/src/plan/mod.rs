@@ -8,6 +8,7 @@ mod acme;
 pub mod apart;
 pub mod binding;
 mod cache_policy;
+mod callable;
 pub(crate) mod compile;
 mod counted;
 pub mod database_server;
@@ -21,26 +22,23 @@ pub mod limits;
 pub mod lint;
 mod listener;
 pub mod matcher;
+mod origin;
 mod origin_tls;
+mod prefetch;
 mod route;
 pub(crate) mod spec;
 pub mod table;
 
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use crate::http::FieldName;
-use crate::http::PathAndQuery;
-use http::{HeaderValue, StatusCode};
 use ipnet::IpNet;
 
 pub use crate::{problem::Problem, select::Select};
 pub use acme::{AcmePolicy, ChallengeKind, ExternalAccount, Issuer, OnDemand};
 pub use binding::Binding;
 pub use cache_policy::{CachePolicy, SetCookiePolicy};
+pub use callable::{Callable, FailMode};
 pub use compile::compile;
 pub use counted::{Conversion, CountedExperiment, REQUEST};
 pub use file_folder::FileFolder;
@@ -53,7 +51,9 @@ pub use listener::{
     ListenerId, ProxyRule, SecurityPolicy, TlsPolicy,
 };
 pub use matcher::{HostPattern, PathPattern, Router};
+pub use origin::{Group, HealthCheck, Origin, UpstreamHost};
 pub use origin_tls::{OriginTls, TlsVersion};
+pub use prefetch::{Predict, Prefetch, PrefetchTarget};
 pub use route::{
     Condition, ErrorPage, FixedResponse, ForwardPolicy, HeaderEdits, Hook, Hooks, Preflight,
     Redirect, Rewrite, Route, Subject, Target, Test, Unkeyed, ViewerPolicy,
@@ -64,7 +64,7 @@ use crate::{
     admit::Sanitiser,
     experiment::{ConfigSource, Experiment},
     geo::GeoPolicy,
-    http::{framing::head::HeadLimits, via::Via},
+    http::via::Via,
     trace::TracingPolicy,
 };
 
@@ -268,166 +268,4 @@ impl Scheme {
             Self::Https => 443,
         }
     }
-}
-
-/// The `Host` field of a request to an origin.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum UpstreamHost {
-    /// The origin's own host and port.
-    Origin,
-    /// The host that the viewer requested.
-    Viewer,
-    /// A fixed host, with a port if the declaration has one.
-    Literal(HeaderValue),
-}
-
-/// A server that the edge requests responses from.
-#[derive(Debug, Clone)]
-pub struct Origin {
-    /// The declared name: the label of its metrics and in logs.
-    pub name: Arc<str>,
-    /// `http` for a unix socket.
-    pub scheme: Scheme,
-    /// Host without port; IPv6 without brackets. For a unix socket `unix:` and its path.
-    pub host: Arc<str>,
-    /// 0 for a unix socket.
-    pub port: u16,
-    /// The path of its unix socket, if it has one.
-    pub socket: Option<Arc<Path>>,
-    /// The value of `Host` for [`UpstreamHost::Origin`]: host, and port unless it is the scheme's default.
-    pub authority: HeaderValue,
-    /// Prepended to every path; empty, or begins with `/` and does not end in one.
-    pub path_prefix: Arc<str>,
-    /// Declared as `host`; the origin's own by default.
-    pub upstream_host: UpstreamHost,
-    /// Time for a connection, name look-up and TLS handshake included, or for a place in a full pool; 2 s by default.
-    pub connect_timeout: Duration,
-    /// Time until the response begins, counted from the last piece of an upload that the origin took; 30 s by default.
-    pub first_byte_timeout: Duration,
-    /// How long content waits for the origin's 100.
-    pub expect_timeout: Duration,
-    /// Longest silence within a response's content; 30 s by default. Past it the response is cut off and not stored.
-    pub between_bytes_timeout: Duration,
-    /// Time for one attempt, content included; `None`: no bound.
-    pub total_timeout: Option<Duration>,
-    /// Bound of one worker's pool, at least 1; 256 by default. Past it requests wait up to `connect_timeout`.
-    pub max_connections: usize,
-    /// Idle connections that one worker keeps; 64 by default, 0: none is kept.
-    pub idle_connections: usize,
-    /// Time after which an idle connection is closed; 60 s by default.
-    pub idle_timeout: Duration,
-    /// Repetitions on a new connection after one failed before anything was sent; at most 10, 1 by default.
-    pub retries: u8,
-    /// The plan's limits on the head of a response.
-    pub head_limits: HeadLimits,
-    /// The plan's bound on the silence of an event stream.
-    pub event_idle: Duration,
-    /// Fields set on every request to it, over the client's; a value from a secret is marked sensitive.
-    pub headers: Vec<(FieldName, HeaderValue)>,
-    /// `None`: only requests decide whether it is healthy.
-    pub health: Option<HealthCheck>,
-    /// Without effect for `http`.
-    pub tls: Arc<OriginTls>,
-    /// The origin's own URLs in its responses become the viewer's.
-    pub rewrite_urls: bool,
-}
-
-/// An active probe.
-#[derive(Debug, Clone, PartialEq)]
-pub struct HealthCheck {
-    /// Requested with GET; begins with `/`.
-    pub path: Arc<str>,
-    /// Time between two probes; 10 s by default.
-    pub interval: Duration,
-    /// Time for one probe; 2 s by default. Past it the probe has failed.
-    pub timeout: Duration,
-    /// Consecutive successes that make the origin healthy, 1 to 1,000; 2 by default.
-    pub healthy_after: u32,
-    /// Consecutive failures that make the origin unhealthy, 1 to 1,000; 3 by default.
-    pub unhealthy_after: u32,
-    /// Statuses that count as success, never empty; 200 by default.
-    pub status: Vec<StatusCode>,
-}
-
-/// URLs that the edge requests itself, so that visitors find the responses stored.
-#[derive(Debug, Clone)]
-pub struct Prefetch {
-    /// Absolute URLs, in declaration order.
-    pub targets: Vec<PrefetchTarget>,
-    /// Time between two rounds, a tenth more or less; `None`: no rounds but those of `on_start`.
-    pub every: Option<Duration>,
-    /// At the start and after a reload.
-    pub on_start: bool,
-    /// Request fields besides those that every such request has.
-    pub headers: Vec<(FieldName, HeaderValue)>,
-}
-
-/// The extent to which a visitor's next pages are predicted and fetched.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Predict {
-    /// Least share of a page's visitors that went on to the next page.
-    pub confidence: f64,
-    /// Least number of those visitors.
-    pub support: u32,
-    /// Pages fetched for one navigation.
-    pub pages: usize,
-    /// Bound on predicted requests; 60 by default.
-    pub requests_per_minute: u32,
-    /// Bound on bytes of predicted responses; 10 MiB by default.
-    pub bytes_per_minute: u64,
-    /// Share of the visitors that the model learns from.
-    pub sample: f64,
-}
-
-/// One URL as visitors request it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PrefetchTarget {
-    /// Sent to the origin in `X-Forwarded-Proto`, and part of the key.
-    pub scheme: Scheme,
-    /// Value of `Host`, in lower case.
-    pub authority: HeaderValue,
-    /// The path is normalised as a visitor's is (RFC 3986 §6.2.2).
-    pub path_and_query: PathAndQuery,
-}
-
-/// Origins in order of preference.
-#[derive(Debug, Clone)]
-pub struct Group {
-    /// The declared name; for a group of one, the origin's.
-    pub name: Arc<str>,
-    /// The preferred one first; never empty.
-    pub members: Vec<OriginId>,
-    /// Response statuses after which the next member is tried. Empty for a single origin.
-    pub failover_on: Vec<StatusCode>,
-    /// The time for all attempts of one request until a response begins; `None`: see [`Plan::deadline`].
-    pub deadline: Option<Duration>,
-}
-
-/// A Python function or hook as the Rust side knows it.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Callable {
-    /// `module.qualname`, for metrics, logs and messages.
-    pub name: Arc<str>,
-    /// Runs on the worker's own thread, which it promises not to block; excludes `blocking` and `serial`.
-    pub inline: bool,
-    /// Accepted from older plans; plain callables run on threads anyway.
-    pub blocking: bool,
-    /// Runs on one thread, one at a time, together with all other serial callables.
-    pub serial: bool,
-    /// Time for one call, its time in the queue included; `limits.functions.timeout` by default.
-    pub timeout: Duration,
-    /// `Closed` by default.
-    pub fail: FailMode,
-    /// Of a function in front of which there is a cache: the names that select among its responses in place of what it
-    /// reads, as [`Hook::varies`].
-    pub varies: Option<Arc<[FieldName]>>,
-}
-
-/// The effect of a failed hook on its request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FailMode {
-    /// Continues as if the hook had returned nothing.
-    Open,
-    /// Answers 502 (raised) or 504 (too slow).
-    Closed,
 }

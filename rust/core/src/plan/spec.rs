@@ -5,21 +5,27 @@
 
 mod acme;
 mod binding;
+mod cache;
 mod certificate;
+mod error_page;
+mod experiment;
+mod forward;
 mod guard;
 mod headers;
 mod images;
+mod jwt;
 mod latency;
 mod limits;
 mod listener;
 mod numbers;
 mod origin_tls;
 mod places;
-mod policies;
 mod reader;
 mod route;
+mod secret;
 mod site;
 mod spelling;
+mod target;
 mod tracing;
 
 use std::time::Duration;

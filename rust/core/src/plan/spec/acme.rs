@@ -10,8 +10,8 @@ use serde_json::Value;
 
 use super::{
     certificate::file_secret,
-    policies::secret,
     reader::{Fields, Problems},
+    secret::secret,
     spelling::listed,
 };
 use crate::{

@@ -5,8 +5,8 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::{
-    policies::secret,
     reader::{Fields, Problems},
+    secret::secret,
 };
 use crate::{
     plan::{

@@ -3,8 +3,8 @@
 use serde_json::Value;
 
 use super::{
-    policies::secret,
     reader::{Fields, Problems},
+    secret::secret,
 };
 use crate::{plan::Certificate, secret::FileSecret};
 

@@ -10,8 +10,8 @@ use super::{
     GuardSpec,
     headers::header_name,
     places,
-    policies::secret,
     reader::{Fields, Problems, join},
+    secret::secret,
 };
 use crate::{
     guard::{

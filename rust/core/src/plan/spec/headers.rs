@@ -5,8 +5,8 @@ use http::{HeaderValue, StatusCode};
 use serde_json::Value;
 
 use super::{
-    policies::secret,
     reader::{Fields, Problems, shown},
+    secret::secret,
 };
 use crate::plan::{HeaderEdits, Select};
 

@@ -1,24 +1,25 @@
 //! `ROUTE`.
 
-use crate::http::header;
-use base64::{Engine as _, engine::general_purpose::STANDARD};
-use http::{HeaderValue, Method, StatusCode};
+use http::Method;
 use serde_json::Value;
 
 use super::{
-    FilesSpec, ForwardSpec, RouteSpec, TargetSpec, UnkeyedSpec, guard,
-    headers::{edits, header_map, header_name, select_of, starred, status, status_key},
-    images, latency, places,
-    policies::{cache, experiment, jwt},
+    RouteSpec, TargetSpec,
+    cache::cache,
+    error_page::error_page,
+    experiment::experiment,
+    forward::forward,
+    guard,
+    headers::{edits, header_name, status_key},
+    images,
+    jwt::jwt,
+    latency, places,
     reader::{Fields, Problems, shown},
+    target::target,
 };
 use crate::plan::{
-    CachePolicy, Condition, ErrorPage, FixedResponse, HeaderEdits, PathPattern, Preflight,
-    Redirect, Subject, Test, ViewerPolicy,
+    CachePolicy, Condition, HeaderEdits, PathPattern, Preflight, Subject, Test, ViewerPolicy,
 };
-
-/// The largest error page that the edge holds itself; `docs/limits.md` names it.
-const MOST_PAGE_BYTES: usize = 1 << 20;
 
 pub(super) fn route(
     value: &Value,
@@ -278,259 +279,4 @@ fn condition(value: &Value, path: String, problems: &Problems) -> Option<Conditi
         subject: subject?,
         test: test?,
     })
-}
-
-fn target(fields: &mut Fields<'_>) -> TargetSpec {
-    let given = [
-        ("to", fields.some("to")),
-        ("function", fields.some("function")),
-        ("redirect", fields.some("redirect")),
-        ("respond", fields.some("respond")),
-        ("files", fields.some("files")),
-        ("image_sources", fields.some("image_sources")),
-    ];
-    let mut chosen = given
-        .iter()
-        .filter_map(|(name, value)| value.map(|value| (*name, value)));
-    let (first, second) = (chosen.next(), chosen.next());
-    let Some((name, value)) = first else {
-        fields.problems.add(
-            fields.path.clone(),
-            None,
-            "must have one target: to, function, redirect, respond, files or image_sources",
-        );
-        return TargetSpec::Broken;
-    };
-    if let Some((other, _)) = second {
-        fields.problems.add(
-            fields.path.clone(),
-            None,
-            format!("has both {name} and {other}: exactly one of them answers"),
-        );
-        return TargetSpec::Broken;
-    }
-    let read = match name {
-        "to" => fields
-            .text_of(name, value)
-            .map(|to| TargetSpec::To(to.to_owned())),
-        "function" => fields
-            .whole_of(name, value, 0, u64::from(u32::MAX), "")
-            .map(TargetSpec::Function),
-        "redirect" => redirect(value, fields.at(name), fields.problems),
-        "respond" => respond(value, fields.at(name), fields.problems),
-        "files" => files(value, fields.at(name), fields.problems),
-        _ => images::sources(value, fields.at(name), fields.problems),
-    };
-    read.unwrap_or(TargetSpec::Broken)
-}
-
-fn redirect(value: &Value, path: String, problems: &Problems) -> Option<TargetSpec> {
-    let mut fields = Fields::open(value, path, problems)?;
-    let location = fields.required_text("location");
-    let status = match fields.raw("status") {
-        None => Some(StatusCode::FOUND),
-        Some(value) => {
-            let status = value
-                .as_u64()
-                .filter(|code| matches!(code, 301 | 302 | 303 | 307 | 308))
-                .and_then(|code| StatusCode::from_u16(u16::try_from(code).ok()?).ok());
-            if status.is_none() {
-                fields.wrong("status", value, "must be 301, 302, 303, 307 or 308");
-            }
-            status
-        }
-    };
-    let query = fields.flag("query", true);
-    fields.end();
-    Some(TargetSpec::Redirect(Redirect {
-        location: location?.into(),
-        status: status?,
-        query,
-    }))
-}
-
-fn respond(value: &Value, path: String, problems: &Problems) -> Option<TargetSpec> {
-    let mut fields = Fields::open(value, path, problems)?;
-    let status = match fields.raw("status") {
-        None => Some(StatusCode::OK),
-        Some(value) => status(&fields.at("status"), value, problems),
-    };
-    let headers = header_map(&mut fields, "headers");
-    let body = fields.text("body").unwrap_or_default().to_owned();
-    if let Some(status) = status
-        && (crate::finish::bodiless(status) || status == StatusCode::RESET_CONTENT)
-        && !body.is_empty()
-    {
-        problems.add(
-            fields.at("body"),
-            None,
-            format!(
-                "must be empty: a {} has no content (RFC 9110 §6.4.1)",
-                status.as_u16()
-            ),
-        );
-    }
-    fields.end();
-    Some(TargetSpec::Respond {
-        status: status?,
-        headers,
-        body,
-    })
-}
-
-/// A folder. Python looks whether it is there: compiling a plan does no I/O.
-fn files(value: &Value, path: String, problems: &Problems) -> Option<TargetSpec> {
-    let mut fields = Fields::open(value, path, problems)?;
-    let folder = fields.required_text("folder").map(str::to_owned);
-    let problem = fields.text("problem");
-    let index = match fields.raw("index") {
-        None => Some("index.html".to_owned()),
-        Some(_) => fields.text("index").map(str::to_owned),
-    };
-    let fallback = fields.text("fallback").map(str::to_owned);
-    let precompressed = fields.flag("precompressed", true);
-    let listing = fields.flag("listing", false);
-    let immutable = fields.text("immutable").map(str::to_owned);
-    let place = fields.at("folder");
-    fields.end();
-    let folder = folder?;
-    if let Some(problem) = problem {
-        problems.add(place, Some(format!("{folder:?}")), problem);
-        return None;
-    }
-    Some(TargetSpec::Files(FilesSpec {
-        folder,
-        index,
-        fallback,
-        precompressed,
-        listing,
-        immutable,
-    }))
-}
-
-/// A path, or a page that Python has read: compiling a plan does no I/O.
-fn error_page(
-    value: &Value,
-    path: String,
-    status: StatusCode,
-    problems: &Problems,
-) -> Option<ErrorPage> {
-    if let Some(path) = value.as_str() {
-        return Some(ErrorPage::Path(path.into()));
-    }
-    if !value.is_object() {
-        let form = "must be a path that starts with /, or a table with file or body";
-        problems.add(path, Some(shown(value)), form);
-        return None;
-    }
-    let mut fields = Fields::open(value, path.clone(), problems)?;
-    let file = fields.text("file");
-    let problem = fields.text("problem");
-    let text = fields.text("body");
-    let coded = fields.text("base64");
-    let given = fields.text("content_type");
-    let at = |name: &str| format!("{path}.{name}");
-    fields.end();
-    if let (Some(file), Some(problem)) = (file, problem) {
-        problems.add(at("file"), Some(format!("{file:?}")), problem);
-        return None;
-    }
-    let body = match (file, text, coded) {
-        (None, Some(text), None) => text.as_bytes().to_vec(),
-        (None, None, Some(coded)) => match STANDARD.decode(coded) {
-            Ok(body) => body,
-            Err(_) => {
-                problems.add(at("base64"), None, "is not base64 (RFC 4648 §4)");
-                return None;
-            }
-        },
-        // An object that is not a page, or one whose file was not read.
-        _ => {
-            problems.add(path, None, "must have file, or body: exactly one");
-            return None;
-        }
-    };
-    if body.len() > MOST_PAGE_BYTES {
-        let message = format!("is larger than {MOST_PAGE_BYTES} bytes; make the page smaller");
-        problems.add(path, None, message);
-        return None;
-    }
-    let html = body.trim_ascii_start().starts_with(b"<");
-    let content_type = match given {
-        None if html => HeaderValue::from_static("text/html; charset=utf-8"),
-        None => HeaderValue::from_static("text/plain; charset=utf-8"),
-        Some(given) => match HeaderValue::from_str(given) {
-            Ok(value) if given.contains('/') => value,
-            _ => {
-                let form =
-                    "must be a media type such as \"text/html; charset=utf-8\" (RFC 9110 §8.3)";
-                problems.add(at("content_type"), Some(format!("{given:?}")), form);
-                return None;
-            }
-        },
-    };
-    Some(ErrorPage::Fixed(FixedResponse {
-        status,
-        // For an error page: the next request may get another response.
-        headers: vec![
-            (header::CONTENT_TYPE.into(), content_type),
-            (
-                header::CACHE_CONTROL.into(),
-                HeaderValue::from_static("no-store"),
-            ),
-            (
-                header::X_CONTENT_TYPE_OPTIONS.into(),
-                HeaderValue::from_static("nosniff"),
-            ),
-        ],
-        body: body.into(),
-    }))
-}
-
-fn forward(value: &Value, path: String, problems: &Problems) -> Option<ForwardSpec> {
-    let mut fields = Fields::open(value, path, problems)?;
-    let choice = |fields: &mut Fields<'_>, name, lower| {
-        let value = fields.some(name)?;
-        select_of(fields, name, value, lower)
-    };
-    let query = choice(&mut fields, "query", false);
-    let headers = choice(&mut fields, "headers", true);
-    let cookies = choice(&mut fields, "cookies", false);
-    let geo = fields
-        .some("geo")
-        .map(|_| places::facts(&mut fields, "geo"));
-    let unkeyed = fields
-        .texts("unkeyed")
-        .into_iter()
-        .filter_map(|(path, text)| {
-            let spec = unkeyed(&path, text, problems)?;
-            Some((path, spec))
-        })
-        .collect();
-    fields.end();
-    Some(ForwardSpec {
-        query,
-        headers,
-        cookies,
-        unkeyed,
-        geo,
-    })
-}
-
-/// `NAME` of a field, `query:NAME`, `cookie:NAME` or `claim:NAME`.
-fn unkeyed(path: &str, text: &str, problems: &Problems) -> Option<UnkeyedSpec> {
-    let Some((kind, name)) = text.split_once(':') else {
-        return header_name(path, text, problems).map(UnkeyedSpec::Field);
-    };
-    match kind {
-        "query" => starred(path, name, problems).then(|| UnkeyedSpec::Query(name.to_owned())),
-        "cookie" => starred(path, name, problems).then(|| UnkeyedSpec::Cookie(name.to_owned())),
-        "claim" if !name.is_empty() => Some(UnkeyedSpec::Claim(name.to_owned())),
-        _ => {
-            let message =
-                "must be the name of a field, \"query:NAME\", \"cookie:NAME\" or \"claim:NAME\"";
-            problems.add(path, Some(format!("{text:?}")), message);
-            None
-        }
-    }
 }

@@ -10,9 +10,10 @@ use super::{
     CallableSpec, GroupSpec, HookPhase, HookSpec, OriginSpec, PlanSpec, binding, guard,
     headers::{secret_header_map, select, status},
     images, latency, limits, listener, origin_tls, places,
-    policies::secret,
     reader::{Fields, Problems},
-    route, tracing,
+    route,
+    secret::secret,
+    tracing,
 };
 use crate::{
     access_log::AccessLogPolicy,

@@ -7,8 +7,8 @@ use serde_json::Value;
 
 use super::{
     headers::{secret_header_map, select},
-    policies::secret,
     reader::{Fields, Problems},
+    secret::secret,
 };
 use crate::{
     select::Select,
