@@ -1,6 +1,6 @@
 """The engine and the decisions in Rust; ``rust/python/src`` documents each class."""
 
-from asyncio import Task
+from asyncio import AbstractEventLoop, Task
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 from logging import Logger
@@ -342,6 +342,10 @@ class PieceSink:
 
     def put(self, piece: Any) -> bool | None:
         """Sends a piece: true while there is room for another, ``None`` when the client is gone."""
+    def turns_with(self, event_loop: AbstractEventLoop) -> None:
+        """Has the worker woken at the end of a turn of this event loop, on which the pieces are put."""
+    def wake(self) -> None:
+        """Wakes the worker for the pieces that were put."""
     def refuse(self, error: BaseException, name: str | None) -> bool:
         """Answers with the failure of an iterator that has given nothing; false: the response has begun.
 

@@ -81,6 +81,33 @@ def test_an_iterator_of_each_kind_is_sent_in_pieces() -> None:
         wait_until(lambda: streams_open(served) == 0, PATIENCE, "the end of all streams")
 
 
+def test_pieces_are_on_their_way_before_an_iterator_waits() -> None:
+    edge = Edge("test")
+    seen = asyncio.Event()
+
+    @edge.function("/pieces")
+    async def pieces(request: Request, ctx: AsyncContext) -> AsyncIterator[str]:
+        for turn in range(3):
+            yield f"{turn}a"
+            yield f"{turn}b"
+            await seen.wait()
+            seen.clear()
+
+    @edge.function("/seen")
+    async def tell(request: Request, ctx: AsyncContext) -> str:
+        seen.set()
+        return "told"
+
+    with running(edge) as served, httpx.Client(base_url=served.url, timeout=PATIENCE) as client:
+        received = ""
+        with client.stream("GET", "/pieces") as response:
+            for piece in response.iter_text():
+                received += piece
+                if received.endswith("b"):
+                    assert client.get("/seen").text == "told"
+    assert received == "0a0b1a1b2a2b"
+
+
 def test_a_slow_client_holds_an_iterator_back_and_its_memory_is_bounded() -> None:
     edge = Edge("test")
     made = 0

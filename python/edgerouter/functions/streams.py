@@ -94,6 +94,7 @@ class Pump:
     async def async_pieces(self, source: Any, sink: PieceSink) -> bool:
         """True at the end, false when the client is gone."""
         pieces = source.__aiter__()
+        sink.turns_with(asyncio.get_running_loop())
         try:
             async for piece in pieces:
                 room = sink.put(piece)

@@ -108,6 +108,15 @@ pub struct PieceWriter(Arc<Mutex<State>>);
 impl PieceWriter {
     /// Puts a piece, whatever room there is; true while there is room for another.
     pub fn put(&self, piece: Bytes) -> Result<bool, Unwanted> {
+        let (room, reader) = self.put_quietly(piece)?;
+        if let Some(reader) = reader {
+            reader.wake();
+        }
+        Ok(room)
+    }
+
+    /// Puts a piece, and gives the waker of a reader that waits for one: it is to be woken soon.
+    pub fn put_quietly(&self, piece: Bytes) -> Result<(bool, Option<Waker>), Unwanted> {
         let mut state = self.0.lock();
         if state.unwanted {
             return Err(Unwanted);
@@ -116,12 +125,7 @@ impl PieceWriter {
             state.bytes += piece.len();
             state.pieces.push_back(piece);
         }
-        let (room, reader) = (state.bytes < state.room, state.come());
-        drop(state);
-        if let Some(reader) = reader {
-            reader.wake();
-        }
-        Ok(room)
+        Ok((state.bytes < state.room, state.come()))
     }
 
     /// Waits for room for a piece.

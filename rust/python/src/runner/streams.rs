@@ -6,10 +6,10 @@
 
 use std::{
     sync::{
-        Arc, Weak,
+        Arc, OnceLock, Weak,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
     time::{Duration, Instant},
 };
 
@@ -20,6 +20,7 @@ use edgerouter_functions::{
 };
 use parking_lot::Mutex;
 use pyo3::{
+    intern,
     prelude::*,
     pybacked::PyBackedBytes,
     types::{PyBytes, PyString},
@@ -144,10 +145,15 @@ pub(crate) fn begin(
         waits: Mutex::new(waits),
         writer: Mutex::new(Some(writer)),
         place: Mutex::new(Some(place)),
+        event_loop: OnceLock::new(),
+        held: Mutex::default(),
     };
     start.call1(py, (source, sink, call))?;
     Ok(Ok(reader))
 }
+
+/// Time for which the worker is not woken while further pieces come.
+const HELD: Duration = Duration::from_millis(1);
 
 /// The end of a response's content that Python writes.
 #[pyclass(frozen, module = "edgerouter._core")]
@@ -159,18 +165,55 @@ pub(crate) struct PieceSink {
     waits: Mutex<Option<Waits>>,
     writer: Mutex<Option<PieceWriter>>,
     place: Mutex<Option<Place>>,
+    /// Of the task that puts the pieces: the worker is woken once for those of a turn.
+    event_loop: OnceLock<Py<PyAny>>,
+    /// The worker that waits, and the time since it could go on.
+    held: Mutex<Option<(Waker, Instant)>>,
 }
 
 #[pymethods]
 impl PieceSink {
     /// Sends a piece: true while there is room for another, `None` when the client is gone.
-    fn put(&self, piece: &Bound<'_, PyAny>) -> PyResult<Option<bool>> {
+    fn put(slf: &Bound<'_, Self>, piece: &Bound<'_, PyAny>) -> PyResult<Option<bool>> {
+        let sink = slf.get();
         let bytes = piece_of(piece)?;
-        if self.waiting.load(Ordering::Relaxed) && !bytes.is_empty() {
-            self.begins_with(piece);
+        if sink.waiting.load(Ordering::Relaxed) && !bytes.is_empty() {
+            sink.begins_with(piece);
         }
-        let writer = self.writer.lock();
-        Ok(writer.as_ref().and_then(|writer| writer.put(bytes).ok()))
+        let put = {
+            let writer = sink.writer.lock();
+            (writer.as_ref()).and_then(|writer| writer.put_quietly(bytes).ok())
+        };
+        let Some((room, reader)) = put else {
+            return Ok(None);
+        };
+        if let Some(reader) = reader {
+            *sink.held.lock() = Some((reader, Instant::now()));
+            match sink.event_loop.get().filter(|_| room) {
+                Some(event_loop) => {
+                    let py = slf.py();
+                    let wake = slf.getattr(intern!(py, "wake"))?;
+                    event_loop.call_method1(py, intern!(py, "call_soon"), (wake,))?;
+                }
+                None => sink.wake(),
+            }
+        } else if !room || sink.is_due() {
+            sink.wake();
+        }
+        Ok(Some(room))
+    }
+
+    /// Has the worker woken at the end of a turn of this event loop, which is that of the task that puts the pieces.
+    fn turns_with(&self, event_loop: Py<PyAny>) {
+        let _ = self.event_loop.set(event_loop);
+    }
+
+    /// Wakes the worker for the pieces that were put.
+    fn wake(&self) {
+        let held = self.held.lock().take();
+        if let Some((reader, _)) = held {
+            reader.wake();
+        }
     }
 
     /// Answers with the failure of an iterator that has given nothing, logged under the id `name`; false: the response has
@@ -240,11 +283,26 @@ impl PieceSink {
             writer.finish();
         }
         drop(writer);
+        self.wake();
         self.place.lock().take();
     }
 }
 
+impl Drop for PieceSink {
+    fn drop(&mut self) {
+        // The worker sees then that the writer is gone.
+        self.wake();
+    }
+}
+
 impl PieceSink {
+    /// True if the worker has been left to wait for long.
+    fn is_due(&self) -> bool {
+        let held = self.held.lock();
+        held.as_ref()
+            .is_some_and(|(_, since)| since.elapsed() > HELD)
+    }
+
     /// The head need not wait any longer.
     fn begins_with(&self, piece: &Bound<'_, PyAny>) {
         self.waiting.store(false, Ordering::Relaxed);
