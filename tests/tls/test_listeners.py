@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import socket
 import ssl
@@ -236,6 +237,24 @@ def test_handshakes_beyond_the_bound_wait_for_a_place(authority: Authority, star
         assert (answered, sample(server, under_way)) == ([], 1)
     other.join(60)
     assert answered == [200]
+
+
+def test_connections_that_say_nothing_take_no_place_of_a_handshake(authority: Authority, start: Start) -> None:
+    edge = Edge("test", limits=Limits(tls=TlsLimits(handshakes=1)))
+    edge.listen("127.0.0.1:0", tls=Tls(authority.issue("www.example.com").certificate))
+    edge.route("/*", respond="hello")
+    server = start(edge)
+    address = address_of(server.urls[0])
+    under_way = "edgerouter_tls_handshakes_under_way"
+    with contextlib.ExitStack() as stack:
+        silent = [stack.enter_context(socket.create_connection(address, timeout=10)) for _ in range(3)]
+        until(lambda: sample(server, "edgerouter_connections_accepted_total") >= len(silent))
+        # Served, although there is only one place.
+        with connected(server.urls[0], authority.trusted()) as sock:
+            assert get(sock).status == 200
+        until(lambda: sample(server, under_way) == 0)
+        silent[0].sendall(b"\x16\x03")
+        until(lambda: sample(server, under_way) == 1)
 
 
 def test_large_responses_and_uploads_arrive_whole(authority: Authority, start: Start, origin: Origin) -> None:

@@ -13,6 +13,7 @@ mod http;
 mod http1;
 mod http2;
 pub mod inherited;
+mod peek;
 mod proxied;
 pub mod spread;
 pub mod tcp;

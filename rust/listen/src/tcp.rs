@@ -12,6 +12,7 @@ use edgerouter_core::plan::ListenerId;
 use edgerouter_telemetry::life::Life;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::{
+    io::Interest,
     net::{TcpListener, TcpStream},
     sync::watch,
 };
@@ -21,7 +22,7 @@ use crate::{
     connection::ConnectionOwner,
     file::BareSocket,
     http::{self, Taken},
-    inherited, spread,
+    inherited, peek, spread,
     tight::Listening,
 };
 
@@ -35,7 +36,11 @@ impl Listening for TcpListener {
 
 impl Transport for TcpStream {
     fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
-        self.poll_read_ready(cx).map(drop)
+        peek::poll(
+            cx,
+            |cx| self.poll_read_ready(cx),
+            || self.try_io(Interest::READABLE, || peek::one(self)),
+        )
     }
 
     fn keep_alive(&self) {

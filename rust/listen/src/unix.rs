@@ -15,6 +15,7 @@ use std::{
 use edgerouter_core::plan::ListenerId;
 use edgerouter_telemetry::life::Life;
 use tokio::{
+    io::Interest,
     net::{UnixListener, UnixStream},
     sync::watch,
 };
@@ -24,13 +25,17 @@ use crate::{
     connection::{ConnectionOwner, Place},
     file::BareSocket,
     http::{self, Taken},
-    inherited,
+    inherited, peek,
     tight::Listening,
 };
 
 impl Transport for UnixStream {
     fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
-        self.poll_read_ready(cx).map(drop)
+        peek::poll(
+            cx,
+            |cx| self.poll_read_ready(cx),
+            || self.try_io(Interest::READABLE, || peek::one(self)),
+        )
     }
 
     /// The kernel knows when the process at the other end is gone.

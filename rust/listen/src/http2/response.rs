@@ -123,7 +123,8 @@ impl<O: ConnectionOwner> Exchange<O> {
         self.send_interims();
         self.open.stream.interims.close();
         if let Some(received) = self.tunnel.take() {
-            return self.join(received, response).await;
+            // Apart: few requests are tunnels, and all others would have the space for one.
+            return Box::pin(self.join(received, response)).await;
         }
         let mut sending = self.begin(response)?;
         std::future::poll_fn(|cx| self.poll_send(&mut sending, cx)).await
