@@ -1,5 +1,5 @@
-//! A look at what a socket holds. The runtime takes one that was just accepted for readable before it knows, so that only the
-//! socket itself can say that nothing has come.
+//! A look at what a socket holds. The runtime takes one that was just accepted for readable before it knows, so that
+//! only the socket itself can say that nothing has come.
 
 use std::{
     io,
@@ -10,8 +10,8 @@ use std::{
 
 use socket2::SockRef;
 
-/// Ready when a read would not wait: there are bytes, an end, or an error. `ready`: the runtime believes that; `peek`: the
-/// socket says so, and what it says is what the runtime believes from then on.
+/// Ready when a read would not wait: there are bytes, an end, or an error. `ready`: the runtime believes that; `peek`:
+/// the socket says so, and what it says is what the runtime believes from then on.
 pub(crate) fn poll(
     cx: &mut Context<'_>,
     ready: impl Fn(&mut Context<'_>) -> Poll<io::Result<()>>,

@@ -29,9 +29,9 @@ pub(crate) fn give_back() {
     huge_pages::follow_load();
 }
 
-/// Huge pages while there is much work only. They make hits in a large cache cheaper; but the kernel also puts small pages
-/// together, in the background, and fills those in between that have been given back. And it clears a huge page at once when
-/// the first byte of it is written, while the worker that wrote it serves nobody.
+/// Huge pages while there is much work only. They make hits in a large cache cheaper; but the kernel also puts small
+/// pages together, in the background, and fills those in between that have been given back. And it clears a huge page at
+/// once when the first byte of it is written, while the worker that wrote it serves nobody.
 #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
 mod huge_pages {
     use std::{
