@@ -120,7 +120,7 @@ impl Held<'_> {
 impl Drop for Held<'_> {
     fn drop(&mut self) {
         let holder = self.holders.holders.borrow_mut().try_remove(self.number);
-        // Its waker and what it asks may let go of others: not while the list is borrowed.
+        // Letting go of its waker may let go of others: not while the list is borrowed.
         drop(holder);
     }
 }
