@@ -1398,8 +1398,8 @@ def asgi_response(status: int, fields: Iterable[Iterable[bytes]], content: bytes
 def server_of(request: Request) -> tuple[str, int]:
     """Host and port of its URL."""
 
-def assemble(parts: dict[str, Any], body: bytes) -> Request:
-    """The request of such parts."""
+def assemble(parts: dict[str, Any], body: bytes, source: Any = None) -> Request:
+    """The request of such parts. ``source`` makes the iterators over a body that is streamed."""
 
 def check_edit(edit: Edits) -> None:
     """Raises ``ValueError`` or ``TypeError`` for an edit that cannot be made."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from edgerouter.cache import Duration
 from edgerouter.checks import Check, Value
 from edgerouter.errors import ConfigError, Problem
+from edgerouter.functions.content_use import FILLED
 
 if TYPE_CHECKING:
     from edgerouter._core import AsyncContext, Request, Response
@@ -53,6 +54,32 @@ class Isolation(Value, frozen=True, kw_only=True):
         return self.processes or len(os.sched_getaffinity(0))
 
 
+class IsolatedFunction:
+    """Stands for a function in the edge's process, and has a process of ``pool`` call it."""
+
+    def __init__(self, pool: ProcessPool, number: int) -> None:
+        self.pool, self.number = pool, number
+
+    async def __call__(self, request: Request, ctx: AsyncContext) -> Response:
+        """Runs a call."""
+        return await self.pool.call(self.number, request, ctx)
+
+
+class IsolatedApplication(IsolatedFunction):
+    """As a function, for an application of another framework."""
+
+    #: It reads the content of its requests in pieces.
+    content_as_wanted = True
+
+    async def __call__(self, request: Request, ctx: AsyncContext) -> Response:
+        """Runs a call, which is none of a WebSocket."""
+        if request.take_tunnel() is not None:
+            from edgerouter._core import Response
+
+            return Response("This application runs in processes of its own, which have no WebSockets.\n", 501)
+        return await super().__call__(request, ctx)
+
+
 def isolated(function: Callable[..., Any], name: str, pattern: str, pool: ProcessPool) -> Callable[..., Any]:
     """The callable that has a process of ``pool`` call ``function``."""
     module = getattr(function, "__module__", None) or ""
@@ -61,7 +88,10 @@ def isolated(function: Callable[..., Any], name: str, pattern: str, pool: Proces
     if "<" in qualname or not qualname or file is None:
         message = "runs in a process that imports it by its name: declare it at the top level of a module's file"
         raise ConfigError([Problem("function.isolation", name, message)])
-    return _called(pool, pool.add(module, str(Path(file).resolve()), qualname, pattern))
+    called = IsolatedFunction(pool, pool.add(module, str(Path(file).resolve()), qualname, pattern))
+    # Its code says whether its calls wait for the content of the request.
+    setattr(called, FILLED, function)
+    return called
 
 
 def isolated_application(app: object, root: str, interface: str, pool: ProcessPool) -> Callable[..., Any]:
@@ -73,17 +103,6 @@ def isolated_application(app: object, root: str, interface: str, pool: ProcessPo
         for name, value in list(getattr(module, "__dict__", {}).items()):
             if value is app:
                 number = pool.add(module.__name__, str(Path(file).resolve()), name, root, interface)
-                return _called(pool, number, sockets=True)
+                return IsolatedApplication(pool, number)
     message = "runs in a process that imports it by its name: give it one at the top level of a module's file"
     raise ConfigError([Problem("mount.isolation", root or "/", message)])
-
-
-def _called(pool: ProcessPool, number: int, *, sockets: bool = False) -> Callable[..., Any]:
-    async def call(request: Request, ctx: AsyncContext) -> Response:
-        if sockets and request.take_tunnel() is not None:
-            from edgerouter._core import Response
-
-            return Response("This application runs in processes of its own, which have no WebSockets.\n", 501)
-        return await pool.call(number, request, ctx)
-
-    return call

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 from edgerouter._core import Request, Response
@@ -66,6 +66,8 @@ class Answers:
         self.worker, self.ctx = worker, ctx
         self.tasks: set[asyncio.Task[None]] = set()
         self.sessions: dict[int, AsyncDatabase] = {}
+        #: The content of the request, if it goes to the process in pieces.
+        self.content: AsyncIterator[bytes] | None = None
 
     async def next(self) -> messages.ToEdge:
         """The next message that is no question."""
@@ -105,6 +107,8 @@ class Answers:
     async def value(self, what: str, arguments: dict[str, Any]) -> Any:
         room, _, operation = what.partition(".")
         given = {name: value for name, value in arguments.items() if name not in ("binding", "options")}
+        if room == "content":
+            return await self.piece()
         if room == "fetch":
             return parts_of(await self.ctx.fetch(given["request"], **arguments["options"]))
         if room == "cache":
@@ -118,6 +122,11 @@ class Answers:
             name, script, prefix, given_to_it = given["values"]
             return await below(bound).run(name, script, prefix, tuple(given_to_it))
         raise RuntimeError(f"ctx of another process has no {what!r}")
+
+    async def piece(self) -> tuple[bytes, int]:
+        """The next piece of the request's content, as ``store`` gives it; empty at its end."""
+        piece = await anext(self.content, b"") if self.content is not None else b""
+        return messages.store(self.worker.requests, piece)
 
     async def cache(self, operation: str, cache: str | None, **given: Any) -> Any:
         found: AsyncCache = self.ctx.cache if cache is None else await self.ctx.caches.open(cache)

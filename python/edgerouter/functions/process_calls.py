@@ -29,6 +29,7 @@ _ERRORS: dict[str, type[Exception]] = {
         RuntimeError,
         TypeError,
         ValueError,
+        errors.BodyError,
         errors.CacheError,
         errors.FetchError,
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from edgerouter.functions import process_messages as messages
@@ -19,10 +19,12 @@ from edgerouter.functions.process_calls import EdgeCalls, Line
 if TYPE_CHECKING:
     from edgerouter._core import Request, Response
 
-__all__ = ["WorkerContext", "fields_of"]
+__all__ = ["MOST_PIECE", "RequestContent", "WorkerContext", "fields_of"]
 
 #: Conversions of a call, and works that it gives to ``wait_until``.
 MOST_CONVERSIONS = MOST_WORKS = 64
+#: Bytes of a piece of a request's content: the first has what was there before the call.
+MOST_PIECE = 1 << 30
 
 
 def _response(parts: Any) -> Response:
@@ -85,6 +87,28 @@ class _TracePlace(NamedTuple):
     span_id: str
     sampled: bool
     traceparent: str
+
+
+class RequestContent:
+    """The content of a request that its edge has: each iterator requests a piece when it wants one."""
+
+    def __init__(self, line: Line, memory: int) -> None:
+        self._line = line
+        self._memory = memory
+
+    def _load(self, parts: Any) -> bytes:
+        body, shared = parts
+        return messages.load(self._memory, body, shared, MOST_PIECE)
+
+    async def awaited(self) -> AsyncIterator[bytes]:
+        """The pieces, for async functions."""
+        while piece := await self._line.begin("content", self._load):
+            yield piece
+
+    def waited_for(self) -> Iterator[bytes]:
+        """The pieces, for plain functions."""
+        while piece := self._line.begin("content", self._load):
+            yield piece
 
 
 class WorkerContext:

@@ -4,6 +4,9 @@ A call goes to the worker, and a result or failure comes back. In between the wo
 response of ``ctx.fetch``, a value of ``ctx.env``), each time with a number that the reply has, too. After a result of
 the kind ``stream`` pieces follow, and after one with ``background`` a message that its work is over.
 
+The content of a request that is not read before its call stays in the edge: the worker requests each piece when it
+wants it, so that a function that never reads has none sent, and a slow one holds its client back.
+
 A content that is larger than ``INLINE`` bytes is in shared memory, one piece for each direction, which both have open
 from the start. They read and write it by position, so that a process that shortens it harms nobody else.
 """
@@ -81,6 +84,8 @@ class RequestParts(TypedDict):
     variants: list[tuple[str, str, str | None]]
     place: Place | None
     id: int
+    streamed: bool
+    """The worker requests the content, piece by piece."""
 
 
 class Call(msgspec.Struct, tag="call"):

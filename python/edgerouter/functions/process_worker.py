@@ -28,7 +28,7 @@ from edgerouter.errors import Abort
 from edgerouter.functions import process_messages as messages
 from edgerouter.functions.parameters import filled
 from edgerouter.functions.process_calls import EdgeCalls
-from edgerouter.functions.process_context import WorkerContext, fields_of
+from edgerouter.functions.process_context import MOST_PIECE, RequestContent, WorkerContext, fields_of
 from edgerouter.functions.results import plain
 from edgerouter.mounting import AsgiMount, WsgiMount
 
@@ -228,11 +228,13 @@ class Worker:
                 context.line.over = True
                 del call, context
 
-    def request_of(self, call: messages.Call) -> Any:
+    def request_of(self, call: messages.Call, context: WorkerContext) -> Any:
         """The request of a call."""
         from edgerouter._core import assemble
 
-        return assemble(dict(call.request), messages.load(self.requests, call.body, call.shared, 1 << 30))
+        body = messages.load(self.requests, call.body, call.shared, MOST_PIECE)
+        source = RequestContent(context.line, self.requests) if call.request["streamed"] else None
+        return assemble(dict(call.request), body, source)
 
     def ended(self, context: WorkerContext, value: Any) -> Any:
         """Sends the result; the iterator of a streamed one."""
@@ -250,7 +252,7 @@ class Worker:
     def plain(self, function: Callable[..., Any], call: messages.Call, context: WorkerContext) -> None:
         """Runs a plain function."""
         try:
-            iterator = self.ended(context, function(self.request_of(call), context))
+            iterator = self.ended(context, function(self.request_of(call, context), context))
             if iterator is None:
                 return
             pieces = iter(iterator)
@@ -297,7 +299,7 @@ class Worker:
     async def value(self, function: Callable[..., Any], call: messages.Call, context: WorkerContext) -> Any:
         """Its value, or the one that it answers with before its end: then the rest is work after the response."""
         answered = context.answered = asyncio.get_running_loop().create_future()
-        running = asyncio.ensure_future(function(self.request_of(call), context))
+        running = asyncio.ensure_future(function(self.request_of(call, context), context))
         await asyncio.wait({running, answered}, return_when=asyncio.FIRST_COMPLETED)
         if not answered.done():
             answered.cancel()

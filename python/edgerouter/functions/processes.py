@@ -357,10 +357,13 @@ class ProcessPool:
         """Runs a call in one of the processes."""
         if self.loop is not asyncio.get_running_loop():
             await self.move()
-        parts, body = cast("messages.RequestParts", dismantle(request)), request.body
+        parts = cast("messages.RequestParts", dismantle(request))
+        body = b"" if parts["streamed"] else request.body
         worker = await self.acquire(number, ctx.nested)
         worker.busy = True
         answers = Answers(worker, ctx)
+        if parts["streamed"]:
+            answers.content = aiter(request)
         try:
             inline, shared = messages.store(worker.requests, body)
             await worker.send(self.message(number, ctx, parts, inline, shared))

@@ -24,12 +24,12 @@ pub(crate) fn dismantle<'py>(
     py: Python<'py>,
     request: &Bound<'py, Request>,
 ) -> PyResult<Bound<'py, PyDict>> {
-    let head = request.get().edit(|parts| {
+    let (head, streamed) = request.get().edit(|parts| {
         parts.note(|reads| {
             reads.all_fields();
             reads.personal = true;
         });
-        parts.head.clone()
+        (parts.head.clone(), parts.rest.is_some())
     })?;
     let fields: Vec<(String, String)> = head
         .headers
@@ -57,6 +57,7 @@ pub(crate) fn dismantle<'py>(
         head.place.as_ref().map(|place| facts_of(place.get())),
     )?;
     parts.set_item("id", head.id)?;
+    parts.set_item("streamed", streamed)?;
     Ok(parts)
 }
 
@@ -101,9 +102,14 @@ fn place_of(
     }
 }
 
-/// The request of such parts.
+/// The request of such parts. `source` makes the iterators over a body that is streamed.
 #[pyfunction]
-pub(crate) fn assemble(parts: &Bound<'_, PyDict>, body: Vec<u8>) -> PyResult<Request> {
+#[pyo3(signature = (parts, body, source=None))]
+pub(crate) fn assemble(
+    parts: &Bound<'_, PyDict>,
+    body: Vec<u8>,
+    source: Option<Py<PyAny>>,
+) -> PyResult<Request> {
     let given = |name: &str| {
         parts
             .get_item(name)?
@@ -151,5 +157,5 @@ pub(crate) fn assemble(parts: &Bound<'_, PyDict>, body: Vec<u8>) -> PyResult<Req
         conversions: None,
         notes: None,
     };
-    Ok(Request::new(Box::new(head), Bytes::from(body), None))
+    Ok(Request::new(Box::new(head), Bytes::from(body), None).with_source(source))
 }

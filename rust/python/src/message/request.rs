@@ -58,6 +58,8 @@ pub(crate) struct RequestParts {
 #[derive(Debug)]
 pub(crate) enum BodyRest {
     Unread(PieceReader),
+    /// In a worker process: its edge has it, and an object of Python's makes the iterators over it.
+    AtTheEdge(Py<PyAny>),
     Read,
 }
 
@@ -81,6 +83,14 @@ impl Request {
                 tunnel: None,
             })),
         }
+    }
+
+    /// With a body that is read from `source`, in a worker process.
+    pub(super) fn with_source(self, source: Option<Py<PyAny>>) -> Self {
+        if let Some(parts) = self.parts.lock().as_mut() {
+            parts.rest = source.map(BodyRest::AtTheEdge);
+        }
+        self
     }
 
     /// With the client's bytes after an upgrade.
@@ -165,8 +175,8 @@ impl Request {
             let rest = match &mut parts.rest {
                 None => Ok(None),
                 Some(rest) => match std::mem::replace(rest, BodyRest::Read) {
-                    BodyRest::Unread(reader) => Ok(Some(reader)),
                     BodyRest::Read => Err(()),
+                    unread => Ok(Some(unread)),
                 },
             };
             (parts.body.clone(), rest)
@@ -177,7 +187,13 @@ impl Request {
             ));
         };
         let first = PyBytes::new(py, &first);
-        let rest = rest.map(PieceSource::new);
+        let rest = match rest {
+            Some(BodyRest::AtTheEdge(source)) => {
+                return source.bind(py).call_method0(made_by);
+            }
+            Some(BodyRest::Unread(reader)) => Some(PieceSource::new(reader)),
+            Some(BodyRest::Read) | None => None,
+        };
         py.import("edgerouter.functions.streams")?
             .call_method1(made_by, (first, rest))
     }

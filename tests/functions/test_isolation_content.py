@@ -1,0 +1,183 @@
+"""The content of requests to functions and applications in worker processes: it goes there piece by piece, as wanted."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from edgerouter.application import FileApplication
+from edgerouter.testing import Running, running
+
+from ..origins import wait_until
+from ..raw import connect
+
+PATIENCE = 20
+MODULE = """
+import os
+from edgerouter import Abort, BodyError, Edge, Isolation, Response
+
+edge = Edge("isolated")
+FOLDER = os.path.dirname(os.path.abspath(__file__))
+ONE = Isolation(processes=1)
+
+
+@edge.function("/async", isolation=ONE)
+async def reads(request, ctx):
+    sizes = [len(piece) async for piece in request]
+    return [request.method, sum(sizes), len(sizes), max(sizes, default=0)]
+
+
+@edge.function("/plain", isolation=ONE)
+def reads_plain(request, ctx):
+    sizes = [len(piece) for piece in request]
+    return [sum(sizes), max(sizes, default=0)]
+
+
+@edge.function("/ignores", isolation=ONE)
+def ignores(request, ctx):
+    return request.path
+
+
+@edge.function("/whole", isolation=ONE)
+async def whole(request, ctx):
+    try:
+        return len(request.body)
+    except Abort as error:
+        if "rest" not in request.query:
+            raise
+        return [error.status, sum([len(piece) async for piece in request])]
+
+
+@edge.function("/twice", isolation=ONE)
+async def twice(request, ctx):
+    first = b"".join([piece async for piece in request])
+    try:
+        async for piece in request:
+            pass
+    except RuntimeError as error:
+        return [first.decode(), "once" in str(error)]
+
+
+@edge.function("/form", isolation=ONE)
+async def form(request, ctx):
+    form = await request.form()
+    return form["a"]
+
+
+@edge.function("/echo", isolation=ONE)
+async def echo(request, ctx):
+    async for piece in request:
+        yield piece
+
+
+@edge.function("/leaves", isolation=ONE)
+async def leaves(request, ctx):
+    try:
+        async for piece in request:
+            open(FOLDER + "/begun", "w").close()
+    except BodyError as error:
+        with open(FOLDER + "/left.part", "w") as file:
+            file.write(str(error.status))
+        os.rename(FOLDER + "/left.part", FOLDER + "/left")
+        raise
+
+
+async def asgi(scope, receive, send):
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    more = True
+    while more:
+        message = await receive()
+        more = message["more_body"]
+        await send({"type": "http.response.body", "body": message["body"], "more_body": more})
+
+
+def wsgi(environ, start_response):
+    start_response("200 OK", [])
+    yield b"%d" % len(environ["wsgi.input"].read())
+
+
+edge.mount("/asgi", asgi, isolation=ONE)
+edge.mount("/wsgi", wsgi, isolation=ONE)
+"""
+#: More than a body that is handed over at once has.
+LARGE = b"abcdefgh" * (3 << 17)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("content")
+
+
+@pytest.fixture(scope="module")
+def served(folder: Path) -> Iterator[Running]:
+    (folder / "app.py").write_text(MODULE)
+    with running(FileApplication("app.py", folder=folder).load()) as edge:
+        yield edge
+
+
+@pytest.fixture
+def client(served: Running) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=served.url, timeout=PATIENCE) as made:
+        yield made
+
+
+def some(sock: socket.socket) -> bytes:
+    received = sock.recv(4096)
+    assert received, "the connection ended"
+    return received
+
+
+def test_content_goes_to_a_process_in_pieces(client: httpx.Client) -> None:
+    method, total, count, most = client.post("/async", content=LARGE).json()
+    assert (method, total, count > 1, most < len(LARGE)) == ("POST", len(LARGE), True, True)
+    assert client.get("/async").json() == ["GET", 0, 0, 0]
+    assert client.post("/async", content=b"ab").json() == ["POST", 2, 1, 2]
+    total, most = client.post("/plain", content=LARGE).json()
+    assert total == len(LARGE)
+    assert client.post("/plain", content=b"ab").json() == [2, 2]
+    assert client.post("/wsgi", content=LARGE).text == str(len(LARGE))
+    assert client.post("/asgi", content=LARGE).content == LARGE
+    assert client.post("/twice", content="ä").json() == ["ä", True]
+    assert client.post("/form", data={"a": "ä"}).text == "ä"
+
+
+def test_a_body_that_is_too_large_to_be_handed_over_is_413_where_it_is_read_at_once(client: httpx.Client) -> None:
+    assert client.post("/whole", content=b"ab").text == "2"
+    found = client.post("/whole", content=LARGE)
+    assert (found.status_code, "limits.functions.body_bytes" in found.text) == (413, True)
+    assert client.post("/whole?rest=1", content=LARGE).json() == [413, len(LARGE)]
+
+
+@pytest.mark.parametrize("path", ["/echo", "/asgi"])
+def test_a_piece_is_there_before_the_next_is_sent(served: Running, path: str) -> None:
+    head = f"POST {path} HTTP/1.1\r\nHost: edge\r\nTransfer-Encoding: chunked\r\n\r\n"
+    with connect(served.url, PATIENCE) as talks:
+        talks.sendall(head.encode())
+        received = b""
+        for word in (b"first", b"other"):
+            talks.sendall(b"5\r\n%s\r\n" % word)
+            while word not in received:
+                received += some(talks)
+        talks.sendall(b"0\r\n\r\n")
+        while not received.endswith(b"0\r\n\r\n"):
+            received += some(talks)
+
+
+def test_a_function_that_does_not_read_needs_no_content(served: Running) -> None:
+    with connect(served.url, PATIENCE) as asks:
+        asks.sendall(b"POST /ignores HTTP/1.1\r\nHost: edge\r\nContent-Length: 1000000\r\nExpect: 100-continue\r\n\r\n")
+        assert asks.recv(4096).startswith(b"HTTP/1.1 200")
+
+
+def test_a_client_that_leaves_ends_the_read_of_a_process(served: Running, folder: Path, client: httpx.Client) -> None:
+    with connect(served.url, PATIENCE) as leaves:
+        leaves.sendall(b"POST /leaves HTTP/1.1\r\nHost: edge\r\nContent-Length: 100\r\n\r\nab")
+        wait_until((folder / "begun").exists)
+    wait_until((folder / "left").exists)
+    assert (folder / "left").read_text() == "400"
+    # The process is there for the next.
+    assert client.get("/ignores").text == "/ignores"
