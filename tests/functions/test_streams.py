@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -18,6 +19,7 @@ from edgerouter import (
     Edge,
     Event,
     FunctionLimits,
+    HttpLimits,
     Limits,
     Request,
     Response,
@@ -157,6 +159,44 @@ def test_a_client_that_leaves_closes_the_iterator_which_cleans_up() -> None:
                 client.sendall(f"GET {path} HTTP/1.1\r\nHost: edge\r\n\r\n".encode())
                 assert client.recv(4_096).startswith(b"HTTP/1.1 200")
             assert event.wait(PATIENCE), path
+        wait_until(lambda: streams_open(served) == 0, PATIENCE, "the end of all streams")
+
+
+def test_a_silent_stream_finds_out_whether_a_client_that_closed_its_side_still_reads() -> None:
+    # Nothing but the reset of a client that is gone ends a stream here.
+    edge = Edge("test", limits=Limits(http=HttpLimits(half_close_timeout=3_600)))
+    goes_on, closed = threading.Event(), threading.Event()
+
+    @edge.function("/stream")
+    async def stream(request: Request, ctx: AsyncContext) -> AsyncIterator[bytes]:
+        try:
+            yield b"first"
+            while not goes_on.is_set():
+                await asyncio.sleep(0.01)
+            yield b"other"
+        finally:
+            closed.set()
+
+    with running(edge) as served:
+        with connect(served.url, PATIENCE) as client:
+            client.sendall(b"GET /stream HTTP/1.1\r\nHost: edge\r\n\r\n")
+            received = client.recv(4_096)
+            while not received.endswith(b"first\r\n"):
+                received += client.recv(4_096)
+        assert closed.wait(PATIENCE)
+        closed.clear()
+        with connect(served.url, PATIENCE) as client:
+            client.sendall(b"GET /stream HTTP/1.1\r\nHost: edge\r\n\r\n")
+            received = client.recv(4_096)
+            while not received.endswith(b"first\r\n"):
+                received += client.recv(4_096)
+            client.shutdown(socket.SHUT_WR)
+            # Two zeros: the first one has ended nothing.
+            zeros = client.recv(1) + client.recv(1)
+            assert zeros == b"00" and not closed.is_set()
+            goes_on.set()
+            rest = (zeros + read_all(client)).lstrip(b"0")
+        assert rest == b"5\r\nother\r\n0\r\n\r\n"
         wait_until(lambda: streams_open(served) == 0, PATIENCE, "the end of all streams")
 
 

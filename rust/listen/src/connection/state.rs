@@ -46,6 +46,8 @@ pub struct Connection {
     since: Cell<u64>,
     /// Ticks at which the client closed its side, or at which the last bytes were written to it after that.
     half_closed: Cell<Option<u64>>,
+    /// It is time to find out whether a client that has closed its side still reads.
+    probe: Cell<bool>,
     /// Ticks at which a read of a body, or a write, began to block.
     read_blocked: Cell<Option<u64>>,
     write_blocked: Cell<Option<u64>>,
@@ -97,6 +99,7 @@ impl Connection {
             in_head: Cell::new(false),
             since: Cell::new(ticks),
             half_closed: Cell::new(None),
+            probe: Cell::new(false),
             read_blocked: Cell::new(None),
             write_blocked: Cell::new(None),
             sent: Pace::default(),
@@ -123,6 +126,9 @@ impl Connection {
     /// The client has taken bytes.
     pub(crate) fn taken(&self, count: usize) {
         self.taken.moved(count);
+        if self.half_closed.get().is_some() {
+            self.half_closed.set(Some(self.now.get()));
+        }
     }
 
     /// The peer's address as it stands in fields.
@@ -200,9 +206,6 @@ impl Connection {
 
     /// Notes that a write waits for the client to take bytes, or no longer does.
     pub fn write_blocked(&self, blocked: bool) {
-        if !blocked && self.half_closed.get().is_some() {
-            self.half_close();
-        }
         self.write_blocked
             .set(blocked.then(|| self.write_blocked.get().unwrap_or(self.now.get())));
     }
@@ -210,6 +213,12 @@ impl Connection {
     /// The client has sent the end of its bytes. It may still read (RFC 9112 §9.6), or be gone.
     pub fn half_close(&self) {
         self.half_closed.set(Some(self.now.get()));
+        self.probe.set(true);
+    }
+
+    /// True once a second, from the end of the client's bytes on.
+    pub(crate) fn takes_probe(&self) -> bool {
+        self.probe.take()
     }
 
     /// True if the client has sent the end of its bytes.
@@ -371,10 +380,13 @@ impl Connection {
                 self.rest.set(true);
                 self.wake();
             }
-        } else if let Some(since) = self.half_closed.get()
-            && over(since, limits.half_close_timeout)
-        {
-            self.set_state(End);
+        } else if let Some(since) = self.half_closed.get() {
+            if over(since, limits.half_close_timeout) {
+                self.set_state(End);
+            } else {
+                self.probe.set(true);
+                self.wake();
+            }
         }
         let is_waited_for =
             |since: &Cell<Option<u64>>| self.is_active.get() && since.get().is_some();

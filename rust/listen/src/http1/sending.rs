@@ -26,6 +26,9 @@ use edgerouter_core::http::{
 use http::{HeaderValue, StatusCode};
 use http_body::Body as _;
 
+/// Zeros ahead of the sizes of a response's chunks, at most: some parsers take 16 digits in all.
+const MOST_PROBES: u8 = 6;
+
 /// Bytes of a response that are taken from its body ahead of the socket.
 const MOST_AHEAD: usize = 256 << 10;
 
@@ -77,6 +80,7 @@ impl<T: Transport, O: ConnectionOwner> Http1<T, O> {
             trailers: write::announced_trailers(response.headers()),
             body: Some(response.into_body()),
             is_broken: false,
+            probes: 0,
         };
         std::future::poll_fn(|cx| self.poll_send(&mut sending, cx)).await?;
         if sending.is_broken {
@@ -116,9 +120,34 @@ impl<T: Transport, O: ConnectionOwner> Http1<T, O> {
             // The response may be made of the request's content.
             if self.poll_content(cx).is_pending() {
                 self.look_behind(cx);
+                self.probe(sending, cx)?;
                 return Poll::Pending;
             }
         }
+    }
+
+    /// Finds out whether a client that has sent the end of its bytes is gone, while the response has nothing to send. The
+    /// two look the same until something is sent: one that is gone resets the connection, and the next write fails. So
+    /// the size of the next chunk begins with zeros (RFC 9112 §7.1), which say nothing to one that still reads.
+    fn probe(&mut self, sending: &mut Sending<O::Body>, cx: &mut Context<'_>) -> io::Result<()> {
+        let is_idle = sending.body.is_some() && self.output.is_empty();
+        let is_chunked = matches!(sending.content, ContentWriter::Chunked);
+        if self.ended
+            && is_idle
+            && is_chunked
+            && sending.probes < MOST_PROBES
+            && self.stream.connection.takes_probe()
+        {
+            // Not counted as taken: a client that is silent has its time as before.
+            if Pin::new(&mut self.transport)
+                .poll_write(cx, b"0")?
+                .is_ready()
+            {
+                sending.probes += 1;
+            }
+            let _ = Pin::new(&mut self.transport).poll_flush(cx)?;
+        }
+        Ok(())
     }
 }
 
@@ -180,6 +209,8 @@ struct Sending<B> {
     trailers: Vec<FieldName>,
     /// The content ended before its end.
     is_broken: bool,
+    /// Zeros that were sent ahead of the sizes of chunks.
+    probes: u8,
 }
 
 impl<B: ResponseBody> Sending<B> {
