@@ -1,4 +1,4 @@
-"""The content of requests to functions and applications in worker processes: it goes there piece by piece, as wanted."""
+"""The content of requests to functions and applications in worker processes, which take it piece by piece."""
 
 from __future__ import annotations
 
@@ -165,6 +165,7 @@ def test_a_piece_is_there_before_the_next_is_sent(served: Running, path: str) ->
         talks.sendall(b"0\r\n\r\n")
         while not received.endswith(b"0\r\n\r\n"):
             received += some(talks)
+        assert received.count(b"first") == received.count(b"other") == 1
 
 
 def test_a_function_that_does_not_read_needs_no_content(served: Running) -> None:
