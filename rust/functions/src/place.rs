@@ -26,11 +26,11 @@ pub struct ClientPlace {
 
 /// Gives the same place for each address.
 #[derive(Debug)]
-struct Known(Place);
+struct Known(Arc<Place>);
 
 impl PlaceSource for Known {
-    fn find(&self, _: IpAddr) -> Place {
-        self.0.clone()
+    fn find(&self, _: IpAddr) -> Arc<Place> {
+        Arc::clone(&self.0)
     }
 }
 
@@ -38,7 +38,7 @@ impl ClientPlace {
     /// A place that was looked up elsewhere.
     pub fn known(place: Place, address: IpAddr) -> Self {
         Self {
-            source: Arc::new(Known(place)),
+            source: Arc::new(Known(Arc::new(place))),
             policy: Arc::default(),
             address,
             named: None,
@@ -51,7 +51,7 @@ impl ClientPlace {
     pub fn get(&self) -> &Place {
         self.found.get_or_init(|| {
             let place = self.source.find(self.address);
-            Arc::new(place.named(self.named))
+            place.named(self.named)
         })
     }
 

@@ -14,10 +14,10 @@ use std::{
 
 use arc_swap::ArcSwap;
 use edgerouter_core::geo::{MOST_FILE_BYTES, Place};
-use maxminddb::{MaxMindDbError, Reader};
+use maxminddb::{LookupResult, MaxMindDbError, Reader};
 use parking_lot::Mutex;
 
-use crate::record::Record;
+use crate::{record::Record, remembered::Position};
 
 /// Why a file cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -50,10 +50,44 @@ impl Identity {
     }
 }
 
+/// A file as it was read once.
+#[derive(Debug)]
+struct Loaded {
+    /// Unlike that of each other reading in this process.
+    number: u64,
+    reader: Reader<Vec<u8>>,
+}
+
+impl Loaded {
+    fn new(reader: Reader<Vec<u8>>) -> Self {
+        static READINGS: AtomicU64 = AtomicU64::new(1);
+        let number = READINGS.fetch_add(1, Relaxed);
+        Self { number, reader }
+    }
+
+    /// The record of an address, and its position; a file of IPv4 networks has none for an address of IPv6.
+    fn find(
+        &self,
+        address: IpAddr,
+    ) -> Result<(Position, Option<LookupResult<'_, Vec<u8>>>), MaxMindDbError> {
+        let foreign = address.is_ipv6() && self.reader.metadata().ip_version == 4;
+        let found = if foreign {
+            None
+        } else {
+            Some(self.reader.lookup(address)?)
+        };
+        let position = Position {
+            reading: self.number,
+            offset: found.as_ref().and_then(LookupResult::offset),
+        };
+        Ok((position, found))
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct GeoFile {
     path: PathBuf,
-    current: ArcSwap<Reader<Vec<u8>>>,
+    current: ArcSwap<Loaded>,
     /// Of the file that was read last, and the error that was logged for it.
     seen: Mutex<(Option<Identity>, Option<String>)>,
     pub(crate) loads: AtomicU64,
@@ -67,7 +101,7 @@ impl GeoFile {
             .map_err(io::Error::from)?;
         Ok(Self {
             path: path.to_owned(),
-            current: ArcSwap::from_pointee(reader),
+            current: ArcSwap::from_pointee(Loaded::new(reader)),
             seen: Mutex::new((Some(identity), None)),
             loads: AtomicU64::new(1),
             failures: AtomicU64::new(0),
@@ -83,7 +117,7 @@ impl GeoFile {
             Ok(Some((identity, reader))) => {
                 let kind = reader.metadata().database_type.clone();
                 let built = reader.metadata().build_epoch;
-                self.current.store(Arc::new(reader));
+                self.current.store(Arc::new(Loaded::new(reader)));
                 *seen = (Some(identity), None);
                 self.loads.fetch_add(1, Relaxed);
                 tracing::info!(file = %self.path.display(), kind, built, "geo: the replaced file is in use");
@@ -107,19 +141,26 @@ impl GeoFile {
 
     /// Unix seconds of the time when the file was built, as it says.
     pub(crate) fn built(&self) -> u64 {
-        self.current.load().metadata().build_epoch
+        self.current.load().reader.metadata().build_epoch
     }
 
-    /// Adds the facts about an address that `place` lacks.
-    pub(crate) fn add(&self, address: IpAddr, place: &mut Place) -> Result<(), MaxMindDbError> {
-        let reader = self.current.load();
-        if address.is_ipv6() && reader.metadata().ip_version == 4 {
-            return Ok(());
-        }
-        if let Some(record) = reader.lookup(address)?.decode::<Record<'_>>()? {
+    /// Where the record of an address is.
+    pub(crate) fn position(&self, address: IpAddr) -> Result<Position, MaxMindDbError> {
+        Ok(self.current.load().find(address)?.0)
+    }
+
+    /// Adds the facts about an address that `place` lacks. Returns where their record is.
+    pub(crate) fn add(
+        &self,
+        address: IpAddr,
+        place: &mut Place,
+    ) -> Result<Position, MaxMindDbError> {
+        let loaded = self.current.load();
+        let (position, found) = loaded.find(address)?;
+        if let Some(record) = found.map_or(Ok(None), |found| found.decode::<Record<'_>>())? {
             record.add_to(place);
         }
-        Ok(())
+        Ok(position)
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod file;
 mod record;
+mod remembered;
 
 use std::{
     net::IpAddr,
@@ -23,12 +24,14 @@ use edgerouter_core::{
 use edgerouter_telemetry::text;
 
 use file::GeoFile;
+use remembered::{Positions, Remembered};
 
 /// The files of a plan, open.
 #[derive(Debug)]
 pub struct GeoFiles {
     policy: Arc<GeoPolicy>,
     files: Vec<GeoFile>,
+    remembered: Remembered,
     found: AtomicU64,
     unknown: AtomicU64,
     failed: AtomicU64,
@@ -45,6 +48,7 @@ impl GeoFiles {
         let files = Arc::new(Self {
             policy: Arc::clone(policy),
             files,
+            remembered: Remembered::default(),
             found: AtomicU64::new(0),
             unknown: AtomicU64::new(0),
             failed: AtomicU64::new(0),
@@ -123,22 +127,60 @@ impl GeoFiles {
 }
 
 impl PlaceSource for GeoFiles {
-    fn find(&self, address: IpAddr) -> Place {
-        let mut place = Place::default();
-        let mut failed = false;
-        for file in &self.files {
-            failed |= file.add(address, &mut place).is_err();
+    fn find(&self, address: IpAddr) -> Arc<Place> {
+        let known = self.positions(address);
+        if let Some(place) = known.and_then(|known| self.remembered.get(&known)) {
+            self.count(&place);
+            return place;
         }
-        let count = if failed {
-            &self.failed
-        } else if place == Place::default() {
-            &self.unknown
-        } else {
-            &self.found
-        };
-        count.fetch_add(1, Relaxed);
+        let (place, positions) = decoded(&self.files, address);
+        let place = Arc::new(place);
+        // A record that cannot be decoded is tried again each time, and counted.
+        match positions {
+            Some(positions) => {
+                self.remembered.keep(positions, &place);
+                self.count(&place);
+            }
+            None => {
+                self.failed.fetch_add(1, Relaxed);
+            }
+        }
         place
     }
+}
+
+impl GeoFiles {
+    /// Where the records of an address are now; `None` if one cannot be found for a fault of its file.
+    fn positions(&self, address: IpAddr) -> Option<Positions> {
+        let mut positions = Positions::default();
+        for (position, file) in positions.iter_mut().zip(&self.files) {
+            *position = file.position(address).ok()?;
+        }
+        Some(positions)
+    }
+
+    fn count(&self, place: &Place) {
+        let unknown = *place == Place::default();
+        let count = if unknown { &self.unknown } else { &self.found };
+        count.fetch_add(1, Relaxed);
+    }
+}
+
+/// The place of an address by the records of all files, and where these are; `None` if one is malformed.
+fn decoded(files: &[GeoFile], address: IpAddr) -> (Place, Option<Positions>) {
+    let (mut place, mut positions) = (Place::default(), Some(Positions::default()));
+    for (at, file) in files.iter().enumerate() {
+        match (file.add(address, &mut place), &mut positions) {
+            (Ok(found), Some(positions)) => {
+                if let Some(position) = positions.get_mut(at) {
+                    *position = found;
+                }
+            }
+            (Ok(_), None) => {}
+            (Err(_), _) => positions = None,
+        }
+    }
+    (place, positions)
 }
 
 fn read(policy: &GeoPolicy) -> Result<Vec<GeoFile>, Vec<Problem>> {
@@ -178,12 +220,8 @@ pub fn unwatched(plan: &Plan) -> Option<Arc<dyn PlaceSource>> {
 struct Unwatched(Vec<GeoFile>);
 
 impl PlaceSource for Unwatched {
-    fn find(&self, address: IpAddr) -> Place {
-        let mut place = Place::default();
-        for file in &self.0 {
-            let _ = file.add(address, &mut place);
-        }
-        place
+    fn find(&self, address: IpAddr) -> Arc<Place> {
+        Arc::new(decoded(&self.0, address).0)
     }
 }
 

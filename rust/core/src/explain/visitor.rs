@@ -60,9 +60,9 @@ impl LookUps for Steps<'_> {
         0
     }
 
-    fn place(&mut self, address: IpAddr) -> Place {
+    fn place(&mut self, address: IpAddr) -> Arc<Place> {
         let places = self.places.as_ref();
-        places.map_or_else(Place::default, |places| places.find(address))
+        places.map_or_else(Arc::default, |places| places.find(address))
     }
 
     fn reading(&mut self, experiment: &Experiment) -> Option<Arc<Reading>> {

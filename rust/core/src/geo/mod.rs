@@ -86,5 +86,5 @@ impl RouteGeo {
 /// Where places are looked up.
 pub trait PlaceSource: Send + Sync + std::fmt::Debug {
     /// The place of an address; facts that are not known are absent.
-    fn find(&self, address: IpAddr) -> Place;
+    fn find(&self, address: IpAddr) -> Arc<Place>;
 }

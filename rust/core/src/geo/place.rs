@@ -1,6 +1,9 @@
 //! The facts about a place, and their form in a field.
 
-use std::fmt::{self, Write as _};
+use std::{
+    fmt::{self, Write as _},
+    sync::Arc,
+};
 
 use http::HeaderValue;
 
@@ -95,15 +98,15 @@ impl Place {
     }
 
     /// The place with the country that a trusted proxy names. Facts of another country than that are dropped.
-    pub fn named(mut self, country: Option<Country>) -> Self {
+    pub fn named(self: Arc<Self>, country: Option<Country>) -> Arc<Self> {
         if country.is_none() || country == self.country {
             return self;
         }
-        Self {
+        Arc::new(Self {
             country,
-            asn: self.asn.take(),
+            asn: self.asn,
             ..Self::default()
-        }
+        })
     }
 
     /// A fact as the value of a field; `None` if it is not known. Names are percent-encoded UTF-8.
@@ -260,13 +263,13 @@ mod tests {
     #[test]
     fn the_word_of_a_proxy_removes_what_belongs_to_another_country() {
         let country = |text: &str| Country::parse(text.as_bytes());
-        let found = Place {
+        let found = Arc::new(Place {
             country: country("DE"),
             city: Some("Berlin".into()),
             asn: Some(64_500),
             in_union: Some(true),
             ..Place::default()
-        };
+        });
         assert_eq!(found.clone().named(None), found);
         assert_eq!(found.clone().named(country("DE")), found);
         let moved = found.named(country("CH"));

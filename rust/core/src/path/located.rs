@@ -48,7 +48,7 @@ impl<L: LookUps> Located for Lazy<'_, L> {
 fn located(address: IpAddr, named: Option<Country>, look_ups: &mut impl LookUps) -> Arc<Place> {
     let place = look_ups.place(address).named(named);
     look_ups.decided(PathDecision::Located(address, &place));
-    Arc::new(place)
+    place
 }
 
 impl Admitted {

@@ -36,8 +36,8 @@ pub trait LookUps {
     fn password(&mut self, policy: &Arc<BasicPolicy>, credentials: &Credentials) -> Option<bool>;
 
     /// The place of an address, as the files of the plan's `geo` say.
-    fn place(&mut self, _: IpAddr) -> Place {
-        Place::default()
+    fn place(&mut self, _: IpAddr) -> Arc<Place> {
+        Arc::default()
     }
 
     /// The settings of an experiment that are in use; `None`: they are as declared.

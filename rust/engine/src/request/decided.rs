@@ -97,9 +97,9 @@ impl LookUps for Worked<'_> {
         known.then_some(true)
     }
 
-    fn place(&mut self, address: IpAddr) -> Place {
+    fn place(&mut self, address: IpAddr) -> Arc<Place> {
         let files = self.live.geo.as_ref();
-        files.map_or_else(Place::default, |files| files.find(address))
+        files.map_or_else(Arc::default, |files| files.find(address))
     }
 
     fn reading(&mut self, experiment: &Experiment) -> Option<Arc<Reading>> {
