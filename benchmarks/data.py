@@ -3,9 +3,9 @@
     python -m benchmarks.data [--rounds 9] [--reads 20000] [--places GeoLite2-City.mmdb]
 
 Each round times all of it in a plain function, in turn: reads from memory, from a SQLite file by the read cache, from
-the file itself, and the first attribute of ``request.geo``, for one client and for the first
-client of each network. A loop without a read, and a second look, are subtracted.
-Without a file of places a small one is made, which needs ``mmdb_writer``.
+the file itself, and the first attribute of ``request.geo``, for one client and for the first client of each network. A
+loop without a read, and a second look, are subtracted. Without a file of places a small one is made, which needs
+``mmdb_writer``.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ Every note has a place in the source, so that a reader can compare the two files
 
 from __future__ import annotations
 
+import re
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 from edgerouter.checks import shown
@@ -15,6 +16,12 @@ Kind: TypeAlias = Literal["left-out", "choice"]
 
 #: More notes than this are counted only: a hostile file must not fill a terminal.
 _MOST = 2_000
+
+#: Words of settings and values that are not shown.
+_MAY_BE_SECRET = re.compile(
+    r"(?:proxy|grpc)_set_header|_param\b|authorization|bearer|passw|secret|token|credential|(?:api|private|access).?key",
+    re.IGNORECASE,
+)
 
 
 class SourceError(Exception):
@@ -79,8 +86,10 @@ class Report:
             self._notes[note] = None
 
     def note(self, kind: Kind, path: str, message: str, *, value: object = None, line: int | None = None) -> None:
-        """Adds a note made of its parts."""
-        self.add(Note(kind, line, path, None if value is None else _printable(shown(value)), message))
+        """Adds a note made of its parts. Parts that no reader knows are shown as well, so words decide what may be secret."""
+        text = None if value is None else _printable(shown(value))
+        hidden = text is not None and _MAY_BE_SECRET.search(f"{path} {text}") is not None
+        self.add(Note(kind, line, path, None if hidden else text, message))
 
     def as_data(self) -> list[dict[str, Any]]:
         """The notes for programs."""
