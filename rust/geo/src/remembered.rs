@@ -15,7 +15,7 @@ const SLOTS: usize = 1 << 12;
 /// The record of an address in one file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Position {
-    /// Which reading of which file: a replaced file has other records at the same offsets.
+    /// The number of the reading of a file: a replaced file has other records at the same offsets.
     pub(crate) reading: u64,
     /// `None` if the file has no record for the address.
     pub(crate) offset: Option<usize>,
