@@ -86,7 +86,7 @@ class Report:
             self._notes[note] = None
 
     def note(self, kind: Kind, path: str, message: str, *, value: object = None, line: int | None = None) -> None:
-        """Adds a note made of its parts. Words decide what may be secret, as nobody knows the settings without a reader."""
+        """Adds a note made of its parts. Words decide what may be secret: settings without a reader are shown, too."""
         text = None if value is None else _printable(shown(value))
         hidden = text is not None and _MAY_BE_SECRET.search(f"{path} {text}") is not None
         self.add(Note(kind, line, path, None if hidden else text, message))

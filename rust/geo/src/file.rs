@@ -144,7 +144,7 @@ impl GeoFile {
         self.current.load().reader.metadata().build_epoch
     }
 
-    /// Where the record of an address is.
+    /// The position of the record of an address.
     pub(crate) fn position(&self, address: IpAddr) -> Result<Position, MaxMindDbError> {
         Ok(self.current.load().find(address)?.0)
     }

@@ -150,7 +150,7 @@ impl PlaceSource for GeoFiles {
 }
 
 impl GeoFiles {
-    /// Where the records of an address are now; `None` if one cannot be found for a fault of its file.
+    /// The positions of the records of an address now; `None` if one cannot be found for a fault of its file.
     fn positions(&self, address: IpAddr) -> Option<Positions> {
         let mut positions = Positions::default();
         for (position, file) in positions.iter_mut().zip(&self.files) {
