@@ -53,11 +53,13 @@ impl Remembered {
         }
     }
 
-    /// The slot of a set of records: the upper bits of a multiplicative hash.
+    /// The slot of a set of records: the upper bits of a hash. Products alone leave half of the slots of evenly spaced records
+    /// empty.
     fn slot(&self, positions: &Positions) -> Option<&ArcSwapOption<Entry>> {
         let hash = positions.iter().fold(0_u64, |hash, position| {
             let offset = position.offset.map_or(0, |offset| offset as u64 + 1);
-            (hash ^ offset).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+            let product = (hash ^ offset).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            product ^ (product >> 32)
         });
         self.0.get((hash >> 52) as usize)
     }
