@@ -1,8 +1,8 @@
 //! Places that were found lately, by the records that they were read from.
 //!
-//! Decoding a record takes several times as long as finding it, and most clients of a time are in few networks. A table of
-//! [`SLOTS`] slots keeps the last place of each slot; it is read and written without locks, and a slot that another set
-//! of records fell into is overwritten.
+//! Decoding a record takes several times as long as finding it, and most clients of a time are in few networks. A table
+//! of [`SLOTS`] slots keeps the last place of each slot; it is read and written without locks, and a slot that another
+//! set of records fell into is overwritten.
 
 use std::sync::Arc;
 
@@ -53,8 +53,8 @@ impl Remembered {
         }
     }
 
-    /// The slot of a set of records: the upper bits of a hash. Products alone leave half of the slots of evenly spaced records
-    /// empty.
+    /// The slot of a set of records: the upper bits of a hash. Products alone leave most slots empty where records are
+    /// evenly spaced.
     fn slot(&self, positions: &Positions) -> Option<&ArcSwapOption<Entry>> {
         let hash = positions.iter().fold(0_u64, |hash, position| {
             let offset = position.offset.map_or(0, |offset| offset as u64 + 1);
