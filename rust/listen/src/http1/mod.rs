@@ -183,10 +183,14 @@ impl<T: Transport, O: ConnectionOwner> Http1<T, O> {
             }
         });
         let response = response.await?;
-        // Without a 100 the client may send the content or not: no other request can be found behind it.
+        // Without a 100 the client may send the content or not: no other request can be found behind it. Behind an error
+        // nobody reads the rest, even where somebody still could.
+        let status = response.status();
+        let is_error = status.is_client_error() || status.is_server_error();
         let content = self.content.as_ref();
-        let is_unread = content
-            .is_some_and(|(_, inflow)| expects || (inflow.is_dropped() && !inflow.is_short()));
+        let is_unread = content.is_some_and(|(_, inflow)| {
+            expects || ((is_error || inflow.is_dropped()) && !inflow.is_short())
+        });
         let facts = RequestFacts {
             is_persistent: facts.is_persistent && !is_unread,
             ..facts
