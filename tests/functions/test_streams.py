@@ -424,7 +424,7 @@ def test_a_request_of_any_size_is_read_in_pieces_and_a_whole_one_within_the_boun
                 assert refused.status_code == 413 and "limits.functions.body_bytes" in refused.text
         assert client.post("/whole", content=bytes(1 << 20)).text == str(1 << 20)
         assert client.post("/unread", content=large).text == "not read"
-        assert client.post("/twice", content=b"small").text == "twice"
+        assert client.post("/twice", content=b"small").status_code == 502
         assert client.post("/twice", content=large).status_code == 502
         assert client.post("/echo", content=large).content == large
 

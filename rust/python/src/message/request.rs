@@ -50,6 +50,9 @@ pub(crate) struct RequestParts {
     pub(crate) body: Bytes,
     /// The rest of a body that was not handed over at once, until it is read.
     pub(crate) rest: Option<BodyRest>,
+    /// The body has been iterated over. How much of it is here before the call depends on the network, and what a function
+    /// may do does not.
+    iterated: bool,
     /// The client's bytes after an upgrade, until they are taken.
     pub(crate) tunnel: Option<PieceReader>,
 }
@@ -80,6 +83,7 @@ impl Request {
                 head,
                 body,
                 rest,
+                iterated: false,
                 tunnel: None,
             })),
         }
@@ -172,20 +176,15 @@ impl Request {
     /// The iterator over the pieces of the body that a function of `edgerouter.functions.streams` makes.
     fn pieces<'py>(&self, py: Python<'py>, made_by: &str) -> PyResult<Bound<'py, PyAny>> {
         let (first, rest) = self.edit(|parts| {
-            let rest = match &mut parts.rest {
-                None => Ok(None),
-                Some(rest) => match std::mem::replace(rest, BodyRest::Read) {
-                    BodyRest::Read => Err(()),
-                    unread => Ok(Some(unread)),
-                },
-            };
-            (parts.body.clone(), rest)
-        })?;
-        let Ok(rest) = rest else {
-            return Err(PyRuntimeError::new_err(
-                "the body has been read: it is streamed, and can be iterated over once",
-            ));
-        };
+            if std::mem::replace(&mut parts.iterated, true) {
+                return Err(PyRuntimeError::new_err(
+                    "the body has been read: it can be iterated over once",
+                ));
+            }
+            let rest = parts.rest.as_mut();
+            let rest = rest.map(|rest| std::mem::replace(rest, BodyRest::Read));
+            Ok((parts.body.clone(), rest))
+        })??;
         let first = PyBytes::new(py, &first);
         let rest = match rest {
             Some(BodyRest::AtTheEdge(source)) => {
