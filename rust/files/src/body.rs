@@ -107,16 +107,12 @@ impl FileBody {
         let piece = (*length).min(MOST_SENT);
         let file = self.file.in_memory(*offset, piece)?;
         // The end goes only if the file still is the one that was opened: the client takes what it got for whole then.
-        let same = if piece == *length {
-            self.file.unchanged()
-        } else {
-            Ok(())
-        };
-        let count = usize::try_from(piece).unwrap_or(usize::MAX);
-        let polled = same.map_or_else(
-            |trouble| Poll::Ready(Err(trouble.into())),
-            |()| send(file, *offset, count),
-        );
+        if piece == *length
+            && let Err(trouble) = self.file.unchanged()
+        {
+            return Some(Poll::Ready(Err(trouble.into())));
+        }
+        let polled = send(file, *offset, usize::try_from(piece).unwrap_or(usize::MAX));
         let Poll::Ready(Ok(sent)) = polled else {
             return Some(polled);
         };
