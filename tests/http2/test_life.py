@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import threading
+from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
-from edgerouter import Context, Edge, HttpLimits, Limits, Request, Tls, cache
+from edgerouter import AsyncContext, Context, Edge, HttpLimits, Limits, Request, Response, Tls, cache
 from edgerouter.server import Server
 from edgerouter.settings import Settings
 
 from ..certificates import Authority
 from ..origins import Origin, Reply, Seen
-from ..tls.clients import sample, until
+from ..tls.clients import address_of, sample, until
 from ..tls.conftest import Start
 from .clients import head, http2
 
@@ -56,6 +59,45 @@ def test_a_stop_answers_the_requests_that_have_come_in_and_ends_the_connection(
         release.set()
         stopper.join()
     assert stopped == [True]
+
+
+def timer(edge: int, client: int) -> tuple[int, float]:
+    """The timer of the edge's end of a connection, as the kernel counts them, and the seconds until it."""
+    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        _, local, remote, _, _, pending, *_ = line.split()
+        if [int(end.partition(":")[2], 16) for end in (local, remote)] == [edge, client]:
+            kind, _, ticks = pending.partition(":")
+            return int(kind, 16), int(ticks, 16) / 100
+    raise AssertionError(f"no connection of port {client} to {edge}")
+
+
+def test_the_kernel_looks_for_a_client_whose_silent_stream_goes_on(start: Start, authority: Authority) -> None:
+    """Nothing is sent to it, so nothing else finds that its network is gone."""
+    ended = threading.Event()
+    edge = site(authority)
+
+    @edge.function("/events")
+    async def events(request: Request, ctx: AsyncContext) -> Response:
+        async def quiet() -> AsyncIterator[bytes]:
+            try:
+                yield b"data: 1\n\n"
+                await asyncio.Event().wait()
+            finally:
+                ended.set()
+
+        return Response(quiet(), headers={"content-type": "text/event-stream"})
+
+    server = start(edge)
+    with http2(server.urls[0], authority) as client:
+        stream = client.request(head("/events"))
+        while not client.responses[stream].body:
+            assert client.step()
+        ports = address_of(server.urls[0])[1], client.sock.getsockname()[1]
+        probing = 2
+        until(lambda: timer(*ports)[0] == probing)
+        assert timer(*ports)[1] <= 60
+        assert not ended.is_set()
+    assert ended.wait(30), "the client has closed the connection"
 
 
 def test_a_stop_ends_a_connection_without_requests(authority: Authority) -> None:

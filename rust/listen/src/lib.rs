@@ -33,9 +33,6 @@ pub trait Transport: AsyncRead + AsyncWrite + Unpin + 'static {
     /// Ready when there is something to read, or the end. Reads nothing, so that a silent connection needs no buffer.
     fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()>;
 
-    /// Has a peer found that is gone without a word.
-    fn keep_alive(&self);
-
     /// The socket itself, where the bytes that are written are those that the peer gets.
     fn bare(&self) -> Option<&dyn BareSocket> {
         None

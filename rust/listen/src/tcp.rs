@@ -43,13 +43,6 @@ impl Transport for TcpStream {
         )
     }
 
-    fn keep_alive(&self) {
-        let probes = TcpKeepalive::new()
-            .with_time(Duration::from_secs(60))
-            .with_interval(Duration::from_secs(15));
-        let _ = SockRef::from(self).set_tcp_keepalive(&probes);
-    }
-
     fn bare(&self) -> Option<&dyn BareSocket> {
         Some(self)
     }
@@ -106,6 +99,10 @@ impl BindError {
 }
 
 const BACKLOG: i32 = 4096;
+/// A client that is gone without a word, as its network is: nothing shows it, and a silent response would be kept for
+/// it. The kernel sends probes when nothing has passed for a minute, and ends the connection when four got no answer.
+const SILENT: Duration = Duration::from_secs(60);
+const PROBES: (u32, Duration) = (4, Duration::from_secs(15));
 /// Bytes of a response that the kernel takes for a client ahead of what it can send now: otherwise one that does not
 /// read has up to 4 MiB there, which no account sees.
 #[cfg(target_os = "linux")]
@@ -153,6 +150,12 @@ fn open(address: SocketAddr, shared: bool) -> io::Result<std::net::TcpListener> 
 
 /// Sets what accepted sockets inherit.
 fn prepare(socket: &Socket) -> io::Result<()> {
+    let (count, interval) = PROBES;
+    let probes = TcpKeepalive::new()
+        .with_time(SILENT)
+        .with_interval(interval)
+        .with_retries(count);
+    socket.set_tcp_keepalive(&probes)?;
     socket.set_tcp_nodelay(true)?;
     #[cfg(target_os = "linux")]
     socket.set_tcp_notsent_lowat(UNSENT)?;

@@ -27,8 +27,8 @@ pub(super) enum Joined {
     Broken,
 }
 
-/// Joins a connection to an origin's until both have ended, or nothing has passed for `idle`. The transport finds peers
-/// that are gone without a word before that.
+/// Joins a connection to an origin's until both have ended, or nothing has passed for `idle`. The kernel finds clients that
+/// are gone without a word before that, as the listening socket says (`tcp`).
 pub(super) async fn join(
     connection: &Connection,
     client: impl Transport,
@@ -36,7 +36,6 @@ pub(super) async fn join(
     early: &[u8],
     idle: Duration,
 ) {
-    client.keep_alive();
     let joined = between(connection.peer, client, upstream, early, idle);
     connection.unless_ended(joined).await;
 }

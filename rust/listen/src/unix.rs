@@ -38,9 +38,6 @@ impl Transport for UnixStream {
         )
     }
 
-    /// The kernel knows when the process at the other end is gone.
-    fn keep_alive(&self) {}
-
     fn bare(&self) -> Option<&dyn BareSocket> {
         Some(self)
     }

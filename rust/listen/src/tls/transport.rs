@@ -26,10 +26,6 @@ impl<T: Transport> Transport for TlsTransport<T> {
             Poll::Ready(())
         }
     }
-
-    fn keep_alive(&self) {
-        self.0.get_ref().0.keep_alive();
-    }
 }
 
 impl<T: Transport> AsyncRead for TlsTransport<T> {
