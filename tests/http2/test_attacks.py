@@ -286,6 +286,15 @@ def test_content_that_nobody_reads_is_within_the_windows_and_the_account(start: 
     until(lambda: sample(server, heads) == 0)
 
 
+def test_field_sections_of_many_bytes_are_all_read_a_few_in_a_turn(start: Start) -> None:
+    server = start(site())
+    with http2(server.urls[0], None) as client:
+        more = [(f"x-{number}", "~" * 4_000) for number in range(4)]  # no entry of the table has room for two of them
+        streams = [client.begin(head("/", "GET", "www.example.com", *more)) for _ in range(40)]
+        client.flush()
+        assert [client.response(stream).status for stream in streams] == [200] * 40
+
+
 def test_window_stall_by_room_that_is_taken_back(start: Start) -> None:
     """The client leaves room, and takes it back when the response has been given to the socket."""
     server = start(site(http=HttpLimits(body_timeout=1)))

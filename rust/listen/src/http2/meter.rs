@@ -28,6 +28,8 @@ pub(super) struct Meter {
     flood: Cell<Option<Flood>>,
     /// Frames that have come in this turn.
     frames: Cell<u32>,
+    /// Bytes of field sections that have begun to come in this turn.
+    sections: Cell<u32>,
     /// Bytes of a field section that has not ended.
     section: Cell<u64>,
     /// Streams whose last frame has not left.
@@ -77,6 +79,7 @@ impl Meter {
             counter: RefCell::new(FrameCounter::new(limits)),
             flood: Cell::new(None),
             frames: Cell::new(0),
+            sections: Cell::new(0),
             section: Cell::new(0),
             open: RefCell::default(),
             ahead: RefCell::default(),
@@ -96,6 +99,7 @@ impl Meter {
     /// The connection has its turn.
     pub(super) fn begin_turn(&self) {
         self.frames.set(0);
+        self.sections.set(0);
     }
 
     /// True if its client has taken something of a response, and left room for all of them at the last check.
@@ -106,6 +110,11 @@ impl Meter {
     /// Frames that have come in this turn.
     pub(super) fn frames(&self) -> u32 {
         self.frames.get()
+    }
+
+    /// Bytes of field sections in the frames of this turn.
+    pub(super) fn sections(&self) -> u32 {
+        self.sections.get()
     }
 
     fn note(&self, counted: Result<(), Flood>) {
@@ -138,6 +147,10 @@ impl Meter {
     }
 
     fn received(&self, head: &FrameHead) {
+        if matches!(head.kind, kind::HEADERS | kind::CONTINUATION) {
+            let sections = self.sections.get().saturating_add(head.length);
+            self.sections.set(sections);
+        }
         match head.kind {
             kind::HEADERS | kind::CONTINUATION if head.flags & END_HEADERS != 0 => {
                 self.section.set(0);

@@ -19,9 +19,11 @@ use crate::Transport;
 
 /// Bytes that are gathered before they are sent, at most.
 const GATHERED: usize = 32 << 10;
-/// Bytes that a connection reads in a turn, and frames: small ones are more work.
+/// Bytes that a connection reads in a turn, and frames: small ones are more work. So are bytes of field sections, of which
+/// each may stand for a whole field.
 const A_TURN: usize = 64 << 10;
 const MOST_FRAMES: u32 = 128;
+const MOST_OF_SECTIONS: u32 = 8 << 10;
 /// Writes from this length on are not gathered: the copy would cost more than it saves.
 const LARGE: usize = 8 << 10;
 
@@ -65,7 +67,10 @@ impl<T: Transport> Wire<T> {
 
     /// True if bytes of the client may be left for the next turn.
     pub(super) fn has_read_enough(&self) -> bool {
-        self.left.get() == 0 || self.meter.frames() >= MOST_FRAMES
+        let meter = &self.meter;
+        self.left.get() == 0
+            || meter.frames() >= MOST_FRAMES
+            || meter.sections() >= MOST_OF_SECTIONS
     }
 
     /// Sends what was gathered, and has the transport send it.
