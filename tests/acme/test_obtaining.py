@@ -9,6 +9,7 @@ import ssl
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -59,6 +60,32 @@ def test_a_certificate_is_obtained_for_each_name_and_used_at_once(site: Site, pe
     assert sample(server, 'edgerouter_acme_orders_total{result="issued"}') == 2
     assert sample(server, "edgerouter_acme_challenges_answered_total") >= 2
     assert "reject 50% of good nonces" in pebble.log()
+
+
+def test_a_reader_of_the_count_of_issued_orders_finds_their_certificates(
+    site: Site, pebble: Pebble, start: Start
+) -> None:
+    names = [f"n{number}.example.com" for number in range(6)]
+    server = start(site.edge(*names, issuers=pebble.issuer()))
+    trusted = pebble.trusted()
+
+    def is_served(name: str) -> bool:
+        try:
+            return served(site.ports.tls, trusted, name)[0].status == 200
+        except OSError:
+            return False
+
+    # Without a pause: a count that comes before its certificate is ahead for a moment only.
+    deadline = time.monotonic() + 60
+    issued = 0
+    while issued < len(names):
+        assert time.monotonic() < deadline, issued
+        lines = server.metrics().splitlines()
+        counted = dict(line.rsplit(" ", 1) for line in lines if line.startswith("edgerouter_acme_"))
+        if (count := int(counted['edgerouter_acme_orders_total{result="issued"}'])) > issued:
+            issued = count
+            assert int(counted[VALID]) >= issued
+            assert sum(map(is_served, names)) >= issued
 
 
 def test_keys_are_for_this_user_only_and_a_restart_uses_what_is_stored(

@@ -298,6 +298,7 @@ def test_what_gets_no_whole_response_is_an_error_of_its_own(origin: Origin) -> N
         ("http://127.0.0.1:x/", {}, "Port"),
         ("/a b", {}, "no path"),
         ("/", {"method": "CONNECT"}, "no method"),
+        ("/", {"method": "Trace"}, "no method"),
         ("/", {"method": "G T"}, "no method"),
         ("/", {"cache": "never"}, "must be default"),
         ("/", {"timeout": 0}, "timeout"),

@@ -116,8 +116,13 @@ def test_hosts_and_addresses_that_are_not_named_are_refused(
         found = get(url)
         assert (found.get("error"), text in found["text"]) == (error, True), (url, found)
     assert origin.requests == second.requests == []
-    for url in (f"HTTP://LOCALHOST:{port}/", f"http://localhost.:{port}/"):
-        assert named(url)["text"] == "secret"
+    capitals = fetching(f"HTTP://LOCALHOST:{port}")
+    for get, url in (
+        (named, f"HTTP://LOCALHOST:{port}/"),
+        (named, f"http://localhost.:{port}/"),
+        (capitals, f"http://localhost:{port}/"),
+    ):
+        assert get(url)["text"] == "secret"
         assert origin.requests.pop().get("host") == local.removeprefix("http://")
 
 

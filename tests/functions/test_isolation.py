@@ -65,7 +65,8 @@ async def kinds(request, ctx, kind):
     await asyncio.sleep(0)
     return {
         "text": "text", "bytes": b"bytes", "data": Row(1, "a"), "pair": ({"a": 1}, 201),
-        "response": Response("made", 203, {"x-a": "b"}),
+        "response": Response("made", 203, {"x-a": "b"}), "nothing": (None, 204), "none": None, "number": 7,
+        "no-status": ("made", 1),
     }[kind]
 
 
@@ -214,6 +215,14 @@ def test_a_function_returns_what_others_return(
     response = client.get(f"/kinds/{kind}")
     assert (response.status_code, response.headers["content-type"], response.content) == (status, media, body)
     assert (response.headers.get("x-a") == "b") == (kind == "response")
+
+
+@pytest.mark.parametrize(("kind", "status"), [("nothing", 204), ("none", 502), ("number", 502), ("no-status", 502)])
+def test_a_status_may_stand_alone_and_what_is_no_result_is_refused(
+    client: httpx.Client, kind: str, status: int
+) -> None:
+    response = client.get(f"/kinds/{kind}")
+    assert (response.status_code, b"error id" in response.content) == (status, status == 502)
 
 
 def test_large_contents_go_through_shared_memory(client: httpx.Client) -> None:

@@ -184,11 +184,15 @@ def test_results_are_encoded_by_their_class_and_a_pair_has_the_status() -> None:
         def no_status(request: Request, ctx: Context) -> tuple[str, int]:
             return "made", 1
 
+        @edge.function("/nothing")
+        def nothing(request: Request, ctx: Context) -> tuple[None, int]:
+            return None, 204
+
         @edge.function("/number")
         def number(request: Request, ctx: Context) -> tuple[Any, int]:
             return 7, 200
 
-    paths = "/dataclass", "/struct", "/model", "/model-alone", "/response", "/text", "/no-status", "/number"
+    paths = "/dataclass", "/struct", "/model", "/model-alone", "/response", "/text", "/no-status", "/number", "/nothing"
     found = get(declare, *paths)
     assert found[0].json() == {"id": 1, "printed": "2026-01-31"}
     assert (found[1].status_code, found[1].json()) == (201, {"number": 2})
@@ -196,6 +200,7 @@ def test_results_are_encoded_by_their_class_and_a_pair_has_the_status() -> None:
     assert (found[4].status_code, found[4].text) == (410, "gone")
     assert (found[5].status_code, found[5].text) == (201, "made")
     assert found[6].status_code == found[7].status_code == 502
+    assert (found[8].status_code, found[8].content) == (204, b"") and "content-type" not in found[8].headers
 
 
 def test_repeated_parameters_and_cookies_are_all_given() -> None:

@@ -117,6 +117,24 @@ def test_a_limit_by_address_comes_before_the_token_and_one_by_claim_after_it(ori
     assert metric(served, "edgerouter_rate_limit_requests_total", '{limit="user",result="refused"}') == 2
 
 
+def test_a_request_that_one_limit_refuses_counts_for_none(make: Make) -> None:
+    _, client = make(
+        RateLimit("wide", 3, per=3 * HOUR),
+        RateLimit("narrow", 1, per=HOUR, by="header:X-Key"),
+        RateLimit("user", 1, per=HOUR, by="claim:sub"),
+        auth=Jwt.hs256(SECRET),
+    )
+    one, other = (bearer(token({"sub": sub, "exp": 4_000_000_000}))["authorization"] for sub in ("u1", "u2"))
+    assert statuses(client, 3, authorization=one, x_key="a") == [200, 429, 429]
+    # The claim of u1 is used up, and what the limits before it have counted comes back.
+    assert statuses(client, 3, authorization=one, x_key="b") == [429, 429, 429]
+    refused = client.get("/x", headers={"authorization": one, "x-key": "b"}).headers["ratelimit"]
+    assert refused.startswith('"wide";r=2;t=3600, "narrow";r=1;t=0, "user";r=0;t=')
+    assert statuses(client, 1, authorization=other, x_key="b") == [200]
+    # A request whose token is refused has counted: guessing is limited.
+    assert statuses(client, 3, authorization="Bearer x.y.z", x_key="c") == [403, 429, 429]
+
+
 def test_routes_that_name_one_limit_share_its_counts_and_a_reload_keeps_them(
     origin: Origin, serve: Serve, client_for: Client
 ) -> None:
@@ -175,7 +193,10 @@ def test_a_request_that_may_not_wait_because_too_many_do_is_refused(
     edge = Edge("test", limits=Limits(http=HttpLimits(delayed_requests=0)))
     limit = RateLimit("api", 1, per=10, burst=1, delay=30)
     edge.route("/*", to=edge.origin("first", origin.url), rate_limit=limit)
-    assert statuses(client_for(serve(edge)), 2) == [200, 429]
+    client = client_for(serve(edge))
+    assert statuses(client, 3) == [200, 429, 429]
+    # Those that were refused have not counted, so one interval is enough.
+    assert client.get("/x").headers["ratelimit"] == '"api";r=0;t=10'
 
 
 def test_more_keys_than_the_table_has_room_for_are_forgotten_and_counted(

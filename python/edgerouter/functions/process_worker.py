@@ -29,7 +29,7 @@ from edgerouter.functions import process_messages as messages
 from edgerouter.functions.parameters import filled
 from edgerouter.functions.process_calls import EdgeCalls
 from edgerouter.functions.process_context import MOST_PIECE, RequestContent, WorkerContext, fields_of
-from edgerouter.functions.results import plain
+from edgerouter.functions.results import is_data, plain
 from edgerouter.mounting import AsgiMount, WsgiMount
 
 __all__ = ["Channel"]
@@ -145,12 +145,15 @@ def result_of(value: Any, memory: int, status: int = 0) -> messages.Result | Str
         kind, content = "text", value.encode()
     elif isinstance(value, bytes):
         kind, content = "bytes", value
-    elif value is None:
-        raise TypeError("returned NoneType, expected a Response, str, bytes, data or an iterator")
+    elif value is None and status:
+        # ``return None, 204``: a status that says it all.
+        return messages.Result("response", status, [], b"")
     elif hasattr(value, "__aiter__") or hasattr(value, "__next__"):
         return Streamed(value, status or 200, [])
-    else:
+    elif isinstance(value, dict | list) or is_data(value):
         kind, content = "json", msgspec.json.encode(value, enc_hook=plain)
+    else:
+        raise TypeError(f"returned {type(value).__name__}, expected a Response, str, bytes, data or an iterator")
     body, shared = messages.store(memory, content)
     return messages.Result(kind, status or 200, [], body, shared)
 

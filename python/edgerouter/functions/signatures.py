@@ -39,9 +39,9 @@ class _Model(Protocol):
 
 Data: TypeAlias = dict[Any, Any] | list[Any] | _Dataclass | _Struct | _Model
 Pieces: TypeAlias = AsyncIterator[str] | AsyncIterator[bytes] | Iterator[str] | Iterator[bytes]
-#: The results of a function: a response, text, bytes, a value that JSON can hold, such a value with a status, or an
-#: iterator that is streamed.
-Result: TypeAlias = Response | str | bytes | Data | tuple[Response | str | bytes | Data, int] | Pieces
+#: The results of a function: a response, text, bytes, a value that JSON can hold, such a value or None with a status,
+#: or an iterator that is streamed.
+Result: TypeAlias = Response | str | bytes | Data | tuple[Response | str | bytes | Data | None, int] | Pieces
 
 Function: TypeAlias = Callable[Concatenate[Request, Context, ...], Result]
 AsyncFunction: TypeAlias = (

@@ -40,17 +40,21 @@ impl Rates {
     ) -> RateDecision {
         let table = self.table.get_or_init(|| RateTable::new(keys));
         let key = self.hasher.hash_one((&*limit.name, key));
-        table.update(key, now, |arrival| limit.decide(arrival, now))
+        let decision = table.update(key, now, |arrival| limit.decide(arrival, now));
+        RateDecision {
+            counted: key,
+            ..decision
+        }
     }
 
-    /// Takes back one that was counted.
-    pub fn give_back(&self, limit: &RateLimit, key: RateKey<'_>, now: u64) {
-        if let Some(table) = self.table.get() {
-            let key = self.hasher.hash_one((&*limit.name, key));
-            table.update(key, now, |arrival| {
-                ((), Some(arrival.saturating_sub(limit.interval())))
-            });
-        }
+    /// Takes back a request that passed, and gives the decision without it.
+    pub fn give_back(&self, limit: &RateLimit, passed: RateDecision, now: u64) -> RateDecision {
+        let Some(table) = self.table.get() else {
+            return passed;
+        };
+        table.update(passed.counted, now, |arrival| {
+            limit.take_back(passed, arrival, now)
+        })
     }
 
     /// One more request waits, unless `most` do already.

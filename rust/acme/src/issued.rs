@@ -171,15 +171,17 @@ impl IssuedCertificates {
     /// Writes the numbers in the format of Prometheus. `now`: Unix seconds.
     pub fn render(&self, out: &mut String, now: u64) {
         let now = i64::try_from(now).unwrap_or(i64::MAX);
+        // Before the states: an order is counted when its certificate is published, so no scrape has the count alone.
+        let counted = [
+            ("issued", &self.counts.issued),
+            ("failed", &self.counts.failed),
+        ]
+        .map(|(result, count)| (result, count.load(Ordering::Acquire)));
         let states = self.states.lock().clone();
         let name = "edgerouter_acme_orders_total";
         let help = "Orders of certificates that have ended, by result.";
         text::head(out, name, "counter", help);
-        for (result, count) in [
-            ("issued", &self.counts.issued),
-            ("failed", &self.counts.failed),
-        ] {
-            let count = count.load(Ordering::Relaxed);
+        for (result, count) in counted {
             let _ = writeln!(out, "{name}{{result=\"{result}\"}} {count}");
         }
         text::one(

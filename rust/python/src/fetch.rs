@@ -94,7 +94,7 @@ impl FetchFrom {
     ) -> PyResult<PendingFetch> {
         let method = Method::from_bytes(method.as_bytes())
             .ok()
-            .filter(|method| *method != Method::CONNECT)
+            .filter(|method| !is_forbidden(method))
             .ok_or_else(|| {
                 PyValueError::new_err(format!("fetch: {method:?} is no method to fetch with"))
             })?;
@@ -217,4 +217,11 @@ impl PendingFetch {
             None => Err(errors::fetch(py, "the response was taken before")),
         }
     }
+}
+
+/// A method that no page may fetch with (Fetch §2.2.1).
+fn is_forbidden(method: &Method) -> bool {
+    ["CONNECT", "TRACE", "TRACK"]
+        .iter()
+        .any(|forbidden| method.as_str().eq_ignore_ascii_case(forbidden))
 }

@@ -5,11 +5,15 @@
 
 use crate::http::{Fields, header};
 
-/// The last extension of a path, if it is one of static files.
+/// True if the last extension of a path is one of static files: with its path parameters or without them. Some servers
+/// cut the name where they begin, so `/account;x.css` is the page of `/account` for these.
 pub fn is_static(path: &str) -> bool {
     let name = path.rsplit('/').next().unwrap_or_default();
-    // Path parameters are behind the name, and some servers cut the name there.
-    let name = name.split([';', ',']).next().unwrap_or_default();
+    let cut = name.split([';', ',']).next().unwrap_or_default();
+    [name, cut].into_iter().any(has_static_extension)
+}
+
+fn has_static_extension(name: &str) -> bool {
     let Some((_, extension)) = name.rsplit_once('.') else {
         return false;
     };
@@ -69,7 +73,10 @@ mod tests {
             ("/account/.css", true),
             ("/a.b.woff2", true),
             ("/account/x.css;jsessionid=1", true),
-            ("/account;x.css", false),
+            ("/account;x.css", true),
+            ("/account;.css", true),
+            ("/account,x.css", true),
+            ("/account;x.css;y", false),
             ("/account", false),
             ("/index.html", false),
             ("/data.json", false),

@@ -193,7 +193,9 @@ impl BasicPolicy {
     pub fn read(users: &str, realm: &str) -> Result<Self, String> {
         let mut known = HashMap::new();
         let mut decoy = None;
-        for (at, line) in users.lines().enumerate() {
+        // The byte order mark that some editors write is no part of the first name.
+        let lines = users.strip_prefix('\u{feff}').unwrap_or(users).lines();
+        for (at, line) in lines.enumerate() {
             let line = line.trim();
             if line.is_empty() || line.starts_with('#') {
                 continue;
@@ -299,7 +301,7 @@ mod tests {
     #[test]
     fn a_password_opens_for_its_user_only() {
         let text = format!(
-            "# staff\n\nann:{}\r\nbob:{}\n",
+            "\u{feff}ann:{}\r\n\n# staff\nbob:{}\n",
             bcrypt("one"),
             argon2("two: with colon")
         );

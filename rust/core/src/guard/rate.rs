@@ -115,6 +115,8 @@ pub struct RateDecision {
     pub remaining: u32,
     /// Seconds until all of the burst may come again.
     pub reset: u32,
+    /// The place where the request was counted, for taking it back; 0 where nothing is counted.
+    pub counted: u64,
 }
 
 const NANOS: u64 = 1_000_000_000;
@@ -149,14 +151,42 @@ impl RateLimit {
                 (arrival > farthest).then_some(before),
             )
         };
-        let ahead = kept.unwrap_or(before) - now;
-        let left = tolerance.saturating_sub(ahead) / interval;
+        let (remaining, reset) = self.standing(kept.unwrap_or(before), now);
         let decision = RateDecision {
             result,
-            remaining: u32::try_from(left).unwrap_or(u32::MAX),
-            reset: seconds(ahead),
+            remaining,
+            reset,
+            counted: 0,
         };
         (decision, kept)
+    }
+
+    /// A request that passed is taken back, because another limit refused it: the arrival time that is kept, and the
+    /// decision as the client sees it. A key that was forgotten meanwhile has nothing to take back.
+    pub fn take_back(
+        &self,
+        passed: RateDecision,
+        arrival: u64,
+        now: u64,
+    ) -> (RateDecision, Option<u64>) {
+        if arrival == 0 {
+            return (passed, None);
+        }
+        let kept = arrival.saturating_sub(self.interval());
+        let (remaining, reset) = self.standing(kept, now);
+        let decision = RateDecision {
+            remaining,
+            reset,
+            ..passed
+        };
+        (decision, Some(kept))
+    }
+
+    /// Requests that may come at once, and the seconds until all of the burst may.
+    fn standing(&self, arrival: u64, now: u64) -> (u32, u32) {
+        let ahead = arrival.saturating_sub(now);
+        let left = self.tolerance().saturating_sub(ahead) / self.interval();
+        (u32::try_from(left).unwrap_or(u32::MAX), seconds(ahead))
     }
 
     /// Its member of `RateLimit-Policy` (draft-ietf-httpapi-ratelimit-headers §3).

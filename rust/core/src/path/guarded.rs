@@ -116,10 +116,20 @@ impl Admitted {
             let decision = look_ups.rate(limit, key);
             self.met.push((Arc::clone(limit), decision));
             if let Err(seconds) = decision.result {
+                self.take_back(look_ups);
                 return Err(PathEnd::RateLimited(seconds));
             }
         }
         Ok(())
+    }
+
+    /// Takes the request back from the limits that it passed: one that is refused by a limit counts for none.
+    pub fn take_back(&mut self, look_ups: &mut impl LookUps) {
+        for (limit, decision) in &mut self.met {
+            if decision.result.is_ok() {
+                *decision = look_ups.take_back(limit, *decision);
+            }
+        }
     }
 
     /// Time until the turn of the request under the limits that it met.

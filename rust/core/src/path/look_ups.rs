@@ -32,6 +32,11 @@ pub trait LookUps {
     /// Counts the request under a rate limit, and gives the answer of the limit.
     fn rate(&mut self, limit: &RateLimit, key: RateKey<'_>) -> RateDecision;
 
+    /// Takes a request back that passed a limit, and gives the decision without it.
+    fn take_back(&mut self, _: &RateLimit, passed: RateDecision) -> RateDecision {
+        passed
+    }
+
     /// True if the credentials are the policy's; `None`: they must be verified elsewhere first, which takes long.
     fn password(&mut self, policy: &Arc<BasicPolicy>, credentials: &Credentials) -> Option<bool>;
 

@@ -88,6 +88,11 @@ impl LookUps for Worked<'_> {
         decision
     }
 
+    fn take_back(&mut self, limit: &RateLimit, passed: RateDecision) -> RateDecision {
+        let now = self.worker.clock.unix_nanos(self.started);
+        self.worker.shared.rates.give_back(limit, passed, now)
+    }
+
     fn password(&mut self, policy: &Arc<BasicPolicy>, credentials: &Credentials) -> Option<bool> {
         let known = self
             .worker
@@ -156,7 +161,8 @@ pub(super) async fn verified<'l>(
     let failures = &shared.passwords.failures;
     let now = exchange.worker.clock.unix_nanos(exchange.started);
     let keys = live.plan.limits.http.rate_keys;
-    if let Err(seconds) = shared.rates.decide(failures, key, now, keys).result {
+    let counted = shared.rates.decide(failures, key, now, keys);
+    if let Err(seconds) = counted.result {
         return Err(exchange.end(PathEnd::RateLimited(seconds)));
     }
     let verified = shared
@@ -164,7 +170,7 @@ pub(super) async fn verified<'l>(
         .verify(Arc::clone(&policy), credentials.clone())
         .await;
     if verified != Ok(false) {
-        shared.rates.give_back(failures, key, now);
+        shared.rates.give_back(failures, counted, now);
     }
     match verified {
         Ok(true) => shared
@@ -189,9 +195,17 @@ pub(super) async fn verified<'l>(
 }
 
 /// Waits until it is the request's turn under its rate limits. Only so many wait at a time; the others are refused.
-pub(super) async fn wait_for_turn(exchange: &mut Exchange) -> Result<(), Early> {
-    let most = exchange.live.plan.limits.http.delayed_requests;
+pub(super) async fn wait_for_turn(exchange: &mut Exchange, live: &LocalLive) -> Result<(), Early> {
+    let most = live.plan.limits.http.delayed_requests;
     let Some(waiting) = exchange.worker.shared.rates.wait(most) else {
+        let mut look_ups = Worked::of(
+            &exchange.worker,
+            &exchange.chain,
+            live,
+            exchange.now,
+            exchange.started,
+        );
+        exchange.request.take_back(&mut look_ups);
         return Err(exchange.end(PathEnd::RateLimited(1)));
     };
     tokio::time::sleep(exchange.turn_in()).await;

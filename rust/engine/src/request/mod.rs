@@ -178,7 +178,7 @@ async fn path(exchange: &mut Exchange) -> Result<EdgeResponse, Early> {
         decided => decided.map_err(|end| exchange.end(end))?,
     };
     if !exchange.turn_in().is_zero() {
-        Box::pin(decided::wait_for_turn(exchange)).await?;
+        Box::pin(decided::wait_for_turn(exchange, &live)).await?;
     }
     if route.own_bytes {
         hooks::without_range(exchange, route);

@@ -426,6 +426,11 @@ impl Views {
         if let Ok(pair) = result.cast::<PyTuple>()
             && let Some((value, status)) = with_status(pair)
         {
+            // `return None, 204`: a status that says it all.
+            if value.is_none() {
+                let parts = ResponseParts::new(status, Bytes::new(), None);
+                return self.answer(result.py(), phase, parts);
+            }
             return self.meaning(phase, &value).map(|output| match output {
                 FunctionOutput::Answer(answer) => {
                     FunctionOutput::Answer(Answer { status, ..answer })
