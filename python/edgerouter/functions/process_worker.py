@@ -29,7 +29,7 @@ from edgerouter.functions import process_messages as messages
 from edgerouter.functions.parameters import filled
 from edgerouter.functions.process_calls import EdgeCalls
 from edgerouter.functions.process_context import MOST_PIECE, RequestContent, WorkerContext, fields_of
-from edgerouter.functions.results import is_data, plain
+from edgerouter.functions.results import plain
 from edgerouter.mounting import AsgiMount, WsgiMount
 
 __all__ = ["Channel"]
@@ -150,10 +150,10 @@ def result_of(value: Any, memory: int, status: int = 0) -> messages.Result | Str
         return messages.Result("response", status, [], b"")
     elif hasattr(value, "__aiter__") or hasattr(value, "__next__"):
         return Streamed(value, status or 200, [])
-    elif isinstance(value, dict | list) or is_data(value):
-        kind, content = "json", msgspec.json.encode(value, enc_hook=plain)
-    else:
+    elif value is None or isinstance(value, tuple):
         raise TypeError(f"returned {type(value).__name__}, expected a Response, str, bytes, data or an iterator")
+    else:
+        kind, content = "json", msgspec.json.encode(value, enc_hook=plain)
     body, shared = messages.store(memory, content)
     return messages.Result(kind, status or 200, [], body, shared)
 
