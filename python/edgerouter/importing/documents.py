@@ -170,8 +170,6 @@ def read_toml(text: str, report: Report) -> Node:
             raise SourceError(f"line {number}: is nested more than {DEEPEST} deep")
     try:
         data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise SourceError(f"is not TOML: {error}") from None
     except RecursionError:
         raise SourceError("is nested too deep") from None
     except ValueError as error:

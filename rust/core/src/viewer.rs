@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 
 use crate::http::PathAndQuery;
-use crate::http::{Fields, header};
+use crate::http::{Fields, header, percent};
 use http::{HeaderValue, Method, StatusCode};
 
 use crate::plan::{
@@ -238,10 +238,7 @@ fn put(location: &mut String, value: &str) -> Option<()> {
 }
 
 fn encoded(location: &mut String, value: &str, also: &[u8]) {
-    for c in value.chars() {
-        match u8::try_from(c) {
-            Ok(byte) if also.contains(&byte) => location.push_str(&format!("%{byte:02X}")),
-            _ => location.push(c),
-        }
-    }
+    location.push_str(&percent::encoded(value.as_bytes(), |byte| {
+        !also.contains(&byte)
+    }));
 }

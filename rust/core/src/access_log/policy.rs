@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::select::Select;
+use crate::{http::percent, select::Select};
 
 /// The fields that an access log writes about requests.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,28 +50,8 @@ impl AccessLogPolicy {
     /// True if the value of a parameter may be written. Names are compared decoded and in lower case: most applications
     /// read `%74oken` as `token`.
     pub(super) fn shows(&self, name: &[u8]) -> bool {
-        let decoded = percent_decoded(name);
+        let decoded = percent::decoded(name);
         self.query
             .has(String::from_utf8_lossy(&decoded).to_lowercase())
     }
-}
-
-fn percent_decoded(name: &[u8]) -> Vec<u8> {
-    let digit = |byte: Option<&u8>| {
-        byte.and_then(|&byte| char::from(byte).to_digit(16))
-            .and_then(|digit| u8::try_from(digit).ok())
-    };
-    let mut out = Vec::with_capacity(name.len());
-    let mut rest = name;
-    while let Some((&first, after)) = rest.split_first() {
-        rest = after;
-        match (first, digit(after.first()), digit(after.get(1))) {
-            (b'%', Some(high), Some(low)) => {
-                out.push(high << 4 | low);
-                rest = after.get(2..).unwrap_or_default();
-            }
-            _ => out.push(first),
-        }
-    }
-    out
 }

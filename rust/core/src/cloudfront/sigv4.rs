@@ -5,7 +5,7 @@ use aws_lc_rs::{constant_time, digest, hmac};
 use http::Method;
 
 use super::time;
-use crate::http::uri;
+use crate::http::{percent, uri};
 
 /// Seconds by which the two clocks may differ.
 pub const MOST_SKEW: u64 = 15 * 60;
@@ -187,15 +187,9 @@ fn canonical_request(request: &Signed<'_>, signed: &str, body: &str) -> String {
 }
 
 fn encoded(text: &str, path: bool) -> String {
-    let mut out = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) || (path && byte == b'/') {
-            out.push(char::from(byte));
-        } else {
-            out.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    out
+    percent::encoded(text.as_bytes(), |byte| {
+        percent::is_unreserved(byte) || (path && byte == b'/')
+    })
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use crate::http::percent;
+
 /// A file or folder in a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListedName {
@@ -32,7 +34,7 @@ pub fn page(path: &str, names: &mut [ListedName], has_parent: bool, complete: bo
         let _ = writeln!(
             out,
             "<li><a href=\"./{}{slash}\">{}{slash}</a>",
-            encoded(&one.name),
+            percent::encoded(&one.name, percent::is_unreserved),
             escaped(&one.name)
         );
     }
@@ -55,19 +57,6 @@ fn escaped(text: &[u8]) -> String {
             '"' => out.push_str("&quot;"),
             '\'' => out.push_str("&#39;"),
             other => out.push(other),
-        }
-    }
-    out
-}
-
-/// As a segment of a path (RFC 3986 §3.3): all but the unreserved characters is escaped.
-fn encoded(name: &[u8]) -> String {
-    let mut out = String::with_capacity(name.len());
-    for &byte in name {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            out.push(char::from(byte));
-        } else {
-            let _ = write!(out, "%{byte:02X}");
         }
     }
     out

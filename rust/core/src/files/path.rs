@@ -1,6 +1,6 @@
 //! From the path of a request to the path of a file.
 
-use crate::plan::FileFolder;
+use crate::{http::percent, plan::FileFolder};
 
 /// A path in a folder: names joined by `/`, none of which is empty, `.`, `..` or hidden.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,22 +79,7 @@ pub fn locate(folder: &FileFolder, path: &str) -> Result<FilePath, NoFile> {
 }
 
 fn decode(name: &str, into: &mut Vec<u8>) -> Result<(), NoFile> {
-    let mut bytes = name.bytes();
-    while let Some(byte) = bytes.next() {
-        if byte != b'%' {
-            into.push(byte);
-            continue;
-        }
-        let mut digit = || {
-            let byte = bytes.next()?;
-            char::from(byte).to_digit(16)
-        };
-        let (high, low) = (digit(), digit());
-        let (Some(high), Some(low)) = (high, low) else {
-            return Err(NoFile::BadEscape);
-        };
-        into.push((high * 16 + low) as u8);
-    }
+    into.extend(percent::strictly_decoded(name.as_bytes()).ok_or(NoFile::BadEscape)?);
     Ok(())
 }
 

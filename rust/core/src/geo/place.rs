@@ -1,14 +1,11 @@
 //! The facts about a place, and their form in a field.
 
-use std::{
-    fmt::{self, Write as _},
-    sync::Arc,
-};
+use std::{fmt, sync::Arc};
 
 use http::HeaderValue;
 
 use super::GeoNaming;
-use crate::http::FieldName;
+use crate::http::{FieldName, percent};
 
 /// An ISO 3166-1 code of two letters, in upper case.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -131,15 +128,7 @@ fn encoded(text: &str) -> Option<HeaderValue> {
     if text.bytes().all(plain) {
         return HeaderValue::from_str(text.trim()).ok();
     }
-    let mut value = String::with_capacity(text.len() * 2);
-    for byte in text.trim().bytes() {
-        if plain(byte) {
-            value.push(char::from(byte));
-        } else {
-            let _ = write!(value, "%{byte:02X}");
-        }
-    }
-    HeaderValue::from_str(&value).ok()
+    HeaderValue::from_str(&percent::encoded(text.trim().as_bytes(), plain)).ok()
 }
 
 /// A fact that a field, a key or a hook can have.

@@ -17,6 +17,7 @@ pub mod h2;
 pub mod media_type;
 mod message;
 mod path_and_query;
+pub(crate) mod percent;
 pub mod problem;
 pub mod range;
 pub mod structured;

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use smallvec::SmallVec;
 
+use super::percent::{self, Written};
 use crate::select::Select;
 
 /// Why a path cannot be normalised.
@@ -56,18 +57,9 @@ pub fn escape_reference(reference: &str) -> Cow<'_, str> {
     if !reference.bytes().any(is_foreign) {
         return Cow::Borrowed(reference);
     }
-    let mut out = String::with_capacity(reference.len() + 16);
-    for one in reference.chars() {
-        let mut bytes = [0; 4];
-        for byte in one.encode_utf8(&mut bytes).bytes() {
-            if is_foreign(byte) {
-                out.push_str(&format!("%{byte:02X}"));
-            } else {
-                out.push(char::from(byte));
-            }
-        }
-    }
-    Cow::Owned(out)
+    Cow::Owned(percent::encoded(reference.as_bytes(), |byte| {
+        !is_foreign(byte)
+    }))
 }
 
 fn has_dot_segment(path: &str) -> bool {
@@ -79,26 +71,13 @@ fn has_dot_segment(path: &str) -> bool {
 
 fn normalise_escapes(path: &str) -> Result<String, PathError> {
     let mut out = Vec::with_capacity(path.len());
-    let mut bytes = path.bytes();
-    while let Some(byte) = bytes.next() {
-        if byte != b'%' {
-            out.push(byte);
-            continue;
-        }
-        let digit = |byte: Option<u8>| {
-            byte.and_then(|b| char::from(b).to_digit(16))
-                .ok_or(PathError::BadEscape)
-        };
-        let decoded = (digit(bytes.next())? * 16 + digit(bytes.next())?) as u8;
-        if decoded.is_ascii_control() {
-            return Err(PathError::Control);
-        }
-        if decoded.is_ascii_alphanumeric() || b"-._~".contains(&decoded) {
-            out.push(decoded);
-        } else {
-            const HEX: &[u8; 16] = b"0123456789ABCDEF";
-            let nibble = |n: u8| HEX.get(usize::from(n & 15)).copied().unwrap_or(b'0');
-            out.extend_from_slice(&[b'%', nibble(decoded >> 4), nibble(decoded)]);
+    for written in percent::read(path.as_bytes()) {
+        match written {
+            Written::Plain(byte) => out.push(byte),
+            Written::Escaped(byte) if byte.is_ascii_control() => return Err(PathError::Control),
+            Written::Escaped(byte) if percent::is_unreserved(byte) => out.push(byte),
+            Written::Escaped(byte) => percent::escape(byte, &mut out),
+            Written::Broken => return Err(PathError::BadEscape),
         }
     }
     String::from_utf8(out).map_err(|_| PathError::BadEscape)
@@ -182,30 +161,12 @@ pub fn decode(text: &str) -> Cow<'_, str> {
     if !text.contains(['%', '+']) {
         return Cow::Borrowed(text);
     }
-    let bytes = text.as_bytes();
-    let mut out = Vec::with_capacity(bytes.len());
-    let mut at = 0;
-    while let Some(&byte) = bytes.get(at) {
-        let hex = |offset: usize| {
-            bytes
-                .get(at + offset)
-                .and_then(|&b| char::from(b).to_digit(16))
-        };
-        match (byte, hex(1), hex(2)) {
-            (b'%', Some(high), Some(low)) => {
-                out.push((high * 16 + low) as u8);
-                at += 3;
-            }
-            (b'+', ..) => {
-                out.push(b' ');
-                at += 1;
-            }
-            _ => {
-                out.push(byte);
-                at += 1;
-            }
-        }
-    }
+    let byte = |written| match written {
+        Written::Plain(b'+') => b' ',
+        Written::Plain(byte) | Written::Escaped(byte) => byte,
+        Written::Broken => b'%',
+    };
+    let out: Vec<u8> = percent::read(text.as_bytes()).map(byte).collect();
     Cow::Owned(String::from_utf8_lossy(&out).into_owned())
 }
 

@@ -1,10 +1,10 @@
 //! The image that a request names by `url`: a path of this edge, or a URL.
 
-use std::fmt::{self, Write as _};
+use std::fmt;
 
 use super::ImageRefusal;
 use crate::{
-    http::{PathAndQuery, uri},
+    http::{PathAndQuery, percent, uri},
     plan::{ImageSources, OriginId, Plan, Route, Scheme, Target},
 };
 
@@ -117,14 +117,9 @@ impl fmt::Display for ImageUrl {
 
 /// A path and query in one spelling; bytes that a target may not have are escaped.
 fn target(text: &str) -> Option<PathAndQuery> {
-    let mut escaped = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if byte.is_ascii_graphic() && !b"\"<>\\^`{|}".contains(&byte) {
-            escaped.push(char::from(byte));
-        } else {
-            let _ = write!(escaped, "%{byte:02X}");
-        }
-    }
+    let escaped = percent::encoded(text.as_bytes(), |byte| {
+        byte.is_ascii_graphic() && !b"\"<>\\^`{|}".contains(&byte)
+    });
     let (path, query) = match escaped.split_once('?') {
         Some((path, query)) => (path, Some(query)),
         None => (&*escaped, None),

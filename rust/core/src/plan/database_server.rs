@@ -4,7 +4,7 @@
 
 use std::net::IpAddr;
 
-use crate::secret::Secret;
+use crate::{http::percent, secret::Secret};
 
 /// Products of database servers, by their protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -175,19 +175,7 @@ fn is_local(host: &str) -> bool {
 
 /// A part of a URL; `None`: it has an escape that is none, or is not text, or has a zero character.
 pub(super) fn decoded(part: &str) -> Option<String> {
-    let mut bytes = part.bytes();
-    let mut out = Vec::with_capacity(part.len());
-    while let Some(byte) = bytes.next() {
-        out.push(match byte {
-            b'%' => {
-                let mut digit = || char::from(bytes.next()?).to_digit(16);
-                let (high, low) = (digit()?, digit()?);
-                u8::try_from(high * 16 + low).ok()?
-            }
-            other => other,
-        });
-    }
-    String::from_utf8(out)
+    String::from_utf8(percent::strictly_decoded(part.as_bytes())?)
         .ok()
         .filter(|text| !text.contains('\0'))
 }

@@ -12,6 +12,7 @@ pub(crate) mod pattern;
 mod search;
 #[cfg(test)]
 mod tests;
+mod tokens;
 mod trie;
 
 use std::cmp::Reverse;

@@ -23,6 +23,7 @@ mod places;
 mod reader;
 mod route;
 mod secret;
+mod security;
 mod site;
 mod spelling;
 mod target;

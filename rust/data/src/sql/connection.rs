@@ -5,7 +5,8 @@ use std::time::Instant;
 use super::{
     call::{ResultBytes, SqlCall, SqlPart, SqlReply, SqlResult, Statement, in_batch},
     position::Position,
-    text::{self, Dialect},
+    text,
+    tokens::Dialect,
     verb::Verb,
 };
 use crate::error::DataError;

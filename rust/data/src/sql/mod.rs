@@ -17,6 +17,7 @@ mod server;
 pub(crate) mod session;
 mod sqlite;
 mod text;
+mod tokens;
 mod verb;
 
 use std::sync::Arc;
@@ -42,9 +43,9 @@ pub(crate) type BookmarkKey = [u8; 32];
 
 /// The statements of a script for MySQL: the first words of each, and true if it ends the transaction that it is in.
 pub fn mysql_statements(script: &str) -> Vec<(String, bool)> {
-    let statements = text::statements(text::Dialect::MySql, script).into_iter();
+    let statements = text::statements(tokens::Dialect::MySql, script).into_iter();
     let about = |sql| {
-        let commits = verb::Verb::of(text::Dialect::MySql, sql).commits();
+        let commits = verb::Verb::of(tokens::Dialect::MySql, sql).commits();
         (text::first_words(sql), commits)
     };
     statements.map(about).collect()

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::text::{Dialect, Kind, tokens};
+use super::tokens::{Dialect, Kind, tokens};
 
 /// The words that say what a statement does.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -4,7 +4,10 @@ use http::Uri;
 use serde_json::{Map, Value};
 
 use super::{Scope, pattern::MOST_WILDCARDS};
-use crate::{http::uri::normalise_path, plan::Scheme};
+use crate::{
+    http::{percent, uri::normalise_path},
+    plan::Scheme,
+};
 
 /// CloudFront's bound on a path, and ours on every text of a purge.
 pub const MOST_TEXT: usize = 4_000;
@@ -246,15 +249,9 @@ fn split(target: &str) -> Result<(String, Option<String>), String> {
 
 /// Escapes characters that cannot occur in a URL, as a browser does.
 fn encoded(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if byte.is_ascii_graphic() && !b"\"<>`".contains(&byte) {
-            out.push(char::from(byte));
-        } else {
-            out.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    out
+    percent::encoded(text.as_bytes(), |byte| {
+        byte.is_ascii_graphic() && !b"\"<>`".contains(&byte)
+    })
 }
 
 /// The port that an authority names; an empty one is none (RFC 3986 §6.2.3).

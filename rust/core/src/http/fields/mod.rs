@@ -3,6 +3,7 @@
 //! Names, values and the order are those of the wire, so that a message can be forwarded as it came. A known name has a
 //! number, and a set of bits says which of them are present: most look-ups end there.
 
+mod iter;
 mod known;
 mod line;
 mod name;
@@ -14,6 +15,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 pub(crate) use self::line::write_line;
 pub use self::{
+    iter::{Iter, Values},
     known::{Known, KnownSet, header},
     line::FieldLine,
     name::{FieldName, InvalidFieldName, Named, WireName},
@@ -446,82 +448,6 @@ fn value_of<'a>(text: &'a [u8], line: &Line) -> FieldValue<'a> {
 fn part(text: &[u8], start: u32, length: u32) -> &[u8] {
     let start = start as usize;
     text.get(start..start + length as usize).unwrap_or_default()
-}
-
-/// The values of one name.
-#[derive(Debug, Clone)]
-pub struct Values<'a, N> {
-    fields: &'a Fields,
-    lines: std::slice::Iter<'a, Line>,
-    name: N,
-}
-
-impl<N: Named> Values<'_, N> {
-    /// In their order.
-    #[inline]
-    pub fn iter(self) -> Self {
-        self
-    }
-}
-
-impl<'a, N: Named> Iterator for Values<'a, N> {
-    type Item = FieldValue<'a>;
-
-    #[inline]
-    fn next(&mut self) -> Option<FieldValue<'a>> {
-        let Self {
-            fields,
-            lines,
-            name,
-        } = self;
-        let line = lines.find(|line| fields.name(line) == *name)?;
-        Some(fields.value(line))
-    }
-}
-
-impl<N: Named> DoubleEndedIterator for Values<'_, N> {
-    #[inline]
-    fn next_back(&mut self) -> Option<Self::Item> {
-        let Self {
-            fields,
-            lines,
-            name,
-        } = self;
-        let line = lines.rfind(|line| fields.name(line) == *name)?;
-        Some(fields.value(line))
-    }
-}
-
-/// The fields of a list.
-#[derive(Debug, Clone)]
-pub struct Iter<'a> {
-    fields: &'a Fields,
-    lines: std::slice::Iter<'a, Line>,
-}
-
-impl<'a> Iterator for Iter<'a> {
-    type Item = (WireName<'a>, FieldValue<'a>);
-
-    #[inline]
-    fn next(&mut self) -> Option<Self::Item> {
-        let line = self.lines.next()?;
-        Some((self.fields.name(line), self.fields.value(line)))
-    }
-
-    fn size_hint(&self) -> (usize, Option<usize>) {
-        self.lines.size_hint()
-    }
-}
-
-impl ExactSizeIterator for Iter<'_> {}
-
-impl<'a> IntoIterator for &'a Fields {
-    type Item = (WireName<'a>, FieldValue<'a>);
-    type IntoIter = Iter<'a>;
-
-    fn into_iter(self) -> Iter<'a> {
-        self.iter()
-    }
 }
 
 impl<N: Named, V: Value> Extend<(N, V)> for Fields {

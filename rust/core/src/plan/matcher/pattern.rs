@@ -14,22 +14,14 @@
 
 use std::{fmt, sync::Arc};
 
-use super::automaton::{Automaton, Class, Element};
+use super::{
+    automaton::{Automaton, Class, Element},
+    tokens::{Token, Tokens, dots, foreign, parse_tokens},
+};
+use crate::http::percent;
 
 /// A pattern may have this many bytes, as written and percent-encoded.
 pub(crate) const LONGEST: usize = 1_024;
-
-/// A part of a pattern.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Token {
-    Literal(Box<[u8]>),
-    /// `?`
-    One,
-    /// `*`, `{name:path}`
-    Any(Option<Arc<str>>),
-    /// `{name}`
-    Segment(Arc<str>),
-}
 
 /// The matching strategy of a pattern, cheapest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -252,7 +244,13 @@ impl PathPattern {
         Some(
             self.raw_captures(path)?
                 .into_iter()
-                .map(|(name, value)| (name.to_string(), decoded(value)))
+                .map(|(name, value)| {
+                    let value = percent::decoded(value.as_bytes());
+                    (
+                        name.to_string(),
+                        String::from_utf8_lossy(&value).into_owned(),
+                    )
+                })
                 .collect(),
         )
     }
@@ -312,199 +310,4 @@ fn elements(tokens: &[Token]) -> Vec<Element> {
         }
     }
     elements
-}
-
-/// Collects tokens; neighbouring literals become one.
-#[derive(Debug, Default)]
-struct Tokens {
-    done: Vec<Token>,
-    literal: Vec<u8>,
-}
-
-impl Tokens {
-    fn flush(&mut self) {
-        if !self.literal.is_empty() {
-            self.done.push(Token::Literal(
-                std::mem::take(&mut self.literal).into_boxed_slice(),
-            ));
-        }
-    }
-
-    fn one(&mut self) {
-        self.flush();
-        self.done.push(Token::One);
-    }
-
-    /// Two `*` in a row are one.
-    fn any(&mut self, name: Option<Arc<str>>) {
-        self.flush();
-        if name.is_none() && matches!(self.done.last(), Some(Token::Any(_))) {
-            return;
-        }
-        self.done.push(Token::Any(name));
-    }
-
-    fn done(mut self) -> Box<[Token]> {
-        self.flush();
-        self.done.into_boxed_slice()
-    }
-}
-
-/// Recognises other frameworks' syntax for parameters, which would match only literally here. A literal of the same
-/// look can be written percent-encoded.
-fn foreign(segment: &str) -> Option<PatternError> {
-    let named = |name: &str| {
-        let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
-        let parameter = |name: &str| format!("{{{}}}", name.replace(|c| !plain(c), "_"));
-        (name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')).then(|| parameter(name))
-    };
-    // Express, Sinatra, Rails: `:id`, `:id?`, `:id(\d+)`.
-    if let Some(rest) = segment.strip_prefix(':') {
-        let name = rest.split(['(', '?', '*', '+', '.', '-']).next()?;
-        return named(name)
-            .map(|written| PatternError::ForeignParameter(segment.to_owned(), written));
-    }
-    // Flask: `<id>`, `<int:id>`, `<path:rest>`.
-    if let Some((_, rest)) = segment.split_once('<')
-        && let Some((inside, _)) = rest.split_once('>')
-    {
-        let (kind, name) = inside.split_once(':').unwrap_or(("", inside));
-        return named(name).map(|written| {
-            let written = match kind {
-                "path" => format!("{}:path}}", written.trim_end_matches('}')),
-                _ => written,
-            };
-            PatternError::ForeignParameter(segment.to_owned(), written)
-        });
-    }
-    let expressions = [
-        "(.", "(?", "([", "(\\", "[^", "[a-z", "[A-Z", "[0-9", "\\d", "\\w", ".*", ".+",
-    ];
-    let is_expression = segment.starts_with('^')
-        || segment.ends_with('$')
-        || expressions.iter().any(|part| {
-            // `/file.*` is a name with any suffix; only at the very beginning a dot and a star have another meaning.
-            match *part {
-                ".*" => segment == ".*",
-                part => segment.contains(part),
-            }
-        });
-    is_expression.then(|| PatternError::Expression(segment.to_owned()))
-}
-
-fn parse_tokens(source: &str) -> Result<Box<[Token]>, PatternError> {
-    let bytes = source.as_bytes();
-    let mut tokens = Tokens::default();
-    let mut names: Vec<Arc<str>> = Vec::new();
-    let mut at = 0;
-    while let Some(&byte) = bytes.get(at) {
-        match byte {
-            b'*' => tokens.any(None),
-            b'?' => tokens.one(),
-            b'{' => {
-                let rest = source.get(at + 1..).unwrap_or_default();
-                let (inside, _) = rest.split_once('}').ok_or(PatternError::Unclosed(at))?;
-                let (name, kind) = inside
-                    .split_once(':')
-                    .map_or((inside, None), |(name, kind)| (name, Some(kind)));
-                if !is_name(name) || !matches!(kind, None | Some("path")) {
-                    return Err(PatternError::BadParameter(inside.to_owned()));
-                }
-                if names.iter().any(|known| &**known == name) {
-                    return Err(PatternError::Twice(name.to_owned()));
-                }
-                tokens.flush();
-                if let Some(Token::Segment(before) | Token::Any(Some(before))) = tokens.done.last()
-                {
-                    return Err(PatternError::Touching(before.to_string(), name.to_owned()));
-                }
-                let name: Arc<str> = name.into();
-                names.push(Arc::clone(&name));
-                tokens.done.push(if kind.is_some() {
-                    Token::Any(Some(name))
-                } else {
-                    Token::Segment(name)
-                });
-                at += inside.len() + 1;
-            }
-            b'}' => return Err(PatternError::Unopened(at)),
-            b'#' => return Err(PatternError::Fragment),
-            b'%' => {
-                let code = bytes
-                    .get(at + 1..at + 3)
-                    .and_then(hex)
-                    .ok_or(PatternError::BadEscape(at))?;
-                normal(code, true, &mut tokens.literal);
-                at += 2;
-            }
-            0..=0x1f | 0x7f => return Err(PatternError::Control(at)),
-            byte => normal(byte, false, &mut tokens.literal),
-        }
-        at += 1;
-    }
-    Ok(tokens.done())
-}
-
-/// Appends a byte in the form that it has in a normalised path.
-fn normal(byte: u8, escaped: bool, out: &mut Vec<u8>) {
-    let unreserved = byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~');
-    let forbidden = !byte.is_ascii_graphic() || matches!(byte, b'"' | b'<' | b'>' | b'`');
-    if (escaped && !unreserved) || forbidden {
-        const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
-        out.push(b'%');
-        out.extend(
-            [byte >> 4, byte & 15]
-                .iter()
-                .filter_map(|digit| DIGITS.get(usize::from(*digit))),
-        );
-    } else {
-        out.push(byte);
-    }
-}
-
-fn dots(segment: &str) -> bool {
-    matches!(
-        segment.to_ascii_lowercase().replace("%2e", ".").as_str(),
-        "." | ".."
-    )
-}
-
-fn is_name(name: &str) -> bool {
-    !name.starts_with(|c: char| c.is_ascii_digit())
-        && !name.is_empty()
-        && name
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
-}
-
-fn hex(digits: &[u8]) -> Option<u8> {
-    let value = |digit: u8| char::from(digit).to_digit(16);
-    match digits {
-        [high, low] => u8::try_from(value(*high)? * 16 + value(*low)?).ok(),
-        _ => None,
-    }
-}
-
-/// Percent-decodes.
-pub(crate) fn decoded(raw: &str) -> String {
-    let bytes = raw.as_bytes();
-    if !bytes.contains(&b'%') {
-        return raw.to_owned();
-    }
-    let mut out = Vec::with_capacity(bytes.len());
-    let mut at = 0;
-    while let Some(&byte) = bytes.get(at) {
-        match bytes.get(at + 1..at + 3).and_then(hex) {
-            Some(code) if byte == b'%' => {
-                out.push(code);
-                at += 3;
-            }
-            _ => {
-                out.push(byte);
-                at += 1;
-            }
-        }
-    }
-    String::from_utf8(out)
-        .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
 }

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::pattern::Token;
+use super::tokens::Token;
 
 /// The length of the token's match at the start of `rest`, for tokens that have only one.
 fn fixed(token: &Token, rest: &[u8]) -> Option<usize> {

@@ -13,7 +13,7 @@ use super::{
     reader::{Fields, Problems},
     route,
     secret::secret,
-    tracing,
+    security, tracing,
 };
 use crate::{
     access_log::AccessLogPolicy,
@@ -65,7 +65,7 @@ pub(crate) fn read(json: &[u8], problems: &Problems) -> Option<PlanSpec> {
     let hosts = fields.texts("hosts").into_iter();
     let hosts = hosts.map(|(path, text)| (path, text.to_owned())).collect();
     let addresses = guard::addresses(&mut fields);
-    let security = guard::security(&mut fields);
+    let security = security::security(&mut fields);
     let rate_limits = fields.each("rate_limits", guard::rate_limit);
     let mut trusted_proxy_fields: Vec<Box<str>> = Vec::new();
     for (path, text) in fields.texts("trusted_proxy_fields") {

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::{
     super::{
         call::{ResultBytes, SqlMeta, SqlPart, SqlResult, SqlValue, Statement, in_batch},
-        text::Dialect,
+        tokens::Dialect,
         verb::Verb,
     },
     dial::unreachable,

@@ -27,7 +27,8 @@ use super::{
     pool::Pool,
     server::kept,
     sqlite::misplaced,
-    text::{self, Dialect},
+    text,
+    tokens::Dialect,
 };
 use crate::{answer::Answer, error::DataError, http::HttpConnection};
 use dial::LibSqlDial;

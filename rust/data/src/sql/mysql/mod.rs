@@ -26,7 +26,8 @@ use super::{
     pool::{Access, Dial},
     position::Position,
     roots,
-    text::{self, Dialect, Translated},
+    text::{self, Translated},
+    tokens::Dialect,
     verb::Verb,
 };
 use crate::error::DataError;

@@ -26,8 +26,8 @@ use super::{
     connection::{Connection, Trouble},
     pool::{Access, Dial},
     position::Position,
-    roots,
-    text::{self, Dialect},
+    roots, text,
+    tokens::Dialect,
 };
 use crate::error::DataError;
 use tls::Handshakes;
