@@ -205,7 +205,7 @@ class Callables:
         ``timeout``  seconds until its response begins; ``limits.functions.timeout`` when ``None``
         ``message_bytes``  the largest message that a client may send on a WebSocket; a larger one closes it with 1009
         ``isolation``  ``"process"`` or an ``Isolation``: it runs in processes of its own, which import it by its name.
-        Each runs one call at a time; bodies are whole, and there are no WebSockets
+        Each runs one call at a time, and others have its WebSockets
         ``host``, ``methods``, ``when``, ``priority``, ``viewer``, ``headers``, ``auth``, ``addresses``, ``cors``,
         ``rate_limit``, ``signed``, ``basic``, ``security``, ``experiment``  see ``route``
         ``cache``  see ``function``; the ``Vary`` of its responses tells them apart, as that of an origin does
@@ -223,7 +223,7 @@ class Callables:
         root = path.rstrip("/")
         mounted: Any
         if isolation is not None:
-            mounted = isolated_application(app, root, found, self._processes(isolation))
+            mounted = isolated_application(app, root, found, message_bytes, self._processes(isolation))
         elif found == "asgi":
             mounted = asgi = mounting.AsgiMount(app, root, message_bytes)
             for phase, handler in (("start", asgi.start), ("stop", asgi.stop)):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -71,12 +72,21 @@ class IsolatedApplication(IsolatedFunction):
     #: It reads the content of its requests in pieces.
     content_as_wanted = True
 
-    async def __call__(self, request: Request, ctx: AsyncContext) -> Response:
-        """Runs a call, which is none of a WebSocket."""
-        if request.take_tunnel() is not None:
-            from edgerouter._core import Response
 
-            return Response("This application runs in processes of its own, which have no WebSockets.\n", 501)
+class IsolatedAsgi(IsolatedApplication):
+    """The same for ASGI, which has WebSockets."""
+
+    def __init__(self, pool: ProcessPool, number: int, message_bytes: int) -> None:
+        super().__init__(pool, number)
+        self.message_bytes = message_bytes
+
+    async def __call__(self, request: Request, ctx: AsyncContext) -> Response:
+        """Runs a call, or opens a WebSocket."""
+        if (tunnel := request.take_tunnel()) is not None:
+            from edgerouter.websocket import answered
+
+            app = partial(self.pool.socket, self.number, request, ctx)
+            return await answered(request, tunnel, self.message_bytes, app, ctx)
         return await super().__call__(request, ctx)
 
 
@@ -94,7 +104,9 @@ def isolated(function: Callable[..., Any], name: str, pattern: str, pool: Proces
     return called
 
 
-def isolated_application(app: object, root: str, interface: str, pool: ProcessPool) -> Callable[..., Any]:
+def isolated_application(
+    app: object, root: str, interface: str, message_bytes: int, pool: ProcessPool
+) -> Callable[..., Any]:
     """The callable that has a process of ``pool`` call an application, which it imports by the name that it has."""
     for module in list(sys.modules.values()):
         file = getattr(module, "__file__", None)
@@ -103,6 +115,8 @@ def isolated_application(app: object, root: str, interface: str, pool: ProcessPo
         for name, value in list(getattr(module, "__dict__", {}).items()):
             if value is app:
                 number = pool.add(module.__name__, str(Path(file).resolve()), name, root, interface)
+                if interface == "asgi":
+                    return IsolatedAsgi(pool, number, message_bytes)
                 return IsolatedApplication(pool, number)
     message = "runs in a process that imports it by its name: give it one at the top level of a module's file"
     raise ConfigError([Problem("mount.isolation", root or "/", message)])

@@ -10,6 +10,7 @@ import inspect
 import io
 import sys
 from collections.abc import Callable, Iterable, Iterator, MutableMapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from urllib.parse import unquote_to_bytes
 
@@ -84,8 +85,10 @@ class AsgiMount:
 
         return asgi_scope(request, self.root, self.state)
 
-    def socket_scope(self, request: Request, subprotocols: list[str]) -> dict[str, Any]:
+    def socket_scope(self, request: Request) -> dict[str, Any]:
         """The connection scope of a WebSocket."""
+        from edgerouter.websocket import offered
+
         scope = self.scope(request)
         del scope["method"]
         scheme = "wss" if request.scheme == "https" else "ws"
@@ -93,19 +96,20 @@ class AsgiMount:
         return scope | {
             "type": "websocket",
             "scheme": scheme,
-            "subprotocols": subprotocols,
+            "subprotocols": offered(request),
             "extensions": extensions,
         }
+
+    async def socket(self, request: Request, receive: Callable[[], Any], send: Callable[[Message], Any]) -> None:
+        """Calls the application for a WebSocket."""
+        await self.app(self.socket_scope(request), receive, send)
 
     async def __call__(self, request: Request, ctx: AsyncContext) -> Response | None:
         """Calls the application, which answers before its end."""
         if (tunnel := request.take_tunnel()) is not None:
-            from edgerouter.websocket import WebSocketCall, refused
+            from edgerouter.websocket import answered
 
-            if (refusal := refused(request)) is not None:
-                return refusal
-            socket = WebSocketCall(request, tunnel, self.message_bytes)
-            return await socket.response(self.app, self.socket_scope(request, socket.offered), ctx)
+            return await answered(request, tunnel, self.message_bytes, partial(self.socket, request), ctx)
         await AsgiCall(request, ctx).run(self.app, self.scope(request))
         return None
 

@@ -22,9 +22,13 @@ from edgerouter.functions.streams import failed
 if TYPE_CHECKING:
     from edgerouter._core import AsyncContext, Request
 
-__all__ = ["WebSocketCall"]
+__all__ = ["GoneError", "answered", "offered"]
 
 Message: TypeAlias = MutableMapping[str, Any]
+Receive: TypeAlias = Callable[[], Coroutine[Any, Any, Message]]
+Send: TypeAlias = Callable[[Message], Coroutine[Any, Any, None]]
+#: An application that has its scope.
+Application: TypeAlias = Callable[[Receive, Send], Coroutine[Any, Any, None]]
 
 #: Bytes of messages that wait for the application before the client has to.
 HELD = 1 << 20
@@ -63,6 +67,20 @@ def offered(request: Request) -> list[str]:
     """The subprotocols that the client offers."""
     lines = request.headers.get_all("sec-websocket-protocol")
     return [name for line in lines for name in (part.strip() for part in line.split(",")) if name]
+
+
+def bytes_of(content: Any) -> bytes:
+    """The bytes of a message. A number is none: ``bytes`` would make as many."""
+    return bytes(memoryview(content))
+
+
+async def answered(
+    request: Request, tunnel: AsyncIterator[bytes], most: int, app: Application, ctx: AsyncContext
+) -> Response:
+    """The answer of an application to a handshake. Messages of the client have up to ``most`` bytes."""
+    if (refusal := refused(request)) is not None:
+        return refusal
+    return await WebSocketCall(request, tunnel, most).response(app, ctx)
 
 
 class WebSocketCall:
@@ -129,7 +147,7 @@ class WebSocketCall:
         elif kind == "websocket.http.response.start":
             self.denial = (int(message["status"]), fields)
         elif kind == "websocket.http.response.body" and self.denial is not None:
-            self.denied += bytes(message.get("body") or b"")
+            self.denied += bytes_of(message.get("body") or b"")
             if len(self.denied) > DENIAL:
                 raise RuntimeError(f"the response that denies a WebSocket has more than {DENIAL} bytes")
             if not message.get("more_body", False):
@@ -162,7 +180,7 @@ class WebSocketCall:
         if (text := message.get("text")) is not None:
             self.codec.send_text(text)
         else:
-            self.codec.send_bytes(bytes(message["bytes"]))
+            self.codec.send_bytes(bytes_of(message["bytes"]))
         self.written.set()
 
     def close(self, code: int, reason: str = "") -> None:
@@ -256,11 +274,9 @@ class WebSocketCall:
                     await asyncio.wait({self.running}, timeout=GRACE)
                     self.running.cancel()
 
-    async def response(
-        self, app: Callable[..., Coroutine[Any, Any, None]], scope: Message, ctx: AsyncContext
-    ) -> Response:
+    async def response(self, app: Application, ctx: AsyncContext) -> Response:
         """Runs the application until it answers the handshake; the connection goes on beside it."""
-        self.running = running = asyncio.ensure_future(app(scope, self.receive, self.send))
+        self.running = running = asyncio.ensure_future(app(self.receive, self.send))
         try:
             either: set[asyncio.Future[Any]] = {running, self.answer}
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)

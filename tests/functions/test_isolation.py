@@ -9,7 +9,6 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,7 +20,7 @@ import pytest
 from edgerouter import ConfigError, Edge, EdgeError, Isolation, Response
 from edgerouter.application import FileApplication
 from edgerouter.functions import processes
-from edgerouter.testing import Running, running
+from edgerouter.testing import running
 
 from ..origins import wait_until
 
@@ -146,20 +145,6 @@ def cached(request, ctx):
 def here(request, ctx):
     return str(os.getpid())
 """
-
-
-@pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    folder = tmp_path_factory.mktemp("isolated")
-    (folder / "app.py").write_text(MODULE)
-    with running(FileApplication("app.py", folder=folder).load()) as edge:
-        yield edge
-
-
-@pytest.fixture
-def client(served: Running) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=served.url, timeout=20) as made:
-        yield made
 
 
 def pid(client: httpx.Client) -> int:

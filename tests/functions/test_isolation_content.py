@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
 
-from edgerouter.application import FileApplication
-from edgerouter.testing import Running, running
+from edgerouter.testing import Running
 
 from ..origins import wait_until
 from ..raw import connect
@@ -105,24 +103,6 @@ edge.mount("/wsgi", wsgi, isolation=ONE)
 """
 #: More than a body that is handed over at once has.
 LARGE = b"abcdefgh" * (3 << 17)
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("content")
-
-
-@pytest.fixture(scope="module")
-def served(folder: Path) -> Iterator[Running]:
-    (folder / "app.py").write_text(MODULE)
-    with running(FileApplication("app.py", folder=folder).load()) as edge:
-        yield edge
-
-
-@pytest.fixture
-def client(served: Running) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=served.url, timeout=PATIENCE) as made:
-        yield made
 
 
 def some(sock: socket.socket) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import fastapi
@@ -17,9 +17,8 @@ from starlette.requests import HTTPConnection
 from starlette.responses import PlainTextResponse
 from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
-from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.exceptions import InvalidStatus
 from websockets.frames import Frame, Opcode
-from websockets.sync.client import ClientConnection, connect
 
 from edgerouter import CachePolicy, Edge, Jwt
 from edgerouter.testing import Running
@@ -27,7 +26,8 @@ from edgerouter.testing import Running
 from ..http2.clients import head, http2
 from ..identity.tokens import SECRET, bearer, token
 from ..origins import wait_until
-from ..raw import connect as raw_connect
+from ..raw import connect
+from .sockets import closed, to
 
 Serve = Callable[[Edge], Running]
 
@@ -123,20 +123,6 @@ def served(serve: Serve) -> Running:
     edge.mount("/app", APP, message_bytes=100_000, cache=CachePolicy())
     edge.mount("/private", APP, auth=Jwt.hs256(SECRET))
     return serve(edge)
-
-
-def to(served: Running, path: str, **options: Any) -> ClientConnection:
-    socket: ClientConnection = connect(
-        f"ws{served.url.removeprefix('http')}{path}", compression=None, ping_interval=None, **options
-    )
-    return socket
-
-
-def closed(socket: ClientConnection) -> tuple[int | None, str | None]:
-    with contextlib.suppress(ConnectionClosed):
-        for _ in range(100):
-            socket.recv(10)
-    return socket.close_code, socket.close_reason
 
 
 def test_starlettes_endpoint_echoes(served: Running) -> None:
@@ -244,11 +230,31 @@ def test_an_application_waits_for_a_client_that_does_not_read(served: Running) -
     ],
 )
 def test_an_opening_handshake_must_be_one(served: Running, fields: str, status: int) -> None:
-    with raw_connect(served.url) as sock:
+    with connect(served.url) as sock:
         sock.sendall(
             f"GET /app/echo HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n{fields}\r\n".encode()
         )
         assert sock.recv(65_536).startswith(f"HTTP/1.1 {status} ".encode())
+
+
+def test_a_version_ends_after_its_last_websocket(serve: Serve) -> None:
+    @contextlib.asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        yield
+        seen.append("stopped")
+
+    edge = Edge("test")
+    edge.mount("/app", Starlette(routes=APP.routes, lifespan=lifespan))
+    served = serve(edge)
+    other = Edge("test")
+    other.mount("/app", Starlette())
+    with to(served, "/app/echo") as socket:
+        served.server.reload(other)
+        assert httpx.get(f"{served}/app/page").status_code == 404
+        socket.send("a")
+        assert socket.recv(10) == "Message text was: a"
+        assert seen == []
+    wait_until(lambda: sorted(map(str, seen)) == ["1000", "stopped"])
 
 
 def test_fastapis_example_runs_on_a_stream_of_http2(serve: Serve) -> None:

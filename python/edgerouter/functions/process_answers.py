@@ -19,7 +19,7 @@ from edgerouter.functions.process_context import fields_of
 
 if TYPE_CHECKING:
     from edgerouter._core import AsyncCache, AsyncContext, AsyncDatabase
-    from edgerouter.functions.processes import Worker
+    from edgerouter.functions.worker_process import Worker
 
 __all__ = ["Answers", "StreamedContent", "bindings_of"]
 

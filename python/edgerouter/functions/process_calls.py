@@ -40,6 +40,10 @@ def raised(refused: messages.Refused) -> Exception:
     """The exception of the edge."""
     if refused.name == "BindingError":
         return errors.BindingError(refused.message, refused.constraint, refused.in_doubt)  # type: ignore[arg-type]
+    if refused.name == "GoneError":
+        from edgerouter.websocket import GoneError
+
+        return GoneError(refused.message)
     return _ERRORS.get(refused.name, errors.EdgeError)(refused.message)
 
 
@@ -104,6 +108,9 @@ class EdgeCalls:
     def take(self, message: messages.ToWorker) -> None:
         if isinstance(message, messages.Call):
             self.call = message
+        elif isinstance(message, messages.Beat):
+            # Of a process for WebSockets before its first.
+            self.channel.send(message)
         elif isinstance(message, messages.Leave):
             self.leaving = True
         elif isinstance(message, messages.Stop):

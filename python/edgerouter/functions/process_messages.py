@@ -4,6 +4,8 @@ A call goes to the worker, and a result or failure comes back. In between the wo
 response of ``ctx.fetch``, a value of ``ctx.env``), each time with a number that the reply has, too. After a result of
 the kind ``stream`` pieces follow, and after one with ``background`` a message that its work is over.
 
+A process for WebSockets has many calls at a time, each with the number of its connection, which its messages have, too.
+
 The content of a request that is not read before its call stays in the edge: the worker requests each piece when it
 wants it, so that a function that never reads has none sent, and a slow one holds its client back.
 
@@ -22,7 +24,10 @@ __all__ = [
     "INLINE",
     "MOST_EDGE_CALLS",
     "MOST_MESSAGE",
+    "Beat",
     "Call",
+    "Closed",
+    "Drop",
     "EdgeCall",
     "End",
     "Failed",
@@ -34,10 +39,13 @@ __all__ = [
     "Refused",
     "Reply",
     "Result",
+    "SocketMessage",
     "Start",
     "Stop",
+    "Taken",
     "ToEdge",
     "ToWorker",
+    "Wanted",
     "decode_to_edge",
     "decode_to_worker",
     "encode",
@@ -104,6 +112,8 @@ class Call(msgspec.Struct, tag="call"):
     region: str | None = None
     bindings: list[tuple[str, str, str]] = []
     """Name, kind and dialect of each."""
+    socket: int = 0
+    """The number of a WebSocket."""
 
 
 class Refused(msgspec.Struct):
@@ -131,7 +141,31 @@ class Stop(msgspec.Struct, tag="stop"):
     """Nobody wants the rest of a content."""
 
 
-ToWorker = Start | Call | Reply | Stop | Leave
+class SocketMessage(msgspec.Struct, tag="socket-message"):
+    """A message of ASGI on a WebSocket: of the client after a ``Wanted``, or of the application."""
+
+    socket: int
+    message: dict[str, Any]
+
+
+class Taken(msgspec.Struct, tag="taken"):
+    """The application's message was taken: there is room for another."""
+
+    socket: int
+    error: Refused | None = None
+
+
+class Drop(msgspec.Struct, tag="drop"):
+    """Nobody waits for the application of a WebSocket."""
+
+    socket: int
+
+
+class Beat(msgspec.Struct, tag="beat"):
+    """To be answered with the same by an event loop that turns."""
+
+
+ToWorker = Start | Call | Reply | Stop | Leave | SocketMessage | Taken | Drop | Beat
 
 
 class Ready(msgspec.Struct, tag="ready"):
@@ -197,7 +231,20 @@ class Log(msgspec.Struct, tag="log"):
     message: str
 
 
-ToEdge = Ready | Result | Failed | Log | EdgeCall | Piece | End | Idle
+class Wanted(msgspec.Struct, tag="wanted"):
+    """The application waits for a message of its WebSocket's client."""
+
+    socket: int
+
+
+class Closed(msgspec.Struct, tag="closed"):
+    """The application of a WebSocket has ended."""
+
+    socket: int
+    failed: Failed | None = None
+
+
+ToEdge = Ready | Result | Failed | Log | EdgeCall | Piece | End | Idle | SocketMessage | Wanted | Closed | Beat
 
 _encoder = msgspec.msgpack.Encoder()
 _to_edge = msgspec.msgpack.Decoder(ToEdge)

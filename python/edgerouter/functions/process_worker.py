@@ -1,6 +1,7 @@
 """A worker process: ``python -m edgerouter.functions.process_worker SOCKET REQUESTS RESPONSES`` (descriptors).
 
-It imports the modules of its functions once and then runs one call at a time. It ends with the socket of its edge.
+It imports the modules of its functions once and then runs one call at a time, or the WebSockets of one application. It
+ends with the socket of its edge.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from edgerouter.errors import Abort
 from edgerouter.functions import process_messages as messages
 from edgerouter.functions.parameters import filled
 from edgerouter.functions.process_calls import EdgeCalls
+from edgerouter.functions.process_connections import Connections
 from edgerouter.functions.process_context import MOST_PIECE, RequestContent, WorkerContext, fields_of
 from edgerouter.functions.results import plain
 from edgerouter.mounting import AsgiMount, WsgiMount
@@ -50,7 +52,8 @@ class Channel:
         """Sends a message. Records of logs come from any thread."""
         encoded = messages.encode(message)
         if len(encoded) > messages.MOST_MESSAGE:
-            raise ValueError(f"a message to the edge has more than {messages.MOST_MESSAGE} bytes")
+            most = messages.MOST_MESSAGE
+            raise ValueError(f"a message to the edge has {len(encoded)} bytes, more than {most}: send it in parts")
         with self.lock:
             self.sock.sendall(encoded)
 
@@ -165,7 +168,9 @@ def failure_of(error: BaseException) -> messages.Failed:
     if isinstance(error, Abort):
         given: Mapping[str, str] | None = error.headers
         abort = (error.status, error.detail, dict(given) if given is not None else None)
-    return messages.Failed(type(error).__name__, str(error)[:8192], trace[-262_144:], abort)
+    # A character that is none must not keep the failure from its edge.
+    message, trace = (text.encode(errors="backslashreplace").decode() for text in (str(error)[:8192], trace[-262_144:]))
+    return messages.Failed(type(error).__name__, message, trace, abort)
 
 
 class Worker:
@@ -212,6 +217,9 @@ class Worker:
                     for app in reversed(lifespans):
                         runner.run(app.stop())
                     leave()
+                if call.socket:
+                    runner.run(self.sockets(call))
+                    continue
                 # The kernel ends a process that takes more, wherever it is.
                 signal.setitimer(signal.ITIMER_PROF, self.cpu)
                 function, awaits = self.functions[call.function]
@@ -231,12 +239,21 @@ class Worker:
                 context.line.over = True
                 del call, context
 
-    def request_of(self, call: messages.Call, context: WorkerContext) -> Any:
+    async def sockets(self, call: messages.Call) -> None:
+        """Serves WebSockets, of which this is the first, until there are no more."""
+        app, _ = self.functions[call.function]
+        assert isinstance(app, AsgiMount)  # no other has WebSockets
+        await Connections(self.channel, self.cpu, app, self.request_of, failure_of).serve(call)
+        self.edge_calls.leaving = True
+
+    def request_of(self, call: messages.Call, context: WorkerContext | None = None) -> Any:
         """The request of a call."""
         from edgerouter._core import assemble
 
         body = messages.load(self.requests, call.body, call.shared, MOST_PIECE)
-        source = RequestContent(context.line, self.requests) if call.request["streamed"] else None
+        source = None
+        if context is not None and call.request["streamed"]:
+            source = RequestContent(context.line, self.requests)
         return assemble(dict(call.request), body, source)
 
     def ended(self, context: WorkerContext, value: Any) -> Any:

@@ -1,38 +1,36 @@
 """Worker processes for functions with ``isolation="process"``: a pool that belongs to one version of an application.
 
 Processes are started anew, never forked. Each runs one call at a time, so that its end costs one call at most. One that
-crashed, took too long, too much processor time or too much memory is ended, and another takes its place.
+crashed, took too long, too much processor time or too much memory is ended, and another takes its place. WebSockets
+have processes of their own (``process_sockets``).
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-import os
 import signal
-import socket
-import subprocess
 import sys
-import tempfile
 from collections import deque
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
-
-import msgspec
 
 from edgerouter._core import Response, dismantle
 from edgerouter.errors import Abort, EdgeError
 from edgerouter.functions import TimeLimit, logs
 from edgerouter.functions import process_messages as messages
 from edgerouter.functions.process_answers import Answers, StreamedContent, bindings_of
+from edgerouter.functions.process_sockets import SocketPool
+from edgerouter.functions.worker_process import Worker, WorkerError, raised
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
     from edgerouter._core import AsyncContext, Request
     from edgerouter.bindings import Binding
     from edgerouter.isolation import Isolation
+    from edgerouter.websocket import Receive, Send
 
-__all__ = ["ProcessPool", "WorkerError"]
+__all__ = ["ProcessPool"]
 
 log = logging.getLogger("edgerouter.functions")
 
@@ -40,155 +38,8 @@ log = logging.getLogger("edgerouter.functions")
 LOOK = 0.1
 #: Seconds until a process that could not start is tried again, at first and at most.
 AGAIN = (0.1, 5.0)
-#: Seconds that an application has for the end of its lifespan.
-LEAVE = 5.0
 #: Processes that the calls of one function have ended in a row, from which on it takes no more than half of them.
 SPOILS = 2
-_PAGE = os.sysconf("SC_PAGE_SIZE")
-
-
-class WorkerError(Exception):
-    """A worker process ended during a call."""
-
-
-class RemoteError(Exception):
-    """The traceback in a worker process."""
-
-    def __init__(self, trace: str) -> None:
-        super().__init__(trace)
-        self.trace = trace
-
-    def __str__(self) -> str:
-        return f"\n{self.trace}"
-
-
-def _shared(name: str) -> int:
-    """A piece of shared memory that has no name and ends with its processes."""
-    if hasattr(os, "memfd_create"):
-        return os.memfd_create(name)
-    with tempfile.TemporaryFile() as file:
-        return os.dup(file.fileno())
-
-
-class Worker:
-    """One process."""
-
-    def __init__(self, pool: ProcessPool) -> None:
-        self.pool = pool
-        ours, theirs = socket.socketpair()
-        self.sock = ours
-        ours.setblocking(False)
-        self.requests, self.responses = _shared("requests"), _shared("responses")
-        passed = (theirs.fileno(), self.requests, self.responses)
-        command = [sys.executable, "-m", "edgerouter.functions.process_worker", *map(str, passed)]
-        try:
-            self.process = subprocess.Popen(  # noqa: S603  # this interpreter, with numbers
-                command, stdin=subprocess.DEVNULL, pass_fds=passed, start_new_session=True, env=_environment()
-            )
-        except OSError:
-            self.close()
-            raise
-        finally:
-            theirs.close()
-        self.over = False
-        #: Messages go one after another.
-        self.sending = asyncio.Lock()
-        #: The reason why it was ended during a call.
-        self.why: str | None = None
-        self.busy = False
-        #: Its call is of a function that ends processes.
-        self.spoilt_soon = False
-
-    async def send(self, message: messages.ToWorker) -> None:
-        """Sends a message; ``WorkerError`` when the process is gone."""
-        try:
-            await self.send_bytes(messages.encode(message))
-        except OSError:
-            raise WorkerError(self.ended()) from None
-
-    async def send_bytes(self, message: bytes) -> None:
-        """Sends a message that is encoded; ``OSError`` when the process is gone."""
-        async with self.sending:
-            if self.over:
-                raise OSError("the process is gone")
-            await asyncio.get_running_loop().sock_sendall(self.sock, message)
-
-    async def exactly(self, count: int) -> bytes:
-        loop = asyncio.get_running_loop()
-        pieces = bytearray()
-        while len(pieces) < count:
-            try:
-                piece = await loop.sock_recv(self.sock, count - len(pieces))
-            except OSError:
-                piece = b""
-            if not piece:
-                raise WorkerError(self.ended())
-            pieces += piece
-        return bytes(pieces)
-
-    async def receive(self) -> messages.ToEdge:
-        """The next message; records of its log are written by the way."""
-        while True:
-            length = int.from_bytes(await self.exactly(4), "big")
-            if length > messages.MOST_MESSAGE:
-                raise WorkerError("the worker process sent a message that is too large")
-            try:
-                message = messages.decode_to_edge(await self.exactly(length))
-            except msgspec.MsgspecError as error:
-                raise WorkerError(f"the worker process sent a message that cannot be read: {error}") from None
-            if not isinstance(message, messages.Log):
-                return message
-            logging.getLogger(message.logger).log(message.level, "%s", message.message)
-
-    async def leave(self) -> None:
-        """Has an idle process end by itself, in a short time."""
-        with contextlib.suppress(WorkerError, TimeoutError):
-            async with asyncio.timeout(LEAVE):
-                await self.send(messages.Leave())
-                # It sends nothing any more but records of its log.
-                await self.receive()
-
-    def ended(self) -> str:
-        """Why the process is gone, in words."""
-        self.kill()
-        if self.why is not None:
-            return self.why
-        code = self.process.wait()
-        if code >= 0:
-            return f"the worker process ended with exit code {code}"
-        try:
-            name = signal.Signals(-code).name
-        except ValueError:
-            name = f"signal {-code}"
-        return f"the worker process was ended by {name}"
-
-    def memory(self) -> int:
-        """Its resident memory in bytes; 0 where it cannot be read."""
-        try:
-            return int(Path(f"/proc/{self.process.pid}/statm").read_bytes().split()[1]) * _PAGE
-        except (OSError, IndexError, ValueError):
-            return 0
-
-    def kill(self) -> None:
-        """Ends the process. A second time does nothing."""
-        if not self.over:
-            self.over = True
-            # One that has ended by itself keeps the code of its end until it is waited for.
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self.process.wait(0.02 if self.why is None else 0)
-            self.process.kill()
-            self.process.wait()
-            self.close()
-
-    def close(self) -> None:
-        self.sock.close()
-        os.close(self.requests)
-        os.close(self.responses)
-
-
-def _environment() -> dict[str, str]:
-    """The environment of a worker: that of the edge, without what would make it another program."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("EDGEROUTER_")}
 
 
 class ProcessPool:
@@ -203,6 +54,8 @@ class ProcessPool:
         self.workers: set[Worker] = set()
         self.free: deque[Worker] = deque()
         self.waiting: deque[asyncio.Future[Worker]] = deque()
+        #: The processes for the WebSockets of each application that has some.
+        self.sockets: dict[int, SocketPool] = {}
         #: The processes that calls of a function have ended, since one of its calls went well.
         self.ends: dict[int, int] = {}
         #: Calls of functions that end processes: their number in processes, and those that wait behind all others.
@@ -238,6 +91,8 @@ class ProcessPool:
         self.stopped = True
         for task in self.tasks:
             task.cancel()
+        await asyncio.gather(*(sockets.stop() for sockets in self.sockets.values()))
+        self.sockets.clear()
         if any(interface == "asgi" for *_, interface in self.functions):
             await asyncio.gather(*(worker.leave() for worker in self.workers if not worker.busy))
         for worker in list(self.workers):
@@ -246,26 +101,31 @@ class ProcessPool:
         self.workers.clear()
         self.free.clear()
 
-    def keep(self, work: object) -> None:
+    def keep(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         """Makes it a task that is not forgotten."""
-        task = asyncio.ensure_future(work)  # type: ignore[call-overload]
+        task = asyncio.ensure_future(work)
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
+        return task
 
     async def fresh(self) -> None:
         """A process that is ready for calls."""
-        worker = Worker(self)
+        worker = await self.begun(self.functions)
         self.workers.add(worker)
+        self.release(worker)
+
+    async def begun(self, functions: list[tuple[str, str, str, str, str]]) -> Worker:
+        """A process that has imported these."""
+        worker = Worker()
         try:
-            await worker.send(messages.Start(sys.path.copy(), self.functions, self.isolation.cpu))
+            await worker.send(messages.Start(sys.path.copy(), functions, self.isolation.cpu))
             answer = await worker.receive()
             if isinstance(answer, messages.Failed):
                 raise WorkerError(f"{answer.name}: {answer.message}\n{answer.trace}")
         except BaseException:
-            self.workers.discard(worker)
             worker.kill()
             raise
-        self.release(worker)
+        return worker
 
     def replace(self, worker: Worker) -> None:
         """Ends a process, and starts another in its place."""
@@ -294,7 +154,8 @@ class ProcessPool:
         most = self.isolation.memory_bytes
         while True:
             await asyncio.sleep(LOOK)
-            for worker in [worker for worker in self.workers if worker.busy]:
+            sockets = [process.worker for pool in self.sockets.values() for process in pool.processes]
+            for worker in [*(worker for worker in self.workers if worker.busy), *sockets]:
                 if (memory := worker.memory()) > most and worker.why is None:
                     worker.why = f"the worker process had {memory} bytes of memory, more than {most}"
                     worker.process.kill()
@@ -397,7 +258,7 @@ class ProcessPool:
                     ctx.convert(goal, value)
                 if not streams:
                     return _response(answer, body)
-                content = StreamedContent(answers, _raised, lambda background: self.over(answers, background))
+                content = StreamedContent(answers, raised, lambda background: self.over(answers, background))
                 # An iterator of either kind of pieces.
                 return Response(cast("Any", content), answer.status, answer.headers)
             except BaseException:
@@ -406,8 +267,18 @@ class ProcessPool:
                 raise
         self.over(answers, False if isinstance(answer, messages.Failed) else None)
         if isinstance(answer, messages.Failed):
-            raise _raised(answer)
+            raise raised(answer)
         raise WorkerError("the worker process sent a message out of its order")
+
+    async def socket(self, number: int, request: Request, ctx: AsyncContext, receive: Receive, send: Send) -> None:
+        """Runs an application for a WebSocket in one of the processes for them."""
+        if self.loop is not asyncio.get_running_loop():
+            await self.move()
+        if (sockets := self.sockets.get(number)) is None:
+            sockets = self.sockets[number] = SocketPool(self, number)
+        # Such a process has one function.
+        call = self.message(0, ctx, cast("messages.RequestParts", dismantle(request)), b"", 0)
+        await sockets.run(call, receive, send)
 
     def spoilt(self, number: int, worker: Worker) -> None:
         """Replaces a process that a call has ended."""
@@ -459,6 +330,9 @@ class ProcessPool:
         self.loop = asyncio.get_running_loop()
         old, self.workers, self.free = list(self.workers), set(), deque()
         self.waiting, self.last, self.spoiling = deque(), deque(), 0
+        sockets, self.sockets = self.sockets, {}
+        for connections in sockets.values():
+            connections.abandon("the event loop was replaced")
         for worker in old:
             worker.why = "the event loop was replaced"
             worker.spoilt_soon = False
@@ -475,14 +349,3 @@ def _response(result: messages.Result, body: bytes) -> Response:
         return Response(body, result.status, result.headers)
     kind = "application/json" if result.kind == "json" else "application/octet-stream"
     return Response(body, result.status, {"content-type": kind})
-
-
-def _raised(failed: messages.Failed) -> Exception:
-    """The exception of a call, with its traceback as the cause."""
-    if failed.abort is not None:
-        status, detail, headers = failed.abort
-        return Abort(status, detail, headers=headers)
-    kind: type[Exception] = type(failed.name, (Exception,), {"__module__": "builtins"})
-    error = kind(failed.message)
-    error.__cause__ = RemoteError(failed.trace)
-    return error

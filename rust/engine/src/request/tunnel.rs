@@ -4,6 +4,7 @@
 use std::{
     io,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
@@ -20,7 +21,10 @@ use crate::{
     account::Hold,
     body::{EdgeBody, EdgeResponse},
     connection::TunnelEnd,
-    functions::pipe::{PieceReader, PieceWriter},
+    functions::{
+        Functions,
+        pipe::{PieceReader, PieceWriter},
+    },
     telemetry::Outcome,
 };
 
@@ -55,15 +59,23 @@ pub(crate) struct PipedEnd {
     left: Bytes,
     /// The memory for the pieces that wait.
     _hold: Hold,
+    /// The version of the application does not end before its tunnels.
+    _functions: Arc<dyn Functions>,
 }
 
 impl PipedEnd {
-    pub(crate) fn new(to_function: PieceWriter, from_function: PieceReader, hold: Hold) -> Self {
+    pub(crate) fn new(
+        functions: &Arc<dyn Functions>,
+        to_function: PieceWriter,
+        from_function: PieceReader,
+        hold: Hold,
+    ) -> Self {
         Self {
             to_function,
             from_function,
             left: Bytes::new(),
             _hold: hold,
+            _functions: Arc::clone(functions),
         }
     }
 }

@@ -93,7 +93,7 @@ pub(crate) async fn function(
         Ok(FunctionOutput::Answer(answer)) => Ok(answered(answer)),
         Ok(FunctionOutput::Stream(answer)) if answer.status == StatusCode::SWITCHING_PROTOCOLS => {
             let hold = waiting_pieces(exchange).await?;
-            let end = end.map(|writer| PipedEnd::new(writer, answer.pieces, hold));
+            let end = end.map(|writer| PipedEnd::new(&live.functions, writer, answer.pieces, hold));
             tunnel::open(exchange, answer.headers, end)
         }
         Ok(FunctionOutput::Stream(answer)) => {

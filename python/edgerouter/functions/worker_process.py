@@ -1,0 +1,182 @@
+"""A worker process as its edge has it: its start, its messages, its memory and its end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import msgspec
+
+from edgerouter.errors import Abort
+from edgerouter.functions import process_messages as messages
+
+__all__ = ["LEAVE", "Worker", "WorkerError", "raised"]
+
+#: Seconds that an application has for the end of its lifespan.
+LEAVE = 5.0
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+class WorkerError(Exception):
+    """A worker process ended during a call."""
+
+
+class RemoteError(Exception):
+    """The traceback in a worker process."""
+
+    def __init__(self, trace: str) -> None:
+        super().__init__(trace)
+        self.trace = trace
+
+    def __str__(self) -> str:
+        return f"\n{self.trace}"
+
+
+def _shared(name: str) -> int:
+    """A piece of shared memory that has no name and ends with its processes."""
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create(name)
+    with tempfile.TemporaryFile() as file:
+        return os.dup(file.fileno())
+
+
+class Worker:
+    """One process."""
+
+    def __init__(self) -> None:
+        ours, theirs = socket.socketpair()
+        self.sock = ours
+        ours.setblocking(False)
+        self.requests, self.responses = _shared("requests"), _shared("responses")
+        passed = (theirs.fileno(), self.requests, self.responses)
+        command = [sys.executable, "-m", "edgerouter.functions.process_worker", *map(str, passed)]
+        try:
+            self.process = subprocess.Popen(  # noqa: S603  # this interpreter, with numbers
+                command, stdin=subprocess.DEVNULL, pass_fds=passed, start_new_session=True, env=_environment()
+            )
+        except OSError:
+            self.close()
+            raise
+        finally:
+            theirs.close()
+        self.over = False
+        #: Messages go one after another.
+        self.sending = asyncio.Lock()
+        #: The reason why it was ended during a call.
+        self.why: str | None = None
+        self.busy = False
+        #: Its call is of a function that ends processes.
+        self.spoilt_soon = False
+
+    async def send(self, message: messages.ToWorker) -> None:
+        """Sends a message; ``WorkerError`` when the process is gone."""
+        try:
+            await self.send_bytes(messages.encode(message))
+        except OSError:
+            raise WorkerError(self.ended()) from None
+
+    async def send_bytes(self, message: bytes) -> None:
+        """Sends a message that is encoded; ``OSError`` when the process is gone."""
+        async with self.sending:
+            if self.over:
+                raise OSError("the process is gone")
+            await asyncio.get_running_loop().sock_sendall(self.sock, message)
+
+    async def exactly(self, count: int) -> bytes:
+        loop = asyncio.get_running_loop()
+        pieces = bytearray()
+        while len(pieces) < count:
+            try:
+                piece = await loop.sock_recv(self.sock, count - len(pieces))
+            except OSError:
+                piece = b""
+            if not piece:
+                raise WorkerError(self.ended())
+            pieces += piece
+        return bytes(pieces)
+
+    async def receive(self) -> messages.ToEdge:
+        """The next message; records of its log are written by the way."""
+        while True:
+            length = int.from_bytes(await self.exactly(4), "big")
+            if length > messages.MOST_MESSAGE:
+                raise WorkerError("the worker process sent a message that is too large")
+            try:
+                message = messages.decode_to_edge(await self.exactly(length))
+            except (msgspec.MsgspecError, RecursionError) as error:
+                raise WorkerError(f"the worker process sent a message that cannot be read: {error}") from None
+            if not isinstance(message, messages.Log):
+                return message
+            logging.getLogger(message.logger).log(message.level, "%s", message.message)
+            # One that logs without end must not keep the event loop.
+            await asyncio.sleep(0)
+
+    async def leave(self) -> None:
+        """Has an idle process end by itself, in a short time."""
+        with contextlib.suppress(WorkerError, TimeoutError):
+            async with asyncio.timeout(LEAVE):
+                await self.send(messages.Leave())
+                # It sends nothing any more but records of its log.
+                await self.receive()
+
+    def ended(self) -> str:
+        """Why the process is gone, in words."""
+        self.kill()
+        if self.why is not None:
+            return self.why
+        code = self.process.wait()
+        if code >= 0:
+            return f"the worker process ended with exit code {code}"
+        try:
+            name = signal.Signals(-code).name
+        except ValueError:
+            name = f"signal {-code}"
+        return f"the worker process was ended by {name}"
+
+    def memory(self) -> int:
+        """Its resident memory in bytes, with what it has put into shared memory; 0 where it cannot be read."""
+        try:
+            shared = sum(os.fstat(memory).st_blocks * 512 for memory in (self.requests, self.responses))
+            return int(Path(f"/proc/{self.process.pid}/statm").read_bytes().split()[1]) * _PAGE + shared
+        except (OSError, IndexError, ValueError):
+            return 0
+
+    def kill(self) -> None:
+        """Ends the process. A second time does nothing."""
+        if not self.over:
+            self.over = True
+            # One that has ended by itself keeps the code of its end until it is waited for.
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(0.02 if self.why is None else 0)
+            self.process.kill()
+            self.process.wait()
+            self.close()
+
+    def close(self) -> None:
+        self.sock.close()
+        os.close(self.requests)
+        os.close(self.responses)
+
+
+def _environment() -> dict[str, str]:
+    """The environment of a worker: that of the edge, without what would make it another program."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("EDGEROUTER_")}
+
+
+def raised(failed: messages.Failed) -> Exception:
+    """The exception of a call, with its traceback as the cause."""
+    if failed.abort is not None:
+        status, detail, headers = failed.abort
+        return Abort(status, detail, headers=headers)
+    kind: type[Exception] = type(failed.name, (Exception,), {"__module__": "builtins"})
+    error = kind(failed.message)
+    error.__cause__ = RemoteError(failed.trace)
+    return error
