@@ -13,8 +13,8 @@ mod http;
 mod http1;
 mod http2;
 pub mod inherited;
-mod peek;
 mod proxied;
+mod socket;
 pub mod spread;
 pub mod tcp;
 pub mod tight;
@@ -26,7 +26,7 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use file::BareSocket;
+use socket::BareSocket;
 
 /// The bytes of a client connection, both ways.
 pub trait Transport: AsyncRead + AsyncWrite + Unpin + 'static {

@@ -12,7 +12,6 @@ use edgerouter_core::plan::ListenerId;
 use edgerouter_telemetry::life::Life;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::{
-    io::Interest,
     net::{TcpListener, TcpStream},
     sync::watch,
 };
@@ -20,9 +19,10 @@ use tokio::{
 use crate::{
     Transport, accept,
     connection::ConnectionOwner,
-    file::BareSocket,
     http::{self, Taken},
-    inherited, peek, spread,
+    inherited,
+    socket::{self, BareSocket},
+    spread,
     tight::Listening,
 };
 
@@ -36,11 +36,7 @@ impl Listening for TcpListener {
 
 impl Transport for TcpStream {
     fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
-        peek::poll(
-            cx,
-            |cx| self.poll_read_ready(cx),
-            || self.try_io(Interest::READABLE, || peek::one(self)),
-        )
+        socket::poll_readable(self, cx)
     }
 
     fn bare(&self) -> Option<&dyn BareSocket> {

@@ -15,7 +15,6 @@ use std::{
 use edgerouter_core::plan::ListenerId;
 use edgerouter_telemetry::life::Life;
 use tokio::{
-    io::Interest,
     net::{UnixListener, UnixStream},
     sync::watch,
 };
@@ -23,19 +22,15 @@ use tokio::{
 use crate::{
     Transport, accept,
     connection::{ConnectionOwner, Place},
-    file::BareSocket,
     http::{self, Taken},
-    inherited, peek,
+    inherited,
+    socket::{self, BareSocket},
     tight::Listening,
 };
 
 impl Transport for UnixStream {
     fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
-        peek::poll(
-            cx,
-            |cx| self.poll_read_ready(cx),
-            || self.try_io(Interest::READABLE, || peek::one(self)),
-        )
+        socket::poll_readable(self, cx)
     }
 
     fn bare(&self) -> Option<&dyn BareSocket> {

@@ -31,6 +31,9 @@ const MOST_PROBES: u8 = 6;
 
 /// Bytes of a response that are taken from its body ahead of the socket.
 const MOST_AHEAD: usize = 256 << 10;
+/// Bytes of a file that a connection sends before others of its worker have a turn: a client as fast as the kernel takes
+/// them would hold the worker until the end of the file.
+const MOST_TURN: usize = 2 << 20;
 
 impl<T: Transport, O: ConnectionOwner> Http1<T, O> {
     /// Writes all that waits to be written.
@@ -102,9 +105,18 @@ impl<T: Transport, O: ConnectionOwner> Http1<T, O> {
         sending: &mut Sending<O::Body>,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
+        let mut turn = 0;
         loop {
             let is_waiting = match self.poll_send_file(sending, cx)? {
-                Some(polled) => polled.is_pending(),
+                Some(Poll::Ready(count)) => {
+                    turn += count;
+                    if turn >= MOST_TURN {
+                        cx.waker().wake_by_ref();
+                        return Poll::Pending;
+                    }
+                    false
+                }
+                Some(Poll::Pending) => true,
                 None => {
                     let waits = sending.take(&mut self.output, cx);
                     let is_written = self.poll_write(cx)?.is_ready();
@@ -159,7 +171,7 @@ impl<T: Transport, O: ConnectionOwner> Http1<T, O> {
         &mut self,
         sending: &mut Sending<O::Body>,
         cx: &mut Context<'_>,
-    ) -> io::Result<Option<Poll<()>>> {
+    ) -> io::Result<Option<Poll<usize>>> {
         let Some(body) = &mut sending.body else {
             return Ok(None);
         };
@@ -190,11 +202,11 @@ impl<T: Transport, O: ConnectionOwner> Http1<T, O> {
             Poll::Ready(Ok(count)) => {
                 *left = left.saturating_sub(count as u64);
                 stream.connection.taken(count);
-                Poll::Ready(())
+                Poll::Ready(count)
             }
             Poll::Ready(Err(error)) => {
                 sending.break_off(&error);
-                Poll::Ready(())
+                Poll::Ready(0)
             }
         }))
     }
