@@ -356,15 +356,21 @@ def test_a_folder_that_is_switched_by_its_link_is_served_at_once(
         assert client.get("/a.txt").text == "2"
 
 
-def test_a_file_that_is_changed_while_it_is_sent_ends_the_connection(served: Served, folder: Path) -> None:
+def test_a_file_that_is_changed_while_it_is_sent_ends_the_connection_and_is_counted(
+    folder: Path, serve: Callable[[Edge], Running]
+) -> None:
     put(folder / "huge.bin", bytes(64 << 20))
-    with served().stream("GET", "/huge.bin") as answer:
+    edge = Edge("test")
+    edge.files("/", folder)
+    running = serve(edge)
+    with httpx.stream("GET", f"{running.url}/huge.bin") as answer:
         assert answer.headers["content-length"] == str(64 << 20)
         pieces = answer.iter_raw()
         next(pieces)
         put(folder / "huge.bin", bytes(64 << 20), at=OLD + 1)
         with pytest.raises(httpx.RemoteProtocolError, match="closed"):
             list(pieces)
+    wait_until(lambda: 'edgerouter_files_failed_total{reason="changed"} 1' in running.server.metrics())
 
 
 def test_files_and_an_origin_share_a_host(folder: Path, origin: Origin, serve: Callable[[Edge], Running]) -> None:

@@ -110,7 +110,7 @@ impl FileBody {
         if piece == *length
             && let Err(trouble) = self.file.unchanged()
         {
-            return Some(Poll::Ready(Err(trouble.into())));
+            return Some(self.failed(trouble));
         }
         let polled = send(file, *offset, usize::try_from(piece).unwrap_or(usize::MAX));
         let Poll::Ready(Ok(sent)) = polled else {
@@ -118,8 +118,7 @@ impl FileBody {
         };
         let sent = (sent as u64).min(piece);
         if sent == 0 {
-            self.files.figures.failed(FileTrouble::Changed);
-            return Some(Poll::Ready(Err(FileTrouble::Changed.into())));
+            return Some(self.failed(FileTrouble::Changed));
         }
         *offset += sent;
         *length -= sent;
@@ -129,6 +128,12 @@ impl FileBody {
         self.left = self.left.saturating_sub(sent);
         self.files.figures.sent(sent);
         Some(Poll::Ready(Ok(usize::try_from(sent).unwrap_or(usize::MAX))))
+    }
+
+    /// Counts that no more can be sent.
+    fn failed(&self, trouble: FileTrouble) -> Poll<io::Result<usize>> {
+        self.files.figures.failed(trouble);
+        Poll::Ready(Err(trouble.into()))
     }
 
     /// The next piece, if the kernel has it in memory and no memory is short.

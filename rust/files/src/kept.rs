@@ -7,9 +7,8 @@
 //! compared: a file that was beneath the folder a second ago and is reached around it now is all that can be sent so.
 
 use std::{
-    ffi::OsStr,
-    os::unix::ffi::OsStrExt as _,
-    path::PathBuf,
+    ffi::{CString, OsStr},
+    os::unix::ffi::{OsStrExt as _, OsStringExt as _},
     sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
@@ -21,8 +20,10 @@ use super::open_file::{OpenFile, OpenFiles};
 
 /// Time for which a file stays open for other requests.
 const AGE: Duration = Duration::from_secs(1);
-/// Content of up to this length is kept with its file.
-const CONTENT: usize = 16 << 10;
+/// Content of up to this length is kept with its file: as much as is read at once.
+const CONTENT: usize = 64 << 10;
+/// Content that one worker keeps in all.
+const ALL_CONTENT: usize = 1 << 20;
 /// A file that was changed more recently may be changed again without a new time.
 const SETTLED: Duration = Duration::from_secs(2);
 
@@ -37,7 +38,8 @@ pub(crate) struct KeptFile {
 struct Kept {
     folder: Arc<FileFolder>,
     names: Vec<u8>,
-    path: PathBuf,
+    /// As the system takes it.
+    path: CString,
     file: KeptFile,
     since: Instant,
 }
@@ -71,10 +73,14 @@ impl KeptFiles {
         if self.0.len() >= open.most_kept() || !open.has_spare() || file.count(open).is_err() {
             return;
         }
+        let path = folder.root.join(OsStr::from_bytes(names));
+        let Ok(path) = CString::new(path.into_os_string().into_vec()) else {
+            return;
+        };
         self.0.push(Kept {
             folder: Arc::clone(folder),
             names: names.to_vec(),
-            path: folder.root.join(OsStr::from_bytes(names)),
+            path,
             file: KeptFile {
                 file: Arc::clone(file),
                 content: None,
@@ -86,6 +92,10 @@ impl KeptFiles {
     /// Keeps the content of a file that is kept.
     pub(crate) fn keep_content(&mut self, file: &Arc<OpenFile>, content: &Bytes) {
         if content.len() > CONTENT || !is_settled(file) {
+            return;
+        }
+        let lengths = self.0.iter().filter_map(|kept| kept.file.content.as_ref());
+        if lengths.map(Bytes::len).sum::<usize>() + content.len() > ALL_CONTENT {
             return;
         }
         let is_it = |kept: &&mut Kept| Arc::ptr_eq(&kept.file.file, file);

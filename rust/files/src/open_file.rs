@@ -1,13 +1,13 @@
 //! A file that is open while its content is sent, and the number of them.
 
 use std::{
-    fs::{File, Metadata},
+    ffi::CStr,
+    fs::File,
     io::{self, IoSliceMut},
     os::{
         fd::{AsFd as _, BorrowedFd},
-        unix::fs::{FileExt, MetadataExt},
+        unix::fs::FileExt,
     },
-    path::Path,
     sync::{
         Arc, OnceLock,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -17,7 +17,10 @@ use std::{
 use bytes::Bytes;
 use edgerouter_core::files::FileFacts;
 use edgerouter_threads::ThreadPool;
-use rustix::io::{Errno, ReadWriteFlags, preadv2};
+use rustix::{
+    fs::{FileType, Stat, fstat, stat},
+    io::{Errno, ReadWriteFlags, preadv2},
+};
 
 use super::{FileTrouble, confine::Patience, resident};
 
@@ -103,29 +106,29 @@ pub(crate) struct Seen {
 }
 
 impl Seen {
-    fn of(metadata: &Metadata) -> Self {
-        let time = |seconds: i64, nanos: i64| {
-            (
-                u64::try_from(seconds).unwrap_or(0),
-                u32::try_from(nanos).unwrap_or(0),
-            )
-        };
+    fn of(stat: &Stat) -> Self {
         Self {
             facts: FileFacts {
-                length: metadata.len(),
-                modified: time(metadata.mtime(), metadata.mtime_nsec()),
-                changed: time(metadata.ctime(), metadata.ctime_nsec()),
+                length: unsigned(stat.st_size),
+                modified: (unsigned(stat.st_mtime), unsigned(stat.st_mtime_nsec)),
+                changed: (unsigned(stat.st_ctime), unsigned(stat.st_ctime_nsec)),
             },
-            device: metadata.dev(),
-            inode: metadata.ino(),
+            device: unsigned(stat.st_dev),
+            inode: unsigned(stat.st_ino),
         }
     }
 
     /// `None` for anything but a regular file: reading it might wait, or act on a device.
     pub(crate) fn regular(file: &File) -> Result<Option<Self>, FileTrouble> {
-        let metadata = file.metadata().map_err(|_| FileTrouble::Unreadable)?;
-        Ok(metadata.is_file().then(|| Self::of(&metadata)))
+        let stat = fstat(file).map_err(|_| FileTrouble::Unreadable)?;
+        let is_file = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
+        Ok(is_file.then(|| Self::of(&stat)))
     }
+}
+
+/// The fields of `stat` have other types on other systems. A time before 1970 is 0.
+fn unsigned<T: Default>(number: impl TryInto<T>) -> T {
+    number.try_into().unwrap_or_default()
 }
 
 /// Reads `length` bytes at `offset`; all of them, or it is not the file any more that was opened.
@@ -175,8 +178,8 @@ impl OpenFile {
     }
 
     /// The path leads to this file, and nothing about it has changed.
-    pub(crate) fn is_still_at(&self, path: &Path) -> bool {
-        std::fs::metadata(path).is_ok_and(|found| Seen::of(&found) == self.seen)
+    pub(crate) fn is_still_at(&self, path: &CStr) -> bool {
+        stat(path).is_ok_and(|found| Seen::of(&found) == self.seen)
     }
 
     /// A part of the file, as long as the file is the one that was opened: two versions are not sent as one.

@@ -25,6 +25,9 @@ use super::{
     open_file::{OpenFile, Seen},
 };
 
+/// Searches for one request, if the file is written to during each.
+const TRIES: usize = 4;
+
 /// A request, as far as the search depends on it.
 #[derive(Debug)]
 pub struct Search {
@@ -130,6 +133,10 @@ impl Search {
     }
 
     fn run_with(&self, files: &Files, kept: Option<&RefCell<KeptFiles>>) -> Result<Found, Stop> {
+        settled(|| self.run_once(files, kept))
+    }
+
+    fn run_once(&self, files: &Files, kept: Option<&RefCell<KeptFiles>>) -> Result<Found, Stop> {
         let run = Run {
             search: self,
             files,
@@ -353,6 +360,18 @@ impl Run<'_> {
     }
 }
 
+/// Searches again while the file is written to between the look at it and the reading of its beginning: nothing of it was
+/// sent yet, so any of its versions may be.
+fn settled<T>(mut search: impl FnMut() -> Result<T, Stop>) -> Result<T, Stop> {
+    for _ in 1..TRIES {
+        match search() {
+            Err(Stop::Trouble(FileTrouble::Changed)) => {}
+            found => return found,
+        }
+    }
+    search()
+}
+
 /// The reason why a name was not opened. That it leads out of the folder is no reason of its own for the client.
 fn failed(error: Errno) -> Result<Opened, Stop> {
     match error {
@@ -362,5 +381,39 @@ fn failed(error: Errno) -> Result<Opened, Stop> {
         Errno::AGAIN => Err(Stop::WouldWait),
         // Absent, a file as a folder, out of the folder, too many links, too long, a socket.
         _ => Ok(Opened::Absent),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_is_written_to_while_it_is_read_is_searched_again_a_few_times() {
+        for (changes, want) in [(0, true), (1, true), (TRIES - 1, true), (TRIES, false)] {
+            let mut tries = 0;
+            let found = settled(|| {
+                tries += 1;
+                match tries {
+                    again if again <= changes => Err(FileTrouble::Changed.into()),
+                    _ => Ok(()),
+                }
+            });
+            assert_eq!(found.is_ok(), want, "{changes}");
+            assert_eq!(tries, (changes + 1).min(TRIES));
+        }
+    }
+
+    #[test]
+    fn any_other_trouble_ends_the_search() {
+        for trouble in [FileTrouble::Descriptors, FileTrouble::Unreadable] {
+            let mut tries = 0;
+            let found: Result<(), Stop> = settled(|| {
+                tries += 1;
+                Err(trouble.into())
+            });
+            assert!(found.is_err());
+            assert_eq!(tries, 1);
+        }
     }
 }
