@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import logging
@@ -17,9 +18,9 @@ from websockets.exceptions import InvalidStatus
 from websockets.frames import Frame, Opcode
 from websockets.sync.client import ClientConnection
 
-from edgerouter import websocket
+from edgerouter import Isolation, websocket
 from edgerouter.application import FileApplication
-from edgerouter.functions import process_sockets
+from edgerouter.functions import process_sockets, processes
 from edgerouter.testing import Running, running
 
 from ..http2.clients import head, http2
@@ -376,3 +377,22 @@ def test_a_stream_of_http2_becomes_a_websocket_of_a_process(served: Running, cap
         client.flush()
         assert bytes(client.response(stream).body).endswith(close.serialize(mask=False))
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+
+
+def test_a_pool_whose_stop_is_cancelled_leaves_no_process(tmp_path: Path) -> None:
+    async def stops() -> list[int | None]:
+        pool = processes.ProcessPool(Isolation(processes=1), [])
+        pool.add("app", str(tmp_path / "app.py"), "app", "/there", "asgi")
+        await pool.start()
+        sockets = pool.sockets[0] = process_sockets.SocketPool(pool, 0)
+        await sockets.begin()
+        found = [*(worker.process for worker in pool.workers), *(one.worker.process for one in sockets.processes)]
+        stopping = asyncio.ensure_future(pool.stop())
+        await asyncio.sleep(0)
+        stopping.cancel()
+        await asyncio.wait({stopping})
+        return [process.poll() for process in found]
+
+    (tmp_path / "app.py").write_text(MODULE)
+    ends = asyncio.run(stops())
+    assert len(ends) == 2 and None not in ends

@@ -209,10 +209,9 @@ class SocketProcess:
             self.worker.process.kill()
 
     async def stop(self) -> None:
-        """Has the process end by itself, with the lifespan of its application."""
+        """Has the process end by itself, in a short time, with the lifespan of its application."""
         self.begin(self.sent(messages.Leave()))
         await asyncio.wait({self.reading}, timeout=LEAVE)
-        self.abandon("the edge stops")
 
     def abandon(self, why: str) -> None:
         """Ends it at once; its connections may belong to a loop that does not turn any more."""
@@ -272,7 +271,7 @@ class SocketPool:
             self.starting = None
 
     async def stop(self) -> None:
-        """Ends the processes."""
+        """Has the processes end by themselves, in a short time."""
         await asyncio.gather(*(process.stop() for process in self.processes))
 
     def abandon(self, why: str) -> None:

@@ -91,15 +91,20 @@ class ProcessPool:
         self.stopped = True
         for task in self.tasks:
             task.cancel()
-        await asyncio.gather(*(sockets.stop() for sockets in self.sockets.values()))
-        self.sockets.clear()
-        if any(interface == "asgi" for *_, interface in self.functions):
-            await asyncio.gather(*(worker.leave() for worker in self.workers if not worker.busy))
-        for worker in list(self.workers):
-            worker.why = "the edge stops"
-            worker.kill()
-        self.workers.clear()
-        self.free.clear()
+        try:
+            await asyncio.gather(*(sockets.stop() for sockets in self.sockets.values()))
+            if any(interface == "asgi" for *_, interface in self.functions):
+                await asyncio.gather(*(worker.leave() for worker in self.workers if not worker.busy))
+        finally:
+            # The event loop may end meanwhile.
+            for connections in self.sockets.values():
+                connections.abandon("the edge stops")
+            self.sockets.clear()
+            for worker in self.workers:
+                worker.why = "the edge stops"
+                worker.kill()
+            self.workers.clear()
+            self.free.clear()
 
     def keep(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         """Makes it a task that is not forgotten."""
