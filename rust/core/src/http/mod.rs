@@ -25,6 +25,7 @@ mod token;
 pub mod uri;
 pub mod vary;
 pub(crate) mod via;
+mod words;
 
 pub use self::fields::{
     FieldLine, FieldName, FieldValue, Fields, Known, KnownSet, Named, Value, WireName, header,
@@ -35,7 +36,7 @@ pub use self::token::is_token_byte;
 
 /// True if a Content-Type is an event stream's, which may be silent as long as nothing happens.
 pub fn is_event_stream(content_type: &[u8]) -> bool {
-    let end = memchr::memchr(b';', content_type).unwrap_or(content_type.len());
+    let end = words::near(b';', content_type).unwrap_or(content_type.len());
     content_type
         .get(..end)
         .is_some_and(|kind| kind.trim_ascii().eq_ignore_ascii_case(b"text/event-stream"))

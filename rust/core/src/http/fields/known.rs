@@ -68,15 +68,21 @@ fn is_spelling(text: &[u8], known: &[u8]) -> bool {
         const LETTER: u64 = 0x4040_4040_4040_4040;
         (text ^ known) & !((known & LETTER) >> 1)
     }
+    let same = |text: u64, known: u64| differing(text, known) == 0;
+    let same_word = |(text, known): (&[u8; 8], &[u8; 8])| {
+        same(u64::from_le_bytes(*text), u64::from_le_bytes(*known))
+    };
     if text.len() != known.len() {
         return false;
     }
-    let (texts, text) = text.as_chunks();
-    let (knowns, known) = known.as_chunks();
-    let mut pairs = texts.iter().zip(knowns);
-    let mut rest = text.iter().zip(known);
-    pairs.all(|(text, known)| differing(u64::from_le_bytes(*text), u64::from_le_bytes(*known)) == 0)
-        && rest.all(|(text, known)| differing(u64::from(*text), u64::from(*known)) == 0)
+    // The last eight are most often in two words.
+    let Some(last) = text.last_chunk().zip(known.last_chunk()) else {
+        let mut pairs = text.iter().zip(known);
+        return pairs.all(|(text, known)| same(u64::from(*text), u64::from(*known)));
+    };
+    let (texts, _) = text.as_chunks();
+    let (knowns, _) = known.as_chunks();
+    texts.iter().zip(knowns).all(same_word) && same_word(last)
 }
 
 #[inline]

@@ -156,8 +156,11 @@ impl Fields {
     #[inline]
     pub fn get_all<N: Named>(&self, name: N) -> Values<'_, N> {
         // Most names that are looked for are absent.
-        let from = self.first(&name).map_or(self.lines.len(), |(at, _)| at);
-        let lines = self.lines.get(from..).unwrap_or_default().iter();
+        let is_absent = name.known().is_some_and(|known| !self.present.has(known));
+        let lines = match is_absent {
+            true => [].iter(),
+            false => self.lines.iter(),
+        };
         Values {
             fields: self,
             lines,

@@ -3,11 +3,13 @@
 
 use std::ops::Range;
 
-use crate::http::{FieldValue, Fields, header};
+use crate::http::{FieldValue, Fields, header, words::near};
 use http::{HeaderValue, StatusCode, Version};
 
 use super::{
-    BadFraming, Framing, FramingContext, FramingFields, lines::head_lines, response, trimmed,
+    BadFraming, Framing, FramingContext, FramingFields,
+    lines::{LineEnds, head_lines},
+    response, trimmed,
 };
 
 /// Bounds on a response's head (`limits.origins.head_bytes`, `limits.origins.head_fields`).
@@ -85,7 +87,8 @@ pub fn read(
         .take_while(|byte| matches!(byte, b'\r' | b'\n'))
         .count();
     let text = bytes.get(empty..).unwrap_or_default();
-    let Some((length, ends)) = head_lines(text, searched.saturating_sub(empty)) else {
+    let mut ends = LineEnds::new();
+    let Some(length) = head_lines(text, searched.saturating_sub(empty), &mut ends) else {
         if text.len() > limits.bytes {
             return Err(BadResponse::TooLarge(limits.bytes));
         }
@@ -231,8 +234,7 @@ fn is_value_byte(byte: u8) -> bool {
 /// Name and value of a field line. White space before the colon is removed from a response (RFC 9112 §5.1); a line that
 /// begins with white space is not a field if there is no line that it could continue (§2.2).
 fn split(line: &[u8]) -> Option<(Range<usize>, Range<usize>)> {
-    // Names are short: a search made for long texts would cost more.
-    let colon = line.iter().position(|&byte| byte == b':')?;
+    let colon = near(b':', line)?;
     let (name, value) = line.split_at_checked(colon)?;
     if matches!(name.first(), Some(b' ' | b'\t')) {
         return None;

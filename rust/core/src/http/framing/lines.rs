@@ -6,18 +6,18 @@ use smallvec::SmallVec;
 /// The ends of a head's lines: positions of LF.
 pub(crate) type LineEnds = SmallVec<[usize; 24]>;
 
-/// The length of the head at the start of `text`, up to its first empty line, and the ends of its lines. A bare LF ends
-/// a line as well (RFC 9112 §2.2). `searched`: the number of bytes already searched for the end.
-pub(crate) fn head_lines(text: &[u8], searched: usize) -> Option<(usize, LineEnds)> {
-    let mut ends = LineEnds::new();
+/// The length of the head at the start of `text`, up to its first empty line; `ends`, empty before, gets the ends of its
+/// lines. A bare LF ends a line as well (RFC 9112 §2.2). `searched`: the number of bytes already searched for the end.
+#[inline]
+pub(crate) fn head_lines(text: &[u8], searched: usize, ends: &mut LineEnds) -> Option<usize> {
     // The end may have begun in the bytes that were searched.
     let from = searched.saturating_sub(3);
-    let length = head_end(text, from, &mut ends)?;
+    let length = head_end(text, from, ends)?;
     if from > 0 {
         ends.clear();
-        head_end(text, 0, &mut ends);
+        head_end(text, 0, ends);
     }
-    Some((length, ends))
+    Some(length)
 }
 
 fn head_end(text: &[u8], mut from: usize, ends: &mut LineEnds) -> Option<usize> {

@@ -3,7 +3,7 @@
 use super::request_line::is_host;
 use crate::{
     admit::Refusal,
-    http::{FieldValue, Fields, header, is_token_byte},
+    http::{FieldValue, Fields, header, is_token_byte, words::near},
 };
 
 /// The fields of a head as they are read, and those of them that decide about the message and the connection.
@@ -39,9 +39,7 @@ impl HeadFields {
         if matches!(field.first(), Some(b' ' | b'\t')) {
             return Err(Refusal::Folded);
         }
-        // Names are short: a search made for long texts would cost more.
-        let colon = field.iter().position(|&byte| byte == b':');
-        let colon = colon.ok_or(Refusal::BadField)?;
+        let colon = near(b':', field).ok_or(Refusal::BadField)?;
         let is_space = |byte: &&u8| matches!(byte, b' ' | b'\t');
         let value = field.get(colon + 1..).unwrap_or_default();
         let start = value.iter().take_while(is_space).count();
@@ -149,8 +147,9 @@ pub(crate) fn length(value: &[u8]) -> Option<u64> {
     if value.is_empty() || value.len() > 19 {
         return None;
     }
-    value.iter().try_fold(0u64, |n, &byte| {
+    // So many digits fit.
+    value.iter().try_fold(0u64, |number, &byte| {
         byte.is_ascii_digit()
-            .then(|| n.saturating_mul(10).saturating_add(u64::from(byte - b'0')))
+            .then(|| number * 10 + u64::from(byte - b'0'))
     })
 }

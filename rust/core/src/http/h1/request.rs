@@ -10,7 +10,11 @@ pub use super::content::{ContentReader, RequestContent};
 use super::{head_fields::HeadFields, request_line::request_line};
 use crate::{
     admit::Refusal,
-    http::{RequestParts, TargetAuthority, framing::lines::head_lines, header},
+    http::{
+        RequestParts, TargetAuthority,
+        framing::lines::{LineEnds, head_lines},
+        header,
+    },
 };
 
 /// Bounds on a request (docs/design.md §11).
@@ -72,7 +76,8 @@ impl RequestReader {
         if text.is_empty() {
             return Ok(None);
         }
-        let Some((length, ends)) = head_lines(text, self.searched) else {
+        let mut ends = LineEnds::new();
+        let Some(length) = head_lines(text, self.searched, &mut ends) else {
             // The incomplete head may already be enough to refuse it.
             self.early(text)?;
             self.searched = text.len();
@@ -111,9 +116,6 @@ impl RequestReader {
             }
             Some(end) => {
                 let first = line(text.get(..=end).unwrap_or_default())?;
-                if memchr(b'\r', first).is_some() {
-                    return Err(Refusal::BadLineEnd);
-                }
                 request_line(first, self.limits.url_bytes)?;
                 // Each complete line is checked now, so that it is refused without waiting for the rest.
                 if text.len() <= self.limits.head_bytes {
@@ -148,11 +150,7 @@ fn read(
 ) -> Result<ClientHead, Refusal> {
     let first = ends.first().map_or(text.len(), |end| end + 1);
     let (start, section) = text.split_at_checked(first).unwrap_or_default();
-    let start = line(start)?;
-    if memchr(b'\r', start).is_some() {
-        return Err(Refusal::BadLineEnd);
-    }
-    let start = request_line(start, limits.url_bytes)?;
+    let start = request_line(line(start)?, limits.url_bytes)?;
     let mut found = HeadFields::over(section, ends.len());
     let mut at = 0;
     for (count, end) in ends.iter().skip(1).enumerate() {

@@ -22,15 +22,33 @@ pub(super) struct RequestLine<'a> {
 pub(crate) const MOST_METHOD: usize = 32;
 
 /// Reads `method SP request-target SP HTTP-version` (RFC 9112 §3), without its line end.
-pub(super) fn request_line<'a>(
-    line: &'a [u8],
-    most_target: usize,
-) -> Result<RequestLine<'a>, Refusal> {
+pub(super) fn request_line(line: &[u8], most_target: usize) -> Result<RequestLine<'_>, Refusal> {
+    // No part of a good line has a CR: only refused ones are searched for it.
+    parts(line, most_target).map_err(|refusal| match memchr(b'\r', line) {
+        Some(_) => Refusal::BadLineEnd,
+        None => refusal,
+    })
+}
+
+fn parts(line: &[u8], most_target: usize) -> Result<RequestLine<'_>, Refusal> {
     let (method, rest) = match line.strip_prefix(b"GET ") {
         Some(rest) => (&b"GET"[..], Some(rest)),
         None => method(line)?,
     };
     let (target, version) = target_and_version(rest.ok_or(Refusal::BadRequestLine)?)?;
+    // No good target has a space, as no good line has a CR.
+    targeted(method, target, version, most_target).map_err(|refusal| match memchr(b' ', target) {
+        Some(_) => Refusal::BadRequestLine,
+        None => refusal,
+    })
+}
+
+fn targeted<'a>(
+    method: &'a [u8],
+    target: &'a [u8],
+    version: &[u8],
+    most_target: usize,
+) -> Result<RequestLine<'a>, Refusal> {
     if target.len() > most_target {
         return Err(Refusal::UrlTooLong);
     }
@@ -77,13 +95,15 @@ pub(super) fn request_line<'a>(
 /// The path and query of a target, whose bytes must be those of a URI (RFC 3986 §3.3, §3.4).
 #[inline]
 pub(crate) fn origin_form(target: &[u8]) -> Result<PathAndQuery, Refusal> {
-    let end = memchr(b'?', target).unwrap_or(target.len());
-    let (path, query) = target.split_at_checked(end).unwrap_or_default();
     let class = |byte: u8| TARGET.get(usize::from(byte)).copied().unwrap_or(0);
-    if !path.iter().all(|&byte| class(byte) & PATH != 0)
-        || !query.iter().all(|&byte| class(byte) & QUERY != 0)
-    {
-        return Err(Refusal::BadTarget);
+    let end = target.iter().position(|&byte| class(byte) & PATH == 0);
+    let (path, query) = target
+        .split_at_checked(end.unwrap_or(target.len()))
+        .unwrap_or_default();
+    match query {
+        [] => {}
+        [b'?', query @ ..] if query.iter().all(|&byte| class(byte) & QUERY != 0) => {}
+        _ => return Err(Refusal::BadTarget),
     }
     // The bytes are ASCII.
     let text = std::str::from_utf8(target).map_err(|_| Refusal::BadTarget)?;
@@ -113,11 +133,9 @@ fn method(line: &[u8]) -> Result<(&[u8], Option<&[u8]>), Refusal> {
     Ok((method, rest.get(1..)))
 }
 
-/// The two parts that are left of the line; there must be one space between them.
+/// The two parts that are left of the line; there must be one space between them, and none in the first.
 fn target_and_version(rest: &[u8]) -> Result<(&[u8], &[u8]), Refusal> {
-    if let Some(target) = rest.strip_suffix(b" HTTP/1.1")
-        && memchr(b' ', target).is_none()
-    {
+    if let Some(target) = rest.strip_suffix(b" HTTP/1.1") {
         return Ok((target, b"HTTP/1.1"));
     }
     let mut parts = rest.split(|&byte| byte == b' ');
@@ -162,7 +180,7 @@ static TARGET: [u8; 256] = {
 /// not in RFC 3986's grammar, but browsers send them and they are harmless; quotes, angle brackets and backslashes are
 /// not.
 const fn is_path_byte(byte: u8) -> bool {
-    is_query_byte(byte) && !matches!(byte, b'\\' | b'^' | b'`')
+    is_query_byte(byte) && !matches!(byte, b'?' | b'\\' | b'^' | b'`')
 }
 
 /// Bytes of a query: all that browsers send unescaped (the query percent-encode set of the WHATWG URL standard has

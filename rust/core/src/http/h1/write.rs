@@ -3,10 +3,10 @@
 
 use std::io::Write as _;
 
-use crate::http::{FieldName, FieldValue, Fields, KnownSet, Named, fields::write_line, header};
+use crate::http::{FieldName, Fields, KnownSet, Named, fields::write_line, header};
 use http::{Method, StatusCode, Version};
 
-use super::request::RequestContent;
+use super::{head_fields::length, request::RequestContent};
 use crate::http::{framing::fit::bodiless, list};
 
 /// The request that a response is written for, as far as the framing depends on it.
@@ -42,9 +42,6 @@ pub struct WrittenHead {
     /// Another request may follow on the connection.
     pub is_persistent: bool,
 }
-
-/// Longest content that is announced in decimal: 64 bits.
-const MOST_DIGITS: usize = 20;
 
 /// Writes the head of a response. `known`: the length of the content, if known before it is read. `date`: the value of
 /// `Date` if the response has none (RFC 9110 §6.6.1).
@@ -135,7 +132,7 @@ pub fn request(
                 announced = match content {
                     RequestContent::Length(length) => Some(length),
                     RequestContent::None => Some(0),
-                    RequestContent::Chunked => number(value),
+                    RequestContent::Chunked => length(value.as_bytes()),
                 };
                 if let Some(length) = announced {
                     length_field(out, length);
@@ -187,7 +184,7 @@ impl Present {
             length: headers
                 .get_all(header::CONTENT_LENGTH)
                 .next_back()
-                .and_then(number),
+                .and_then(|value| length(value.as_bytes())),
             connection: headers.contains_key(header::CONNECTION),
             close: headers
                 .get_all(header::CONNECTION)
@@ -195,18 +192,6 @@ impl Present {
             date: headers.contains_key(header::DATE),
         }
     }
-}
-
-/// The number in a Content-Length.
-fn number(value: FieldValue<'_>) -> Option<u64> {
-    let digits = value.as_bytes();
-    if digits.is_empty() || digits.len() >= MOST_DIGITS {
-        return None;
-    }
-    digits.iter().try_fold(0u64, |number, byte| {
-        let digit = byte.is_ascii_digit().then(|| u64::from(byte - b'0'))?;
-        number.checked_mul(10)?.checked_add(digit)
-    })
 }
 
 fn length_field(out: &mut Vec<u8>, length: u64) {
