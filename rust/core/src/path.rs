@@ -95,7 +95,7 @@ pub const MOST_LOOPS: usize = 4;
 
 /// The target, normalised; `None` if it already was.
 fn normalised(target: &PathAndQuery) -> Result<Option<PathAndQuery>, ()> {
-    if target.as_str() == "*" {
+    if target.is_plain() || target.as_str() == "*" {
         return Ok(None);
     }
     match uri::normalise_path(target.path()).map_err(|_| ())? {
@@ -111,9 +111,10 @@ fn with_query(path: &str, query: Option<&str>) -> Result<PathAndQuery, http::uri
     }
 }
 
-/// The route of a request. The probe's method becomes that of `requested`, if the edge answers the preflight.
+/// The route of a request for a target. The probe's method becomes that of `requested`, if the edge answers the preflight.
 fn route_of<'p, 'a>(
     plan: &'p Plan,
+    target: &PathAndQuery,
     probe: &mut Probe<'a>,
     requested: Option<&'a Method>,
 ) -> Result<&'p Route, PathEnd> {
@@ -136,10 +137,12 @@ fn route_of<'p, 'a>(
             PathEnd::MethodNotAllowed(allowed)
         });
     };
-    match admit::evades(plan, route, probe) {
-        Some(guarded) => Err(PathEnd::Evades(guarded.id)),
-        None => Ok(route),
+    if !target.is_plain()
+        && let Some(guarded) = admit::evades(plan, route, probe)
+    {
+        return Err(PathEnd::Evades(guarded.id));
     }
+    Ok(route)
 }
 
 impl Admitted {
@@ -284,7 +287,7 @@ impl Admitted {
             return Ok(found);
         }
         let mut probe = self.unlocated_probe();
-        let route = route_of(plan, &mut probe, requested.as_ref())?;
+        let route = route_of(plan, &self.head.target, &mut probe, requested.as_ref())?;
         look_ups.decided(PathDecision::Routed(route, &probe));
         self.route = Some(route.id);
         Ok(route)

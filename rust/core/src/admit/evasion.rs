@@ -13,7 +13,8 @@ use crate::{
     plan::{Plan, Route, Target, matcher::Probe},
 };
 
-/// The route that a lenient server's reading of the path would take, if its guard differs from that of `route`.
+/// The route that a lenient server's reading of the path would take, if its guard differs from that of `route`. Plain
+/// paths have no such reading.
 pub fn evades<'p>(plan: &'p Plan, route: &Route, probe: &Probe<'_>) -> Option<&'p Route> {
     let path = lenient(probe.path)?;
     let other = Probe {
@@ -50,9 +51,6 @@ const MOST_ROUNDS: usize = 3;
 
 /// The most lenient reading of a normalised path; `None` if there is only one.
 fn lenient(path: &str) -> Option<String> {
-    if is_plain(path) {
-        return None;
-    }
     let mut read = Cow::Borrowed(path);
     for _ in 0..MOST_ROUNDS {
         let next = decoded(&read);
@@ -81,16 +79,6 @@ fn lenient(path: &str) -> Option<String> {
         Err(_) => merged,
     };
     (merged != path).then_some(merged)
-}
-
-/// True if the path has only one reading. Nearly every path has, so this must take one pass only.
-fn is_plain(path: &str) -> bool {
-    let mut before = 0;
-    path.bytes().all(|byte| {
-        let twice = byte == b'/' && before == b'/';
-        before = byte;
-        !twice && !matches!(byte, b'%' | b';' | b'\\')
-    })
 }
 
 /// Decodes escaped delimiters in a path, and escaped percent signs.

@@ -4,12 +4,16 @@ use std::{fmt, sync::Arc};
 
 use http::uri::{self, InvalidUri};
 
+use super::uri::is_plain;
+
 /// Path and query, as they stand in an origin-form target; or `*`.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct PathAndQuery {
     text: Arc<str>,
     /// Bytes of the path.
     path: usize,
+    /// The path is `uri::is_plain`.
+    is_plain: bool,
 }
 
 impl PathAndQuery {
@@ -17,6 +21,7 @@ impl PathAndQuery {
     #[inline]
     pub(super) fn checked(text: &str, path: usize) -> Self {
         Self {
+            is_plain: is_plain(text.get(..path).unwrap_or_default()),
             text: text.into(),
             path,
         }
@@ -38,6 +43,12 @@ impl PathAndQuery {
     #[inline]
     pub fn path(&self) -> &str {
         self.text.get(..self.path).unwrap_or(&self.text)
+    }
+
+    /// True if the path has one reading only: it is normal, and no server reads it as another one.
+    #[inline]
+    pub fn is_plain(&self) -> bool {
+        self.is_plain
     }
 
     /// The query, without its `?`. An empty one is not the same as none.
@@ -92,6 +103,22 @@ impl fmt::Debug for PathAndQuery {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_plain_path_has_one_reading() {
+        for (text, want) in [
+            ("/", true),
+            ("/a-b.c/~d/?e=%2F//", true),
+            ("/a/.b", false),
+            ("/a/..", false),
+            ("//a", false),
+            ("/a;b", false),
+            ("/a%20b", false),
+            ("*", false),
+        ] {
+            assert_eq!(PathAndQuery::from_static(text).is_plain(), want, "{text}");
+        }
+    }
 
     #[test]
     fn an_empty_query_is_not_the_same_as_none() {

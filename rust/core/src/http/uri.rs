@@ -21,20 +21,25 @@ pub enum PathError {
     NotAbsolute,
 }
 
+/// True if a path has one reading only: nothing in it is normalised, and nothing is a delimiter to some servers and not
+/// to others. Nearly every path is plain.
+pub(super) fn is_plain(path: &str) -> bool {
+    let mut before = 0;
+    path.starts_with('/')
+        && path.bytes().all(|byte| {
+            let is_odd_segment = before == b'/' && matches!(byte, b'/' | b'.');
+            before = byte;
+            !is_odd_segment && !matches!(byte, b'%' | b';' | b'\\')
+        })
+}
+
 /// Makes escapes upper case, decodes unreserved characters and removes dot segments (encoded ones too). A path that is
 /// already normal is returned as it is. Idempotent.
 pub fn normalise_path(path: &str) -> Result<Cow<'_, str>, PathError> {
     if !path.starts_with('/') {
         return Err(PathError::NotAbsolute);
     }
-    // Most paths have neither: one look at each byte.
-    let mut before = 0;
-    let is_plain = path.bytes().all(|byte| {
-        let plain = byte != b'%' && !(byte == b'.' && before == b'/');
-        before = byte;
-        plain
-    });
-    if is_plain || (!path.contains('%') && !has_dot_segment(path)) {
+    if is_plain(path) || (!path.contains('%') && !has_dot_segment(path)) {
         return Ok(Cow::Borrowed(path));
     }
     let escaped = normalise_escapes(path)?;

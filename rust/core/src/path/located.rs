@@ -91,7 +91,7 @@ impl Admitted {
             place: Some(&lazy),
             ..self.probe()
         };
-        let found = route_of(plan, &mut probe, requested);
+        let found = route_of(plan, &self.head.target, &mut probe, requested);
         self.place = lazy.place.into_inner();
         found
     }
