@@ -57,11 +57,7 @@ impl Hold {
     /// Like `draw`, without cutting any holder.
     pub fn draw_free(&self, bytes: u64) -> Result<(), Spent> {
         let mut state = self.account.state.lock();
-        if state.budget.room(&state.used, self.kind) < bytes {
-            return Err(Spent);
-        }
-        state.take(self.id, bytes);
-        Ok(())
+        state.draw_free(self.id, self.kind, bytes)
     }
 
     /// Draws, waiting for at most `patience` for others to return memory. No holder is cut as long as they do.

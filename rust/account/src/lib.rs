@@ -15,7 +15,7 @@ use std::{
         Arc, Weak,
         atomic::{AtomicU64, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 pub use clients::{PerClientCounts, UnderWay};
@@ -207,14 +207,42 @@ impl Account {
 
     /// A holder that is never cut, because its memory is not worth it: its progress is not tracked.
     pub fn open_uncut(self: &Arc<Self>, kind: Purpose, owner: Owner) -> Hold {
-        let id = self.state.lock().holders.insert(Holder {
+        let id = self.state.lock().holders.insert(self.uncut(kind, owner));
+        self.uncut_hold(id, kind)
+    }
+
+    /// As `open_uncut`, of a holder that begins with `bytes`: drawn as by [`Hold::drawn`].
+    pub async fn open_drawn(
+        self: &Arc<Self>,
+        kind: Purpose,
+        owner: Owner,
+        bytes: u64,
+        patience: Duration,
+    ) -> Result<Hold, Spent> {
+        let (id, drawn) = {
+            let mut state = self.state.lock();
+            let id = state.holders.insert(self.uncut(kind, owner));
+            (id, state.draw_free(id, kind, bytes))
+        };
+        let hold = self.uncut_hold(id, kind);
+        if drawn.is_err() {
+            hold.drawn(bytes, patience).await?;
+        }
+        Ok(hold)
+    }
+
+    fn uncut(&self, kind: Purpose, owner: Owner) -> Holder {
+        Holder {
             kind,
             owner,
             bytes: 0,
             moved: Arc::clone(&self.still),
             cut: Weak::<Uncut>::new(),
             notified: false,
-        });
+        }
+    }
+
+    fn uncut_hold(self: &Arc<Self>, id: usize, kind: Purpose) -> Hold {
         Hold {
             account: Arc::clone(self),
             id,
@@ -260,6 +288,14 @@ impl Account {
 }
 
 impl State {
+    fn draw_free(&mut self, id: usize, kind: Purpose, bytes: u64) -> Result<(), Spent> {
+        if self.budget.room(&self.used, kind) < bytes {
+            return Err(Spent);
+        }
+        self.take(id, bytes);
+        Ok(())
+    }
+
     fn take(&mut self, id: usize, bytes: u64) {
         let Some(holder) = self.holders.get_mut(id) else {
             return;

@@ -78,10 +78,7 @@ const AT_ORIGIN: u64 = 16 << 10;
 /// Waits for that memory.
 async fn draw(request: &OriginRequest) -> Result<Hold, FetchError> {
     let account = &request.worker.shared.account;
-    let hold = account.open_uncut(Purpose::Heads, request.owner);
     let patience = request.live.plan.limits.http.body_timeout;
-    match hold.drawn(AT_ORIGIN, patience).await {
-        Ok(()) => Ok(hold),
-        Err(_) => Err(FetchError::NoMemory),
-    }
+    let hold = account.open_drawn(Purpose::Heads, request.owner, AT_ORIGIN, patience);
+    hold.await.map_err(|_| FetchError::NoMemory)
 }

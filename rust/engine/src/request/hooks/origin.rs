@@ -133,11 +133,9 @@ pub(crate) async fn origin_response(
                     && let Some(begun) = begun(live, call, wanted)
                 {
                     let account = &worker.shared.account;
-                    let hold = account.open_uncut(Purpose::Bodies, request.owner);
-                    let patience = live.plan.limits.http.body_timeout;
-                    if hold.drawn(OF_A_TRANSFORM, patience).await.is_err() {
-                        return Err(answer::overloaded().into());
-                    }
+                    let (kind, patience) = (Purpose::Bodies, live.plan.limits.http.body_timeout);
+                    let hold = account.open_drawn(kind, request.owner, OF_A_TRANSFORM, patience);
+                    let hold = hold.await.map_err(|_| answer::overloaded())?;
                     let body =
                         std::mem::replace(&mut received.body, ReceivedBody::Whole(Bytes::new()));
                     received.body = ReceivedBody::Piped(begun.of(body.into_body(), hold));
