@@ -8,7 +8,13 @@ pub use crate::http::framing::fit::bodiless;
 use crate::{
     admit,
     experiment::{By, Experiment},
-    http::{date, list, range::Range, vary, via::Via},
+    http::{
+        date::{self, LastDate},
+        list,
+        range::Range,
+        vary,
+        via::Via,
+    },
 };
 
 /// Prepares an origin's header section to be sent on or stored: removes hop-by-hop fields (RFC 9110 §7.6.1) and adds
@@ -134,11 +140,12 @@ pub fn whole(status: &mut StatusCode) {
     }
 }
 
-/// Sets the date of arrival on a response whose `Date` is absent or invalid (RFC 9110 §6.6.1).
-pub fn date(headers: &mut Fields, received_at: u64) {
+/// Sets the date of arrival on a response whose `Date` is absent or invalid (RFC 9110 §6.6.1). `last`: of the responses
+/// before.
+pub fn date(headers: &mut Fields, received_at: u64, last: &LastDate) {
     let known = headers
         .get(header::DATE)
-        .is_some_and(|value| date::parse(value.as_bytes()).is_some());
+        .is_some_and(|value| last.knows(value.as_bytes()));
     if !known {
         headers.insert(header::DATE, date::format(received_at));
     }

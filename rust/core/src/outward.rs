@@ -84,19 +84,20 @@ impl<'a> Outward<'a> {
         })
     }
 
-    /// Rewrites the origin's URLs in a response. `own` receives the replaced values of `Location` and
-    /// `Content-Location`.
-    pub fn apply(&self, headers: &mut Fields, own: &mut Fields) {
-        // Most responses have none of them.
+    /// True if a response has fields in which an origin may name itself. Most have none.
+    pub fn concerns(headers: &Fields) -> bool {
         const NAMING: KnownSet = KnownSet::of(&[
             header::LOCATION,
             header::CONTENT_LOCATION,
             header::REFRESH,
             header::SET_COOKIE,
         ]);
-        if headers.has_none_of(NAMING) {
-            return;
-        }
+        !headers.has_none_of(NAMING)
+    }
+
+    /// Rewrites the origin's URLs in a response. `own` receives the replaced values of `Location` and
+    /// `Content-Location`.
+    pub fn apply(&self, headers: &mut Fields, own: &mut Fields) {
         for name in [header::LOCATION, header::CONTENT_LOCATION] {
             headers.edit(name, |line| {
                 let outer = HeaderValue::from_str(&self.url(line.to_str().ok()?)?).ok()?;

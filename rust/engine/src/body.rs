@@ -128,12 +128,13 @@ impl EdgeBody {
     }
 
     /// The stored pieces, shared, not copied.
-    pub(crate) fn stored(pieces: &Chunks, length: u64) -> Self {
+    pub(crate) fn stored(pieces: Chunks, length: u64) -> Self {
+        let mut pieces = pieces.into_iter();
         match pieces.as_slice() {
             [] => Self::empty(),
-            [one] => Self::of(Source::One(one.clone())),
+            [_] => pieces.next().map_or_else(Self::empty, Self::bytes),
             _ => Self::of(Source::Pieces {
-                pieces: pieces.clone().into_iter(),
+                pieces,
                 left: length,
             }),
         }
@@ -152,11 +153,11 @@ impl EdgeBody {
         })
     }
 
-    pub(crate) fn upstream(body: UpstreamBody) -> Self {
+    pub(crate) fn upstream(body: Box<UpstreamBody>) -> Self {
         if body.is_end_stream() {
             Self::empty()
         } else {
-            Self::of(Source::Upstream(Box::new(body)))
+            Self::of(Source::Upstream(body))
         }
     }
 

@@ -17,7 +17,9 @@ use std::{
 
 use arc_swap::ArcSwap;
 use edgerouter_core::{
-    bounds::descriptors::Descriptors, http::cdn_loop::CdnLoop, trial::TrialFault,
+    bounds::descriptors::Descriptors,
+    http::{cdn_loop::CdnLoop, date::LastDate},
+    trial::TrialFault,
 };
 use tokio::sync::{Notify, mpsc};
 
@@ -115,6 +117,7 @@ pub(crate) struct Worker {
     pub metrics: WorkerMetrics,
     pub clock: Clock,
     pub values: FieldValues,
+    pub last_date: LastDate,
     pub remembered: RefCell<Remembered>,
     pub connections: Connections,
     /// Scratch space for cache keys; borrowed for the length of one look-up.
@@ -258,6 +261,7 @@ impl Worker {
             upstreams: Rc::new(Upstreams::new()),
             clock: Clock::new(shared.clock_shift()),
             values: FieldValues::default(),
+            last_date: LastDate::default(),
             remembered: RefCell::new(Remembered::new(remembered)),
             connections,
             key: RefCell::new(Vec::with_capacity(1024)),

@@ -10,7 +10,7 @@ use std::{
 
 use bytes::Bytes;
 use edgerouter_account::Hold;
-use edgerouter_core::{http::framing::BodyFraming, origin::unanswered::FetchError};
+use edgerouter_core::{boxed, http::framing::BodyFraming, origin::unanswered::FetchError};
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::Instant;
 
@@ -62,19 +62,29 @@ impl std::fmt::Debug for UpstreamBody {
 
 impl UpstreamBody {
     /// No content.
-    pub(super) fn empty() -> Self {
-        Self {
-            connected: None,
-            between: Duration::ZERO,
-            total: None,
+    pub(super) fn empty() -> Box<Self> {
+        Self::of(None, true, Duration::ZERO, None)
+    }
+
+    /// Boxed, as it is passed on from room to room.
+    fn of(
+        connected: Option<Connected>,
+        is_counted: bool,
+        between: Duration,
+        total: Option<(Instant, Duration)>,
+    ) -> Box<Self> {
+        boxed!(Self {
+            connected,
+            between,
+            total,
             deadline: None,
             first: None,
             held: VecDeque::new(),
-            is_counted: true,
+            is_counted,
             dropped: false,
             hold: None,
             received: Received::default(),
-        }
+        })
     }
 
     /// The content of the response whose head was read. One that came whole needs its connection no more.
@@ -83,14 +93,9 @@ impl UpstreamBody {
         framing: BodyFraming,
         between: Duration,
         total: Option<(Instant, Duration)>,
-    ) -> Self {
-        let mut body = Self {
-            connected: Some(connected),
-            is_counted: matches!(framing, BodyFraming::None | BodyFraming::Length(_)),
-            between,
-            total,
-            ..Self::empty()
-        };
+    ) -> Box<Self> {
+        let is_counted = matches!(framing, BodyFraming::None | BodyFraming::Length(_));
+        let mut body = Self::of(Some(connected), is_counted, between, total);
         while body.is_here()
             && let Poll::Ready(Some(Ok(frame))) =
                 body.poll_incoming(&mut Context::from_waker(Waker::noop()))

@@ -315,17 +315,17 @@ async fn respond(
     origin: &Origin,
     end: Option<(tokio::time::Instant, std::time::Duration)>,
 ) -> UpstreamResponse {
-    let (mut body, mut upgrade) = (UpstreamBody::empty(), None);
-    if head.framing.content == BodyFraming::Tunnel {
-        upgrade = Some(connected.connection.upgrade());
+    let (mut body, upgrade) = if head.framing.content == BodyFraming::Tunnel {
+        (UpstreamBody::empty(), Some(connected.connection.upgrade()))
     } else {
         let kind = head.headers.get(header::CONTENT_TYPE);
         let between = match kind {
             Some(kind) if is_event_stream(kind.as_bytes()) => origin.event_idle,
             _ => origin.between_bytes_timeout,
         };
-        body = UpstreamBody::new(connected, head.framing.content, between, end);
-    }
+        let content = head.framing.content;
+        (UpstreamBody::new(connected, content, between, end), None)
+    };
     if head.status == StatusCode::RESET_CONTENT {
         // It is framed as any response and has no content all the same (RFC 9110 §15.3.6).
         body.drop_content(MOST_DROPPED).await;

@@ -15,7 +15,7 @@ use edgerouter_core::{
     origin::health::{self, Change, Health, Thresholds},
     plan::{Group, Origin, Plan},
 };
-use hashbrown::HashMap;
+use hashbrown::{Equivalent, HashMap};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
 
@@ -46,6 +46,22 @@ struct Flag {
     health: Mutex<Health>,
 }
 
+/// The place of an origin on the board.
+#[derive(Hash)]
+struct Address<'a>(&'a str, u16);
+
+impl<'a> Address<'a> {
+    fn of(origin: &'a Origin) -> Self {
+        Self(&origin.host, origin.port)
+    }
+}
+
+impl Equivalent<(Arc<str>, u16)> for Address<'_> {
+    fn equivalent(&self, (host, port): &(Arc<str>, u16)) -> bool {
+        *self.0 == **host && self.1 == *port
+    }
+}
+
 impl HealthBoard {
     /// A board on which all of the plan's origins are healthy.
     pub fn new(plan: &Plan) -> Self {
@@ -61,10 +77,10 @@ impl HealthBoard {
     }
 
     fn flag(&self, origin: &Origin) -> Arc<Flag> {
-        let key = (Arc::clone(&origin.host), origin.port);
-        if let Some(flag) = self.origins.read().get(&key) {
+        if let Some(flag) = self.origins.read().get(&Address::of(origin)) {
             return Arc::clone(flag);
         }
+        let key = (Arc::clone(&origin.host), origin.port);
         let fresh = || {
             Arc::new(Flag {
                 healthy: AtomicBool::new(true),
@@ -79,23 +95,32 @@ impl HealthBoard {
         Arc::clone(self.origins.write().entry(key).or_insert_with(fresh))
     }
 
+    /// Reads the flag of an origin where it is: all workers would contend for its count of references.
+    fn look<R>(&self, origin: &Origin, read: impl FnOnce(&Flag) -> R) -> R {
+        if let Some(flag) = self.origins.read().get(&Address::of(origin)) {
+            return read(flag);
+        }
+        read(&self.flag(origin))
+    }
+
     fn now(&self) -> u64 {
         u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
     /// True if a request should go to the origin in its turn: a healthy one, or one whose trial this request is.
     pub fn is_healthy(&self, origin: &Origin) -> bool {
-        let flag = self.flag(origin);
-        if flag.healthy.load(Ordering::Relaxed) {
-            return true;
-        }
-        let thresholds = Thresholds::of(origin.health.as_ref());
-        flag.health.lock().admits(thresholds, self.now())
+        self.look(origin, |flag| {
+            if flag.healthy.load(Ordering::Relaxed) {
+                return true;
+            }
+            let thresholds = Thresholds::of(origin.health.as_ref());
+            flag.health.lock().admits(thresholds, self.now())
+        })
     }
 
     /// True if the origin is counted among the healthy; changes nothing.
     pub fn knows_healthy(&self, origin: &Origin) -> bool {
-        self.flag(origin).healthy.load(Ordering::Relaxed)
+        self.look(origin, |flag| flag.healthy.load(Ordering::Relaxed))
     }
 
     /// Waits until `found` finds something: it is called now and whenever an origin is found unhealthy.
@@ -169,16 +194,18 @@ impl HealthBoard {
 
     /// A request was answered, and not with an error.
     pub fn note_success(&self, origin: &Origin) {
-        let flag = self.flag(origin);
         let slot = health::slot(self.now());
-        if flag.slot.load(Ordering::Relaxed) != slot {
-            // The slot before is over: its count goes under its number.
-            let mut health = flag.health.lock();
-            let before = flag.slot.swap(slot, Ordering::Relaxed);
-            health.answered(before, flag.good.swap(0, Ordering::Relaxed));
-        }
-        flag.good.fetch_add(1, Ordering::Relaxed);
-        if flag.healthy.load(Ordering::Relaxed) && flag.spotless.load(Ordering::Relaxed) {
+        let is_no_news = self.look(origin, |flag| {
+            if flag.slot.load(Ordering::Relaxed) != slot {
+                // The slot before is over: its count goes under its number.
+                let mut health = flag.health.lock();
+                let before = flag.slot.swap(slot, Ordering::Relaxed);
+                health.answered(before, flag.good.swap(0, Ordering::Relaxed));
+            }
+            flag.good.fetch_add(1, Ordering::Relaxed);
+            flag.healthy.load(Ordering::Relaxed) && flag.spotless.load(Ordering::Relaxed)
+        });
+        if is_no_news {
             return;
         }
         let thresholds = Thresholds::of(origin.health.as_ref());

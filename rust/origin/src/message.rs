@@ -44,7 +44,7 @@ pub struct UpstreamResponse {
     /// Without those that frame the message.
     pub headers: Fields,
     /// Read while it comes.
-    pub body: UpstreamBody,
+    pub body: Box<UpstreamBody>,
     /// The connection, once both sides have switched protocols; `None` unless the status is 101.
     pub upgrade: Option<Box<Upgraded>>,
 }

@@ -33,17 +33,6 @@ pub struct Base<'a> {
     pub port: Option<u16>,
 }
 
-fn digits(out: &mut Vec<u8>, port: u16) {
-    let mut any = false;
-    for unit in [10_000, 1_000, 100, 10, 1] {
-        let digit = port / unit % 10;
-        any |= digit != 0 || unit == 1;
-        if any {
-            out.push(b'0' + digit as u8);
-        }
-    }
-}
-
 /// Separates the key of a URL from its dimensions. The bytes up to and including it are the key of the entry that leads
 /// to the URL's responses with dimensions; a response without any is stored under the URL's own key. So a request that
 /// has none of the cookies, fields and claims that its route keys by finds the response that another such request
@@ -75,7 +64,7 @@ impl Key {
             out.push(b's');
         }
         if let Some(port) = base.port {
-            digits(&mut out, port);
+            out.extend_from_slice(itoa::Buffer::new().format(port).as_bytes());
         }
         out.push(END);
         out.extend_from_slice(path.as_bytes());

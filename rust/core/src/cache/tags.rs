@@ -48,6 +48,11 @@ pub fn of(headers: &Fields, names: &[FieldName]) -> Box<[u64]> {
 
 /// Takes the tags from a response; viewers see the fields only if the policy allows it.
 pub fn take(headers: &mut Fields, policy: &CachePolicy) -> Box<[u64]> {
+    let has = |name| headers.contains_key(name);
+    // Most responses have none.
+    if !policy.tags.iter().any(has) {
+        return Box::default();
+    }
     let tags = of(headers, &policy.tags);
     if !policy.send_tags {
         for name in &policy.tags {

@@ -1,7 +1,10 @@
 //! HTTP dates (RFC 9110 §5.6.7): all three forms are read, the fixed-length one is written. Also the calendar that other
 //! forms of dates use.
 
-use std::time::{Duration, UNIX_EPOCH};
+use std::{
+    cell::Cell,
+    time::{Duration, UNIX_EPOCH},
+};
 
 use http::HeaderValue;
 
@@ -18,6 +21,24 @@ const LONG_DAYS: [&str; 7] = [
 pub(crate) const MONTHS: [&str; 12] = [
     "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
 ];
+
+/// The last value that was a date: nearly all responses of one second have the same.
+#[derive(Debug, Default)]
+pub struct LastDate(Cell<[u8; 29]>);
+
+impl LastDate {
+    /// True if a value is a date.
+    pub fn knows(&self, value: &[u8]) -> bool {
+        if *value == self.0.get() {
+            return true;
+        }
+        let is_date = parse(value).is_some();
+        if is_date && let Ok(value) = value.try_into() {
+            self.0.set(value);
+        }
+        is_date
+    }
+}
 
 /// Seconds since the Unix epoch; `None` if the value is not an HTTP date, or before the epoch.
 ///

@@ -3,6 +3,7 @@
 use http::{Extensions, HeaderValue, Method, StatusCode, Version};
 
 use super::{fields::Fields, path_and_query::PathAndQuery};
+use crate::boxed;
 
 /// The head of a request.
 #[derive(Debug, Clone, Default)]
@@ -28,9 +29,12 @@ pub struct TargetAuthority {
     pub is_https: bool,
 }
 
-/// A response with its content.
+/// A response with its content. It is passed on from room to room, so all of it is behind one pointer.
 #[derive(Debug)]
-pub struct Response<B> {
+pub struct Response<B>(Box<Parts<B>>);
+
+#[derive(Debug)]
+struct Parts<B> {
     status: StatusCode,
     headers: Fields,
     extensions: Extensions,
@@ -39,67 +43,74 @@ pub struct Response<B> {
 
 impl<B> Response<B> {
     /// A response with these parts.
+    #[inline]
     pub fn new(status: StatusCode, headers: Fields, body: B) -> Self {
-        Self {
+        Self(boxed!(Parts {
             status,
             headers,
             extensions: Extensions::new(),
             body,
-        }
+        }))
     }
 
     /// RFC 9110 §15.
     pub fn status(&self) -> StatusCode {
-        self.status
+        self.0.status
     }
 
     /// The same, to be changed.
     pub fn status_mut(&mut self) -> &mut StatusCode {
-        &mut self.status
+        &mut self.0.status
     }
 
     /// Its fields.
     pub fn headers(&self) -> &Fields {
-        &self.headers
+        &self.0.headers
     }
 
     /// The same, to be changed.
     pub fn headers_mut(&mut self) -> &mut Fields {
-        &mut self.headers
+        &mut self.0.headers
     }
 
     /// Its content.
     pub fn body(&self) -> &B {
-        &self.body
+        &self.0.body
     }
 
     /// The same, to be changed.
     pub fn body_mut(&mut self) -> &mut B {
-        &mut self.body
+        &mut self.0.body
     }
 
     /// Only its content.
     pub fn into_body(self) -> B {
-        self.body
+        self.0.body
     }
 
     /// Notes of the edge about it.
     pub fn extensions(&self) -> &Extensions {
-        &self.extensions
+        &self.0.extensions
     }
 
     /// The same, to be changed.
     pub fn extensions_mut(&mut self) -> &mut Extensions {
-        &mut self.extensions
+        &mut self.0.extensions
     }
 
     /// The response with other content.
     pub fn map<C>(self, change: impl FnOnce(B) -> C) -> Response<C> {
-        Response {
-            status: self.status,
-            headers: self.headers,
-            extensions: self.extensions,
-            body: change(self.body),
-        }
+        let Parts {
+            status,
+            headers,
+            extensions,
+            body,
+        } = *self.0;
+        Response(boxed!(Parts {
+            status,
+            headers,
+            extensions,
+            body: change(body),
+        }))
     }
 }

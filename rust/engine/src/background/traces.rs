@@ -180,7 +180,7 @@ async fn post(upstreams: &Upstreams, policy: &TracingPolicy, url: &str, message:
 }
 
 /// The content of a response; nothing where there is too much of it, or it breaks off.
-async fn whole(mut body: UpstreamBody) -> Bytes {
+async fn whole(mut body: Box<UpstreamBody>) -> Bytes {
     let mut whole = BytesMut::new();
     while let Some(frame) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
         let Ok(Ok(data)) = frame.map(http_body::Frame::into_data) else {

@@ -21,13 +21,13 @@ pub(crate) enum Interrupted {
 
 /// A range of the bytes of an origin's response.
 pub(crate) struct Excerpt {
-    body: UpstreamBody,
+    body: Box<UpstreamBody>,
     skip: u64,
     left: u64,
 }
 
 impl Excerpt {
-    pub(crate) fn new(body: UpstreamBody, skip: u64, length: u64) -> Self {
+    pub(crate) fn new(body: Box<UpstreamBody>, skip: u64, length: u64) -> Self {
         Self {
             body,
             skip,

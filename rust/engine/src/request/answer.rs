@@ -14,13 +14,13 @@ use http::{HeaderValue, Method, StatusCode};
 use crate::body::{EdgeBody, EdgeResponse};
 use crate::{telemetry::Refused, worker::Worker};
 
-/// A response that ends the path of a request early. Boxed, so that the happy path moves a pointer.
+/// A response that ends the path of a request early.
 #[derive(Debug)]
-pub(crate) struct Early(pub Box<EdgeResponse>);
+pub(crate) struct Early(pub EdgeResponse);
 
 impl From<EdgeResponse> for Early {
     fn from(response: EdgeResponse) -> Self {
-        Self(Box::new(response))
+        Self(response)
     }
 }
 

@@ -346,17 +346,18 @@ async fn attempt(
                 finish::received(&mut headers, version, &request.live.plan.via);
             }
             let received_at = request.worker.clock.unix(ended);
-            finish::date(&mut headers, received_at);
+            finish::date(&mut headers, received_at, &request.worker.last_date);
             let mut own = Fields::new();
-            if let Some(outward) = request.live.plan.route(request.route).and_then(|route| {
-                Outward::new(
+            if Outward::concerns(&headers)
+                && let Some(route) = request.live.plan.route(request.route)
+                && let Some(outward) = Outward::new(
                     origin,
                     route,
                     request.authority.as_str(),
                     request.outer.as_str(),
                     request.scheme,
                 )
-            }) {
+            {
                 outward.apply(&mut headers, &mut own);
             }
             Ok(boxed!(Received {

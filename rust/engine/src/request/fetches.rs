@@ -118,11 +118,11 @@ async fn fetched(worker: &Rc<Worker>, mut fetch: Fetch) -> Fetched {
     exchange.counted_before = true;
     exchange.fetch_cache = fetch.cache;
     let response = match admitted(&mut exchange) {
-        Err(early) => *early.0,
+        Err(early) => early.0,
         Ok(()) => match path(&mut exchange).await {
             Ok(response) => response,
             Err(early) => {
-                let mut response = *early.0;
+                let mut response = early.0;
                 response.extensions_mut().remove::<answer::Trace>();
                 exchange.finish(&mut response);
                 response

@@ -112,7 +112,8 @@ fn kept(
         }
     }
     finish::received(&mut answer.headers, answer.version, &request.live.plan.via);
-    finish::date(&mut answer.headers, request.worker.clock.unix_now());
+    let (now, last) = (request.worker.clock.unix_now(), &request.worker.last_date);
+    finish::date(&mut answer.headers, now, last);
     let mut headers = Fields::with_capacity(KEPT.len());
     for name in KEPT {
         for value in answer.headers.get_all(name).iter() {

@@ -102,7 +102,7 @@ impl ConnectionOwner for Worker {
             exchange.choose_version();
         }
         if let Err(early) = exchange.admit() {
-            let mut response = *early.0;
+            let mut response = early.0;
             response.body_mut().hold(busy, None);
             return Ok(response);
         }
@@ -112,7 +112,7 @@ impl ConnectionOwner for Worker {
         let mut response = match path(&mut exchange).await {
             Ok(response) => response,
             Err(early) => {
-                let mut response = *early.0;
+                let mut response = early.0;
                 if let Some(trace) = response.extensions_mut().remove::<answer::Trace>()
                     && exchange.client_is_local()
                 {

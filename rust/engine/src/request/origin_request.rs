@@ -125,7 +125,7 @@ pub(crate) struct Received {
 }
 
 pub(crate) enum ReceivedBody {
-    Upstream(UpstreamBody),
+    Upstream(Box<UpstreamBody>),
     /// A hook answered in the origin's place, or a function.
     Whole(Bytes),
     /// A function that streams.

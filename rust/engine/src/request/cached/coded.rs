@@ -36,7 +36,7 @@ impl CodedBody {
         if *method == Method::HEAD {
             return EdgeBody::empty();
         }
-        EdgeBody::stored(&Chunks::from_iter([self.bytes]), length)
+        EdgeBody::stored(Chunks::from_iter([self.bytes]), length)
     }
 }
 

@@ -252,7 +252,7 @@ fn slice_up(
     object: Object,
     names: &[FieldName],
     came: Range,
-    upstream: UpstreamBody,
+    upstream: Box<UpstreamBody>,
     facts: PurgeFacts,
 ) -> Option<(Arc<Entry>, Option<Arc<Run>>)> {
     let length = object.length;

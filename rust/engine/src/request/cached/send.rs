@@ -152,7 +152,7 @@ pub(super) fn stored(
     match ranged {
         Ranged::Unsatisfiable(refused) => refused,
         Ranged::Whole => {
-            let body = whole_body(exchange, route, entry, &object, begin);
+            let body = whole_body(exchange, route, entry, &mut object, begin);
             answer::of(object.status, headers, body)
         }
         Ranged::Partial(Partial::Single(range)) => {
@@ -208,12 +208,12 @@ fn whole_body(
     exchange: &Exchange,
     route: &Route,
     entry: &Arc<Entry>,
-    object: &Object,
+    object: &mut Object,
     begin: Begin,
 ) -> EdgeBody {
     let parts = || [Part::Range(object.range())].into();
     body(exchange, route, entry, object, begin, parts)
-        .unwrap_or_else(|| EdgeBody::stored(&object.body, object.length))
+        .unwrap_or_else(|| EdgeBody::stored(std::mem::take(&mut object.body), object.length))
 }
 
 /// Adds the sent bytes of a range to the account of the client, which bounds the bytes that are fetched for it.

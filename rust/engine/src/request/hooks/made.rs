@@ -76,11 +76,9 @@ pub(crate) async fn made(
             ..
         })) => {
             let account = &worker.shared.account;
-            let hold = account.open_uncut(Purpose::Bodies, request.owner);
-            let patience = live.plan.limits.http.body_timeout;
-            if hold.drawn(ROOM as u64, patience).await.is_err() {
-                return Err(FetchError::NoMemory);
-            }
+            let (kind, patience) = (Purpose::Bodies, live.plan.limits.http.body_timeout);
+            let hold = account.open_drawn(kind, request.owner, ROOM as u64, patience);
+            let hold = hold.await.map_err(|_| FetchError::NoMemory)?;
             let body = PipedBody::new(pieces, hold);
             (status, unframed(headers), ReceivedBody::Piped(body))
         }
@@ -100,7 +98,7 @@ pub(crate) async fn made(
         }
     };
     let received_at = worker.clock.unix_now();
-    finish::date(&mut headers, received_at);
+    finish::date(&mut headers, received_at, &worker.last_date);
     Ok(Box::new(Received {
         status,
         headers,

@@ -171,7 +171,7 @@ pub(crate) async fn receive(
     entry: Arc<Entry>,
     cut: Slices,
     run: Arc<Run>,
-    upstream: UpstreamBody,
+    upstream: Box<UpstreamBody>,
 ) {
     let begins = run.first();
     let mut writer = RunWriter {
@@ -236,7 +236,7 @@ impl RunWriter {
     async fn response(
         &self,
         mut request: OriginRequest,
-    ) -> Result<(StatusCode, UpstreamBody, u64), Begun> {
+    ) -> Result<(StatusCode, Box<UpstreamBody>, u64), Begun> {
         let object = self.entry.object().ok_or(Begun::Refused)?;
         let range = Range {
             first: self.run.first(),
@@ -277,7 +277,7 @@ impl RunWriter {
     }
 
     /// Moves a body that begins at `begins` into the store, slice by slice, and past the run's readers.
-    async fn pump(&self, mut upstream: UpstreamBody, begins: u64) -> RunEnd {
+    async fn pump(&self, mut upstream: Box<UpstreamBody>, begins: u64) -> RunEnd {
         let (run, entry) = (&self.run, &self.entry);
         let Some(object) = entry.object() else {
             return RunEnd::Broken;
