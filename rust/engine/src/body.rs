@@ -17,7 +17,7 @@ use smallvec::SmallVec;
 
 use crate::{
     account::UnderWay,
-    connection::{ResponseBody, SendFile, Stream},
+    connection::{ResponseBody, SendFile, Stream, queue::Ahead},
     files::FileBody,
     store::{Chunks, arriving::ArrivalReader, range_of},
     upstream::{BoxError, UpstreamBody},
@@ -53,6 +53,7 @@ enum Source {
     },
     Upstream(Box<UpstreamBody>),
     Streamed(Streamed),
+    Piped(Box<PipedBody>),
     File(Box<FileBody>),
     Arriving {
         reader: ArrivalReader,
@@ -165,6 +166,10 @@ impl EdgeBody {
         Self::of(Source::Streamed(Streamed(Box::pin(body))))
     }
 
+    pub(crate) fn piped(body: PipedBody) -> Self {
+        Self::of(Source::Piped(Box::new(body)))
+    }
+
     pub(crate) fn file(body: FileBody) -> Self {
         Self::of(Source::File(Box::new(body)))
     }
@@ -210,6 +215,7 @@ impl EdgeBody {
             Source::Made(_)
                 | Source::Upstream(_)
                 | Source::Streamed(_)
+                | Source::Piped(_)
                 | Source::File(_)
                 | Source::Arriving { .. }
         )
@@ -267,7 +273,11 @@ impl Body for EdgeBody {
             _ => None,
         };
         if let Some(queue) = queue {
-            ready!(queue.poll_room(cx));
+            let ahead = match this.source {
+                Source::Piped(_) => Ahead::Pieces,
+                _ => Ahead::Piece,
+            };
+            ready!(queue.poll_room(ahead, cx));
         }
         let polled = match &mut this.source {
             Source::Empty => Poll::Ready(None),
@@ -285,6 +295,7 @@ impl Body for EdgeBody {
             })),
             Source::Upstream(body) => Pin::new(&mut **body).poll_frame(cx).map_err(Into::into),
             Source::Streamed(Streamed(body)) => body.as_mut().poll_frame(cx),
+            Source::Piped(body) => Pin::new(&mut **body).poll_frame(cx),
             Source::File(body) => Pin::new(&mut **body).poll_frame(cx),
             Source::Arriving {
                 reader,
@@ -337,6 +348,7 @@ impl Body for EdgeBody {
             Source::Pieces { left, .. } => *left == 0,
             Source::Upstream(body) => body.is_end_stream(),
             Source::Streamed(Streamed(body)) => body.is_end_stream(),
+            Source::Piped(body) => body.is_end_stream(),
             Source::File(body) => body.is_end_stream(),
             Source::Arriving { length, sent, .. } => *length == Some(*sent),
         }
@@ -349,6 +361,7 @@ impl Body for EdgeBody {
             Source::Pieces { left, .. } => SizeHint::with_exact(*left),
             Source::Upstream(body) => body.size_hint(),
             Source::Streamed(Streamed(body)) => body.size_hint(),
+            Source::Piped(body) => body.size_hint(),
             Source::File(body) => body.size_hint(),
             Source::Arriving { length, sent, .. } => length
                 .map_or_else(SizeHint::default, |length| {

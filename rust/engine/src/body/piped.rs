@@ -15,6 +15,7 @@ use crate::{
 };
 
 /// The content that comes through a pipe.
+#[derive(Debug)]
 pub(crate) struct PipedBody {
     pieces: PieceReader,
     hold: Hold,

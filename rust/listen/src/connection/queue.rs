@@ -16,9 +16,27 @@ use edgerouter_account::{Account, Cut, Hold, Owner};
 use edgerouter_core::bounds::memory::Purpose;
 use parking_lot::Mutex;
 
-/// Bytes that are taken ahead of the socket, at most and at least.
-const MOST: u64 = 64 << 10;
+/// Bytes that are taken ahead of the socket, at least.
 const LEAST: u64 = 4 << 10;
+
+/// Bytes that are taken ahead of the socket, at most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ahead {
+    /// Of content that is made or fetched when it is wanted.
+    Piece,
+    /// Of content whose pieces wait in memory: they are written together, as a write wakes the client. One that has not
+    /// taken all before is sent no more for it.
+    Pieces,
+}
+
+impl Ahead {
+    const fn most(self, is_slow: bool) -> u64 {
+        match self {
+            Self::Pieces if !is_slow => 512 << 10,
+            _ => 64 << 10,
+        }
+    }
+}
 
 /// Bytes of responses that the socket has not taken yet.
 #[derive(Debug, Default)]
@@ -27,6 +45,8 @@ pub struct Queue {
     waiting: Cell<u64>,
     /// Those of them that are drawn.
     drawn: Cell<u64>,
+    /// The last write has left some.
+    is_slow: Cell<bool>,
     open: RefCell<Option<Open>>,
     body: RefCell<Option<Waker>>,
 }
@@ -90,13 +110,13 @@ impl Queue {
     }
 
     /// Ready when more may be taken.
-    pub fn poll_room(&self, cx: &Context<'_>) -> Poll<()> {
+    pub fn poll_room(&self, ahead: Ahead, cx: &Context<'_>) -> Poll<()> {
         let waiting = self.waiting.get();
         let open = self.open.borrow();
         let Some(open) = open.as_ref().filter(|_| waiting > LEAST) else {
             return Poll::Ready(());
         };
-        if waiting < open.hold.allowance(LEAST, MOST) {
+        if waiting < open.hold.allowance(LEAST, ahead.most(self.is_slow.get())) {
             return Poll::Ready(());
         }
         *self.body.borrow_mut() = Some(cx.waker().clone());
@@ -122,6 +142,7 @@ impl Queue {
         }
         let left = waiting.saturating_sub(bytes as u64);
         self.waiting.set(left);
+        self.is_slow.set(left > 0);
         let mut open = self.open.borrow_mut();
         if let Some(known) = open.as_ref() {
             known.hold.moved();
@@ -157,8 +178,26 @@ mod tests {
 
     fn room(queue: &Queue) -> bool {
         queue
-            .poll_room(&Context::from_waker(Waker::noop()))
+            .poll_room(Ahead::Piece, &Context::from_waker(Waker::noop()))
             .is_ready()
+    }
+
+    #[test]
+    fn pieces_are_taken_together_for_a_client_that_takes_all() {
+        let account = Account::new(64 << 20);
+        let queue = Queue::default();
+        queue.open(&account, Owner::default(), None);
+        let cx = Context::from_waker(Waker::noop());
+        let room = |ahead| queue.poll_room(ahead, &cx).is_ready();
+        queue.put(256 << 10, false);
+        assert!(room(Ahead::Pieces) && !room(Ahead::Piece));
+        queue.written(64 << 10);
+        assert!(!room(Ahead::Pieces), "it has left some");
+        queue.written(192 << 10);
+        queue.put(256 << 10, false);
+        assert!(room(Ahead::Pieces), "it has taken all");
+        queue.put(256 << 10, false);
+        assert!(!room(Ahead::Pieces));
     }
 
     #[test]

@@ -30,7 +30,7 @@ use http_body::Body as _;
 const MOST_PROBES: u8 = 6;
 
 /// Bytes of a response that are taken from its body ahead of the socket.
-const MOST_AHEAD: usize = 256 << 10;
+const MOST_AHEAD: usize = 512 << 10;
 /// Bytes of a file that a connection sends before others of its worker have a turn: a client as fast as the kernel takes
 /// them would hold the worker until the end of the file.
 const MOST_TURN: usize = 2 << 20;

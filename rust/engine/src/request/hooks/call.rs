@@ -260,7 +260,7 @@ pub(super) fn answered(answer: Answer) -> EdgeResponse {
 /// A response whose content a callable makes while it is sent. `hold`: the memory for the pieces that wait.
 pub(super) fn streamed(answer: StreamedAnswer, hold: Hold) -> EdgeResponse {
     let body = PipedBody::new(answer.pieces, hold);
-    framed(answer.status, answer.headers, EdgeBody::streamed(body))
+    framed(answer.status, answer.headers, EdgeBody::piped(body))
 }
 
 fn framed(status: StatusCode, headers: Fields, body: EdgeBody) -> EdgeResponse {

@@ -322,7 +322,7 @@ pub(crate) async fn viewer_response(
                 {
                     let hold = held(exchange, OF_A_TRANSFORM).await?;
                     let body = std::mem::replace(response.body_mut(), EdgeBody::empty());
-                    *response.body_mut() = EdgeBody::streamed(begun.of(body, hold));
+                    *response.body_mut() = EdgeBody::piped(begun.of(body, hold));
                 }
             }
             Ok(FunctionOutput::Stream(_)) => return Err(no_stream()),
