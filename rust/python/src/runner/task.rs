@@ -20,7 +20,7 @@ use pyo3::{
     exceptions::{PyRuntimeError, PyStopIteration},
     intern,
     prelude::*,
-    types::PyTuple,
+    types::{PyIterator, PyTuple, iterator::PySendResult},
 };
 
 use super::{
@@ -57,7 +57,7 @@ struct Going {
     timeout: std::time::Duration,
     deadline: Deadline,
     views: Views,
-    coroutine: Py<PyAny>,
+    coroutine: Py<PyIterator>,
     end: Mutex<Option<(AnswerTo, Running)>>,
     key: (Instant, u64),
     loop_state: Arc<LoopState>,
@@ -233,15 +233,7 @@ impl TaskCall {
                     views.call(callable, &context)
                 }),
         };
-        // An object that is no coroutine may still be awaitable.
-        let coroutine = made.and_then(|made| {
-            if made.hasattr(intern!(py, "send"))? {
-                Ok(made)
-            } else {
-                made.call_method0(intern!(py, "__await__"))
-            }
-        });
-        match coroutine {
+        match made.and_then(steps_of) {
             Ok(coroutine) => {
                 let going = Arc::new(Going {
                     callables: Arc::clone(&callables),
@@ -270,14 +262,14 @@ impl TaskCall {
         }
     }
 
-    fn step(&self, py: Python<'_>, step: CoroutineStep<'_>) -> PyResult<Py<PyAny>> {
-        let over = || Err(PyStopIteration::new_err(()));
+    /// The object that the callable waits for; `None`: it is over.
+    fn step(&self, py: Python<'_>, step: CoroutineStep<'_>) -> PyResult<Option<Py<PyAny>>> {
         let Some(going) = self.going(py)? else {
             self.loop_state.forget(self.key);
-            return over();
+            return Ok(None);
         };
         let Some(site) = going.site() else {
-            return over();
+            return Ok(None);
         };
         let callable = site.callable;
         let now = Instant::now();
@@ -286,48 +278,79 @@ impl TaskCall {
         let now = self.loop_state.thread.announce_before(Some(callable), now);
         self.loop_state.thread.enter(limit);
         let stepped = match step {
-            CoroutineStep::Send(value) => coroutine.call_method1(intern!(py, "send"), (value,)),
-            CoroutineStep::Throw(what) => coroutine.call_method1(intern!(py, "throw"), what),
+            CoroutineStep::Send(value) => coroutine.send(&value),
+            CoroutineStep::Throw(what) => thrown(coroutine, what),
         };
         self.loop_state.thread.leave(py);
         let took = now.elapsed();
         callable.took(took);
         callable.held_loop(py, took);
-        let error = match stepped {
-            Ok(yielded) => {
+        let ended = match stepped {
+            Ok(PySendResult::Next(yielded)) => {
                 going.bound(py, &callable.name)?;
-                return Ok(yielded.unbind());
+                return Ok(Some(yielded.unbind()));
             }
-            Err(error) => error,
+            Ok(PySendResult::Return(result)) => Ok(result),
+            Err(error) => Err(error),
         };
         if going.is_answered() {
             self.finish();
-            let is_result = error.is_instance_of::<PyStopIteration>(py);
-            return if is_result { over() } else { Err(error) };
+            return ended.map(|_| None);
         }
         let mut passed_on = None;
-        let settled = if error.is_instance_of::<PyStopIteration>(py) {
-            let result = error.value(py).getattr(intern!(py, "value"))?;
-            site.named(py, &going.views, site.settle(&going.views, &result))
-        } else if cancelled(py, &error) {
-            let why = if self.loop_state.shared.stopped() {
-                FunctionError::Gone
-            } else if Instant::now() >= going.deadline.at() {
-                site.timed_out(py, &going.views)
-            } else {
-                site.failed(py, &going.views, &error)
-            };
-            passed_on = Some(error);
-            Err(why)
-        } else {
-            site.ended(py, &going.views, &error)
+        let settled = match ended {
+            Ok(result) => site.named(py, &going.views, site.settle(&going.views, &result)),
+            Err(error) if cancelled(py, &error) => {
+                let why = if self.loop_state.shared.stopped() {
+                    FunctionError::Gone
+                } else if Instant::now() >= going.deadline.at() {
+                    site.timed_out(py, &going.views)
+                } else {
+                    site.failed(py, &going.views, &error)
+                };
+                passed_on = Some(error);
+                Err(why)
+            }
+            Err(error) => site.ended(py, &going.views, &error),
         };
         going.conclude(settled, |answer, settled| {
             self.loop_state.answer(py, answer, settled)
         });
         self.finish();
-        passed_on.map_or_else(over, Err)
+        passed_on.map_or(Ok(None), Err)
     }
+}
+
+/// The steps of an awaitable. By `__await__` rather than `send` their end needs no exception, which is made in more time
+/// than a small function takes.
+fn steps_of(made: Bound<'_, PyAny>) -> PyResult<Bound<'_, PyIterator>> {
+    let name = intern!(made.py(), "__await__");
+    if made.cast::<PyIterator>().is_ok() && !made.hasattr(name)? {
+        // A generator that `types.coroutine` has made awaitable.
+        return Ok(made.cast_into()?);
+    }
+    Ok(made.call_method0(name)?.cast_into()?)
+}
+
+/// A step in which an exception is raised at the place where the coroutine waits.
+fn thrown<'py>(
+    coroutine: &Bound<'py, PyIterator>,
+    what: Bound<'py, PyTuple>,
+) -> PyResult<PySendResult<'py>> {
+    let py = coroutine.py();
+    match coroutine.call_method1(intern!(py, "throw"), what) {
+        Ok(yielded) => Ok(PySendResult::Next(yielded)),
+        Err(error) if error.is_instance_of::<PyStopIteration>(py) => {
+            let result = error.value(py).getattr(intern!(py, "value"))?;
+            Ok(PySendResult::Return(result))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// For those who do not take the end from `__next__`.
+fn or_stop(yielded: Option<Py<PyAny>>) -> PyResult<Py<PyAny>> {
+    yielded.ok_or_else(|| PyStopIteration::new_err(()))
 }
 
 #[pymethods]
@@ -340,18 +363,18 @@ impl TaskCall {
         slf
     }
 
-    fn __next__(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+    fn __next__(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
         self.step(py, CoroutineStep::Send(py.None().into_bound(py)))
     }
 
     #[pyo3(signature = (value, /))]
     fn send(&self, py: Python<'_>, value: Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
-        self.step(py, CoroutineStep::Send(value))
+        self.step(py, CoroutineStep::Send(value)).and_then(or_stop)
     }
 
     #[pyo3(signature = (*what))]
     fn throw(&self, py: Python<'_>, what: Bound<'_, PyTuple>) -> PyResult<Py<PyAny>> {
-        self.step(py, CoroutineStep::Throw(what))
+        self.step(py, CoroutineStep::Throw(what)).and_then(or_stop)
     }
 
     fn close(&self, py: Python<'_>) -> PyResult<()> {
