@@ -697,6 +697,8 @@ class Request:
 
         Over a bound it is answered with 413, a body of another media type with 415, one that is no form with 400.
         """
+    def _whole(self) -> bytes | None:
+        """The content in the place of an iteration over it, where all of it is there; ``None``: iterate."""
     def take_tunnel(self) -> AsyncIterator[bytes] | None:
         """The client's bytes once the request has become a WebSocket; ``None``: it is to become none."""
     def __aiter__(self) -> AsyncIterator[bytes]:

@@ -6,6 +6,7 @@ tokens, limits and hooks come first. Its responses are streamed where it streams
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import io
 import sys
@@ -14,13 +15,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from urllib.parse import unquote_to_bytes
 
+from edgerouter._core import Response, asgi_response, asgi_scope, server_of
 from edgerouter.errors import ConfigError, EdgeError, Problem
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import AsyncIterator
 
-    from edgerouter._core import AsyncContext, Context, Request, Response
+    from edgerouter._core import AsyncContext, Context, Request
 
 __all__ = ["AsgiMount", "Interface", "WsgiMount", "interface_of"]
 
@@ -81,8 +82,6 @@ class AsgiMount:
 
     def scope(self, request: Request) -> dict[str, Any]:
         """The connection scope of a request."""
-        from edgerouter._core import asgi_scope
-
         return asgi_scope(request, self.root, self.state)
 
     def socket_scope(self, request: Request) -> dict[str, Any]:
@@ -145,8 +144,6 @@ class AsgiCall:
             self.received = True
             return {"type": "http.request", "body": b"", "more_body": False}
         if not self.gone:
-            import asyncio
-
             if self.wait_for_gone is None:
                 self.wait_for_gone = asyncio.get_running_loop().create_future()
             await asyncio.shield(self.wait_for_gone)
@@ -189,13 +186,9 @@ class AsgiCall:
 
     def begin(self, body: bytes, more: bool) -> None:
         """Answers with the head and the first or only piece."""
-        from edgerouter._core import asgi_response
-
         assert self.head is not None  # the beginning comes after it
         content: bytes | AsyncIterator[bytes] = body
         if more:
-            import asyncio
-
             if self.pieces is None:
                 # The request ends with the call, its body does not.
                 self.pieces = aiter(self.request)
@@ -209,8 +202,6 @@ class AsgiCall:
 
     async def run(self, app: Callable[..., Any], scope: Message) -> None:
         """Runs the application to its end; raises what it raises before its response begins."""
-        import asyncio
-
         self.task = asyncio.current_task()
         try:
             await app(scope, self.receive, self.send)
@@ -240,8 +231,6 @@ class AsgiCall:
 
     async def following(self, first: bytes, rest: asyncio.Queue[bytes | None]) -> AsyncIterator[bytes]:
         """All content of a streamed response; an application that fails breaks it off."""
-        import asyncio
-
         task = self.task
         assert task is not None  # it is what sends
         try:
@@ -275,8 +264,6 @@ class Lifespan:
     """The lifespan of an ASGI application."""
 
     def __init__(self, app: Callable[..., Any], state: dict[str, Any]) -> None:
-        import asyncio
-
         self.app = app
         self.state = state
         self.to_app: asyncio.Queue[Message] = asyncio.Queue()
@@ -290,8 +277,6 @@ class Lifespan:
 
     async def answer(self) -> Message | None:
         """The application's next message; ``None``: it ended without one."""
-        import asyncio
-
         assert self.running is not None
         answer = asyncio.ensure_future(self.answers.get())
         await asyncio.wait({self.running, answer}, return_when=asyncio.FIRST_COMPLETED)
@@ -302,8 +287,6 @@ class Lifespan:
 
     async def start(self) -> None:
         """Returns when the application has started; ``EdgeError`` when it says that it could not."""
-        import asyncio
-
         self.running = asyncio.create_task(self.run())
         # An error of a later step is nobody's: asyncio would log it whenever the task is freed, amid other work.
         self.running.add_done_callback(lambda task: task.cancelled() or task.exception())
@@ -357,8 +340,6 @@ class WsgiMount:
 
     def environ(self, request: Request) -> dict[str, Any]:
         """The environment of a request (PEP 3333)."""
-        from edgerouter._core import server_of
-
         path = unquote_to_bytes(request.path).decode("latin-1")
         host, port = server_of(request)
         environ: dict[str, Any] = {
@@ -391,8 +372,6 @@ class WsgiMount:
 
     def __call__(self, request: Request, ctx: Context) -> Response:
         """Calls the application; its content is streamed unless it is one piece."""
-        from edgerouter._core import Response
-
         begun: list[tuple[str, list[tuple[str, str]]]] = []
         written: list[bytes] = []
 

@@ -14,7 +14,7 @@ from edgerouter.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "python" / "edgerouter"
-#: Private by their spelling only: documented names of named tuples and of the standard library, and a method that the
+#: Private by their spelling only: documented names of named tuples and of the standard library, and methods that the
 #: core has for the package and not for its users.
 DOCUMENTED = {
     "_core",
@@ -25,6 +25,7 @@ DOCUMENTED = {
     "os._exit",
     "asyncio._get_running_loop",
     "self.ctx._answer",
+    "self.request._whole",
 }
 
 

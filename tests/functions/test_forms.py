@@ -194,7 +194,8 @@ def test_a_field_or_file_that_is_not_there_is_400_with_its_name(client: httpx.Cl
 
 def test_mistakes_of_the_function_have_an_error_with_the_remedy(client: httpx.Client) -> None:
     assert "await request.form()" in client.post("/forgotten", data={"title": "a"}).text
-    assert "has been read" in client.post("/twice", files={"f": LARGE}).text
+    for sent in ({"files": {"f": LARGE}}, {"data": {"title": "a"}}):
+        assert "has been read" in client.post("/twice", **sent).text
 
 
 def test_an_input_without_a_file_is_no_file(client: httpx.Client) -> None:

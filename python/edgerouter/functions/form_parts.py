@@ -180,7 +180,12 @@ class Parts:
             raise Abort(413, f"A field of the form is larger than {most} bytes, or all fields than {_TEXT}.")
 
     def add(self, name: bytes, value: bytes) -> None:
-        self.fields.append((_text(name, "the name of a field"), _text(value, "the value of a field")))
+        try:
+            self.fields.append((name.decode(), value.decode()))
+        except UnicodeDecodeError:
+            _text(name, "the name of a field")
+            _text(value, "the value of a field")
+            raise
 
 
 class Encoded(Parts):
@@ -195,6 +200,8 @@ class Encoded(Parts):
         self.begun = bytearray()
         #: A field that is longer has too long a name or value, wherever the one ends.
         self.most = 3 * _NAME + 1 + bounds.max_field_bytes
+        #: A name and a value of this length together are within their bounds.
+        self.within = min(3 * _NAME, bounds.max_field_bytes)
 
     def parse(self, piece: bytes) -> None:
         # A step at a time bounds the list that a body of separators would make.
@@ -213,13 +220,20 @@ class Encoded(Parts):
 
     def end(self, field: bytes) -> None:
         """Takes a field that is complete, or too long already."""
-        self.count_field()
         name, _, value = field.partition(b"=")
-        # Each character may be written as three.
-        if len(name) > 3 * _NAME:
-            raise Abort(413, f"A field of the form has a name of more than {_NAME} bytes.")
-        self.count_text(len(name) + len(value), max(len(name), len(value)))
-        self.add(_decoded(name), _decoded(value))
+        size = len(name) + len(value)
+        # A field that is within all bounds costs no call for each of them.
+        if len(self.fields) >= self.bounds.max_fields or size > self.within or self.text + size > _TEXT:
+            self.count_field()
+            # Each character may be written as three.
+            if len(name) > 3 * _NAME:
+                raise Abort(413, f"A field of the form has a name of more than {_NAME} bytes.")
+            self.count_text(size, max(len(name), len(value)))
+        else:
+            self.text += size
+        if b"%" in field or b"+" in field:
+            name, value = _decoded(name), _decoded(value)
+        self.add(name, value)
 
     def found(self) -> Found:
         if self.begun:

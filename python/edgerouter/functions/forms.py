@@ -8,6 +8,7 @@ path of it.
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -60,20 +61,23 @@ class Named(Mapping[str, V]):
 class Form(Named[str]):
     """The text fields of a form by name, and its ``files``. An async callable awaits it first."""
 
-    def __init__(self, reader: _Reader) -> None:
-        super().__init__("form field")
-        self._reader: _Reader | None = reader
-        self._files: Named[Upload]
+    _kind = "form field"
 
-    @property
+    def __init__(self, reader: _Reader) -> None:
+        self._reader: _Reader | None = reader
+        self._uploads: list[Upload]
+
+    @functools.cached_property
     def files(self) -> Named[Upload]:
         """The files by the names of their fields."""
         self._there()
-        return self._files
+        return Named("file of the form", ((upload.field, upload) for upload in self._uploads))
 
     def __await__(self) -> Generator[Any, None, Form]:
         if self._reader is not None:
-            found = yield from self._reader.awaited().__await__()
+            found = self._reader.at_once()
+            if found is None:
+                found = yield from self._reader.awaited().__await__()
             self._take(found)
         return self
 
@@ -86,7 +90,7 @@ class Form(Named[str]):
     def _take(self, found: Found) -> None:
         self._reader = None
         self._items = _by_name(found.fields)
-        self._files = Named("file of the form", ((upload.field, upload) for upload in found.files))
+        self._uploads = found.files
 
     def _there(self) -> None:
         if self._reader is not None:
@@ -113,9 +117,8 @@ class Form(Named[str]):
         """Removes the content of all files."""
         if self._reader is not None:
             return
-        for name in self._files:
-            for upload in self._files.get_all(name):
-                upload.close()
+        for upload in self._uploads:
+            upload.close()
 
     def __enter__(self) -> Form:
         return self
@@ -129,9 +132,11 @@ def read(request: Request, **bounds: int) -> Form:
     for name, value in bounds.items():
         if not isinstance(value, int) or isinstance(value, bool) or value < 0:
             raise ValueError(f"request.form: {name} {value!r} must be a whole number ≥ 0")
-    from edgerouter import _core
+    call = logs.CURRENT.get(None)
+    if call is None:
+        from edgerouter import _core
 
-    call = logs.CURRENT.get(None) or _core.current_call()
+        call = _core.current_call()
     if call is not None and call.phase != "function":
         raise RuntimeError("request.form is for functions: hooks have no body")
     form = Form(_Reader(request, Bounds(**bounds) if bounds else _BOUNDS))
@@ -166,6 +171,13 @@ class _Reader:
                 raise Abort(415, "The request has no Content-Type, so its body is not a form.")
             return
         self.parts.take(piece)
+
+    def at_once(self) -> Found | None:
+        """The parts of a url-encoded form that is there; ``None``: they have to be awaited."""
+        if type(self.parts) is not Encoded or (body := self.request._whole()) is None:
+            return None
+        self.parts.take(body)
+        return self.parts.found()
 
     async def awaited(self) -> Found:
         try:

@@ -508,6 +508,15 @@ impl Request {
         forms.call_method("read", (slf,), bounds)
     }
 
+    /// The content in the place of an iteration over it, where all of it is there; `None`: iterate.
+    fn _whole<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyBytes>>> {
+        let whole = self.edit(|parts| {
+            let is_there = parts.rest.is_none() && !std::mem::replace(&mut parts.iterated, true);
+            is_there.then(|| parts.body.clone())
+        })?;
+        Ok(whole.map(|whole| PyBytes::new(py, &whole)))
+    }
+
     /// The client's bytes after the request has become a WebSocket, to be iterated over; `None`: it is to become none, or
     /// they have been taken. The response to it is `Response.switched`.
     fn take_tunnel<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
