@@ -32,7 +32,7 @@ class Ending:
     def end(self) -> None:
         """Ends it. A second time does nothing."""
         if self._life:
-            self._life.end()
+            self._life.end(finish=True)
         releases, self._releases = self._releases, []
         for release in releases:
             release()

@@ -198,11 +198,12 @@ class Server(Purging):
         _warn_of_blocking(edge)
         guard_files(edge.to_dict())
         self._engine.document(shown(edge.to_dict()))
-        if self._life:
-            self._life.retire()
-        self._life = life
+        before, self._life = self._life, life
+        # The next version serves before the last one retires, so that no time of a scheduled job is between them.
         if life:
             life.serve()
+        if before:
+            before.retire()
         self._records.serve(edge.certificate_callables(), edge.to_dict())
         self._edge.server = None
         edge.server = self

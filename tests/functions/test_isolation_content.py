@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import socket
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from ..raw import connect
 
 PATIENCE = 20
 MODULE = """
+import asyncio
 import os
 from edgerouter import Abort, BodyError, Edge, Isolation, Response
 
@@ -58,6 +60,16 @@ async def twice(request, ctx):
             pass
     except RuntimeError as error:
         return [first.decode(), "once" in str(error)]
+
+
+@edge.function("/waits", isolation=ONE)
+async def waits(request, ctx):
+    total = 0
+    async for piece in request:
+        while not os.path.exists(FOLDER + "/go"):
+            await asyncio.sleep(0.01)
+        total += len(piece)
+    return total
 
 
 @edge.function("/form", isolation=ONE)
@@ -105,6 +117,13 @@ edge.mount("/wsgi", wsgi, isolation=ONE)
 LARGE = b"abcdefgh" * (3 << 17)
 
 
+def writable(sock: socket.socket, seconds: float) -> bool:
+    """True as soon as the socket takes bytes; false after so many seconds."""
+    waiting = select.poll()
+    waiting.register(sock, select.POLLOUT)
+    return bool(waiting.poll(seconds * 1_000))
+
+
 def some(sock: socket.socket) -> bytes:
     received = sock.recv(4096)
     assert received, "the connection ended"
@@ -148,6 +167,24 @@ def test_a_piece_is_there_before_the_next_is_sent(served: Running, path: str) ->
         while not received.endswith(b"0\r\n\r\n"):
             received += some(talks)
         assert received.count(b"first") == received.count(b"other") == 1
+
+
+def test_a_client_waits_for_a_process_that_takes_no_further_piece(
+    served: Running, folder: Path, client: httpx.Client
+) -> None:
+    # Far more than the sockets and the edge hold, and less than a body may have.
+    size, piece = 96 << 20, bytes(1 << 20)
+    with connect(served.url, PATIENCE) as sends:
+        sends.sendall(f"POST /waits HTTP/1.1\r\nHost: edge\r\nContent-Length: {size}\r\n\r\n".encode())
+        sends.setblocking(False)
+        sent = 0
+        # A machine that is slow sends less before the first pause, never more.
+        while sent < size and writable(sends, 1):
+            sent += sends.send(piece[: size - sent])
+        assert sent < size // 2
+    (folder / "go").touch()
+    # The process is there for the next.
+    assert client.get("/ignores").text == "/ignores"
 
 
 def test_a_function_that_does_not_read_needs_no_content(served: Running) -> None:

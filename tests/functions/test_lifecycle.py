@@ -180,6 +180,63 @@ def test_a_time_that_comes_while_a_job_runs_is_left_out(monkeypatch: pytest.Monk
     assert len(seen) == 2
 
 
+def test_a_run_goes_on_over_a_reload_and_the_stop_waits_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    events: list[str] = []
+    released = threading.Event()
+
+    def version(name: str) -> Edge:
+        edge = Edge("test")
+        edge.route("/", respond="fixed")
+
+        @edge.schedule("* * * * * *")
+        async def job() -> None:
+            events.append(f"{name} runs")
+            try:
+                while not released.is_set():
+                    await asyncio.sleep(0.01)
+            except asyncio.CancelledError:
+                events.append(f"{name} is cancelled")
+                raise
+            events.append(f"{name} has run")
+
+        @edge.on("stop")
+        def closes() -> None:
+            events.append(f"{name} closes")
+
+        return edge
+
+    with running(version("one")) as served:
+        wait_until(lambda: events == ["one runs"], PATIENCE, "the first run")
+        served.reload(version("two"))
+        released.set()
+        wait_until(lambda: "two has run" in events, PATIENCE, "a run of the next version")
+        wait_until(lambda: "one closes" in events, PATIENCE, "the end of the first version")
+        # The process stops in the middle of a run.
+        released.clear()
+        wait_until(lambda: events[-1] == "two runs", PATIENCE, "another run")
+    assert "one is cancelled" not in events and events[:2] == ["one runs", "one has run"]
+    assert events[-2:] == ["two is cancelled", "two closes"]
+
+
+def test_a_time_that_has_come_belongs_to_the_version_that_waited_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[float] = []
+
+    class Late(Job):
+        def times(self, after: datetime.datetime) -> Iterator[datetime.datetime]:
+            yield after
+            yield after + datetime.timedelta(hours=1)
+
+    async def runs() -> None:
+        seen.append(time.time())
+
+    monkeypatch.setattr(lifecycle, "alone", lambda *_: contextlib.nullcontext(True))
+    life = lifecycle.Life("a", (), (), ())
+    life.retired.set()
+    asyncio.run(life.repeat(Late("job", runs, "", datetime.UTC, 10)))
+    assert len(seen) == 1
+
+
 def test_of_several_processes_one_runs_a_job_at_each_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     counted = job("counts", lambda: None, "* * * * *", "UTC", 1)

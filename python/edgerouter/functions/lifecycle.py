@@ -7,6 +7,7 @@ reload begins that of the new one before it serves, and ends that of the old one
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import contextlib
 import datetime
 import fcntl
@@ -43,6 +44,7 @@ class Life:
         self.jobs = tuple(jobs)
         self.loop: Callable[[], asyncio.AbstractEventLoop] | None = None
         self.running: list[asyncio.Task[None]] = []
+        self.retired = asyncio.Event()
         self.begun = False
         self.lock = threading.Lock()
 
@@ -70,23 +72,27 @@ class Life:
             )
 
     def retire(self) -> None:
-        """Starts no further jobs: another version is in service, and calls of this one may still run."""
+        """Starts no further runs of jobs: another version is in service. Calls and runs of this one go on."""
         if self.jobs and self.loop is not None:
             with contextlib.suppress(RuntimeError):
-                self.loop().call_soon_threadsafe(lambda: [task.cancel() for task in self.running])
+                self.loop().call_soon_threadsafe(self.retired.set)
 
     def ended(self) -> None:
         """Ends it from a thread that must not wait."""
         threading.Thread(target=self.end, name="edge-stop", daemon=True).start()
 
-    def end(self) -> None:
-        """Runs the handlers of the stop, once; a failure of one is logged and skips no other."""
+    def end(self, *, finish: bool = False) -> None:
+        """Runs the handlers of the stop, once; a failure of one is logged and skips no other.
+
+        ``finish`` lets runs of jobs come to their end before; without it they are cancelled, because the process stops.
+        """
         # A second caller waits for the first.
         with self.lock:
             begun, self.begun = self.begun, False
             if not begun:
                 return
             self.retire()
+            self.settle(finish)
             for handler in self.stops:
                 try:
                     self.wait(handler)
@@ -95,6 +101,22 @@ class Life:
                 except Exception as error:
                     what = f"error id {secrets.token_hex(6)}: the stop handler {handler.name} raised"
                     log.error(what, exc_info=error)
+
+    def settle(self, finish: bool) -> None:
+        """Waits for the runs of jobs."""
+        if not self.jobs or self.loop is None:
+            return
+
+        async def over() -> None:
+            if not finish:
+                for task in self.running:
+                    task.cancel()
+            await asyncio.gather(*self.running, return_exceptions=True)
+
+        patience = max(job.timeout for job in self.jobs) if finish else 0
+        # The loop itself may be stuck, or over.
+        with contextlib.suppress(TimeoutError, RuntimeError, concurrent.futures.CancelledError):
+            asyncio.run_coroutine_threadsafe(over(), self.loop()).result(patience + 1)
 
     def wait(self, handler: Handler) -> None:
         """Runs a handler on the loop and waits for it."""
@@ -108,9 +130,8 @@ class Life:
         after = datetime.datetime.now(datetime.UTC)
         ended = 0.0
         for due in job.times(after):
-            while (left := due.timestamp() - time.time()) > 0:
-                # Clocks are set: one long sleep would miss that.
-                await asyncio.sleep(min(left, 60))
+            if not await self.comes(due.timestamp()):
+                return
             if due.timestamp() <= ended or time.time() - due.timestamp() > 60:
                 # The run before took longer, or the machine slept.
                 continue
@@ -123,6 +144,19 @@ class Life:
             except Exception as error:
                 log.error("error id %s: the scheduled job %s raised", secrets.token_hex(6), job.name, exc_info=error)
             ended = time.time()
+
+    async def comes(self, due: float) -> bool:
+        """Waits for a time; false if another version is in service before it.
+
+        The time of a retired version that has come is still its own: the next one counts from when it began to serve.
+        """
+        while (left := due - time.time()) > 0:
+            if self.retired.is_set():
+                return False
+            # Clocks are set: one long wait would miss that.
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.retired.wait(), min(left, 60))
+        return True
 
 
 def begin(call: Callable[[], None]) -> None:
