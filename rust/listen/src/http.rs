@@ -26,7 +26,7 @@ use tokio::{
 
 use crate::{
     Transport,
-    connection::{Connection, ConnectionOwner, ConnectionState, Place, Stream},
+    connection::{Backlog, Connection, ConnectionOwner, ConnectionState, Place, Stream},
     handshake::{Unshaken, handshake},
     http1::{Ended, Http1, Unread},
     http2::{self, Closing},
@@ -244,7 +244,7 @@ async fn serve_secured<T: Transport, O: ConnectionOwner>(
             let agreed = protocols.agreed(transport.session().alpn_protocol());
             serve_connection(owner, agreed, transport, connection).await;
         }
-        Err(Unshaken::Refused(transport)) => linger(transport).await,
+        Err(Unshaken::Refused(transport)) => linger(owner, transport).await,
         Err(Unshaken::Gone) => {}
     }
 }
@@ -284,7 +284,7 @@ async fn serve_http2<T: Transport, O: ConnectionOwner>(
     match Box::pin(http2::serve(owner, transport, early, connection)).await {
         Closing::CutOff => {}
         Closing::Done(transport) => close(transport).await,
-        Closing::Linger(transport) => linger(transport).await,
+        Closing::Linger(transport) => linger(owner, transport).await,
     }
 }
 
@@ -339,7 +339,7 @@ async fn serve_requests<T: Transport, O: ConnectionOwner>(
         let idle = owner.with_plan(|plan, _| plan.limits.http.tunnel_idle_timeout);
         tunnel::join(connection, transport, upstream, &unread.bytes, idle).await;
     } else if connection.was_refused() || unread.in_content {
-        linger(transport).await;
+        linger(owner, transport).await;
     } else {
         close(transport).await;
     }
@@ -357,7 +357,7 @@ const LINGER: Duration = Duration::from_secs(10);
 const LINGER_QUIET: Duration = Duration::from_secs(2);
 const LINGER_BYTES: u64 = 256 << 20;
 
-async fn linger(mut transport: impl Transport) {
+async fn linger<O: ConnectionOwner>(owner: &Rc<O>, mut transport: impl Transport) {
     let _ = tokio::time::timeout(LINGER_QUIET, transport.shutdown()).await;
     let read_away = async {
         let mut scrap = vec![0u8; 16 << 10];
@@ -367,6 +367,8 @@ async fn linger(mut transport: impl Transport) {
             if n == 0 || left == 0 {
                 break;
             }
+            // Nobody waits for them, and a flood goes on behind its end: others go first.
+            Backlog::turn(owner).await;
         }
     };
     let _ = tokio::time::timeout(LINGER, read_away).await;

@@ -22,7 +22,7 @@ const GATHERED: usize = 32 << 10;
 /// Bytes that a connection reads in a turn, and frames: small ones are more work. So are bytes of field sections, of which
 /// each may stand for a whole field.
 const A_TURN: usize = 64 << 10;
-const MOST_FRAMES: u32 = 128;
+const MOST_FRAMES: u32 = 64;
 const MOST_OF_SECTIONS: u32 = 8 << 10;
 /// Writes from this length on are not gathered: the copy would cost more than it saves.
 const LARGE: usize = 8 << 10;
