@@ -164,7 +164,7 @@ def test_header_bomb(start: Start) -> None:
 @pytest.mark.parametrize("secured", [False, True])
 def test_window_stall(start: Start, authority: Authority, secured: bool) -> None:
     """Responses that the client leaves no room for end within their time; a good client beside them does not notice."""
-    edge = site(http=HttpLimits(body_timeout=1, client_connections=10))
+    edge = site(http=HttpLimits(body_timeout=3, client_connections=10))
     if secured:
         edge.listen("127.0.0.1:0", tls=Tls(authority.issue("www.example.com").certificate))
     server = start(edge)
