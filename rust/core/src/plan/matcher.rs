@@ -26,7 +26,8 @@ use http::Method;
 use smallvec::SmallVec;
 
 pub use host::{HostError, HostPattern};
-pub use pattern::{PathPattern, PatternError};
+pub use pattern::PathPattern;
+pub use tokens::PatternError;
 
 use self::{
     host::{hosts_cover, hosts_intersect},

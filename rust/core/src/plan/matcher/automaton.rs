@@ -54,11 +54,11 @@ impl Element {
     }
 }
 
-/// A set of states. A pattern has at most [`super::pattern::LONGEST`] elements, and one state more.
+/// A set of states. A pattern has at most [`super::tokens::LONGEST`] elements, and one state more.
 #[derive(Clone, Copy)]
 struct States([u64; WORDS]);
 
-const WORDS: usize = super::pattern::LONGEST / 64 + 1;
+const WORDS: usize = super::tokens::LONGEST / 64 + 1;
 
 impl States {
     fn none() -> Self {

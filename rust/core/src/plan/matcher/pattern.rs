@@ -16,12 +16,9 @@ use std::{fmt, sync::Arc};
 
 use super::{
     automaton::{Automaton, Class, Element},
-    tokens::{Token, Tokens, dots, foreign, parse_tokens},
+    tokens::{LONGEST, PatternError, Token, Tokens, dots, foreign, parse_tokens},
 };
 use crate::http::percent;
-
-/// A pattern may have this many bytes, as written and percent-encoded.
-pub(crate) const LONGEST: usize = 1_024;
 
 /// The matching strategy of a pattern, cheapest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,63 +55,6 @@ impl fmt::Display for PathPattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.source)
     }
-}
-
-/// Why a text is not a pattern.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum PatternError {
-    /// No `/` at the start, which every path has (RFC 9112 §3.2.1).
-    #[error("must start with \"/\"; to match every path write \"/*\"")]
-    NoSlash,
-    /// Its length in bytes.
-    #[error("is {0} bytes long; a pattern may have {LONGEST}")]
-    TooLong(usize),
-    /// Its length in bytes once percent-encoded.
-    #[error(
-        "is {0} bytes long once it is percent-encoded, as paths are on the wire; a pattern may have {LONGEST}"
-    )]
-    TooLongEncoded(usize),
-    /// Byte position of a `{` without `}`.
-    #[error("\"{{\" at byte {0} has no \"}}\"; a literal brace is written %7B")]
-    Unclosed(usize),
-    /// Byte position of a `}` without `{`.
-    #[error("\"}}\" at byte {0} has no \"{{\"; a literal brace is written %7D")]
-    Unopened(usize),
-    /// The text between braces that is not a parameter.
-    #[error(
-        "{{{0}}} is not a parameter: write {{name}} for one segment or {{name:path}} for the rest, names being letters, digits and \"_\""
-    )]
-    BadParameter(String),
-    /// The name of a parameter that is used more than once.
-    #[error("the parameter {{{0}}} stands twice")]
-    Twice(String),
-    /// The names of two parameters with nothing between them.
-    #[error(
-        "two parameters touch: put a literal between {{{0}}} and {{{1}}}, or it is not clear where one ends"
-    )]
-    Touching(String, String),
-    /// Byte position of a `%` without two hexadecimal digits (RFC 3986 §2.1).
-    #[error("\"%\" at byte {0} must be followed by two hexadecimal digits")]
-    BadEscape(usize),
-    /// A `#`: clients do not send fragments (RFC 9110 §4.2.5).
-    #[error("\"#\" never reaches a server; leave the fragment out")]
-    Fragment,
-    /// Byte position of a control character.
-    #[error("a control character at byte {0} can't stand in a path")]
-    Control(usize),
-    /// The `.` or `..` segment, which is removed before matching (RFC 3986 §5.2.4).
-    #[error(
-        "the segment {0:?} is removed from every path before it is matched, so the pattern would never match"
-    )]
-    DotSegment(String),
-    /// A parameter in the spelling of another router, and the spelling to use.
-    #[error("{0:?} is how other routers write a parameter, and would only match itself: write {1}")]
-    ForeignParameter(String, String),
-    /// The segment that is probably meant as a regular expression.
-    #[error(
-        "{0:?} is a regular expression, and would only match itself: * stands for any text, {{name}} for one segment"
-    )]
-    Expression(String),
 }
 
 impl PathPattern {

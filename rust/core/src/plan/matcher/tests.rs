@@ -607,7 +607,7 @@ fn ten_thousand_routes_match_fast() {
 
 #[test]
 fn a_pattern_is_as_long_as_its_encoding() {
-    use super::pattern::{LONGEST, PatternError};
+    use super::tokens::{LONGEST, PatternError};
     // "é" has two bytes, and six on the wire.
     for (count, fits) in [(170, true), (171, false), (500, false)] {
         let text = format!("/{}*", "é".repeat(count));
