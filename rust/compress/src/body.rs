@@ -22,6 +22,9 @@ type Fed = Result<(Option<Coder>, Bytes), CompressionError>;
 /// Bytes that go to a thread in one step.
 const STEP: usize = 64 << 10;
 
+/// Content of so many bytes goes in one step, if that suits its coder.
+const WHOLE: usize = 128 << 10;
+
 /// Compresses the bytes of another body. Bytes are flushed when that body has no more of them for now, so that events
 /// and parts of a page arrive when they are sent.
 pub struct CompressedBody<B> {
@@ -83,6 +86,21 @@ impl<B> CompressedBody<B> {
     }
 }
 
+impl<B: Body> CompressedBody<B> {
+    /// The bytes of the next step, if they are there.
+    fn step_bytes(&self) -> usize {
+        let prefers_whole = |coder: &Coder| coder.prefers_whole();
+        let is_short = |length| length <= WHOLE as u64;
+        if self.compressing.coder.as_ref().is_some_and(prefers_whole)
+            && self.source.size_hint().upper().is_some_and(is_short)
+        {
+            // The end is behind the last byte.
+            return WHOLE + 1;
+        }
+        STEP
+    }
+}
+
 impl<B: Body<Data = Bytes, Error = BoxError> + Unpin> Body for CompressedBody<B> {
     type Data = Bytes;
     type Error = BoxError;
@@ -117,9 +135,10 @@ impl<B: Body<Data = Bytes, Error = BoxError> + Unpin> Body for CompressedBody<B>
             if this.ended {
                 return Poll::Ready(None);
             }
+            let most = this.step_bytes();
             let (mut pieces, mut length) = (SmallVec::<[Bytes; 4]>::new(), 0);
             let until = loop {
-                if length >= STEP {
+                if length >= most {
                     break Until::More;
                 }
                 match Pin::new(&mut this.source).poll_frame(cx) {

@@ -4,7 +4,8 @@ use std::io::{self, Write};
 
 use bytes::Bytes;
 use edgerouter_core::http::coding::ContentCoding;
-use flate2::write::GzEncoder;
+
+use super::gzip::{Gzip, GzipLevels};
 
 const BROTLI_BUFFER: usize = 4 << 10;
 
@@ -17,11 +18,11 @@ pub(crate) enum Effort {
     Stored(u64),
 }
 
-/// The settings of the three libraries.
+/// The settings of the libraries.
 struct Levels {
     brotli: u32,
     zstd: i32,
-    gzip: u32,
+    gzip: GzipLevels,
     window_bits: u32,
 }
 
@@ -31,14 +32,20 @@ impl Effort {
             Self::Sent => Levels {
                 brotli: 4,
                 zstd: 3,
-                gzip: 5,
+                gzip: GzipLevels {
+                    pieces: 5,
+                    whole: 4,
+                },
                 window_bits: 18,
             },
             // More than this costs Brotli 32 MiB and ten times the time, for some hundredths of the length.
             Self::Stored(length) => Levels {
                 brotli: 7,
                 zstd: 9,
-                gzip: 9,
+                gzip: GzipLevels {
+                    pieces: 9,
+                    whole: 9,
+                },
                 window_bits: window_bits(length),
             },
         }
@@ -82,7 +89,7 @@ pub(crate) fn memory(coding: ContentCoding, effort: Effort) -> u64 {
 pub(crate) enum Coder {
     Brotli(Box<brotli::CompressorWriter<Vec<u8>>>),
     Zstd(Box<zstd::stream::write::Encoder<'static, Vec<u8>>>),
-    Gzip(Box<GzEncoder<Vec<u8>>>),
+    Gzip(Gzip),
 }
 
 impl std::fmt::Debug for Coder {
@@ -127,12 +134,14 @@ impl Coder {
                 encoder.window_log(levels.window_bits).ok()?;
                 Self::Zstd(Box::new(encoder))
             }
-            ContentCoding::Gzip => Self::Gzip(Box::new(GzEncoder::new(
-                Vec::new(),
-                flate2::Compression::new(levels.gzip),
-            ))),
+            ContentCoding::Gzip => Self::Gzip(Gzip::new(levels.gzip)),
             ContentCoding::Identity => return None,
         })
+    }
+
+    /// True if content that is whole is coded better in one step.
+    pub(crate) fn prefers_whole(&self) -> bool {
+        matches!(self, Self::Gzip(gzip) if gzip.is_unbegun())
     }
 
     /// Codes more bytes; `None` in place of the coder after the end.
@@ -141,6 +150,13 @@ impl Coder {
         pieces: &[Bytes],
         until: Until,
     ) -> Result<(Option<Self>, Bytes), CompressionError> {
+        if until == Until::End
+            && let Self::Gzip(gzip) = &self
+            && gzip.is_unbegun()
+        {
+            let coded = gzip.whole(pieces).map_err(|_| CompressionError::Failed)?;
+            return Ok((None, coded));
+        }
         self.write(pieces, until)
             .map_err(|_| CompressionError::Failed)?;
         if until == Until::End {
@@ -155,7 +171,7 @@ impl Coder {
         let writer: &mut dyn Write = match self {
             Self::Brotli(writer) => &mut **writer,
             Self::Zstd(writer) => &mut **writer,
-            Self::Gzip(writer) => &mut **writer,
+            Self::Gzip(writer) => writer.encoder(),
         };
         for piece in pieces {
             writer.write_all(piece)?;
@@ -170,7 +186,7 @@ impl Coder {
         match self {
             Self::Brotli(writer) => writer.get_mut(),
             Self::Zstd(writer) => writer.get_mut(),
-            Self::Gzip(writer) => writer.get_mut(),
+            Self::Gzip(writer) => writer.encoder().get_mut(),
         }
     }
 
@@ -243,6 +259,9 @@ mod tests {
                 let (end, out) = coder.take().unwrap().feed(&[], Until::End).unwrap();
                 coded.extend_from_slice(&out);
                 assert!(end.is_none());
+                assert_eq!(decoded(coding, &coded), body, "{coding:?}, round {round}");
+                let whole = Coder::new(coding, Effort::Sent).unwrap();
+                let (_, coded) = whole.feed(&pieces, Until::End).unwrap();
                 assert_eq!(decoded(coding, &coded), body, "{coding:?}, round {round}");
             }
         }

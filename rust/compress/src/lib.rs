@@ -6,6 +6,7 @@
 
 mod body;
 mod coder;
+mod gzip;
 mod variant;
 
 use std::{
