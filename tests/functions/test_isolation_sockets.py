@@ -117,8 +117,6 @@ async def said(text, scope, receive, send):
         return " ".join(found)
     if text == "raise":
         raise ValueError("the reason")
-    if text == "close":
-        await send({"type": "websocket.close", "code": 4001, "reason": "enough"})
     if text == "flood":
         try:
             while True:
@@ -158,7 +156,9 @@ async def app(scope, receive, send):
     if path == "returns":
         return
     while (message := await receive())["type"] == "websocket.receive":
-        if (text := message.get("text")) is not None:
+        if (text := message.get("text")) == "close":
+            return await send({"type": "websocket.close", "code": 4001, "reason": "enough"})
+        if text is not None:
             await send({"type": "websocket.send", "text": await said(text, scope, receive, send)})
         else:
             await send({"type": "websocket.send", "bytes": message["bytes"][::-1]})
