@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+import weakref
 from datetime import timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -37,6 +38,8 @@ class Server(Purging):
         self._engine = engine
         self._edge = edge
         self._life = life
+        #: Versions whose end is to come or under way.
+        self._retired: weakref.WeakSet[Life] = weakref.WeakSet()
         self._plan = plan
         # Held while the version in service changes.
         self._changing = threading.RLock()
@@ -203,6 +206,7 @@ class Server(Purging):
         if life:
             life.serve()
         if before:
+            self._retired.add(before)
             before.retire()
         self._records.serve(edge.certificate_callables(), edge.to_dict())
         self._edge.server = None
@@ -228,12 +232,18 @@ class Server(Purging):
         ``True`` when all of them did.
         """
         seconds = drain.total_seconds() if isinstance(drain, timedelta) else drain
-        drained = self._engine.stop(None if seconds is None else float(seconds), self._life.end if self._life else None)
+        drained = self._engine.stop(None if seconds is None else float(seconds), self._end)
         if self.deploys is not None:
             self.deploys.close()
         self._edge.server = None
         self._stopped.set()
         return drained
+
+    def _end(self) -> None:
+        """Ends the version in service, and those before it whose end is not over."""
+        for life in (*self._retired, self._life):
+            if life:
+                life.end()
 
     def wait(self, timeout: float | None = None) -> bool:
         """Waits until it has been stopped."""

@@ -219,6 +219,40 @@ def test_a_run_goes_on_over_a_reload_and_the_stop_waits_for_it(tmp_path: Path, m
     assert events[-2:] == ["two is cancelled", "two closes"]
 
 
+def test_a_stop_of_the_process_waits_for_the_end_of_the_version_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    events: list[str] = []
+
+    def version(name: str) -> Edge:
+        edge = Edge("test")
+        edge.route("/", respond="fixed")
+
+        @edge.schedule("* * * * * *")
+        async def job() -> None:
+            events.append(f"{name} runs")
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                events.append(f"{name} is cancelled")
+                raise
+
+        @edge.on("stop")
+        async def closes() -> None:
+            # Long enough for the stop to come to its end without it.
+            await asyncio.sleep(0.2)
+            events.append(f"{name} closed")
+
+        return edge
+
+    with running(version("one")) as served:
+        wait_until(lambda: events == ["one runs"], PATIENCE, "the first run")
+        served.reload(version("two"))
+    assert [event for event in events if event.startswith("one")] == ["one runs", "one is cancelled", "one closed"]
+    assert events[-1] in ("one closed", "two closed") and "two closed" in events
+
+
 def test_a_time_that_has_come_belongs_to_the_version_that_waited_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[float] = []
 

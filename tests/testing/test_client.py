@@ -113,8 +113,9 @@ def test_a_client_has_any_address_and_host_with_and_without_tls(client: Client) 
     for address, expected in (("192.0.2.1", [200, 429]), ("192.0.2.2", [200, 429])):
         client.address = address
         assert [client.get("/limited").status_code for _ in expected] == expected
-    with pytest.raises(ValueError, match="must be an IP address"):
-        client.address = "nowhere"
+    for wrong in ("nowhere", 5):
+        with pytest.raises(ValueError, match="must be an IP address"):
+            client.address = wrong  # type: ignore[assignment]
 
 
 def test_a_client_is_in_the_variant_that_the_test_chooses(client: Client) -> None:

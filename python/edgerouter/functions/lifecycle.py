@@ -86,6 +86,8 @@ class Life:
 
         ``finish`` lets runs of jobs come to their end before; without it they are cancelled, because the process stops.
         """
+        if not finish:
+            self.cancel()
         # A second caller waits for the first.
         with self.lock:
             begun, self.begun = self.begun, False
@@ -102,15 +104,18 @@ class Life:
                     what = f"error id {secrets.token_hex(6)}: the stop handler {handler.name} raised"
                     log.error(what, exc_info=error)
 
+    def cancel(self) -> None:
+        """Cancels the runs of jobs, also for a caller of ``end`` that waits for them."""
+        if self.jobs and self.loop is not None:
+            with contextlib.suppress(RuntimeError):
+                self.loop().call_soon_threadsafe(lambda: [task.cancel() for task in self.running])
+
     def settle(self, finish: bool) -> None:
         """Waits for the runs of jobs."""
         if not self.jobs or self.loop is None:
             return
 
         async def over() -> None:
-            if not finish:
-                for task in self.running:
-                    task.cancel()
             await asyncio.gather(*self.running, return_exceptions=True)
 
         patience = max(job.timeout for job in self.jobs) if finish else 0

@@ -215,7 +215,8 @@ class Client(httpx.Client):
     @address.setter
     def address(self, address: str) -> None:
         try:
-            self._address = str(ipaddress.ip_address(address))
+            # A number would be an address, too.
+            self._address = str(ipaddress.ip_address(str(address)))
         except ValueError:
             raise ValueError(f"Client.address: {address!r} must be an IP address such as 203.0.113.7") from None
 
