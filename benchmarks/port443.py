@@ -74,7 +74,7 @@ def edgerouter(place: Place, ports: Ports) -> Child:
     return child("edgerouter", command, place, environment)
 
 
-#: It looks at a file for each request, as the edge and Caddy do, and as nginx does unless it is told to trust a cache.
+#: It looks at a file for each request, as the edge and Caddy do, and as nginx does without a cache of open files.
 LOOKING = "nginx without open_file_cache"
 
 
