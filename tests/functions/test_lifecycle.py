@@ -180,25 +180,32 @@ def test_a_time_that_comes_while_a_job_runs_is_left_out(monkeypatch: pytest.Monk
     assert len(seen) == 2
 
 
+def with_job(name: str, events: list[str], released: threading.Event) -> Edge:
+    """A version with a job each second, whose runs last until the event is set."""
+    edge = Edge("test")
+    edge.route("/", respond="fixed")
+
+    @edge.schedule("* * * * * *")
+    async def job() -> None:
+        events.append(f"{name} runs")
+        try:
+            while not released.is_set():
+                await asyncio.sleep(0.01)
+        except asyncio.CancelledError:
+            events.append(f"{name} is cancelled")
+            raise
+        events.append(f"{name} has run")
+
+    return edge
+
+
 def test_a_run_goes_on_over_a_reload_and_the_stop_waits_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     events: list[str] = []
     released = threading.Event()
 
     def version(name: str) -> Edge:
-        edge = Edge("test")
-        edge.route("/", respond="fixed")
-
-        @edge.schedule("* * * * * *")
-        async def job() -> None:
-            events.append(f"{name} runs")
-            try:
-                while not released.is_set():
-                    await asyncio.sleep(0.01)
-            except asyncio.CancelledError:
-                events.append(f"{name} is cancelled")
-                raise
-            events.append(f"{name} has run")
+        edge = with_job(name, events, released)
 
         @edge.on("stop")
         def closes() -> None:
@@ -226,17 +233,7 @@ def test_a_stop_of_the_process_waits_for_the_end_of_the_version_before(
     events: list[str] = []
 
     def version(name: str) -> Edge:
-        edge = Edge("test")
-        edge.route("/", respond="fixed")
-
-        @edge.schedule("* * * * * *")
-        async def job() -> None:
-            events.append(f"{name} runs")
-            try:
-                await asyncio.Event().wait()
-            except asyncio.CancelledError:
-                events.append(f"{name} is cancelled")
-                raise
+        edge = with_job(name, events, threading.Event())
 
         @edge.on("stop")
         async def closes() -> None:
