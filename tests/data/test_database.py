@@ -326,6 +326,17 @@ def test_a_program_uses_the_bindings_of_an_edge_without_serving_it(tmp_path: Pat
         env.DB.prepare("SELECT 1").first()
 
 
+def test_two_bindings_begin_one_new_file_at_the_same_time(tmp_path: Path) -> None:
+    """One in thirty failed, as SQLite refuses the lock for a write-ahead log at once, whatever the time to wait."""
+    for attempt in range(200):
+        edge = Edge("shop")
+        edge.database("DB", f"sqlite:{tmp_path}/{attempt}.db")
+        edge.kv("KV", f"sqlite:{tmp_path}/{attempt}.db")
+        with edge.bindings() as env:
+            env.DB.exec("CREATE TABLE t (a); INSERT INTO t VALUES (7);")
+            assert env.DB.prepare("SELECT a FROM t").first("a") == 7
+
+
 def test_the_users_api_of_the_examples_answers(
     serve: Callable[[Edge], Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -29,6 +29,9 @@ use crate::{
 const INSTRUCTIONS: i32 = 4_000;
 /// Prepared statements that a connection keeps.
 const STATEMENTS: usize = 128;
+/// Pauses between two attempts to begin a write-ahead log.
+const FIRST_PAUSE: Duration = Duration::from_millis(1);
+const LAST_PAUSE: Duration = Duration::from_millis(50);
 
 /// Files that this process has open, by device and inode, with the number of their holders.
 static OPEN: Mutex<Option<HashMap<(u64, u64), usize>>> = Mutex::new(None);
@@ -81,6 +84,30 @@ impl Durability {
         match self {
             Self::Normal => "NORMAL",
             Self::Full => "FULL",
+        }
+    }
+}
+
+/// Has a file keep a write-ahead log, and gives the mode that it is in then.
+///
+/// A connection that is refused the lock for the change is told at once, whatever time it would wait for others (it holds
+/// a lock itself, and two that wait for each other would never end). The other may be another binding in the same new
+/// file, so it is asked again.
+fn write_ahead(connection: &Connection, patience: Duration) -> rusqlite::Result<String> {
+    let until = Instant::now() + patience;
+    let mut pause = FIRST_PAUSE;
+    loop {
+        let journal = connection
+            .pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get::<_, String>(0));
+        match journal {
+            Err(error)
+                if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy)
+                    && Instant::now() + pause < until =>
+            {
+                std::thread::sleep(pause);
+                pause = (pause * 2).min(LAST_PAUSE);
+            }
+            ended => return ended,
         }
     }
 }
@@ -222,9 +249,7 @@ impl SqliteFile {
         let file = HeldFile::of(&self.path);
         connection.busy_timeout(patience).map_err(failed)?;
         connection.set_prepared_statement_cache_capacity(STATEMENTS);
-        let journal = connection
-            .pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get::<_, String>(0));
-        let journal = journal.map_err(failed)?;
+        let journal = write_ahead(&connection, patience).map_err(failed)?;
         if !journal.eq_ignore_ascii_case("wal") {
             return Err(DataError::Unreachable(format!(
                 "{}: the file system does not allow a write-ahead log; use a local disk",
