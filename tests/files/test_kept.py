@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import re
 import time
@@ -168,3 +169,61 @@ def test_a_worker_keeps_the_content_of_as_many_files_as_it_may(
 
         # 1 MiB is sixteen of these files, and less where a busy machine takes the second for which they are kept.
         assert [read() // 64_000 >= 4 for _ in range(3)] == [True] * 3
+
+
+def test_a_file_that_never_changes_is_served_without_a_look_until_it_is_opened_anew(
+    tmp_path: Path, serve: Callable[[Edge], Running]
+) -> None:
+    edge = Edge("test")
+    edge.files("/", tmp_path, immutable="*.????????.*")
+    put(tmp_path / "index.html", "")
+    with httpx.Client(base_url=serve(edge).url) as client:
+
+        def outlives_its_file() -> bool:
+            file = put(tmp_path / "app.3f2a9c1b.js", "x = 1")
+            # The first may be a thread's, which keeps nothing.
+            for _ in range(3):
+                assert client.get(f"/{file.name}").text == "x = 1"
+            file.unlink()
+            return client.get(f"/{file.name}").status_code == 200
+
+        # A busy machine may take the second for which the file is kept.
+        wait_until(outlives_its_file)
+        wait_until(lambda: client.get("/app.3f2a9c1b.js").status_code == 404)
+
+
+@pytest.mark.parametrize("name", ["app.js", "app.3f2a9c1b.js"])
+def test_a_coding_that_is_made_later_is_found(tmp_path: Path, serve: Callable[[Edge], Running], name: str) -> None:
+    put(tmp_path / name, "x = 1")
+    edge = Edge("test")
+    edge.files("/", tmp_path, immutable="*.????????.*")
+    with httpx.Client(base_url=serve(edge).url, headers={"accept-encoding": "br, gzip"}) as client:
+
+        def coding() -> str | None:
+            return client.get(f"/{name}").headers.get("content-encoding")
+
+        assert [coding() for _ in range(3)] == [None] * 3
+        put(tmp_path / f"{name}.gz", gzip.compress(b"x = 1"))
+        if name == "app.js":
+            assert coding() == "gzip"
+        # The edge looks once a second for the codings of a file whose name says that it never changes.
+        wait_until(lambda: coding() == "gzip")
+        assert client.get(f"/{name}").text == "x = 1"
+
+
+def test_the_head_of_a_kept_file_depends_on_the_file_that_was_requested(
+    tmp_path: Path, serve: Callable[[Edge], Running]
+) -> None:
+    put(tmp_path / "app.js", "x = 1")
+    put(tmp_path / "app.js.gz", gzip.compress(b"x = 1"))
+    edge = Edge("test")
+    edge.files("/", tmp_path)
+    with httpx.Client(base_url=serve(edge).url, headers={"accept-encoding": "gzip"}) as client:
+
+        def head(path: str) -> list[str | None]:
+            fields = client.get(path).headers
+            return [fields.get(name) for name in ("content-type", "content-encoding", "vary")]
+
+        for _ in range(3):
+            assert head("/app.js") == ["text/javascript; charset=utf-8", "gzip", "accept-encoding"]
+            assert head("/app.js.gz") == ["application/gzip", None, None]

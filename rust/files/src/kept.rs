@@ -5,6 +5,10 @@
 //! file, unchanged. So a file that was written to, replaced or removed, and a folder or link on its way that stands for
 //! something else now, is opened anew. The look-up may follow links out of the folder, but what it finds there is only
 //! compared: a file that was beneath the folder a second ago and is reached around it now is all that can be sent so.
+//!
+//! A file whose name says that it never changes (`immutable`) is used without such a look: one that was removed is served
+//! until its second is over. No look at any other file serves two requests. The second one may be of a client that has
+//! seen a deploy end in between, and when a request was sent nobody but its client can say.
 
 use std::{
     ffi::{CString, OsStr},
@@ -14,7 +18,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use edgerouter_core::plan::FileFolder;
+use edgerouter_core::{
+    http::{Fields, coding::ContentCoding},
+    plan::FileFolder,
+};
 
 use super::open_file::{OpenFile, OpenFiles};
 
@@ -27,11 +34,41 @@ const ALL_CONTENT: usize = 1 << 20;
 /// A file that was changed more recently may be changed again without a new time.
 const SETTLED: Duration = Duration::from_secs(2);
 
-/// A file, and its content if that is short and was read.
+/// A file, and what requests before have found out about it.
 #[derive(Debug, Clone)]
 pub(crate) struct KeptFile {
     pub file: Arc<OpenFile>,
+    /// Its content, if that is short and was read.
     pub content: Option<Bytes>,
+    /// The head of a response with it in this coding of the file that was requested.
+    head: Option<Arc<(ContentCoding, Fields)>>,
+    /// The codings in which a file that never changes is not there, one bit each.
+    lacking: u8,
+}
+
+impl KeptFile {
+    pub(crate) fn new(file: Arc<OpenFile>) -> Self {
+        Self {
+            file,
+            content: None,
+            head: None,
+            lacking: 0,
+        }
+    }
+
+    /// The head of a response with the file in this coding.
+    pub(crate) fn head(&self, coding: ContentCoding) -> Option<Fields> {
+        let (of, head) = &**self.head.as_ref()?;
+        (*of == coding).then(|| head.clone())
+    }
+
+    pub(crate) fn lacks(&self, coding: ContentCoding) -> bool {
+        self.lacking & bit(coding) != 0
+    }
+}
+
+fn bit(coding: ContentCoding) -> u8 {
+    1 << coding as u8
 }
 
 #[derive(Debug)]
@@ -49,11 +86,18 @@ struct Kept {
 pub struct KeptFiles(Vec<Kept>);
 
 impl KeptFiles {
-    pub(crate) fn find(&mut self, folder: &Arc<FileFolder>, names: &[u8]) -> Option<KeptFile> {
+    /// `never_changes`: without a look whether the file is still there.
+    pub(crate) fn find(
+        &mut self,
+        folder: &Arc<FileFolder>,
+        names: &[u8],
+        never_changes: bool,
+    ) -> Option<KeptFile> {
         let is_it = |kept: &Kept| kept.names == names && Arc::ptr_eq(&kept.folder, folder);
         let index = self.0.iter().position(is_it)?;
         let kept = self.0.get(index)?;
-        if kept.since.elapsed() < AGE && kept.file.file.is_still_at(&kept.path) {
+        let is_there = || never_changes || kept.file.file.is_still_at(&kept.path);
+        if kept.since.elapsed() < AGE && is_there() {
             return Some(kept.file.clone());
         }
         self.0.swap_remove(index);
@@ -81,10 +125,7 @@ impl KeptFiles {
             folder: Arc::clone(folder),
             names: names.to_vec(),
             path,
-            file: KeptFile {
-                file: Arc::clone(file),
-                content: None,
-            },
+            file: KeptFile::new(Arc::clone(file)),
             since: Instant::now(),
         });
     }
@@ -98,10 +139,28 @@ impl KeptFiles {
         if lengths.map(Bytes::len).sum::<usize>() + content.len() > ALL_CONTENT {
             return;
         }
-        let is_it = |kept: &&mut Kept| Arc::ptr_eq(&kept.file.file, file);
-        if let Some(kept) = self.0.iter_mut().find(is_it) {
-            kept.file.content = Some(content.clone());
+        if let Some(kept) = self.of(file) {
+            kept.content = Some(content.clone());
         }
+    }
+
+    /// Keeps the head of a file that is kept, in this coding of the file that was requested.
+    pub(crate) fn keep_head(&mut self, file: &Arc<OpenFile>, coding: ContentCoding, head: &Fields) {
+        if let Some(kept) = self.of(file) {
+            kept.head = Some(Arc::new((coding, head.clone())));
+        }
+    }
+
+    /// Keeps that a file which never changes is not there in this coding.
+    pub(crate) fn keep_lacking(&mut self, file: &Arc<OpenFile>, coding: ContentCoding) {
+        if let Some(kept) = self.of(file) {
+            kept.lacking |= bit(coding);
+        }
+    }
+
+    fn of(&mut self, file: &Arc<OpenFile>) -> Option<&mut KeptFile> {
+        let mut all = self.0.iter_mut().map(|kept| &mut kept.file);
+        all.find(|kept| Arc::ptr_eq(&kept.file, file))
     }
 
     /// Closes what has been open for its time.

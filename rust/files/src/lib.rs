@@ -1,7 +1,7 @@
 //! The files that routes serve: opened beneath their folder and read in pieces, by threads of their own.
 //!
 //! A worker gives a [`Search`] to [`Files::find`] and waits for what was found; a [`FileBody`] then brings the content.
-//! Nothing here knows routes or writes heads: which name a request is for and which fields a response has is decided in
+//! Nothing here knows routes: which name a request is for and which fields a response has is decided in
 //! `edgerouter_core::files`. Opening, `stat` and reading may wait for a disk or a server: a worker does them only where the
 //! kernel says that it has all that they need in memory, and leaves the rest to threads. The threads, the searches that
 //! wait for them and the files that are open have bounds.

@@ -10,7 +10,7 @@ use std::{
 use bytes::Bytes;
 use edgerouter_core::{
     files::{FileFacts, FilePath, listing::ListedName, path::is_servable, response},
-    http::coding::ContentCoding,
+    http::{Fields, coding::ContentCoding},
     plan::FileFolder,
 };
 use rustix::{
@@ -41,6 +41,8 @@ pub struct Search {
     pub takes_fallback: bool,
     /// Bytes at the beginning of the file that are read at once; 0: none.
     pub first: usize,
+    /// Unix seconds.
+    pub now: u64,
 }
 
 /// The result of a search.
@@ -68,12 +70,10 @@ pub enum Found {
 /// A file that was found.
 #[derive(Debug)]
 pub struct FoundFile {
-    /// Its path in the folder, which may be that of the index file or the fall-back.
-    pub names: Vec<u8>,
-    /// Of the file in this coding.
+    /// The head of a 200 with it.
+    pub head: Fields,
+    /// Of the file in the coding that was chosen.
     pub facts: FileFacts,
-    /// The coding of its content.
-    pub coding: ContentCoding,
     /// Its first bytes.
     pub start: Bytes,
     /// `None`: `start` is all of it.
@@ -205,7 +205,8 @@ impl Run<'_> {
 
     fn file(&self, names: Vec<u8>) -> Result<Found, Stop> {
         let search = self.search;
-        let plain = match self.open(&names)? {
+        let never_changes = response::never_changes(&search.folder, &names);
+        let plain = match self.open(&names, never_changes)? {
             Opened::File(plain) => plain,
             Opened::Folder => return Ok(Found::Folder),
             Opened::Absent => return Ok(Found::Absent),
@@ -217,30 +218,53 @@ impl Run<'_> {
                 chosen = Some((plain, coding));
                 break;
             }
+            if plain.lacks(coding) {
+                continue;
+            }
             let coded = [&*names, coding.extension().as_bytes()].concat();
-            if let Opened::File(coded) = self.open(&coded)?
-                && coded.file.facts().follows(plain.file.facts())
-            {
-                chosen = Some((coded, coding));
-                break;
+            match self.open(&coded, never_changes)? {
+                Opened::File(coded) if coded.file.facts().follows(plain.file.facts()) => {
+                    chosen = Some((coded, coding));
+                    break;
+                }
+                Opened::Absent if never_changes => {
+                    if let Some(kept) = self.kept {
+                        kept.borrow_mut().keep_lacking(&plain.file, coding);
+                    }
+                }
+                _ => {}
             }
         }
         let Some((chosen, coding)) = chosen else {
             return Ok(Found::NotAcceptable);
         };
         let start = self.start(&chosen)?;
+        let head = self.head(&names, &chosen, coding);
         let facts = *chosen.file.facts();
         let is_whole = start.len() as u64 == facts.length;
         if !is_whole {
             chosen.file.count(&self.files.open)?;
         }
         Ok(Found::File(FoundFile {
-            names,
+            head,
             facts,
-            coding,
             start,
             rest: (!is_whole).then_some(chosen.file),
         }))
+    }
+
+    /// The head of a response with the file at `names` in a coding.
+    fn head(&self, names: &[u8], chosen: &KeptFile, coding: ContentCoding) -> Fields {
+        if let Some(head) = chosen.head(coding) {
+            return head;
+        }
+        let Search { folder, now, .. } = self.search;
+        let facts = chosen.file.facts();
+        let head = response::head(folder, names, facts, coding, *now);
+        if let Some(kept) = self.kept.filter(|_| facts.is_settled(*now)) {
+            kept.borrow_mut().keep_head(&chosen.file, coding, &head);
+        }
+        head
     }
 
     /// The first bytes of the file, as many as are wanted at once.
@@ -318,7 +342,7 @@ impl Run<'_> {
             FileType::Directory => Ok(Some(true)),
             // Some file systems do not say which kind a name has.
             FileType::Symlink | FileType::Unknown => {
-                Ok(match self.open(&self.search.path.join(name))? {
+                Ok(match self.open(&self.search.path.join(name), false)? {
                     Opened::Folder => Some(true),
                     Opened::File(_) | Opened::Refused => Some(false),
                     Opened::Absent => None,
@@ -328,10 +352,11 @@ impl Run<'_> {
         }
     }
 
-    fn open(&self, names: &[u8]) -> Result<Opened, Stop> {
+    /// `never_changes`: one that is kept is used without another look.
+    fn open(&self, names: &[u8], never_changes: bool) -> Result<Opened, Stop> {
         let (files, folder) = (self.files, &self.search.folder);
         if let Some(kept) = self.kept
-            && let Some(file) = kept.borrow_mut().find(folder, names)
+            && let Some(file) = kept.borrow_mut().find(folder, names, never_changes)
         {
             return Ok(Opened::File(file));
         }
@@ -353,10 +378,7 @@ impl Run<'_> {
         if let Some(kept) = self.kept {
             kept.borrow_mut().keep(folder, names, &file, &files.open);
         }
-        Ok(Opened::File(KeptFile {
-            file,
-            content: None,
-        }))
+        Ok(Opened::File(KeptFile::new(file)))
     }
 }
 

@@ -44,6 +44,11 @@ impl FileFacts {
         }
     }
 
+    /// True if the head of a response with the file is the same at all later times.
+    pub fn is_settled(&self, now: u64) -> bool {
+        self.version().0.saturating_add(SETTLED) <= now
+    }
+
     /// True if this may be a coding of the other file: it is not older.
     pub fn follows(&self, plain: &Self) -> bool {
         self.modified >= plain.modified
@@ -51,14 +56,14 @@ impl FileFacts {
 }
 
 /// The codings in which a file may be sent, of those that a client accepts, in their order.
-pub fn codings(
-    folder: &FileFolder,
-    names: &[u8],
-    accepted: &[ContentCoding],
-) -> impl Iterator<Item = ContentCoding> {
-    let coded = may_have_codings(folder, names);
+pub fn codings<'a>(
+    folder: &'a FileFolder,
+    names: &'a [u8],
+    accepted: &'a [ContentCoding],
+) -> impl Iterator<Item = ContentCoding> + 'a {
     let codings = accepted.iter().copied();
-    codings.filter(move |coding| coded || *coding == ContentCoding::Identity)
+    codings
+        .filter(move |coding| *coding == ContentCoding::Identity || may_have_codings(folder, names))
 }
 
 /// True if files in other codings are looked for beside this one.
@@ -90,26 +95,24 @@ pub fn head(
     if may_have_codings(folder, names) {
         headers.insert(header::VARY, HeaderValue::from_static("accept-encoding"));
     }
-    let text = std::str::from_utf8(name).unwrap_or_default();
-    if folder
-        .immutable
-        .as_ref()
-        .is_some_and(|names| names.matches(text))
-    {
+    if never_changes(folder, names) {
         headers.insert(header::CACHE_CONTROL, IMMUTABLE);
     }
     headers
+}
+
+/// True for a file that keeps its content as long as it has its name, by `immutable` of its folder.
+pub fn never_changes(folder: &FileFolder, names: &[u8]) -> bool {
+    let text = || std::str::from_utf8(last_name(names)).unwrap_or_default();
+    let immutable = folder.immutable.as_ref();
+    immutable.is_some_and(|names| names.matches(text()))
 }
 
 /// Time and length of the file, and its coding: each is another representation (RFC 9110 §8.8.3.3). Weak as long as
 /// the file may change without another time (§8.8.1).
 fn tag(facts: &FileFacts, coding: ContentCoding, now: u64) -> HeaderValue {
     let (seconds, nanos) = facts.version();
-    let weak = if seconds.saturating_add(SETTLED) > now {
-        "W/"
-    } else {
-        ""
-    };
+    let weak = if facts.is_settled(now) { "" } else { "W/" };
     let (dash, coding) = match coding {
         ContentCoding::Identity => ("", ""),
         other => ("-", other.as_str()),

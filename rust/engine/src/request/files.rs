@@ -71,12 +71,13 @@ pub(crate) async fn file(
         accepted: accepted(route, &head.headers),
         takes_fallback: response::wants_page(&head.method, &head.headers),
         first: usize::try_from(first).unwrap_or_default(),
+        now: exchange.now,
     };
     let found = files.find(search, &exchange.worker.kept_files).await;
     // The connection counts the bytes from here.
     hold.give(first);
     match found {
-        Ok(Found::File(found)) => Ok(opened(exchange, route, folder, found, hold)),
+        Ok(Found::File(found)) => Ok(opened(exchange, route, found, hold)),
         Ok(Found::Folder) => Ok(folder_without_slash(exchange)),
         Ok(Found::Names {
             mut names,
@@ -161,23 +162,11 @@ fn list(exchange: &Exchange, page: String) -> EdgeResponse {
 }
 
 /// The answer to a request for a file that is there, by its conditions and range.
-fn opened(
-    exchange: &Exchange,
-    route: &Route,
-    folder: &FileFolder,
-    found: FoundFile,
-    hold: Hold,
-) -> EdgeResponse {
-    let FoundFile {
-        names,
-        facts,
-        coding,
-        ..
-    } = &found;
-    let mut headers = response::head(folder, names, facts, *coding, exchange.now);
+fn opened(exchange: &Exchange, route: &Route, mut found: FoundFile, hold: Hold) -> EdgeResponse {
+    let mut headers = std::mem::take(&mut found.head);
     let request = &exchange.head;
     let random = || exchange.worker.shared.unguessable();
-    let length = facts.length;
+    let length = found.facts.length;
     // A 304 no longer has the fields that say whether a 200 would be compressed.
     let is_conditional = route.compress && validate::is_conditional(&request.headers);
     let compressed = is_conditional
