@@ -15,9 +15,8 @@ use parking_lot::Mutex;
 
 /// Bytes that wait in a pipe before its writer has to.
 pub const ROOM: usize = 64 << 10;
-/// As much in one that was filled, where its reader has the memory: writer and reader then take fewer turns. The further
-/// width is for a reader that has found the first empty.
-pub const WIDTHS: [usize; 2] = [256 << 10, 1 << 20];
+/// As much in one that was filled and then emptied, where its reader has the memory: writer and reader take fewer turns.
+pub const WIDE: usize = 1 << 20;
 
 /// The reader is gone: nothing more is wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -398,10 +397,9 @@ mod tests {
         assert!(!reader.is_full());
         assert!(!writer.put(piece(ROOM)).unwrap());
         assert!(reader.is_full());
-        let [wide, _] = WIDTHS;
-        reader.widen(wide);
+        reader.widen(WIDE);
         assert!(!reader.is_full());
-        assert!(writer.put(piece(wide - ROOM - 1)).unwrap());
+        assert!(writer.put(piece(WIDE - ROOM - 1)).unwrap());
         assert!(!writer.put(piece(1)).unwrap());
         assert!(reader.is_full());
     }

@@ -10,7 +10,7 @@ use http_body::{Body, Frame};
 
 use crate::{
     account::Hold,
-    functions::pipe::{PieceReader, ROOM, WIDTHS},
+    functions::pipe::{PieceReader, ROOM, WIDE},
     upstream::BoxError,
 };
 
@@ -19,11 +19,18 @@ use crate::{
 pub(crate) struct PipedBody {
     pieces: PieceReader,
     hold: Hold,
-    room: usize,
-    /// The widths that it has not reached.
-    widths: &'static [usize],
-    /// All that waited has been taken since it had this room: its client is quick.
-    was_empty: bool,
+    width: Width,
+}
+
+/// Its turns so far, which show whether it is to be wider.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Width {
+    /// The writer has not had to wait.
+    Enough,
+    /// The writer had to wait, and the client has not taken all yet.
+    Filled,
+    /// It stays as wide as it is.
+    Settled,
 }
 
 impl PipedBody {
@@ -32,26 +39,16 @@ impl PipedBody {
         Self {
             pieces,
             hold,
-            room: ROOM,
-            widths: &WIDTHS,
-            was_empty: true,
+            width: Width::Enough,
         }
     }
 
-    /// Makes the pipe wider that was filled, with memory that nobody else needs now.
+    /// Makes the pipe wider for a client that has taken all of one that was full, with memory that nobody else needs now.
     fn widen(&mut self) {
-        let Some((next, further)) = self.widths.split_first() else {
-            return;
-        };
-        if !self.was_empty || !self.pieces.is_full() {
-            return;
+        if self.hold.draw_free((WIDE - ROOM) as u64).is_ok() {
+            self.pieces.widen(WIDE);
         }
-        if self.hold.draw_free((next - self.room) as u64).is_err() {
-            self.widths = &[];
-            return;
-        }
-        self.pieces.widen(*next);
-        (self.room, self.widths, self.was_empty) = (*next, further, false);
+        self.width = Width::Settled;
     }
 }
 
@@ -63,9 +60,13 @@ impl Body for PipedBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        self.widen();
+        if self.width == Width::Enough && self.pieces.is_full() {
+            self.width = Width::Filled;
+        }
         let polled = self.pieces.poll_piece(cx);
-        self.was_empty |= polled.is_pending();
+        if self.width == Width::Filled && polled.is_pending() {
+            self.widen();
+        }
         polled.map(|piece| piece.map(|piece| piece.map(Frame::data).map_err(Into::into)))
     }
 
