@@ -116,6 +116,4 @@ def run() -> Iterator[Callable[..., Process]]:
 
     yield make
     for process in started:
-        if process.process.poll() is None:
-            process.process.kill()
-            process.process.wait(60)
+        process.kill()

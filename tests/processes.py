@@ -52,6 +52,12 @@ class Process:
         wait_until(look, 60, what=repr(pattern))
         return found[0]
 
+    def kill(self) -> None:
+        """Ends it at once, unless it has ended."""
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait(60)
+
     def end(self, number: int = signal.SIGTERM, timeout: float = 60) -> int:
         self.process.send_signal(number)
         code = self.process.wait(timeout)

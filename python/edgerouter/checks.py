@@ -375,6 +375,14 @@ class Check:
                 self.fail(f"{field}[{index}]", must, value=item)
         self.keep(field, tuple(items))
 
+    def choices(self, field: str, allowed: Collection[str]) -> None:
+        """A collection of some of these strings, at least one of them, or ``None``."""
+        names = ", ".join(allowed)
+        self.texts(field, optional=True, test=allowed.__contains__, must=f"must be one of {names}")
+        value = self.get(field)
+        if value is not None and not listed(value):
+            self.fail(field, f"must have at least one of {names}")
+
     def tokens(self, field: str, *, optional: bool = False) -> None:
         self.texts(field, optional=optional, test=is_token, must="must be a name without spaces or separators")
 

@@ -115,14 +115,7 @@ class Acme(_Names, frozen=True, kw_only=True):
             check.fail_secretly("issuers", "must be an Issuer, or a list of them")
         else:
             check.keep("issuers", tuple(items))
-        check.texts(
-            "challenges",
-            optional=True,
-            test=lambda kind: kind in _CHALLENGES,
-            must="must be one of " + ", ".join(_CHALLENGES),
-        )
-        if self.challenges is not None and not listed(self.challenges):
-            check.fail("challenges", "must have at least one of " + ", ".join(_CHALLENGES))
+        check.choices("challenges", _CHALLENGES)
         if self.dns is not None and not isinstance(self.dns, str) and not callable(self.dns):
             check.fail("dns", "must be a callable that takes name, text and present")
         elif self.dns is not None and not isinstance(self.dns, str) and is_async(self.dns):

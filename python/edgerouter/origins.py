@@ -130,14 +130,7 @@ class Origin(_NamedUrl, frozen=True, kw_only=True):
         check.instance("tls_ca", Secret, optional=True)
         check.flag("tls_verify", "rewrite_urls")
         check.instance("tls_certificate", Certificate, optional=True)
-        check.texts(
-            "tls_versions",
-            optional=True,
-            test=lambda version: version in _TLS_VERSIONS,
-            must="must be one of " + ", ".join(_TLS_VERSIONS),
-        )
-        if self.tls_versions is not None and not listed(self.tls_versions):
-            check.fail("tls_versions", "must have at least one of " + ", ".join(_TLS_VERSIONS))
+        check.choices("tls_versions", _TLS_VERSIONS)
         check.texts("tls_pins", test=_is_pin, must=_PIN)
 
 

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,13 +8,12 @@ from typing import Any
 import pytest
 
 from edgerouter import Acme, Edge, Limits, Tls
-from edgerouter.server import Server
-from edgerouter.settings import Settings
 
 from ..processes import free_port
+from ..tls.conftest import Start, start
 from .issuers import Pebble
 
-Start = Callable[[Edge], Server]
+__all__ = ["Start", "start"]
 
 
 @dataclass
@@ -69,16 +67,3 @@ def pebbles(ports: Ports, tmp_path: Path) -> Iterator[Callable[..., Pebble]]:
 @pytest.fixture
 def pebble(pebbles: Callable[..., Pebble]) -> Pebble:
     return pebbles()
-
-
-@pytest.fixture
-def start() -> Iterator[Start]:
-    """``start(edge)`` serves the listeners of ``edge`` alone, by two workers, and stops it after the test."""
-    with ExitStack() as stack:
-
-        def make(edge: Edge) -> Server:
-            server = Server.start(edge, Settings(admin="127.0.0.1:0", workers=2), test_clock=True)
-            stack.callback(server.stop, 5.0)
-            return server
-
-        yield make

@@ -122,7 +122,8 @@ def test_a_log_whose_compression_is_broken_ends_in_one_line(tmp_path: Path) -> N
 
 def experience(*lines: str) -> Experience:
     made = Experience("home", Conversion.read("POST /checkout*"))
-    made.add_all(found for found in map(read, lines) if found is not None)
+    for found in filter(None, map(read, lines)):
+        made.add(found)
     return made
 
 

@@ -10,7 +10,19 @@ from typing import Any
 import httpx
 import pytest
 
-from edgerouter import AsyncContext, Context, DataLimits, Edge, FunctionLimits, Limits, Request, Response
+from edgerouter import (
+    AsyncContext,
+    BindingError,
+    ConfigError,
+    Context,
+    DataLimits,
+    Edge,
+    FunctionLimits,
+    Limits,
+    Request,
+    Response,
+)
+from edgerouter.functions import Database
 from edgerouter.testing import Running
 
 from .servers import DatabaseServer, DynamoServer, MariaServer, PostgresServer, RedisServer, json_module
@@ -101,6 +113,26 @@ def refused(operation: Callable[[], object]) -> str:
     except Exception as error:  # noqa: BLE001  # the test compares it
         return f"{type(error).__name__}: {error}"
     return "nothing was raised"
+
+
+def check_refused_at_the_start(url: str, options: dict[str, Any], field: str, message: str) -> None:
+    """A database with these options is refused for that field, and no secret of the options is shown."""
+    edge = Edge("shop")
+    edge.database("DB", url, **options)
+    with pytest.raises(ConfigError) as caught:
+        edge.compile()
+    assert f"bindings[0].{field}" in str(caught.value) and message in str(caught.value)
+    assert "hunter2" not in str(caught.value)
+
+
+def broken_rules(db: Database, *statements: str) -> list[str | None]:
+    """The kind of the constraint that each statement breaks; ``None``: its mistake is another."""
+    found: list[str | None] = []
+    for sql in statements:
+        with pytest.raises(BindingError) as caught:
+            db.prepare(sql).run()
+        found.append(caught.value.constraint)
+    return found
 
 
 class Asking:

@@ -17,7 +17,7 @@ from edgerouter.migrations import Migrations
 
 from ..metrics import metric
 from ..origins import wait_until
-from .conftest import Asking, refused
+from .conftest import Asking, broken_rules, refused
 from .servers import DatabaseServer, MariaServer, PostgresServer
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -117,20 +117,14 @@ def test_a_batch_and_a_script_take_effect_as_a_whole_or_not_at_all(database: Ask
 
 def test_a_broken_rule_of_the_schema_has_the_same_name_on_each_engine(database: Asking) -> None:
     def question(request: Request, ctx: Context) -> Any:
-        db: Database = ctx.env.DB
-        found = []
-        for sql in (
+        return broken_rules(
+            ctx.env.DB,
             "INSERT INTO users (email) VALUES ('a'), ('a')",
             "INSERT INTO posts VALUES (1, 99)",
             "INSERT INTO users (email) VALUES (NULL)",
             "INSERT INTO users (email, age) VALUES ('a', -1)",
             "SELECT nothing",
-        ):
-            try:
-                db.prepare(sql).run()
-            except BindingError as error:
-                found.append(error.constraint)
-        return found
+        )
 
     assert database.plain(question) == ["unique", "foreign-key", "not-null", "check", None]
 

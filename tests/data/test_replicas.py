@@ -18,7 +18,7 @@ from edgerouter.testing import Running
 
 from ..metrics import metric
 from ..origins import wait_until
-from .conftest import Asking, refused
+from .conftest import Asking, check_refused_at_the_start, refused
 from .replicas import MariaReplica, PostgresReplica, Replica, Way
 from .servers import MariaServer, PostgresServer
 
@@ -330,12 +330,7 @@ OTHER = "postgresql://u:hunter2@other.example.com/d"
 def test_replicas_that_cannot_work_are_refused_at_the_start(
     url: str, options: dict[str, Any], field: str, message: str
 ) -> None:
-    edge = Edge("shop")
-    edge.database("DB", url, **options)
-    with pytest.raises(ConfigError) as caught:
-        edge.compile()
-    assert f"bindings[0].{field}" in str(caught.value) and message in str(caught.value)
-    assert "hunter2" not in str(caught.value)
+    check_refused_at_the_start(url, options, field, message)
 
 
 @pytest.mark.parametrize("options", [{"replicas": 7}, {"replicas": [7]}, {"replicas": [""]}, {"bookmark_key": 7}])

@@ -31,9 +31,7 @@ def limited() -> Iterator[Limited]:
 
     yield make
     for process in started:
-        if process.process.poll() is None:
-            process.process.kill()
-            process.process.wait(60)
+        process.kill()
 
 
 def silent(stack: ExitStack, port: int, count: int) -> list[socket.socket]:

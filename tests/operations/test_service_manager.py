@@ -44,9 +44,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
     yield make
     for process in started:
-        if process.process.poll() is None:
-            process.process.kill()
-            process.process.wait(60)
+        process.kill()
 
 
 def get(port: int) -> str:

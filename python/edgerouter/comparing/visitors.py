@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from fnmatch import translate
 from hashlib import blake2b
@@ -97,10 +96,6 @@ class Experience:
             self.conversions[self.variants[known // 2]] += 1
             self._known[visitor] = known + 1
         return is_new
-
-    def add_all(self, lines: Iterable[LogLine]) -> None:
-        for line in lines:
-            self.add(line)
 
     def _variant(self, line: LogLine) -> str | None:
         for pair in line.variant.split(",") if line.variant else ():

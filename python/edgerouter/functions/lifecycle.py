@@ -77,10 +77,6 @@ class Life:
             with contextlib.suppress(RuntimeError):
                 self.loop().call_soon_threadsafe(self.retired.set)
 
-    def ended(self) -> None:
-        """Ends it from a thread that must not wait."""
-        threading.Thread(target=self.end, name="edge-stop", daemon=True).start()
-
     def end(self, *, finish: bool = False) -> None:
         """Runs the handlers of the stop, once; a failure of one is logged and skips no other.
 

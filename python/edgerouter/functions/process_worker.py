@@ -269,6 +269,13 @@ class Worker:
         self.channel.send(result)
         return iterator
 
+    def failed(self, context: WorkerContext, error: BaseException) -> None:
+        """Sends what a function has raised in place of its result. An exit ends the process."""
+        if isinstance(error, SystemExit):
+            raise error
+        context.works.clear()
+        self.channel.send(failure_of(error))
+
     def plain(self, function: Callable[..., Any], call: messages.Call, context: WorkerContext) -> None:
         """Runs a plain function."""
         try:
@@ -285,11 +292,8 @@ class Worker:
                 if (close := getattr(pieces, "close", None)) is not None:
                     close()
             self.channel.send(messages.End(bool(context.works)))
-        except SystemExit:
-            raise
         except BaseException as error:  # noqa: BLE001  # whatever a function raises
-            context.works.clear()
-            self.channel.send(failure_of(error))
+            self.failed(context, error)
 
     async def awaited(self, function: Callable[..., Any], call: messages.Call, context: WorkerContext) -> None:
         """Runs an async function."""
@@ -308,11 +312,8 @@ class Worker:
                     if not self.edge_calls.stopped:
                         raise
                 self.channel.send(messages.End(bool(context.works)))
-            except SystemExit:
-                raise
             except BaseException as error:  # noqa: BLE001  # whatever a function raises
-                context.works.clear()
-                self.channel.send(failure_of(error))
+                self.failed(context, error)
             finally:
                 self.edge_calls.on_stop = None
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 import re
 import tomllib
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from edgerouter.importing.nodes import Node, Plain, Scalar
@@ -151,15 +153,7 @@ def read_json(text: str, report: Report, *, comments: bool = False) -> Node:
     """A JSON document, or one with comments and trailing commas."""
     if comments:
         text = _without_comments(text)
-    try:
-        data = json.loads(text, parse_constant=_refused)
-    except json.JSONDecodeError as error:
-        raise SourceError(f"line {error.lineno}: is not JSON: {error.msg}") from None
-    except RecursionError:
-        raise SourceError("is nested too deep") from None
-    except ValueError as error:
-        raise SourceError(f"is not JSON: {error}") from None
-    return Node.of(_bounded(data), "", report)
+    return _parsed(partial(json.loads, parse_constant=_refused), text, "JSON", report)
 
 
 def read_toml(text: str, report: Report) -> Node:
@@ -168,12 +162,18 @@ def read_toml(text: str, report: Report) -> Node:
     for number, line in enumerate(text.splitlines(), 1):
         if _QUOTED.sub("", line).count(".") > 4 * DEEPEST:
             raise SourceError(f"line {number}: is nested more than {DEEPEST} deep")
+    return _parsed(tomllib.loads, text, "TOML", report)
+
+
+def _parsed(parse: Callable[[str], object], text: str, language: str, report: Report) -> Node:
     try:
-        data = tomllib.loads(text)
+        data = parse(text)
+    except json.JSONDecodeError as error:
+        raise SourceError(f"line {error.lineno}: is not {language}: {error.msg}") from None
     except RecursionError:
         raise SourceError("is nested too deep") from None
     except ValueError as error:
-        raise SourceError(f"is not TOML: {error}") from None
+        raise SourceError(f"is not {language}: {error}") from None
     return Node.of(_bounded(data), "", report)
 
 

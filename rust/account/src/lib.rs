@@ -10,7 +10,6 @@ mod queue;
 mod rates;
 
 use std::{
-    fmt::Write as _,
     sync::{
         Arc, Weak,
         atomic::{AtomicU64, Ordering},
@@ -254,13 +253,17 @@ impl Account {
     /// The account as metrics.
     pub fn render(&self, out: &mut String) {
         let figures = self.figures();
-        let name = "edgerouter_request_memory_bytes";
-        text::head(out, name, "gauge", "Memory of requests, by kind.");
-        for kind in Purpose::ALL {
+        let used = Purpose::ALL.into_iter().map(|kind| {
             let used = figures.used.get(kind as usize).copied().unwrap_or(0);
-            let _ = writeln!(out, "{name}{{kind=\"{}\"}} {used}", kind.as_str());
-        }
-        let _ = writeln!(out, "{name}{{kind=\"evicted\"}} {}", figures.pinned);
+            ([kind.as_str()], used)
+        });
+        text::labelled(
+            out,
+            "edgerouter_request_memory_bytes",
+            "Memory of requests, by kind.",
+            ["kind"],
+            used.chain([(["evicted"], figures.pinned)]),
+        );
         for (name, help, value) in [
             (
                 "edgerouter_request_memory_capacity_bytes",

@@ -1,8 +1,8 @@
 //! Arrival times by key, for rate limits: a table of fixed size that never allocates after its start.
 //!
-//! A key has eight places in one shard. Times that have passed say nothing, so their places are free; where all eight are
-//! taken by keys that are limited now, the one that is nearest to its full quota is forgotten and counted. A worker holds
-//! the lock of a shard for eight comparisons.
+//! A key has eight places in one shard. Times that have passed say nothing, so their places are free; where all eight
+//! are taken by keys that are limited now, the one that is nearest to its full quota is forgotten and counted. A worker
+//! holds the lock of a shard for eight comparisons.
 
 use std::{
     hash::{BuildHasher, RandomState},
@@ -131,8 +131,8 @@ impl RateTable {
         }
     }
 
-    /// Gives the arrival time of a key (0: none) to `decide`, and keeps the one that it gives back. `key` is a hash that
-    /// clients cannot choose.
+    /// Gives the arrival time of a key (0: none) to `decide`, and keeps the one that it gives back. `key` is a hash
+    /// that clients cannot choose.
     pub fn update<R>(&self, key: u64, now: u64, decide: impl FnOnce(u64) -> (R, Option<u64>)) -> R {
         let place = key as usize;
         let Some(shard) = self.shards.get(place % SHARDS) else {

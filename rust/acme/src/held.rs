@@ -88,8 +88,8 @@ impl Held {
         (self.retry_at, self.failures) = (None, 0);
     }
 
-    /// Sets the time of the next attempt, and returns the seconds until then. `issuers`: those for which each wants to be
-    /// left alone.
+    /// Sets the time of the next attempt, and returns the seconds until then. `issuers`: those for which each wants to
+    /// be left alone.
     pub(crate) fn failed(&mut self, now: i64, issuers: impl IntoIterator<Item = i64>) -> i64 {
         self.failures = self.failures.saturating_add(1);
         let wait = patient_wait(retry_wait(self.failures, fastrand::u32(..)), issuers);

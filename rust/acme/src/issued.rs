@@ -2,7 +2,6 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    fmt::Write as _,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -173,26 +172,23 @@ impl IssuedCertificates {
         let now = i64::try_from(now).unwrap_or(i64::MAX);
         // Before the states: an order is counted when its certificate is published, so no scrape has the count alone.
         let counted = [
-            ("issued", &self.counts.issued),
-            ("failed", &self.counts.failed),
-        ]
-        .map(|(result, count)| (result, count.load(Ordering::Acquire)));
+            (["issued"], self.counts.issued.load(Ordering::Acquire)),
+            (["failed"], self.counts.failed.load(Ordering::Acquire)),
+        ];
         let states = self.states.lock().clone();
-        let name = "edgerouter_acme_orders_total";
-        let help = "Orders of certificates that have ended, by result.";
-        text::head(out, name, "counter", help);
-        for (result, count) in counted {
-            let _ = writeln!(out, "{name}{{result=\"{result}\"}} {count}");
-        }
+        text::labelled(
+            out,
+            "edgerouter_acme_orders_total",
+            "Orders of certificates that have ended, by result.",
+            ["result"],
+            counted,
+        );
         text::one(
             out,
             "edgerouter_acme_orders_under_way",
             "Orders of certificates that have begun and not ended.",
             self.counts.under_way.load(Ordering::Relaxed),
         );
-        let name = "edgerouter_acme_certificates";
-        let help = "Names that certificates are obtained for, by the state of their certificate.";
-        text::head(out, name, "gauge", help);
         let expired = |state: &&NameState| state.valid.is_some_and(|(_, end)| end <= now);
         let absent = states
             .values()
@@ -200,27 +196,30 @@ impl IssuedCertificates {
             .count();
         let expired = states.values().filter(expired).count();
         let valid = states.len() - absent - expired;
-        for (state, count) in [("valid", valid), ("expired", expired), ("absent", absent)] {
-            let _ = writeln!(out, "{name}{{state=\"{state}\"}} {count}");
-        }
+        text::labelled(
+            out,
+            "edgerouter_acme_certificates",
+            "Names that certificates are obtained for, by the state of their certificate.",
+            ["state"],
+            [
+                (["valid"], valid),
+                (["expired"], expired),
+                (["absent"], absent),
+            ],
+        );
         text::one(
             out,
             "edgerouter_acme_certificates_not_stored",
             "Certificates that are in use and could not be stored yet.",
             states.values().filter(|state| !state.is_stored).count() as u64,
         );
-        let name = "edgerouter_acme_failures";
-        let help =
-            "Attempts to obtain the certificate of a name that have failed since the last success.";
-        text::head(out, name, "gauge", help);
-        for (of, state) in &states {
-            let _ = writeln!(
-                out,
-                "{name}{{name=\"{}\"}} {}",
-                text::escaped(of),
-                state.failures
-            );
-        }
+        text::labelled(
+            out,
+            "edgerouter_acme_failures",
+            "Attempts to obtain the certificate of a name that have failed since the last success.",
+            ["name"],
+            states.iter().map(|(of, state)| ([of], state.failures)),
+        );
         for (name, help, count) in [
             (
                 "edgerouter_acme_challenges_answered_total",
@@ -233,8 +232,7 @@ impl IssuedCertificates {
                 &self.counts.uncertified,
             ),
         ] {
-            text::head(out, name, "counter", help);
-            let _ = writeln!(out, "{name} {}", count.load(Ordering::Relaxed));
+            text::one(out, name, help, count.load(Ordering::Relaxed));
         }
     }
 }

@@ -1,9 +1,9 @@
 //! edgerouter-acme: certificates that the edge obtains and renews by itself (RFC 8555).
 //!
-//! `service` is a thread of its own, in which `keeper` decides, second by second, what of `held` is due; `order` obtains one certificate by
-//! `account` and `client`; `storage` keeps everything in a folder that processes share; `issued` is the part that
-//! handshakes and requests see. Rules are in `core::acme`, handshakes in `listen`. Terms flow in with each plan,
-//! certificates and the answers to challenges flow out; no worker waits for an issuer or a disk.
+//! `service` is a thread of its own, in which `keeper` decides, second by second, what of `held` is due; `order`
+//! obtains one certificate by `account` and `client`; `storage` keeps everything in a folder that processes share;
+//! `issued` is the part that handshakes and requests see. Rules are in `core::acme`, handshakes in `listen`. Terms flow
+//! in with each plan, certificates and the answers to challenges flow out; no worker waits for an issuer or a disk.
 
 mod account;
 mod alpn;

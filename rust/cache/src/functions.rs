@@ -5,7 +5,6 @@
 
 use std::{
     collections::HashSet,
-    fmt::Write as _,
     sync::{
         Arc,
         atomic::{AtomicU64, AtomicUsize, Ordering},
@@ -81,24 +80,22 @@ impl Registry {
     /// Operations on the caches, as metrics.
     pub fn render(&self, out: &mut String) {
         let counts = &self.counts;
-        let name = "edgerouter_function_cache_total";
-        let help = "Operations on the caches of functions, by result.";
-        text::head(out, name, "counter", help);
-        for (operation, result, count) in [
-            ("match", "hit", &counts.hits),
-            ("match", "miss", &counts.misses),
-            ("put", "stored", &counts.stored),
-            ("put", "not-stored", &counts.not_stored),
-            ("put", "refused", &counts.refused),
-            ("delete", "deleted", &counts.deleted),
-            ("delete", "absent", &counts.absent),
-        ] {
-            let count = count.load(Ordering::Relaxed);
-            let _ = writeln!(
-                out,
-                "{name}{{operation=\"{operation}\",result=\"{result}\"}} {count}"
-            );
-        }
+        let counted = [
+            (["match", "hit"], &counts.hits),
+            (["match", "miss"], &counts.misses),
+            (["put", "stored"], &counts.stored),
+            (["put", "not-stored"], &counts.not_stored),
+            (["put", "refused"], &counts.refused),
+            (["delete", "deleted"], &counts.deleted),
+            (["delete", "absent"], &counts.absent),
+        ];
+        text::labelled(
+            out,
+            "edgerouter_function_cache_total",
+            "Operations on the caches of functions, by result.",
+            ["operation", "result"],
+            counted.map(|(labels, count)| (labels, count.load(Ordering::Relaxed))),
+        );
     }
 }
 

@@ -37,8 +37,8 @@ pub struct Cache {
 }
 
 impl Cache {
-    /// Opens the disk cache as it was left; the memory is empty. `default_capacity` gives the bytes of memory if the plan
-    /// sets none.
+    /// Opens the disk cache as it was left; the memory is empty. `default_capacity` gives the bytes of memory if the
+    /// plan sets none.
     pub fn open(plan: &Plan, default_capacity: impl FnOnce() -> u64) -> Result<Self, FolderError> {
         let limits = &plan.limits.cache;
         let capacity = limits.memory_bytes.unwrap_or_else(default_capacity);

@@ -1,5 +1,5 @@
-//! gzip by two libraries: content that is there as a whole goes to one that takes it at once and needs half of the time,
-//! content that comes in pieces to one that goes on where it was.
+//! gzip by two libraries: content that is there as a whole goes to one that takes it at once and needs half of the
+//! time, content that comes in pieces to one that goes on where it was.
 
 use std::{cell::RefCell, io};
 

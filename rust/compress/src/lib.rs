@@ -1,8 +1,9 @@
 //! Compression of responses, on their way to clients and for the store.
 //!
 //! [`Compressors::begin`] gives a [`CompressedBody`] around a body, or none when memory is short or too many are being
-//! compressed: then the response is sent as it is. [`Compressors::begin_variant`] codes a stored body once. Which response is compressed, in which coding, and its fields are
-//! decided in `edgerouter_core::compression`. The bytes go to a thread and come back; no worker compresses.
+//! compressed: then the response is sent as it is. [`Compressors::begin_variant`] codes a stored body once. Which
+//! response is compressed, in which coding, and its fields are decided in `edgerouter_core::compression`. The bytes go
+//! to a thread and come back; no worker compresses.
 
 mod body;
 mod coder;
@@ -10,7 +11,6 @@ mod gzip;
 mod variant;
 
 use std::{
-    fmt::Write as _,
     sync::{
         Arc,
         atomic::{AtomicU64, AtomicUsize, Ordering},
@@ -55,6 +55,12 @@ pub struct Compressors {
     failed: AtomicU64,
     variants: [AtomicU64; MADE.len()],
     variants_refused: AtomicU64,
+}
+
+/// The samples of counters in the order of [`MADE`].
+fn by_coding(counters: &[AtomicU64; MADE.len()]) -> impl Iterator<Item = ([&'static str; 1], u64)> {
+    let counted = MADE.iter().zip(counters);
+    counted.map(|(coding, count)| ([coding.as_str()], count.load(Ordering::Relaxed)))
 }
 
 impl Compressors {
@@ -128,8 +134,8 @@ impl Compressors {
         Some(compressing)
     }
 
-    /// A coder for the variant of a stored response of `length` bytes; `None` if as many are being made as may, or there is
-    /// no memory for another.
+    /// A coder for the variant of a stored response of `length` bytes; `None` if as many are being made as may, or
+    /// there is no memory for another.
     pub fn begin_variant(
         self: &Arc<Self>,
         coding: ContentCoding,
@@ -160,39 +166,30 @@ impl Compressors {
 
     /// The figures as metrics.
     pub fn render(&self, out: &mut String) {
-        let name = "edgerouter_compressed_responses_total";
-        text::head(
+        text::labelled(
             out,
-            name,
-            "counter",
+            "edgerouter_compressed_responses_total",
             "Responses that the edge compressed, by coding.",
+            ["coding"],
+            by_coding(&self.made),
         );
-        for (coding, counter) in MADE.iter().zip(&self.made) {
-            let value = counter.load(Ordering::Relaxed);
-            let _ = writeln!(out, "{name}{{coding=\"{}\"}} {value}", coding.as_str());
-        }
-        let name = "edgerouter_compressed_bytes_total";
-        text::head(
+        text::labelled(
             out,
-            name,
-            "counter",
+            "edgerouter_compressed_bytes_total",
             "Bytes of responses before and after compression.",
+            ["side"],
+            [
+                (["before"], self.bytes_in.load(Ordering::Relaxed)),
+                (["after"], self.bytes_out.load(Ordering::Relaxed)),
+            ],
         );
-        for (when, counter) in [("before", &self.bytes_in), ("after", &self.bytes_out)] {
-            let value = counter.load(Ordering::Relaxed);
-            let _ = writeln!(out, "{name}{{side=\"{when}\"}} {value}");
-        }
-        let name = "edgerouter_compressed_variants_total";
-        text::head(
+        text::labelled(
             out,
-            name,
-            "counter",
+            "edgerouter_compressed_variants_total",
             "Coded variants of stored responses that the edge made, by coding.",
+            ["coding"],
+            by_coding(&self.variants),
         );
-        for (coding, counter) in MADE.iter().zip(&self.variants) {
-            let value = counter.load(Ordering::Relaxed);
-            let _ = writeln!(out, "{name}{{coding=\"{}\"}} {value}", coding.as_str());
-        }
         for (name, help, value) in [
             (
                 "edgerouter_compression_variants_under_way",

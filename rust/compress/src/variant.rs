@@ -69,28 +69,25 @@ impl CodingVariant {
         body: impl IntoIterator<Item = Bytes>,
     ) -> Result<Bytes, CompressionError> {
         let (coding, effort) = (self.coding, self.effort);
+        let mut steps: Vec<Bytes> = body.into_iter().flat_map(cut).collect();
+        // The last one ends the content: if it is the only one, the content is coded as a whole.
+        let last = steps.pop().unwrap_or_default();
         // A coder of megabytes is allocated and filled with zeros by the thread, too.
+        let begun = move |coder: Option<Coder>| {
+            coder
+                .or_else(|| Coder::new(coding, effort))
+                .ok_or(CompressionError::Failed)
+        };
         let mut coder = None;
         let mut parts = Vec::new();
-        for mut piece in body {
-            while !piece.is_empty() {
-                let step = piece.split_to(piece.len().min(STEP));
-                let (next, out) = self
-                    .step(coder.take(), move |coder| {
-                        let coder = coder.or_else(|| Coder::new(coding, effort));
-                        let coder = coder.ok_or(CompressionError::Failed)?;
-                        coder.feed(&[step], Until::More)
-                    })
-                    .await?;
-                coder = next;
-                parts.push(out);
-            }
+        for step in steps {
+            let fed = self.step(coder, move |coder| begun(coder)?.feed(&[step], Until::More));
+            let (next, out) = fed.await?;
+            coder = next;
+            parts.push(out);
         }
         let joined = self.step(coder, move |coder| {
-            let coder = coder.or_else(|| Coder::new(coding, effort));
-            let (_, end) = coder
-                .ok_or(CompressionError::Failed)?
-                .feed(&[], Until::End)?;
+            let (_, end) = begun(coder)?.feed(&[last], Until::End)?;
             parts.push(end);
             Ok((None, Bytes::from(parts.concat().into_boxed_slice())))
         });
@@ -108,6 +105,14 @@ impl CodingVariant {
         let done = all.threads.proceed(all.timeout(), move || step(coder));
         done.await.map_err(|_| CompressionError::TimedOut).flatten()
     }
+}
+
+/// The steps of a piece of the body.
+fn cut(mut piece: Bytes) -> impl Iterator<Item = Bytes> {
+    std::iter::from_fn(move || {
+        let step = piece.split_to(piece.len().min(STEP));
+        (!step.is_empty()).then_some(step)
+    })
 }
 
 impl Drop for CodingVariant {

@@ -1,7 +1,7 @@
 //! Large values that are made where they stay.
 
-/// A value on the heap, made in its place. `Box::new` and `Box::pin` make it on the stack and copy all of it, which for the
-/// future of a request is 6 KiB, and nearly nothing in it is set yet.
+/// A value on the heap, made in its place. `Box::new` and `Box::pin` make it on the stack and copy all of it, which for
+/// the future of a request is 6 KiB, and nearly nothing in it is set yet.
 #[macro_export]
 macro_rules! boxed {
     ($value:expr) => {

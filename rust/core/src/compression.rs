@@ -141,8 +141,8 @@ fn shrinks(response: &Fields, length: Option<u64>) -> Result<(), NotCompressed> 
     }
 }
 
-/// The coding in which a request takes a stored response, and `None` for the response as it is. A range counts the bytes
-/// of the response as it is, in whatever state its variants are.
+/// The coding in which a request takes a stored response, and `None` for the response as it is. A range counts the
+/// bytes of the response as it is, in whatever state its variants are.
 pub fn wanted(request: &Fields) -> Option<ContentCoding> {
     if request.contains_key(header::RANGE) || no_transform(request) {
         return None;
@@ -199,8 +199,9 @@ pub fn apply(decision: Compressed, headers: &mut Fields) {
     }
 }
 
-/// Fits the head of a 304: the client may hold the coded content, and must not take its tag for that of the bytes as they
-/// are, with which a range could be combined. `Vary` is that of the whole (RFC 9110 §15.4.5), whose type is not known here.
+/// Fits the head of a 304: the client may hold the coded content, and must not take its tag for that of the bytes as
+/// they are, with which a range could be combined. `Vary` is that of the whole (RFC 9110 §15.4.5), whose type is not
+/// known here.
 pub fn not_modified(request: &Fields, headers: &mut Fields) {
     if preferred(request).is_some() {
         etag::weaken(headers);

@@ -261,7 +261,8 @@ impl Experiment {
     }
 
     /// The variant of the visitor who sent `headers`. `random` is fresh and uniform; it is used only if nothing else
-    /// decides. `reading`: the settings in use; `None`: they are as declared. The same arguments always give the same result.
+    /// decides. `reading`: the settings in use; `None`: they are as declared. The same arguments always give the same
+    /// result.
     pub fn assign(
         &self,
         headers: &Fields,
@@ -368,7 +369,8 @@ impl Experiment {
 }
 
 impl Shares {
-    /// Whole weights stay as they are; others are scaled to 32 binary digits of the largest, and never to 0 unless they are
+    /// Whole weights stay as they are; others are scaled to 32 binary digits of the largest, and never to 0 unless they
+    /// are
     /// 0.
     fn of(weights: impl Iterator<Item = f64> + Clone) -> Self {
         const MOST: f64 = (1u64 << 32) as f64;

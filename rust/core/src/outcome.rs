@@ -1,5 +1,5 @@
-//! How a request was answered: its outcome, and the detail that `Cache-Status`, metrics and logs give. One list of words,
-//! with those that the other counters are indexed by.
+//! How a request was answered: its outcome, and the detail that `Cache-Status`, metrics and logs give. One list of
+//! words, with those that the other counters are indexed by.
 
 /// A closed set of words, which counters are indexed by.
 pub trait Word {
@@ -13,8 +13,8 @@ pub trait Word {
     }
 }
 
-/// An enum whose variants each have a word, which ends the variant's documentation; or the words of one that is declared
-/// elsewhere, whatever its variants hold.
+/// An enum whose variants each have a word, which ends the variant's documentation; or the words of one that is
+/// declared elsewhere, whatever its variants hold.
 macro_rules! words {
     (impl $name:ident { $($variant:ident = $word:literal,)+ }) => {
         impl $crate::outcome::Word for $name {

@@ -49,8 +49,8 @@ pub fn may(method: &Method, status: StatusCode, response: &Fields) -> Result<(),
     Ok(())
 }
 
-/// Fits a request to a route whose content a hook transforms: for the whole content, without a coding. The validators that
-/// the client has are those of other content.
+/// Fits a request to a route whose content a hook transforms: for the whole content, without a coding. The validators
+/// that the client has are those of other content.
 pub fn requested(method: &Method, request: &mut Fields) {
     request.insert(
         header::ACCEPT_ENCODING,

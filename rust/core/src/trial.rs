@@ -23,7 +23,8 @@ pub struct Share {
 }
 
 impl Share {
-    /// A share of `percent` of the clients; `None` unless it is from 0.01 to 100. `salt` decides which clients they are.
+    /// A share of `percent` of the clients; `None` unless it is from 0.01 to 100. `salt` decides which clients they
+    /// are.
     pub fn new(salt: &str, percent: f64, cookie: Option<&str>) -> Option<Self> {
         let units = (percent * 100.0).round();
         if !(1.0..=WHOLE as f64).contains(&units) {
@@ -130,9 +131,9 @@ const COMPARED: u64 = 10;
 /// Percent of slow responses that are too many.
 const MOST_SLOW: f64 = 10.0;
 
-/// Judges a new version by the responses of both in the same time. It is never at fault for what the running version does
-/// as often: an origin that is down is no reason to roll back. So the running version must have some responses, too, a tenth
-/// of those that the new one needs. `alone`: there will be none, as the new version serves all clients.
+/// Judges a new version by the responses of both in the same time. It is never at fault for what the running version
+/// does as often: an origin that is down is no reason to roll back. So the running version must have some responses,
+/// too, a tenth of those that the new one needs. `alone`: there will be none, as the new version serves all clients.
 pub fn judge(
     thresholds: &Thresholds,
     new: &Tally,

@@ -55,8 +55,9 @@ pub fn https_redirect_status(method: &Method) -> StatusCode {
     }
 }
 
-/// The same URL over https. A port other than http's becomes `port`, where the edge serves https itself; otherwise it is
-/// kept, as browsers do when they switch to https by themselves (RFC 6797 §8.3). `None`: the host is not valid in a field.
+/// The same URL over https. A port other than http's becomes `port`, where the edge serves https itself; otherwise it
+/// is kept, as browsers do when they switch to https by themselves (RFC 6797 §8.3). `None`: the host is not valid in a
+/// field.
 pub fn https_location(
     authority: &str,
     target: &PathAndQuery,

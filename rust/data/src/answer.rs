@@ -56,8 +56,8 @@ impl Answer {
         self.0.end(result);
     }
 
-    /// Delivers the result of `work`, which an event loop does. Past its time the operation is answered by the end of its
-    /// time, and the work ends here, with its connection if it has one.
+    /// Delivers the result of `work`, which an event loop does. Past its time the operation is answered by the end of
+    /// its time, and the work ends here, with its connection if it has one.
     pub(crate) fn after<T: Into<DataReply>>(
         self,
         events: &Handle,

@@ -1,8 +1,8 @@
 //! Data that functions are bound to: the bindings of a plan, opened once and used by every call.
 //!
-//! A [`Binding`](Bound) is called with a [`DataCall`]. Memory and the read cache answer at once; otherwise the result is
-//! delivered later, on a thread of the engine that did the work, within the time that the plan allows. A binding that
-//! cannot be reached is an error of that call only. This crate knows no Python and no workers.
+//! A [`Binding`](Bound) is called with a [`DataCall`]. Memory and the read cache answer at once; otherwise the result
+//! is delivered later, on a thread of the engine that did the work, within the time that the plan allows. A binding
+//! that cannot be reached is an error of that call only. This crate knows no Python and no workers.
 
 mod answer;
 mod clock;

@@ -1,7 +1,6 @@
 //! The counts of a binding, as metrics.
 
 use std::{
-    fmt::Write as _,
     ops::Range,
     sync::{
         Arc,
@@ -10,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use edgerouter_telemetry::text;
+use edgerouter_telemetry::text::{self, DurationSamples};
 
 use crate::{
     error::{DataError, RESULTS},
@@ -94,72 +93,66 @@ pub(crate) struct Metered<'a> {
     pub(crate) bookmarks: Option<&'a Arc<Bookmarks>>,
 }
 
-pub(crate) fn render(all: &[Metered<'_>], out: &mut String) {
-    let labels = |it: &Metered<'_>| format!("binding=\"{}\",kind=\"{}\"", it.name, it.kind);
-    let name = "edgerouter_binding_up";
-    let help = "1 if the file or server of a binding was reached the last time.";
-    text::head(out, name, "gauge", help);
-    for it in all {
-        let up = u8::from(it.meter.up.load(Ordering::Acquire));
-        let _ = writeln!(out, "{name}{{{}}} {up}", labels(it));
-    }
-    let name = "edgerouter_binding_operations_under_way";
-    text::head(out, name, "gauge", "Operations of a binding in progress.");
-    for it in all {
-        let count = it.meter.under_way.load(Ordering::Relaxed);
-        let _ = writeln!(out, "{name}{{{}}} {count}", labels(it));
-    }
-    let name = "edgerouter_binding_operations_total";
-    text::head(out, name, "counter", "Operations of a binding, by result.");
-    for it in all {
-        let own = &it.operations;
-        let all = OPERATIONS.iter().zip(&it.meter.operations);
-        for (operation, results) in all.skip(own.start).take(own.len()) {
-            for (result, cell) in RESULTS.iter().zip(results) {
+impl Metered<'_> {
+    /// The count of each operation by its result. The result of a right operation is there from the start.
+    fn results(&self) -> impl Iterator<Item = ([&str; 4], u64)> {
+        let all = OPERATIONS.iter().zip(&self.meter.operations);
+        let own = all.skip(self.operations.start).take(self.operations.len());
+        own.flat_map(move |(operation, cells)| {
+            let counts = RESULTS.iter().zip(cells);
+            counts.map(move |(result, cell)| {
                 let count = cell.load(Ordering::Relaxed);
-                // The result of a right operation is there from the start.
-                if count > 0 || *result == "ok" {
-                    let _ = writeln!(
-                        out,
-                        "{name}{{{},operation=\"{operation}\",result=\"{result}\"}} {count}",
-                        labels(it)
-                    );
-                }
-            }
-        }
+                ([self.name, self.kind, operation, result], count)
+            })
+        })
+        .filter(|([.., result], count)| *count > 0 || *result == "ok")
     }
+}
+
+pub(crate) fn render(all: &[Metered<'_>], out: &mut String) {
+    let each = || all.iter().map(|it| ([it.name, it.kind], it.meter));
+    text::labelled(
+        out,
+        "edgerouter_binding_up",
+        "1 if the file or server of a binding was reached the last time.",
+        ["binding", "kind"],
+        each().map(|(of, meter)| (of, u8::from(meter.up.load(Ordering::Acquire)))),
+    );
+    text::labelled(
+        out,
+        "edgerouter_binding_operations_under_way",
+        "Operations of a binding in progress.",
+        ["binding", "kind"],
+        each().map(|(of, meter)| (of, meter.under_way.load(Ordering::Relaxed))),
+    );
+    text::labelled(
+        out,
+        "edgerouter_binding_operations_total",
+        "Operations of a binding, by result.",
+        ["binding", "kind", "operation", "result"],
+        all.iter().flat_map(Metered::results),
+    );
     let name = "edgerouter_binding_duration_seconds";
     let help = "Time of an operation that a file or server did.";
     text::head(out, name, "histogram", help);
     for it in all {
-        let (labels, mut total) = (labels(it), 0);
-        for (at, cell) in it.meter.buckets.iter().enumerate() {
-            total += cell.load(Ordering::Relaxed);
-            let bound = BUCKETS.get(at).map_or_else(
-                || "+Inf".to_owned(),
-                |&most| (most as f64 / 1e6).to_string(),
-            );
-            let _ = writeln!(out, "{name}_bucket{{{labels},le=\"{bound}\"}} {total}");
-        }
-        let seconds = it.meter.micros.load(Ordering::Relaxed) as f64 / 1e6;
-        let _ = writeln!(
-            out,
-            "{name}_sum{{{labels}}} {seconds}\n{name}_count{{{labels}}} {total}"
-        );
+        let labels = format!("binding=\"{}\",kind=\"{}\"", it.name, it.kind);
+        let counts = (it.meter.buckets.each_ref()).map(|cell| cell.load(Ordering::Relaxed));
+        let samples = DurationSamples {
+            bounds: &BUCKETS,
+            counts: &counts,
+            micros: it.meter.micros.load(Ordering::Relaxed),
+        };
+        samples.write(out, name, &labels);
     }
-    let name = "edgerouter_binding_cache_total";
-    let help = "Reads of a key-value store by its read cache.";
-    text::head(out, name, "counter", help);
-    for it in all {
-        if let Some((hits, misses)) = it.cache {
-            let name_of = it.name;
-            let _ = writeln!(out, "{name}{{binding=\"{name_of}\",result=\"hit\"}} {hits}");
-            let _ = writeln!(
-                out,
-                "{name}{{binding=\"{name_of}\",result=\"miss\"}} {misses}"
-            );
-        }
-    }
+    let reads = all.iter().filter_map(|it| Some((it.name, it.cache?)));
+    text::labelled(
+        out,
+        "edgerouter_binding_cache_total",
+        "Reads of a key-value store by its read cache.",
+        ["binding", "result"],
+        reads.flat_map(|(name, (hits, misses))| [([name, "hit"], hits), ([name, "miss"], misses)]),
+    );
     render_replicas(all, out);
 }
 
@@ -168,66 +161,51 @@ fn render_replicas(all: &[Metered<'_>], out: &mut String) {
         .iter()
         .filter_map(|it| Some((it.name, it.replicas?.report())))
         .collect();
-    let each = reports.iter().flat_map(|(name, report)| {
-        report
-            .iter()
-            .enumerate()
-            .map(move |(at, it)| (name, at + 1, it))
-    });
-    let name = "edgerouter_binding_replica_up";
-    let help = "1 if a replica of a database was reached the last time.";
-    text::head(out, name, "gauge", help);
-    for (binding, number, it) in each.clone() {
-        let up = u8::from(it.up);
-        let _ = writeln!(
-            out,
-            "{name}{{binding=\"{binding}\",replica=\"{number}\"}} {up}"
-        );
-    }
-    let name = "edgerouter_binding_replica_delay_seconds";
-    let help = "Time by which a replica of a database may be behind its primary.";
-    text::head(out, name, "gauge", help);
-    for (binding, number, it) in each.clone() {
-        if let Some(delay) = it.delay.map(|it| it.as_secs_f64()) {
-            let _ = writeln!(
-                out,
-                "{name}{{binding=\"{binding}\",replica=\"{number}\"}} {delay}"
-            );
-        }
-    }
-    let name = "edgerouter_binding_replica_latency_seconds";
-    let help = "Time of a question to a replica of a database and its answer.";
-    text::head(out, name, "gauge", help);
-    for (binding, number, it) in each.clone() {
-        if let Some(latency) = it.latency.map(|it| it.as_secs_f64()) {
-            let _ = writeln!(
-                out,
-                "{name}{{binding=\"{binding}\",replica=\"{number}\"}} {latency}"
-            );
-        }
-    }
-    let name = "edgerouter_binding_replica_reads_total";
-    let help = "Reads for which a replica of a database was chosen; the primary answers those that are not ok.";
-    text::head(out, name, "counter", help);
-    for (binding, number, it) in each {
-        for (end, count) in ENDS.iter().zip(it.ends) {
-            let _ = writeln!(
-                out,
-                "{name}{{binding=\"{binding}\",replica=\"{number}\",result=\"{end}\"}} {count}"
-            );
-        }
-    }
-    let name = "edgerouter_binding_bookmarks_refused_total";
-    let help = "Texts for sessions that are no bookmarks of the binding.";
-    text::head(out, name, "counter", help);
-    for it in all {
-        if let Some(bookmarks) = it.bookmarks {
-            let _ = writeln!(
-                out,
-                "{name}{{binding=\"{}\"}} {}",
-                it.name,
-                bookmarks.refused()
-            );
-        }
-    }
+    let each = || {
+        reports.iter().flat_map(|(name, report)| {
+            let numbered = (1..).zip(report);
+            numbered
+                .map(move |(number, it): (usize, _)| ([(*name).to_owned(), number.to_string()], it))
+        })
+    };
+    text::labelled(
+        out,
+        "edgerouter_binding_replica_up",
+        "1 if a replica of a database was reached the last time.",
+        ["binding", "replica"],
+        each().map(|(of, it)| (of, u8::from(it.up))),
+    );
+    text::labelled(
+        out,
+        "edgerouter_binding_replica_delay_seconds",
+        "Time by which a replica of a database may be behind its primary.",
+        ["binding", "replica"],
+        each().filter_map(|(of, it)| Some((of, it.delay?.as_secs_f64()))),
+    );
+    text::labelled(
+        out,
+        "edgerouter_binding_replica_latency_seconds",
+        "Time of a question to a replica of a database and its answer.",
+        ["binding", "replica"],
+        each().filter_map(|(of, it)| Some((of, it.latency?.as_secs_f64()))),
+    );
+    text::labelled(
+        out,
+        "edgerouter_binding_replica_reads_total",
+        "Reads for which a replica of a database was chosen; the primary answers those that are not ok.",
+        ["binding", "replica", "result"],
+        each().flat_map(|([binding, number], it)| {
+            let ends = ENDS.iter().zip(it.ends);
+            ends.map(move |(end, count)| {
+                ([binding.clone(), number.clone(), (*end).to_owned()], count)
+            })
+        }),
+    );
+    text::labelled(
+        out,
+        "edgerouter_binding_bookmarks_refused_total",
+        "Texts for sessions that are no bookmarks of the binding.",
+        ["binding"],
+        (all.iter()).filter_map(|it| Some(([it.name], it.bookmarks?.refused()))),
+    );
 }

@@ -1,5 +1,5 @@
-//! The connection to a Redis server, or to one that speaks its protocol (Valkey), which all calls of a binding share: their
-//! commands are sent without waiting for the replies of others.
+//! The connection to a Redis server, or to one that speaks its protocol (Valkey), which all calls of a binding share:
+//! their commands are sent without waiting for the replies of others.
 
 use std::time::{Duration, Instant};
 

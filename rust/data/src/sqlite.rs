@@ -91,8 +91,8 @@ impl Durability {
 /// Has a file keep a write-ahead log, and gives the mode that it is in then.
 ///
 /// SQLite refuses the lock for the change at once, whatever time a connection would wait for others (it holds a lock
-/// itself, and two that wait for each other would never end). The other one may be another binding in the same new file,
-/// so the change is tried again.
+/// itself, and two that wait for each other would never end). The other one may be another binding in the same new
+/// file, so the change is tried again.
 fn write_ahead(connection: &Connection, patience: Duration) -> rusqlite::Result<String> {
     let until = Instant::now() + patience;
     let mut pause = FIRST_PAUSE;

@@ -1,4 +1,5 @@
-//! Beats of the workers: one that is stuck, whatever the reason, no longer beats, and a service manager restarts the process.
+//! Beats of the workers: one that is stuck, whatever the reason, no longer beats, and a service manager restarts the
+//! process.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},

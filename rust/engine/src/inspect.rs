@@ -391,7 +391,8 @@ async fn describe(cache: &Cache, entry: &Arc<Entry>, now: u64) -> Option<Value> 
     Some(Value::Object(described))
 }
 
-/// The result of a request's look-up at `now`: the decisions, the selected response, and all that is stored for its URL.
+/// The result of a request's look-up at `now`: the decisions, the selected response, and all that is stored for its
+/// URL.
 pub(crate) async fn find(cache: &Cache, plan: &Plan, request: &ExplainRequest, now: u64) -> Value {
     let Explained { steps, question } = explain::explain(plan, request, now);
     let Some((route, mut question)) = question else {

@@ -1,8 +1,8 @@
 //! The readers of single requests: the access log, and the live tails of the admin listener.
 //!
-//! A worker takes them up with the plan in service (`live`), so a request costs nothing more while nobody watches. A tail
-//! has a filter, which workers apply, and a bounded queue, which its reader empties a few times a second: what does not
-//! fit is counted and lost.
+//! A worker takes them up with the plan in service (`live`), so a request costs nothing more while nobody watches. A
+//! tail has a filter, which workers apply, and a bounded queue, which its reader empties a few times a second: what
+//! does not fit is counted and lost.
 
 use std::sync::{
     Arc,

@@ -1,11 +1,10 @@
 //! Settings of experiments from key-value stores: read at the start, and then every few seconds.
 //!
-//! The core names the keys and judges their values. A reading that fails or does not validate leaves the one before in use.
-//! Each plan in service has a board of its own, so that a late reading for an earlier plan changes nothing.
+//! The core names the keys and judges their values. A reading that fails or does not validate leaves the one before in
+//! use. Each plan in service has a board of its own, so that a late reading for an earlier plan changes nothing.
 
 use std::{
     collections::BTreeMap,
-    fmt::Write as _,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -168,23 +167,21 @@ impl ReadingBoard {
         if self.counts.is_empty() {
             return;
         }
-        let name = "edgerouter_experiment_readings_total";
-        let help = "Readings of experiments' settings, by result; all but ok leave the settings as they were.";
-        text::head(out, name, "counter", help);
-        for (experiment, counts) in &self.counts {
-            let experiment = text::escaped(experiment);
-            for (result, count) in [
+        let samples = self.counts.iter().flat_map(|(experiment, counts)| {
+            let counted = [
                 ("ok", &counts.ok),
                 ("failed", &counts.failed),
                 ("invalid", &counts.invalid),
-            ] {
-                let count = count.load(Ordering::Relaxed);
-                let _ = writeln!(
-                    out,
-                    "{name}{{experiment=\"{experiment}\",result=\"{result}\"}} {count}"
-                );
-            }
-        }
+            ];
+            counted.map(|(result, count)| ([&**experiment, result], count.load(Ordering::Relaxed)))
+        });
+        text::labelled(
+            out,
+            "edgerouter_experiment_readings_total",
+            "Readings of experiments' settings, by result; all but ok leave the settings as they were.",
+            ["experiment", "result"],
+            samples,
+        );
     }
 }
 

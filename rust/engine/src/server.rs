@@ -39,8 +39,8 @@ use crate::{
     worker::Shared,
 };
 
-/// Bytes of a worker's stack, as the main thread has: the interpreter reads nested data by calls within calls, in inline
-/// callables on a worker, and bounds them for a stack of this size.
+/// Bytes of a worker's stack, as the main thread has: the interpreter reads nested data by calls within calls, in
+/// inline callables on a worker, and bounds them for a stack of this size.
 const STACK: usize = 8 << 20;
 
 /// A running engine.
@@ -199,8 +199,8 @@ impl Engine {
         self.shared.beats.silence()
     }
 
-    /// Moves the wall clock of every decision to `seconds` from the real one, from the next request on. False, and nothing
-    /// moves, unless the engine was started for tests.
+    /// Moves the wall clock of every decision to `seconds` from the real one, from the next request on. False, and
+    /// nothing moves, unless the engine was started for tests.
     pub fn shift_clock(&self, seconds: i64) -> bool {
         let Some(shift) = &self.shared.test_clock else {
             return false;

@@ -2,16 +2,17 @@
 //!
 //! Workers share these counts, behind a lock that is held for a few additions and only while a deploy is under way.
 
-use std::fmt::Write as _;
-
 use edgerouter_core::trial::{Tally, Thresholds, TrialFault, judge};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
-use crate::telemetry::{Totals, text};
+use crate::telemetry::{
+    Totals,
+    text::{self, DurationSamples},
+};
 
-/// Responses are judged together with those before them, up to this many times `Thresholds::min_responses`: a fault that
-/// begins late counts for as much as one at the start.
+/// Responses are judged together with those before them, up to this many times `Thresholds::min_responses`: a fault
+/// that begins late counts for as much as one at the start.
 const WINDOW: u64 = 10;
 
 /// One of two versions.
@@ -109,7 +110,8 @@ impl Trial {
         self.state.lock().alone = alone;
     }
 
-    /// Counts a response whose head took that long. Gives the fault for which the new version is to be rolled back, once.
+    /// Counts a response whose head took that long. Gives the fault for which the new version is to be rolled back,
+    /// once.
     pub(crate) fn count(&self, side: Side, status: u16, micros: u64) -> Option<TrialFault> {
         let is_slow = (self.thresholds.max_latency).is_some_and(|most| micros > most);
         let state = &mut *self.state.lock();
@@ -151,43 +153,33 @@ impl Trial {
     /// The same as metrics.
     pub(crate) fn render(this: Option<&Self>, out: &mut String) {
         let sums = this.map_or_else(Default::default, |this| this.state.lock().sums);
-        let name = "edgerouter_deploy_responses_total";
-        let help = "Responses while a deploy is under way, by version and result.";
-        text::head(out, name, "counter", help);
-        for (side, sums) in Side::ALL.into_iter().zip(&sums) {
+        let samples = Side::ALL.into_iter().zip(&sums).flat_map(|(side, sums)| {
             let (version, tally) = (side.as_str(), sums.tally);
-            for (result, count) in [
-                ("ok", tally.responses.saturating_sub(tally.errors)),
-                ("error", tally.errors),
-            ] {
-                let _ = writeln!(
-                    out,
-                    "{name}{{version=\"{version}\",result=\"{result}\"}} {count}"
-                );
-            }
-        }
+            [
+                (
+                    [version, "ok"],
+                    tally.responses.saturating_sub(tally.errors),
+                ),
+                ([version, "error"], tally.errors),
+            ]
+        });
+        text::labelled(
+            out,
+            "edgerouter_deploy_responses_total",
+            "Responses while a deploy is under way, by version and result.",
+            ["version", "result"],
+            samples,
+        );
         let name = "edgerouter_deploy_duration_seconds";
         let help = "Time to the head of responses while a deploy is under way, by version.";
         text::head(out, name, "histogram", help);
         for (side, sums) in Side::ALL.into_iter().zip(&sums) {
-            let version = side.as_str();
-            let mut total = 0;
-            for (index, count) in sums.buckets.iter().enumerate() {
-                total += count;
-                let bound = match Totals::BOUNDS.get(index) {
-                    Some(bound) => format!("{}", *bound as f64 / 1e6),
-                    None => "+Inf".to_owned(),
-                };
-                let _ = writeln!(
-                    out,
-                    "{name}_bucket{{version=\"{version}\",le=\"{bound}\"}} {total}"
-                );
-            }
-            let seconds = sums.micros as f64 / 1e6;
-            let _ = writeln!(
-                out,
-                "{name}_sum{{version=\"{version}\"}} {seconds}\n{name}_count{{version=\"{version}\"}} {total}"
-            );
+            let samples = DurationSamples {
+                bounds: &Totals::BOUNDS,
+                counts: &sums.buckets,
+                micros: sums.micros,
+            };
+            samples.write(out, name, &format!("version=\"{}\"", side.as_str()));
         }
     }
 }

@@ -55,8 +55,8 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub live: Arc<ArcSwap<Live>>,
-    /// Changes with `live`, with the settings of experiments, and when the test clock is moved: workers compare it on each request instead of touching the
-    /// pointer's counter.
+    /// Changes with `live`, with the settings of experiments, and when the test clock is moved: workers compare it on
+    /// each request instead of touching the pointer's counter.
     pub epoch: AtomicU64,
     /// Seconds that tests have moved the wall clock by. Only an engine that was started for tests has it.
     pub test_clock: Option<Arc<AtomicI64>>,
@@ -339,8 +339,8 @@ impl Worker {
         id
     }
 
-    /// The size of slices: the plan's, or less where the store would not take an entry of that size. `None` where that is
-    /// too small for slices to make sense.
+    /// The size of slices: the plan's, or less where the store would not take an entry of that size. `None` where that
+    /// is too small for slices to make sense.
     pub(crate) fn slice_bytes(&self, live: &Live) -> Option<u64> {
         let memory = self.shared.cache.store.memory();
         memory.slice_bytes(live.plan.limits.cache.slice_bytes)
@@ -350,8 +350,8 @@ impl Worker {
         self.random.borrow_mut().u64(..)
     }
 
-    /// Once a second: the wall clock, idle connections on both sides. True: clients that do not read hold more memory than they
-    /// may, and some have to go.
+    /// Once a second: the wall clock, idle connections on both sides. True: clients that do not read hold more memory
+    /// than they may, and some have to go.
     pub(crate) fn tick(self: &Rc<Self>) -> bool {
         self.shared.beats.beat(self.index);
         self.clock.synchronise(self.shared.clock_shift());

@@ -2,8 +2,8 @@
 //!
 //! No piece is read ahead of the socket: the system's own buffer is written from while the next piece is read, and a
 //! client that does not read holds no memory here. Content that the kernel has in memory goes from there into a socket
-//! without a copy, where the connection leaves it as it is (`sendfile`); its end goes only if the file is still the same
-//! then.
+//! without a copy, where the connection leaves it as it is (`sendfile`); its end goes only if the file is still the
+//! same then.
 
 use std::{
     collections::VecDeque,
@@ -51,8 +51,8 @@ pub enum FilePart {
 /// A read that is under way, and the bytes of memory that were drawn for it.
 type Reading = Pin<Box<dyn Future<Output = (u64, Result<Bytes, FileTrouble>)>>>;
 
-/// The parts of a file. Memory for a piece is drawn before it is read, and given back when the piece goes on to the queue
-/// of the connection, which counts it from there.
+/// The parts of a file. Memory for a piece is drawn before it is read, and given back when the piece goes on to the
+/// queue of the connection, which counts it from there.
 pub struct FileBody {
     files: Arc<Files>,
     file: Arc<OpenFile>,

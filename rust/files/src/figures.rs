@@ -1,9 +1,6 @@
 //! Counters of files.
 
-use std::{
-    fmt::Write as _,
-    sync::atomic::{AtomicU64, Ordering},
-};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use edgerouter_telemetry::text;
 
@@ -67,16 +64,13 @@ impl Figures {
         ] {
             text::one(out, name, help, value);
         }
-        let name = "edgerouter_files_failed_total";
-        text::head(
+        let failed = REASONS.iter().zip(&self.failed);
+        text::labelled(
             out,
-            name,
-            "counter",
+            "edgerouter_files_failed_total",
             "Files that could not be opened or read, by reason.",
+            ["reason"],
+            failed.map(|((_, reason), count)| ([*reason], count.load(Ordering::Relaxed))),
         );
-        for ((_, reason), counter) in REASONS.iter().zip(&self.failed) {
-            let value = counter.load(Ordering::Relaxed);
-            let _ = writeln!(out, "{name}{{reason=\"{reason}\"}} {value}");
-        }
     }
 }

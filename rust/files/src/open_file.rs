@@ -218,8 +218,8 @@ impl OpenFile {
                 Err(Errno::IO) => return Err(FileTrouble::Unreadable),
                 // tmpfs, which has all that is not swapped out.
                 Err(Errno::OPNOTSUPP) => self.asks_first.store(true, Ordering::Relaxed),
-                // Less: the rest is on disk, or the file is shorter now, which a thread finds out. The kernel may not know
-                // the call either.
+                // Less: the rest is on disk, or the file is shorter now, which a thread finds out. The kernel may not
+                // know the call either.
                 Ok(_) | Err(_) => return Ok(None),
             }
         }

@@ -6,8 +6,8 @@ use std::{
     fs::File,
 };
 
-/// True if all of these bytes are in memory. False where the kernel does not say: it is older, or the file is neither the
-/// edge's own nor writable for it.
+/// True if all of these bytes are in memory. False where the kernel does not say: it is older, or the file is neither
+/// the edge's own nor writable for it.
 #[cfg(target_os = "linux")]
 pub(crate) fn is_resident(file: &File, offset: u64, length: u64) -> bool {
     use std::os::fd::AsRawFd as _;
@@ -40,8 +40,8 @@ pub(crate) fn is_resident(file: &File, offset: u64, length: u64) -> bool {
     let range = Range { offset, length };
     let mut pages = Pages::default();
     let flags: c_uint = 0;
-    // SAFETY: the call reads `range` and writes `pages`, which both live here and have the layout that it wants; it keeps
-    // neither. The descriptor is open as long as `file` is borrowed. A kernel without the call returns an error.
+    // SAFETY: the call reads `range` and writes `pages`, which both live here and have the layout that it wants; it
+    // keeps neither. The descriptor is open as long as `file` is borrowed. A kernel without the call returns an error.
     let result = unsafe {
         syscall(
             CACHESTAT,

@@ -1,5 +1,5 @@
-//! The beginning of a response whose content an iterator gives: the head waits for the first piece, so that an iterator that
-//! fails before it is answered as a function that fails is.
+//! The beginning of a response whose content an iterator gives: the head waits for the first piece, so that an iterator
+//! that fails before it is answered as a function that fails is.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 

@@ -163,7 +163,8 @@ pub struct Fetch {
     pub scheme: Scheme,
     /// Host and port.
     pub authority: String,
-    /// The host, without brackets, and port of a request that is made to a host that is no origin, and not to the edge itself.
+    /// The host, without brackets, and port of a request that is made to a host that is no origin, and not to the edge
+    /// itself.
     pub outside: Option<(String, u16)>,
     /// The name of the origin or group that answers in the place of a route.
     pub origin: Option<Box<str>>,

@@ -9,7 +9,7 @@ pub mod pipe;
 mod place;
 
 use std::{
-    fmt::{self, Write as _},
+    fmt,
     future::Future,
     net::IpAddr,
     pin::Pin,
@@ -331,8 +331,8 @@ pub trait Functions: Send + Sync + fmt::Debug {
     /// Starts a call. Never blocks: a full queue is an error at once.
     fn invoke(&self, invocation: Invocation) -> StartedCall;
 
-    /// True if a function reads the content of its request where it cannot wait for it, so that its call begins when the
-    /// content is there.
+    /// True if a function reads the content of its request where it cannot wait for it, so that its call begins when
+    /// the content is there.
     fn waits_for_content(&self, call: CallableId) -> bool;
 
     /// Calls waiting or running now, and callables abandoned because they could not be interrupted.
@@ -403,17 +403,18 @@ impl FunctionsLoad {
         ] {
             text::one(out, name, help, value);
         }
-        let name = "edgerouter_background_tasks_total";
-        let help = "Tasks of wait_until, by result.";
-        text::head(out, name, "counter", help);
-        for (result, count) in [
-            ("ok", self.background.finished),
-            ("failed", self.background.failed),
-            ("timed-out", self.background.timed_out),
-            ("refused", self.background.refused),
-        ] {
-            let _ = writeln!(out, "{name}{{result=\"{result}\"}} {count}");
-        }
+        text::labelled(
+            out,
+            "edgerouter_background_tasks_total",
+            "Tasks of wait_until, by result.",
+            ["result"],
+            [
+                (["ok"], self.background.finished),
+                (["failed"], self.background.failed),
+                (["timed-out"], self.background.timed_out),
+                (["refused"], self.background.refused),
+            ],
+        );
     }
 }
 

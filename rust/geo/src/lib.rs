@@ -1,7 +1,7 @@
 //! Places of clients, from files in MaxMind's format.
 //!
-//! [`GeoFiles`] reads the files of a plan whole, and looks for replaced ones from time to time, on a thread of its own. A
-//! file that cannot be read leaves the one before in use. Which facts matter, and to whom, is the core's decision.
+//! [`GeoFiles`] reads the files of a plan whole, and looks for replaced ones from time to time, on a thread of its own.
+//! A file that cannot be read leaves the one before in use. Which facts matter, and to whom, is the core's decision.
 
 mod file;
 mod record;
@@ -91,38 +91,35 @@ impl GeoFiles {
 
     /// The files and the look-ups as metrics.
     pub fn render(&self, out: &mut String) {
-        use std::fmt::Write as _;
-        let name = "edgerouter_geo_lookups_total";
-        text::head(out, name, "counter", "Look-ups of places, by result.");
-        for (result, count) in [
-            ("found", &self.found),
-            ("unknown", &self.unknown),
-            ("failed", &self.failed),
-        ] {
-            let count = count.load(Relaxed);
-            let _ = writeln!(out, "{name}{{result=\"{result}\"}} {count}");
-        }
-        let name = "edgerouter_geo_file_loads_total";
-        let help =
-            "Times that a file of geo was read, by result; failed leaves the one before in use.";
-        text::head(out, name, "counter", help);
-        for file in &self.files {
-            let label = text::escaped(&file.label());
-            for (result, count) in [("ok", &file.loads), ("failed", &file.failures)] {
-                let count = count.load(Relaxed);
-                let _ = writeln!(
-                    out,
-                    "{name}{{file=\"{label}\",result=\"{result}\"}} {count}"
-                );
-            }
-        }
-        let name = "edgerouter_geo_file_built_timestamp_seconds";
-        let help = "When the file of geo that is in use was built, as it says.";
-        text::head(out, name, "gauge", help);
-        for file in &self.files {
-            let (label, built) = (text::escaped(&file.label()), file.built());
-            let _ = writeln!(out, "{name}{{file=\"{label}\"}} {built}");
-        }
+        text::labelled(
+            out,
+            "edgerouter_geo_lookups_total",
+            "Look-ups of places, by result.",
+            ["result"],
+            [
+                (["found"], self.found.load(Relaxed)),
+                (["unknown"], self.unknown.load(Relaxed)),
+                (["failed"], self.failed.load(Relaxed)),
+            ],
+        );
+        let loads = self.files.iter().flat_map(|file| {
+            let counted = [("ok", &file.loads), ("failed", &file.failures)];
+            counted.map(|(result, count)| ([file.label(), result.to_owned()], count.load(Relaxed)))
+        });
+        text::labelled(
+            out,
+            "edgerouter_geo_file_loads_total",
+            "Times that a file of geo was read, by result; failed leaves the one before in use.",
+            ["file", "result"],
+            loads,
+        );
+        text::labelled(
+            out,
+            "edgerouter_geo_file_built_timestamp_seconds",
+            "When the file of geo that is in use was built, as it says.",
+            ["file"],
+            self.files.iter().map(|file| ([file.label()], file.built())),
+        );
     }
 }
 

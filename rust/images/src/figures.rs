@@ -1,7 +1,6 @@
 //! Counters of variants.
 
 use std::{
-    fmt::Write as _,
     sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
@@ -64,52 +63,38 @@ impl Figures {
     }
 
     pub(crate) fn render(&self, threads: usize, out: &mut String) {
-        let name = "edgerouter_images_made_total";
-        text::head(
+        let made = ImageFormat::ALL.iter().zip(&self.made);
+        text::labelled(
             out,
-            name,
-            "counter",
+            "edgerouter_images_made_total",
             "Variants of images that were encoded, by format.",
+            ["format"],
+            made.map(|(format, count)| ([format.as_str()], count.load(Ordering::Relaxed))),
         );
-        for (format, counter) in ImageFormat::ALL.iter().zip(&self.made) {
-            let value = counter.load(Ordering::Relaxed);
-            let _ = writeln!(out, "{name}{{format=\"{}\"}} {value}", format.as_str());
-        }
-        let name = "edgerouter_images_failed_total";
-        text::head(
+        let failed = REASONS.iter().zip(&self.failed);
+        text::labelled(
             out,
-            name,
-            "counter",
+            "edgerouter_images_failed_total",
             "Images of which no variant could be made, by reason.",
+            ["reason"],
+            failed.map(|(reason, count)| ([*reason], count.load(Ordering::Relaxed))),
         );
-        for (reason, counter) in REASONS.iter().zip(&self.failed) {
-            let value = counter.load(Ordering::Relaxed);
-            let _ = writeln!(out, "{name}{{reason=\"{reason}\"}} {value}");
-        }
-        let name = "edgerouter_images_bytes_total";
-        text::head(
+        text::labelled(
             out,
-            name,
-            "counter",
+            "edgerouter_images_bytes_total",
             "Bytes of images before they were scaled and of their variants.",
-        );
-        for (side, counter) in [("before", &self.bytes_in), ("after", &self.bytes_out)] {
-            let value = counter.load(Ordering::Relaxed);
-            let _ = writeln!(out, "{name}{{side=\"{side}\"}} {value}");
-        }
-        let name = "edgerouter_images_seconds_total";
-        text::head(
-            out,
-            name,
-            "counter",
-            "Time that threads spent on variants of images.",
+            ["side"],
+            [
+                (["before"], self.bytes_in.load(Ordering::Relaxed)),
+                (["after"], self.bytes_out.load(Ordering::Relaxed)),
+            ],
         );
         let micros = self.micros.load(Ordering::Relaxed);
-        let _ = writeln!(
+        text::one(
             out,
-            "{name} {}.{:06}",
-            micros / 1_000_000,
-            micros % 1_000_000
+            "edgerouter_images_seconds_total",
+            "Time that threads spent on variants of images.",
+            format_args!("{}.{:06}", micros / 1_000_000, micros % 1_000_000),
         );
         for (name, help, value) in [
             (

@@ -1,7 +1,7 @@
 //! Variants of images, without any I/O: bytes of an image go in, and bytes of its variant come out.
 //!
-//! [`Images::make`] has a thread decode an image, turn it as its EXIF orientation says, scale it, convert its colours to
-//! sRGB and encode it without any metadata. The variant is decided in `edgerouter_core::images`. Memory and time are
+//! [`Images::make`] has a thread decode an image, turn it as its EXIF orientation says, scale it, convert its colours
+//! to sRGB and encode it without any metadata. The variant is decided in `edgerouter_core::images`. Memory and time are
 //! bounded by the number of threads and by the pixels of an image, which its head has before any of them is decoded.
 
 mod decode;

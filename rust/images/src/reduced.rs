@@ -13,7 +13,8 @@ const MOST_SCANS: usize = 32;
 /// The marker before each scan (T.81, table B.1). Thumbnails in the metadata have it, too.
 const START_OF_SCAN: [u8; 2] = [0xFF, 0xDA];
 
-/// True for an image of three channels of which the first, the brightness, has more pixels than the others (T.81, B.2.2).
+/// True for an image of three channels of which the first, the brightness, has more pixels than the others (T.81,
+/// B.2.2).
 fn is_subsampled(bytes: &[u8]) -> Option<bool> {
     let mut rest = bytes.get(2..)?;
     loop {

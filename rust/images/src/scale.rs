@@ -55,8 +55,8 @@ fn resized(pixels: &DynamicImage, size: (u32, u32)) -> Option<DynamicImage> {
     }
 }
 
-/// Converts the colours by the image's profile. A profile that cannot be read, or is for other channels than these, such
-/// as for inks that the decoder has converted, is ignored.
+/// Converts the colours by the image's profile. A profile that cannot be read, or is for other channels than these,
+/// such as for inks that the decoder has converted, is ignored.
 fn to_srgb(pixels: &mut DynamicImage, profile: &[u8]) {
     let Ok(profile) = ColorProfile::new_from_slice(profile) else {
         return;

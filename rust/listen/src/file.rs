@@ -25,8 +25,8 @@ pub(crate) fn poll_send(
     })
 }
 
-/// Writes what comes before bytes of a file, as much as there is room for. The kernel keeps it back for a moment, so that
-/// both travel in the same packets.
+/// Writes what comes before bytes of a file, as much as there is room for. The kernel keeps it back for a moment, so
+/// that both travel in the same packets.
 pub(crate) fn poll_write_before(
     socket: &dyn BareSocket,
     cx: &mut Context<'_>,

@@ -1,5 +1,5 @@
-//! Sockets that a service manager listens on for this process, and hands over when it starts it (sd_listen_fds(3)). While
-//! the process starts anew, the kernel keeps their connections.
+//! Sockets that a service manager listens on for this process, and hands over when it starts it (sd_listen_fds(3)).
+//! While the process starts anew, the kernel keeps their connections.
 
 use std::{
     io,

@@ -1,9 +1,10 @@
 //! Client connections, from the socket to a request and from a response to the socket: accepting, HTTP, and the end.
 //!
-//! `tcp` and `unix` are the only files that know what a connection runs over, and `accept` is their loop: `tls`, `http`,
-//! `http1`, `http2` and `tunnel` serve any [`Transport`]. `connection` is a connection as requests see it, and all connections of
-//! a worker; `spread` hands new ones on to the worker with the fewest, `tight` ends idle ones for new ones. The worker is
-//! known as a [`ConnectionOwner`](connection::ConnectionOwner) only: it responds to the requests. No route is known here.
+//! `tcp` and `unix` are the only files that know what a connection runs over, and `accept` is their loop: `tls`,
+//! `http`, `http1`, `http2` and `tunnel` serve any [`Transport`]. `connection` is a connection as requests see it, and
+//! all connections of a worker; `spread` hands new ones on to the worker with the fewest, `tight` ends idle ones for
+//! new ones. The worker is known as a [`ConnectionOwner`](connection::ConnectionOwner) only: it responds to the
+//! requests. No route is known here.
 
 mod accept;
 pub mod connection;

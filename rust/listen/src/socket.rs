@@ -69,8 +69,8 @@ pub(crate) fn poll_tried<S: BareSocket + ?Sized>(
     }
 }
 
-/// Ready when a read would not wait: there are bytes, an end, or an error. The first byte is looked at and stays where it
-/// is: the runtime takes a socket that was just accepted for readable before anything has come.
+/// Ready when a read would not wait: there are bytes, an end, or an error. The first byte is looked at and stays where
+/// it is: the runtime takes a socket that was just accepted for readable before anything has come.
 pub(crate) fn poll_readable<S: BareSocket>(socket: &S, cx: &mut Context<'_>) -> Poll<()> {
     let mut peek = || SockRef::from(socket).peek(&mut [MaybeUninit::uninit()]);
     poll_tried(socket, cx, Interest::READABLE, &mut peek).map(drop)

@@ -1,5 +1,5 @@
-//! Hands connections on to the worker with the fewest (docs/decisions/0055): one that has accepted more than its share puts
-//! the socket into the queue of another, which serves it as if it had accepted it itself.
+//! Hands connections on to the worker with the fewest (docs/decisions/0055): one that has accepted more than its share
+//! puts the socket into the queue of another, which serves it as if it had accepted it itself.
 
 use std::{net::SocketAddr, rc::Rc, sync::atomic::Ordering};
 

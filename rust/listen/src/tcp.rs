@@ -158,7 +158,8 @@ fn prepare(socket: &Socket) -> io::Result<()> {
     socket.set_nonblocking(true)
 }
 
-/// Accepts until the engine drains, and then those that the kernel has accepted by then. `id`: of a listener of the plan.
+/// Accepts until the engine drains, and then those that the kernel has accepted by then. `id`: of a listener of the
+/// plan.
 pub async fn accept<O: ConnectionOwner>(
     owner: Rc<O>,
     listener: TcpListener,

@@ -1,8 +1,8 @@
 //! Room for new connections when connections or descriptors run out: the one that has been idle longest gives way.
 //!
 //! A worker ends connections of its own; where it has fewer than its share, or none that are idle, it has the other
-//! workers end one. No connection is left in the kernel's queue: one for which nothing gives way is accepted, closed and
-//! counted.
+//! workers end one. No connection is left in the kernel's queue: one for which nothing gives way is accepted, closed
+//! and counted.
 
 use std::{
     fs::File,

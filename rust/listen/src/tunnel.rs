@@ -27,8 +27,8 @@ pub(super) enum Joined {
     Broken,
 }
 
-/// Joins a connection to an origin's until both have ended, or nothing has passed for `idle`. The kernel finds clients that
-/// are gone without a word before that, as the listening socket says (`tcp`).
+/// Joins a connection to an origin's until both have ended, or nothing has passed for `idle`. The kernel finds clients
+/// that are gone without a word before that, as the listening socket says (`tcp`).
 pub(super) async fn join(
     connection: &Connection,
     client: impl Transport,

@@ -141,7 +141,8 @@ fn handles(bound: BoundListener, count: usize) -> io::Result<Vec<BoundListener>>
     inherited::handles(bound, count, BoundListener::try_clone)
 }
 
-/// Accepts until the engine drains, and then those that the kernel has accepted by then. `id`: of a listener of the plan.
+/// Accepts until the engine drains, and then those that the kernel has accepted by then. `id`: of a listener of the
+/// plan.
 pub async fn accept<O: ConnectionOwner>(
     owner: Rc<O>,
     listener: UnixListener,

@@ -45,8 +45,8 @@ use super::{
 /// Bytes of a request that are taken from its body ahead of the socket.
 const MOST_AHEAD: usize = 64 << 10;
 
-/// Content that is read at a stretch. A fast origin would leave the worker no time for its clients otherwise: it looks for
-/// what has happened on its sockets only every so many turns of its tasks.
+/// Content that is read at a stretch. A fast origin would leave the worker no time for its clients otherwise: it looks
+/// for what has happened on its sockets only every so many turns of its tasks.
 const MOST_AT_A_STRETCH: usize = 256 << 10;
 
 /// A connection to an origin, between requests or in one.

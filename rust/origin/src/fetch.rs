@@ -103,8 +103,8 @@ impl Upstreams {
         }
     }
 
-    /// A request on a connection of its own, of which nothing is kept: for a host that is no origin. Its `total_timeout` is
-    /// the caller's to keep, and bounds the content.
+    /// A request on a connection of its own, of which nothing is kept: for a host that is no origin. Its
+    /// `total_timeout` is the caller's to keep, and bounds the content.
     pub async fn fetch_apart(
         &self,
         host: &Origin,

@@ -1,8 +1,7 @@
-//! The health of origins: one flag each, read on every request to a group, written by probes and by the outcome of requests.
-//! `edgerouter_core::origin::health` decides whether an origin is healthy.
+//! The health of origins: one flag each, read on every request to a group, written by probes and by the outcome of
+//! requests. `edgerouter_core::origin::health` decides whether an origin is healthy.
 
 use std::{
-    fmt::Write as _,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
@@ -38,7 +37,8 @@ struct Flag {
     spotless: AtomicBool,
     /// The last probe or request that failed got no answer.
     silent: AtomicBool,
-    /// Requests answered without an error in the slot of the window of which `slot` is the number, not counted in `health` yet.
+    /// Requests answered without an error in the slot of the window of which `slot` is the number, not counted in
+    /// `health` yet.
     good: AtomicU32,
     slot: AtomicU64,
     /// When it was found unhealthy last, on the board's clock.
@@ -315,10 +315,9 @@ pub fn render_states(states: &[OriginState], out: &mut String) {
             |state| state.healthy,
         ),
     ] {
-        text::head(out, name, "gauge", help);
-        for state in states {
-            let origin = text::escaped(&state.name);
-            let _ = writeln!(out, "{name}{{origin=\"{origin}\"}} {}", u8::from(of(state)));
-        }
+        let samples = states
+            .iter()
+            .map(|state| ([&*state.name], u8::from(of(state))));
+        text::labelled(out, name, help, ["origin"], samples);
     }
 }

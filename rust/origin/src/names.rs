@@ -1,5 +1,5 @@
-//! Addresses of origins' names. A name server that is silent, or down, takes no origin with it: its last answer serves at
-//! once while one look-up per name goes on behind, on a few threads of its own.
+//! Addresses of origins' names. A name server that is silent, or down, takes no origin with it: its last answer serves
+//! at once while one look-up per name goes on behind, on a few threads of its own.
 
 use std::{
     collections::VecDeque,

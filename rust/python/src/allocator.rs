@@ -20,8 +20,8 @@ unsafe extern "C" {
     fn mi_collect(force: bool);
 }
 
-/// Returns pages that have been free for a second to the system. mimalloc itself looks for them only when it frees a page,
-/// so a process that has just become idle would keep them. Called every two seconds.
+/// Returns pages that have been free for a second to the system. mimalloc itself looks for them only when it frees a
+/// page, so a process that has just become idle would keep them. Called every two seconds.
 pub(crate) fn give_back() {
     // SAFETY: looks over the heap of the calling thread and the pages that no thread has; any thread may call it.
     unsafe { mi_collect(false) }
@@ -30,8 +30,8 @@ pub(crate) fn give_back() {
 }
 
 /// Huge pages while there is much work only. They make hits in a large cache cheaper; but the kernel also puts small
-/// pages together, in the background, and fills those in between that have been given back. And it clears a huge page at
-/// once when the first byte of it is written, while the worker that wrote it serves nobody.
+/// pages together, in the background, and fills those in between that have been given back. And it clears a huge page
+/// at once when the first byte of it is written, while the worker that wrote it serves nobody.
 #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
 mod huge_pages {
     use std::{

@@ -16,7 +16,7 @@ use pyo3::{
 use crate::{
     cache::{self, Caches},
     data::{CallSessions, Env},
-    fetch::{FetchFrom, PendingFetch},
+    fetch::{FetchFrom, PendingFetch, WantedFetch},
     message::spelling,
     runner::{AnswersEarly, Caller, Deadline, enter, wait_until},
 };
@@ -322,9 +322,19 @@ impl CallContext {
         origin: Option<String>,
     ) -> PyResult<PendingFetch> {
         let timeout = Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or_default();
-        self.from()?.start(
-            py, method, scheme, authority, target, fields, body, cache, timeout, outside, origin,
-        )
+        let wanted = WantedFetch {
+            method,
+            scheme,
+            authority,
+            target,
+            fields,
+            body,
+            cache,
+            timeout,
+            outside,
+            origin,
+        };
+        self.from()?.start(py, wanted)
     }
 
     /// Seconds left for the call; its time in the queue counts.

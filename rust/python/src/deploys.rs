@@ -38,8 +38,8 @@ impl EngineDeploys {
         Ok(())
     }
 
-    /// The next order as its number and JSON. Waits for one, half a second at most. Raises `RuntimeError` when the engine
-    /// does not run.
+    /// The next order as its number and JSON. Waits for one, half a second at most. Raises `RuntimeError` when the
+    /// engine does not run.
     fn next_order(&self, py: Python<'_>) -> PyResult<Option<(u64, String)>> {
         let running = self.0.get().engine()?;
         let patience = Duration::from_millis(500);
@@ -53,7 +53,8 @@ impl EngineDeploys {
         Ok(())
     }
 
-    /// Puts a version beside the one in service, for a share of the clients; the id of the deploy. Raises `ConfigError`.
+    /// Puts a version beside the one in service, for a share of the clients; the id of the deploy. Raises
+    /// `ConfigError`.
     #[pyo3(signature = (plan, callables, ended, running, *, file, hash, author, percent, cookie, min_responses, max_errors, max_latency))]
     #[allow(clippy::too_many_arguments)] // keywords on Python's side
     fn begin(

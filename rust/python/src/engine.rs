@@ -254,8 +254,8 @@ impl PyEngine {
         Ok(())
     }
 
-    /// Drains and ends; true when nothing was cut off. Seconds; `None`: the plan's limit. `ending()` is called when no call
-    /// runs any more, and the event loop still does.
+    /// Drains and ends; true when nothing was cut off. Seconds; `None`: the plan's limit. `ending()` is called when no
+    /// call runs any more, and the event loop still does.
     #[pyo3(signature = (drain=None, ending=None))]
     fn stop(
         &self,
@@ -393,8 +393,9 @@ impl PyEngine {
         }))
     }
 
-    /// The next call for certificates: its number, callable, purpose (`set` or `remove` a record of DNS, `allow` a name), name,
-    /// and the text of a record. Waits for one, half a second at most. Raises `RuntimeError` when the engine does not run.
+    /// The next call for certificates: its number, callable, purpose (`set` or `remove` a record of DNS, `allow` a
+    /// name), name, and the text of a record. Waits for one, half a second at most. Raises `RuntimeError` when the
+    /// engine does not run.
     fn next_record(
         &self,
         py: Python<'_>,

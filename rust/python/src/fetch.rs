@@ -45,6 +45,26 @@ pub(crate) struct FetchFrom {
     fetcher: Arc<dyn Fetcher>,
 }
 
+/// A request that a callable makes, as Python has checked it.
+#[derive(Debug)]
+pub(crate) struct WantedFetch<'a> {
+    pub(crate) method: &'a str,
+    /// `http` or `https`.
+    pub(crate) scheme: &'a str,
+    pub(crate) authority: String,
+    pub(crate) target: String,
+    /// Pairs of a name and a value.
+    pub(crate) fields: &'a Bound<'a, PyAny>,
+    pub(crate) body: &'a [u8],
+    /// A word of [`FetchCache`].
+    pub(crate) cache: &'a str,
+    pub(crate) timeout: Duration,
+    /// Host and port, if the edge does not serve the host.
+    pub(crate) outside: Option<(String, u16)>,
+    /// The name of an origin or group that is requested directly.
+    pub(crate) origin: Option<String>,
+}
+
 impl FetchFrom {
     pub(crate) fn new(request: &RequestHead, fetcher: Arc<dyn Fetcher>) -> Self {
         let target = match &request.query {
@@ -77,21 +97,19 @@ impl FetchFrom {
     }
 
     /// Starts a request.
-    #[allow(clippy::too_many_arguments)] // they are keywords to Python
-    pub(crate) fn start(
-        &self,
-        py: Python<'_>,
-        method: &str,
-        scheme: &str,
-        authority: String,
-        target: String,
-        fields: &Bound<'_, PyAny>,
-        body: &[u8],
-        cache: &str,
-        timeout: Duration,
-        outside: Option<(String, u16)>,
-        origin: Option<String>,
-    ) -> PyResult<PendingFetch> {
+    pub(crate) fn start(&self, py: Python<'_>, wanted: WantedFetch<'_>) -> PyResult<PendingFetch> {
+        let WantedFetch {
+            method,
+            scheme,
+            authority,
+            target,
+            fields,
+            body,
+            cache,
+            timeout,
+            outside,
+            origin,
+        } = wanted;
         let method = Method::from_bytes(method.as_bytes())
             .ok()
             .filter(|method| !is_forbidden(method))

@@ -1,10 +1,10 @@
 //! The module `edgerouter._core`: converts between Python and the engine, and decides nothing.
 //!
-//! `engine` starts and stops, `plan` compiles plans, `replay` predicts by one. `message`, `values`, `cache`, `data` and `context` are the views on the
-//! engine's values that callables get. `runner` carries calls to Python's own threads and their answers back.
-//! `allocator` is the one of the Rust side. `output` carries printed lines, and signals. `properties` exposes pure
-//! decisions to property tests, `certificates` those for development. `websocket` reads and writes frames, `html`
-//! edits pages.
+//! `engine` starts and stops, `plan` compiles plans, `replay` predicts by one. `message`, `values`, `cache`, `data` and
+//! `context` are the views on the engine's values that callables get. `runner` carries calls to Python's own threads
+//! and their answers back. `allocator` is the one of the Rust side. `output` carries printed lines, and signals.
+//! `properties` exposes pure decisions to property tests, `certificates` those for development. `websocket` reads and
+//! writes frames, `html` edits pages.
 
 mod allocator;
 mod cache;

@@ -39,8 +39,8 @@ fn assumption((pattern, value): (String, String)) -> PyResult<Assumption> {
 
 #[pymethods]
 impl Replay {
-    /// `tiers`: bytes of memory for each prediction; none: that which the plan has on this machine. `lifetimes`: patterns of
-    /// paths, each with the `Cache-Control` that is assumed.
+    /// `tiers`: bytes of memory for each prediction; none: that which the plan has on this machine. `lifetimes`:
+    /// patterns of paths, each with the `Cache-Control` that is assumed.
     #[new]
     #[pyo3(signature = (plan, files, *, tiers, format, host, scheme, lifetimes, sample, most_entries))]
     #[allow(clippy::too_many_arguments)] // they are keywords to Python

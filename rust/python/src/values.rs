@@ -20,7 +20,8 @@ pub(crate) enum ValuesKind {
     Claims,
 }
 
-/// A mapping that cannot be changed. In hooks, reading all of it or its length counts as reading everything of its kind.
+/// A mapping that cannot be changed. In hooks, reading all of it or its length counts as reading everything of its
+/// kind.
 #[pyclass(frozen, mapping, module = "edgerouter._core")]
 #[derive(Debug)]
 pub(crate) struct Values {

@@ -1,5 +1,5 @@
-//! The frames of WebSocket (RFC 6455 §5), read and written without I/O by the crate `tungstenite`. A mounted application's
-//! bytes come and go through pipes (`edgerouter.websocket`).
+//! The frames of WebSocket (RFC 6455 §5), read and written without I/O by the crate `tungstenite`. A mounted
+//! application's bytes come and go through pipes (`edgerouter.websocket`).
 
 use std::io::{self, Read, Write};
 

@@ -29,7 +29,8 @@ const REFUSED: [&[u8]; 4] = [b"no-store", b"private", b"set-cookie", b"vary-star
 
 impl Assumed {
     /// The header section of the response to the request of a line. `length`: of the content; `path`: as the viewer
-    /// requested it. It is taken to have a strong validator that changes with its length, and no `Vary` or `Set-Cookie`.
+    /// requested it. It is taken to have a strong validator that changes with its length, and no `Vary` or
+    /// `Set-Cookie`.
     pub(crate) fn headers(
         &self,
         line: &LogLine<'_>,

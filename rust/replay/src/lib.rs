@@ -4,8 +4,8 @@
 //! `edgerouter_core::path` how the plan would treat the request, `assumed` gives the response the fields that the log
 //! lacks, and `tier` answers it from a memory tier of `edgerouter_store`, whose entries (`weighed`) are charged for
 //! bodies that they do not have. `run` leads each line through these, and `counts` has the result. Nothing here has a
-//! rule of HTTP or of eviction: those are the ones that serve. No socket is opened, no clock is read, and no callable is
-//! called.
+//! rule of HTTP or of eviction: those are the ones that serve. No socket is opened, no clock is read, and no callable
+//! is called.
 
 mod assumed;
 mod counts;

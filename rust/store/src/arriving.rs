@@ -1,8 +1,8 @@
 //! A body that is still coming in, read by many as it arrives.
 //!
 //! One writer appends, any number of readers follow at their own pace on their own threads. Pieces are kept until the
-//! end because they are being stored. When the object turns out too large to store, or memory gets short, only what some
-//! reader still needs is kept, and the writer waits for the slowest reader.
+//! end because they are being stored. When the object turns out too large to store, or memory gets short, only what
+//! some reader still needs is kept, and the writer waits for the slowest reader.
 
 use std::{
     sync::{Arc, Weak},
@@ -71,8 +71,8 @@ impl Arriving {
         })
     }
 
-    /// Appends a piece and wakes the readers. Waits, for at most `patience`, until there is memory for it; from then on only
-    /// the pieces that readers need are kept. False if there is none.
+    /// Appends a piece and wakes the readers. Waits, for at most `patience`, until there is memory for it; from then on
+    /// only the pieces that readers need are kept. False if there is none.
     pub async fn push(&self, piece: Bytes, patience: Duration) -> bool {
         let bytes = piece.len() as u64;
         if self.hold.draw(bytes).is_err() {

@@ -79,8 +79,8 @@ pub struct Object {
     pub length: u64,
     /// Set if the body is stored in separate entries.
     pub slices: Option<Slices>,
-    /// The part of the keys of its coded variants that no other response shares; set if it may have any. The variants are
-    /// found only through it, so they go when it goes.
+    /// The part of the keys of its coded variants that no other response shares; set if it may have any. The variants
+    /// are found only through it, so they go when it goes.
     pub variants: Option<u64>,
     /// The origin's own `Cache-Status` members, before ours (RFC 9211 §2).
     pub upstream_status: Option<HeaderValue>,

@@ -241,7 +241,8 @@ impl Entry {
         (own + allocated(self.text.len()) + allocated(self.body.len()) + extra + INDEX) as u64
     }
 
-    /// Bytes that this entry, which has no body, would be charged for with a body of `length` bytes, or as a slice of them.
+    /// Bytes that this entry, which has no body, would be charged for with a body of `length` bytes, or as a slice of
+    /// them.
     pub fn size_with(&self, length: u64) -> u64 {
         if length <= SMALL as u64 || self.is(SLICE) {
             return self.size() + allocated(usize::try_from(length).unwrap_or(SMALL)) as u64;

@@ -2,8 +2,8 @@
 
 use super::entry::Entry;
 
-/// An entry of the memory tier, as far as the tier has to know it. A prediction keeps entries of another kind in the same
-/// tier: they are charged for a body that they do not have.
+/// An entry of the memory tier, as far as the tier has to know it. A prediction keeps entries of another kind in the
+/// same tier: they are charged for a body that they do not have.
 pub trait Evictable {
     /// The whole cache key.
     fn key(&self) -> &[u8];

@@ -181,8 +181,8 @@ impl Flights {
     }
 
     /// Follows the flight for `key`, or leads one that departs `now`. A flight that departed before something which may
-    /// concern it (`outdated`, called with its departure) goes on for those who follow already. `spare`: the origin is not
-    /// well, and has at most one new leader a key and second.
+    /// concern it (`outdated`, called with its departure) goes on for those who follow already. `spare`: the origin is
+    /// not well, and has at most one new leader a key and second.
     pub fn join(
         self: &Arc<Self>,
         key: &[u8],

@@ -1,12 +1,13 @@
 //! The store, and the place where requests for the same response meet.
 //!
 //! `entry` is one stored response, `content` its content unpacked, `extra` the rare parts, `coded` the way to its coded
-//! variants and `making` the making of them, `pieces` the memory of bodies, `fields` its packed header section, `thawed`
-//! unpacked sections of hot responses, `memory` the sharded table of entries, `evictable` the facts that it needs of
-//! them, `shard` its eviction order, `ghosts` the recently evicted keys, `disk` the tier that survives a restart, `tiers`
-//! the two as one store, `flight` the meeting place of concurrent misses, `invalidations` the URLs outdated during a
-//! fetch, `arriving` a body that is still arriving, `run` a stretch of a large one and `runs` all of these, by one
-//! `buffer`. `edgerouter_core::cache` decides what may be stored and reused; nothing here knows the rules.
+//! variants and `making` the making of them, `pieces` the memory of bodies, `fields` its packed header section,
+//! `thawed` unpacked sections of hot responses, `memory` the sharded table of entries, `evictable` the facts that it
+//! needs of them, `shard` its eviction order, `ghosts` the recently evicted keys, `disk` the tier that survives a
+//! restart, `tiers` the two as one store, `flight` the meeting place of concurrent misses, `invalidations` the URLs
+//! outdated during a fetch, `arriving` a body that is still arriving, `run` a stretch of a large one and `runs` all of
+//! these, by one `buffer`. `edgerouter_core::cache` decides what may be stored and reused; nothing here knows the
+//! rules.
 
 pub mod arriving;
 mod buffer;

@@ -1,11 +1,11 @@
 //! A stretch of a large object on its way in, read by many as it arrives.
 //!
-//! One writer appends; completed slices also go into the store. Each reader has its own position: readers near the front
-//! read the bytes that have just arrived, the others read the slices from the store. Bytes that a run has dropped are in
-//! the store, and a reader that finds a slice in neither place looks again under the lock that guards the start of a run:
-//! no byte that is here or on its way is requested again. A slice for which there is no memory is passed on to the present
-//! readers and not stored. The writer runs ahead of the fastest reader by a bounded number of bytes, so that a visitor who
-//! pauses a film does not make the edge fetch the rest of it.
+//! One writer appends; completed slices also go into the store. Each reader has its own position: readers near the
+//! front read the bytes that have just arrived, the others read the slices from the store. Bytes that a run has dropped
+//! are in the store, and a reader that finds a slice in neither place looks again under the lock that guards the start
+//! of a run: no byte that is here or on its way is requested again. A slice for which there is no memory is passed on
+//! to the present readers and not stored. The writer runs ahead of the fastest reader by a bounded number of bytes, so
+//! that a visitor who pauses a film does not make the edge fetch the rest of it.
 
 use std::{
     sync::{Arc, Weak},
@@ -103,8 +103,8 @@ impl Run {
         state.buffer.wake_readers();
     }
 
-    /// Draws memory for putting the next slice of this many bytes together, or goes on with the memory of the slice before.
-    /// False if little would be left: passing bytes on must not wait for it.
+    /// Draws memory for putting the next slice of this many bytes together, or goes on with the memory of the slice
+    /// before. False if little would be left: passing bytes on must not wait for it.
     pub fn room_to_store(&self, slice: u64) -> bool {
         self.state.lock().cutting >= slice
             || self.hold.room() >= slice.saturating_mul(2) && self.hold.draw_free(slice).is_ok()
@@ -115,8 +115,8 @@ impl Run {
         self.hold.draw_free(bytes as u64).is_ok()
     }
 
-    /// Waits for memory for a piece that is only passed on; false if there is none within `patience`. Drops the slice that was
-    /// to be put together, as far as the readers have passed it.
+    /// Waits for memory for a piece that is only passed on; false if there is none within `patience`. Drops the slice
+    /// that was to be put together, as far as the readers have passed it.
     pub async fn room_for(&self, bytes: usize, patience: Duration) -> bool {
         if self.pass_on() {
             self.hold.drawn(bytes as u64, patience).await.is_ok()
@@ -138,8 +138,9 @@ impl Run {
         read
     }
 
-    /// Appends the next bytes and wakes the readers. Bytes before `stored` are in the store, or will not be. Takes the memory
-    /// that was drawn for them; the slice that is being put together takes `cutting` bytes. False if the run has been cut.
+    /// Appends the next bytes and wakes the readers. Bytes before `stored` are in the store, or will not be. Takes the
+    /// memory that was drawn for them; the slice that is being put together takes `cutting` bytes. False if the run has
+    /// been cut.
     pub fn push(&self, bytes: Bytes, stored: u64, cutting: u64) -> bool {
         let mut state = self.state.lock();
         state.stored = stored;
@@ -229,8 +230,8 @@ impl Run {
 }
 
 impl State {
-    /// Drops the pieces that every reader has passed, and those that only readers far behind need, who have the store. Pieces
-    /// that are not stored yet stay, for a reader that comes. Returns the bytes dropped.
+    /// Drops the pieces that every reader has passed, and those that only readers far behind need, who have the store.
+    /// Pieces that are not stored yet stay, for a reader that comes. Returns the bytes dropped.
     fn trim(&mut self, most: u64) -> u64 {
         let (slowest, arrived) = (self.buffer.slowest(), self.buffer.arrived);
         let stored = self.stored;
@@ -243,8 +244,8 @@ impl State {
 }
 
 impl Cut for Run {
-    /// Drops everything and ends. Nobody is cut off: readers find the rest in the store, or request it again when they read
-    /// on.
+    /// Drops everything and ends. Nobody is cut off: readers find the rest in the store, or request it again when they
+    /// read on.
     fn cut(&self) {
         let mut state = self.state.lock();
         let freed = state.buffer.trim(|_| true);

@@ -63,8 +63,8 @@ impl Runs {
             .collect()
     }
 
-    /// Joins a run or starts one, in one step: two readers that claim the same bytes at once, on any workers, start one run. It
-    /// ends before the first slice that `stored` knows, or that another run brings.
+    /// Joins a run or starts one, in one step: two readers that claim the same bytes at once, on any workers, start one
+    /// run. It ends before the first slice that `stored` knows, or that another run brings.
     pub fn claim(
         &self,
         nonce: u64,

@@ -1,9 +1,11 @@
 //! Durations in buckets.
 
 use std::{
-    fmt::{self, Write as _},
+    fmt,
     sync::atomic::{AtomicU64, Ordering},
 };
+
+use super::text::DurationSamples;
 
 /// Upper bounds of the latency buckets, in microseconds.
 pub(super) const BUCKETS: [u64; 16] = [
@@ -85,41 +87,11 @@ impl Durations {
     }
 
     /// The samples of these durations.
-    pub(super) fn write(&self, out: &mut String, name: &str, labels: &str) {
-        self.write_with(out, name, labels, |_| None);
-    }
-
-    /// The same, with the exemplar of each bucket that has one.
-    pub(super) fn write_with(
-        &self,
-        out: &mut String,
-        name: &str,
-        labels: &str,
-        exemplar: impl Fn(usize) -> Option<Exemplar>,
-    ) {
-        let comma = if labels.is_empty() { "" } else { "," };
-        let mut total = 0;
-        for (index, count) in self.buckets.iter().enumerate() {
-            total += count;
-            let bound = BUCKETS.get(index).map_or_else(
-                || "+Inf".to_owned(),
-                |&micros| format!("{}", micros as f64 / 1e6),
-            );
-            let _ = writeln!(
-                out,
-                "{name}_bucket{{{labels}{comma}le=\"{bound}\"}} {total}{}",
-                exemplar(index).map_or_else(String::new, |found| found.to_string())
-            );
+    pub(super) fn samples(&self) -> DurationSamples<'_> {
+        DurationSamples {
+            bounds: &BUCKETS,
+            counts: &self.buckets,
+            micros: self.micros,
         }
-        let braces = if labels.is_empty() {
-            String::new()
-        } else {
-            format!("{{{labels}}}")
-        };
-        let seconds = self.micros as f64 / 1e6;
-        let _ = writeln!(
-            out,
-            "{name}_sum{braces} {seconds}\n{name}_count{braces} {total}"
-        );
     }
 }

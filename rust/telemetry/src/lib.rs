@@ -2,7 +2,8 @@
 //!
 //! `life` is the state of the process, `text` the format of Prometheus, `secret` numbers that nobody can guess.
 //! `family` has the counters by their labels, which come from the plan and from closed sets, never from a request.
-//! `trace` has the spans of requests. `worker` is written by its one worker with plain loads and stores; `render` reads all workers and writes the text.
+//! `trace` has the spans of requests. `worker` is written by its one worker with plain loads and stores; `render` reads
+//! all workers and writes the text.
 
 pub mod access;
 mod family;

@@ -10,8 +10,8 @@ use super::{
 };
 
 impl Metrics {
-    /// `connections`: those of clients that are open. `plan_version`: of the plan in service. `exemplars`: latencies name
-    /// traces, which the text of Prometheus cannot.
+    /// `connections`: those of clients that are open. `plan_version`: of the plan in service. `exemplars`: latencies
+    /// name traces, which the text of Prometheus cannot.
     pub fn render(
         &self,
         out: &mut String,
@@ -157,7 +157,7 @@ impl Metrics {
                 sum.add(histogram);
             }
             let labels = format!("cache=\"{}\"", outcome.as_str());
-            sum.write_with(out, name, &labels, |bucket| {
+            sum.samples().write_with(out, name, &labels, |bucket| {
                 let place = (outcome as usize, bucket);
                 let found = self.workers.iter().filter(|_| exemplars);
                 let found = found.filter_map(|cells| cells.exemplars.lock().get(&place).copied());
@@ -197,6 +197,8 @@ fn histograms(out: &mut String, counts: &Counts, index: usize, about: &About) {
         rows.entry(row).or_default().add_column(*column, *count);
     }
     for (row, durations) in rows {
-        durations.write(out, about.name, &about.labels(row, 0));
+        durations
+            .samples()
+            .write(out, about.name, &about.labels(row, 0));
     }
 }

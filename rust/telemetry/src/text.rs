@@ -17,9 +17,85 @@ pub fn head(out: &mut String, name: &str, kind: &str, help: &str) {
 
 /// A family of one sample: a counter if its name says so, otherwise a gauge.
 pub fn one(out: &mut String, name: &str, help: &str, value: impl Display) {
-    let counts = name.ends_with("_total");
-    head(out, name, if counts { "counter" } else { "gauge" }, help);
+    head(out, name, kind(name), help);
     let _ = writeln!(out, "{name} {value}");
+}
+
+/// A family with a sample for each set of values of its labels: a counter if its name says so, otherwise a gauge.
+pub fn labelled<const N: usize, S: AsRef<str>, V: Display>(
+    out: &mut String,
+    name: &str,
+    help: &str,
+    labels: [&str; N],
+    samples: impl IntoIterator<Item = ([S; N], V)>,
+) {
+    head(out, name, kind(name), help);
+    for (values, value) in samples {
+        let pairs = labels.iter().zip(&values);
+        let pairs = pairs.map(|(label, of)| format!("{label}=\"{}\"", escaped(of.as_ref())));
+        let pairs = pairs.collect::<Vec<_>>().join(",");
+        let _ = writeln!(out, "{name}{{{pairs}}} {value}");
+    }
+}
+
+/// A histogram of durations, as a scrape has it.
+#[derive(Debug, Clone, Copy)]
+pub struct DurationSamples<'a> {
+    /// The largest duration of each bucket but the last, in microseconds.
+    pub bounds: &'a [u64],
+    /// The count of each bucket alone.
+    pub counts: &'a [u64],
+    /// The sum of all durations, in microseconds.
+    pub micros: u64,
+}
+
+impl DurationSamples<'_> {
+    /// Writes the samples. `labels`: as they stand in braces, or empty.
+    pub fn write(&self, out: &mut String, name: &str, labels: &str) {
+        self.write_with(out, name, labels, |_| None::<&str>);
+    }
+
+    /// The same, with the text of an exemplar behind each bucket that has one.
+    pub fn write_with<E: Display>(
+        &self,
+        out: &mut String,
+        name: &str,
+        labels: &str,
+        exemplar: impl Fn(usize) -> Option<E>,
+    ) {
+        let comma = if labels.is_empty() { "" } else { "," };
+        let mut total = 0;
+        for (index, count) in self.counts.iter().enumerate() {
+            total += count;
+            let bound = self.bounds.get(index).map_or_else(
+                || "+Inf".to_owned(),
+                |&micros| (micros as f64 / 1e6).to_string(),
+            );
+            let _ = writeln!(
+                out,
+                "{name}_bucket{{{labels}{comma}le=\"{bound}\"}} {total}{}",
+                exemplar(index).map_or_else(String::new, |found| found.to_string())
+            );
+        }
+        let braces = if labels.is_empty() {
+            String::new()
+        } else {
+            format!("{{{labels}}}")
+        };
+        let seconds = self.micros as f64 / 1e6;
+        let _ = writeln!(
+            out,
+            "{name}_sum{braces} {seconds}\n{name}_count{braces} {total}"
+        );
+    }
+}
+
+fn kind(name: &str) -> &'static str {
+    if name.ends_with("_total") {
+        "counter"
+    } else {
+        "gauge"
+    }
 }
 
 /// The same metrics as OpenMetrics 1.0: counters are named without `_total`, and information without `_info`, where

@@ -1,8 +1,8 @@
 //! Threads beside the workers, for work that waits for a disk or takes long.
 //!
-//! A [`ThreadPool`] starts its threads on demand, up to a bound, and has a bounded queue before them. It knows nothing of
-//! the work: a job is a closure, and its result comes back to the task that waits for it. Jobs that nobody waits for any
-//! more are left out.
+//! A [`ThreadPool`] starts its threads on demand, up to a bound, and has a bounded queue before them. It knows nothing
+//! of the work: a job is a closure, and its result comes back to the task that waits for it. Jobs that nobody waits for
+//! any more are left out.
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
@@ -83,14 +83,7 @@ impl ThreadPool {
         job: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, NotDone> {
         let (job, done) = answered(job);
-        {
-            let mut state = self.state.lock();
-            if state.ended || state.submitted.len() >= state.most_waiting {
-                return Err(NotDone::Busy);
-            }
-            state.submitted.push_back(job);
-            self.wake(&mut state)?;
-        }
+        self.push(job)?;
         wait(patience, done).await
     }
 
@@ -100,14 +93,18 @@ impl ThreadPool {
         !state.ended && state.submitted.len() < state.most_waiting
     }
 
-    /// Has a thread do new work that delivers its result itself; refused if too much waits. The work is dropped when the
-    /// pool ends before.
+    /// Has a thread do new work that delivers its result itself; refused if too much waits. The work is dropped when
+    /// the pool ends before.
     pub fn enqueue(self: &Arc<Self>, job: impl FnOnce() + Send + 'static) -> Result<(), NotDone> {
+        self.push(Box::new(job))
+    }
+
+    fn push(self: &Arc<Self>, job: Job) -> Result<(), NotDone> {
         let mut state = self.state.lock();
         if state.ended || state.submitted.len() >= state.most_waiting {
             return Err(NotDone::Busy);
         }
-        state.submitted.push_back(Box::new(job));
+        state.submitted.push_back(job);
         self.wake(&mut state)
     }
 

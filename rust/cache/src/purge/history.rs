@@ -2,7 +2,6 @@
 
 use std::{
     collections::VecDeque,
-    fmt::Write as _,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -153,8 +152,8 @@ impl History {
         self.purges.iter().rev()
     }
 
-    /// Counts a match for the purges after `since` that match it and have not counted it: a completed soft one may have.
-    /// A completed hard one has not, or it would be removed: the walk ended between a removal and its count.
+    /// Counts a match for the purges after `since` that match it and have not counted it: a completed soft one may
+    /// have. A completed hard one has not, or it would be removed: the walk ended between a removal and its count.
     pub(super) fn count(
         &mut self,
         since: u64,
@@ -179,11 +178,13 @@ impl History {
 
     /// Purges by kind, those in progress, and what they matched, in Prometheus' text format.
     pub(super) fn render(&self, log_errors: u64, out: &mut String) {
-        let name = "edgerouter_purges_total";
-        text::head(out, name, "counter", "Scopes of purges, by kind.");
-        for (kind, count) in KINDS.iter().zip(self.ordered) {
-            let _ = writeln!(out, "{name}{{scope=\"{kind}\"}} {count}");
-        }
+        text::labelled(
+            out,
+            "edgerouter_purges_total",
+            "Scopes of purges, by kind.",
+            ["scope"],
+            KINDS.map(|kind| [kind]).into_iter().zip(self.ordered),
+        );
         for (name, help, value) in [
             (
                 "edgerouter_purges_in_progress",

@@ -1,5 +1,5 @@
-//! Requests: the reading must not depend on how the bytes arrive, a body ends at the byte that the RFC names, and a head
-//! that is accepted reads the same to another parser.
+//! Requests: the reading must not depend on how the bytes arrive, a body ends at the byte that the RFC names, and a
+//! head that is accepted reads the same to another parser.
 
 use edgerouter_core::http::{FieldName, header};
 use edgerouter_core::{

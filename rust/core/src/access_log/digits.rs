@@ -1,5 +1,5 @@
-//! Numbers as text, in one piece of a known length each. The formatting of the standard library takes a large part of the
-//! time of a hit with a log.
+//! Numbers as text, in one piece of a known length each. The formatting of the standard library takes a large part of
+//! the time of a hit with a log.
 
 /// `00` to `99`.
 const PAIRS: [[u8; 2]; 100] = {

@@ -2,9 +2,9 @@
 //!
 //! `//api/me`, `/x%2F..%2Fapi/me` and `/;v=1/api/me` are not below `/api/`, but many servers read them as `/api/me`:
 //! they merge slashes, decode `%2F`, drop path parameters, or decode twice. Rewriting such a path would break the sites
-//! that use it legitimately, so it is left alone, unless the lenient reading leads to a token, a guard, a hook, a redirect
-//! or a fixed response that the strict reading does not meet: the latter two keep viewers from the origin's content at that
-//! path.
+//! that use it legitimately, so it is left alone, unless the lenient reading leads to a token, a guard, a hook, a
+//! redirect or a fixed response that the strict reading does not meet: the latter two keep viewers from the origin's
+//! content at that path.
 
 use std::borrow::Cow;
 

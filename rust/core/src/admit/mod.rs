@@ -1,7 +1,8 @@
 //! Admission: which requests are accepted, and in which form (phase 2; RFC 9112, RFC 9110 §5–7).
 //!
 //! `http::h1` has read the message and refused what has more than one reading; `authority` gives its host one
-//! spelling, `fields` decides which fields its header section may keep, `evasion` whether the path could be read as another one.
+//! spelling, `fields` decides which fields its header section may keep, `evasion` whether the path could be read as
+//! another one.
 
 mod authority;
 mod evasion;

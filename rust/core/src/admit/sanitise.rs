@@ -71,8 +71,8 @@ const PLAIN_ONLY: [&str; 8] = [
     "upgrade",
 ];
 
-/// True for a field in which the edge may say who a client is: none that frames or routes a request, or that the edge or
-/// a proxy fills otherwise. `name` is in lower case.
+/// True for a field in which the edge may say who a client is: none that frames or routes a request, or that the edge
+/// or a proxy fills otherwise. `name` is in lower case.
 pub fn may_identify(name: &str) -> bool {
     const OTHERS: [&str; 8] = [
         "accept-encoding",

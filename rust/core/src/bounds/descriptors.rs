@@ -8,8 +8,8 @@ const ADMIN: u64 = 72;
 const PYTHON: u64 = 64;
 /// For each event loop: its epoll instance, its waker, and the sockets that it has accepted but not counted yet.
 const A_LOOP: u64 = 12;
-/// For each thread that opens files: the folder of the route, a folder on the way, a file and a coding of it, and one for
-/// a change of folders.
+/// For each thread that opens files: the folder of the route, a folder on the way, a file and a coding of it, and one
+/// for a change of folders.
 const A_FILE_THREAD: u64 = 5;
 /// Connections that are always allowed: with fewer an edge is useless.
 const LEAST: u64 = 16;

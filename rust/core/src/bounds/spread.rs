@@ -1,5 +1,5 @@
-//! How connections are spread over the workers. The kernel gives each one to the listener of some worker, by a hash of its
-//! addresses: of eight connections to two workers one gets five or more most of the time, and sometimes all.
+//! How connections are spread over the workers. The kernel gives each one to the listener of some worker, by a hash of
+//! its addresses: of eight connections to two workers one gets five or more most of the time, and sometimes all.
 
 /// The worker that a new connection is handed on to, by the open connections of each; `None`: `own`, which accepted it,
 /// keeps it. It keeps up to a sixteenth more than the worker with the fewest has, as handing on costs two system calls.

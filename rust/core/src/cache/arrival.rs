@@ -1,5 +1,5 @@
-//! Decides about a response that has just arrived: it is for its own client only, is stored whole or in slices (RFC 9111
-//! §3), or freshens a stored one as a 304 (§4.3.4).
+//! Decides about a response that has just arrived: it is for its own client only, is stored whole or in slices (RFC
+//! 9111 §3), or freshens a stored one as a 304 (§4.3.4).
 
 use crate::http::{FieldName, Fields, Known, header};
 use http::{HeaderValue, Method, StatusCode};
@@ -197,8 +197,8 @@ impl AnsweredRequest<'_> {
         })
     }
 
-    /// Freshens a stored response by a 304 (RFC 9111 §4.3.4). `selected`: the stored response is found by everything that
-    /// the hooks read this time.
+    /// Freshens a stored response by a 304 (RFC 9111 §4.3.4). `selected`: the stored response is found by everything
+    /// that the hooks read this time.
     pub fn freshen(
         &self,
         status: StatusCode,

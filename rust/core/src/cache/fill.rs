@@ -3,7 +3,8 @@
 //! A slice costs the origin up to its whole size, whatever part of it was requested: a client that requests one byte of
 //! each of many objects has the origin send a thousand times what it receives (RFC 9110 §17.15). So an object is filled
 //! at the second request for it, and no address makes the origin send much more than it takes itself. Both are
-//! remembered in tables of a fixed size; a forgotten row costs one more request that stores nothing, and is never wrong.
+//! remembered in tables of a fixed size; a forgotten row costs one more request that stores nothing, and is never
+//! wrong.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -156,8 +157,8 @@ impl Accounts {
             .get(hash as usize % self.accounts.len().max(1))
     }
 
-    /// Takes `bytes` on the account where the bound leaves room: [`FACTOR`] times what was sent and `grant` bytes more a
-    /// minute.
+    /// Takes `bytes` on the account where the bound leaves room: [`FACTOR`] times what was sent and `grant` bytes more
+    /// a minute.
     pub fn fetch(&self, hash: u64, bytes: u64, grant: u64, now: u64) -> bool {
         let Some(account) = self.of(hash) else {
             return false;

@@ -1,7 +1,7 @@
 //! Cache deception: a page under the name of a static file.
 //!
-//! Many servers answer `/account/x.css` with the page of `/account`. A cache that goes by the name would store a visitor's
-//! own page for everybody. So a name that promises a static file keeps documents and data from being stored.
+//! Many servers answer `/account/x.css` with the page of `/account`. A cache that goes by the name would store a
+//! visitor's own page for everybody. So a name that promises a static file keeps documents and data from being stored.
 
 use crate::http::{Fields, header};
 

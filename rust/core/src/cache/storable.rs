@@ -110,9 +110,9 @@ impl NotStored {
         Detail::from(self).as_str()
     }
 
-    /// True if a stored response is outdated by the answer to its validation, which has this status and is not stored: a
-    /// whole answer means that nothing stored fits (§4.3.3), unless only this request kept it from being stored, or it
-    /// does not describe the resource.
+    /// True if a stored response is outdated by the answer to its validation, which has this status and is not stored:
+    /// a whole answer means that nothing stored fits (§4.3.3), unless only this request kept it from being stored, or
+    /// it does not describe the resource.
     pub fn outdates(self, status: StatusCode) -> bool {
         let own = matches!(
             self,

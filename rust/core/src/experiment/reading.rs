@@ -1,7 +1,7 @@
 //! Settings of an experiment that change while the edge serves: weights, switches and payloads in a key-value store.
 //!
-//! [`ConfigSource`] names the keys that hold them, and [`Experiment::read`] makes a [`Reading`] of their values, or says why
-//! not; the caller then keeps the reading before. Nothing here polls.
+//! [`ConfigSource`] names the keys that hold them, and [`Experiment::read`] makes a [`Reading`] of their values, or
+//! says why not; the caller then keeps the reading before. Nothing here polls.
 
 use std::{fmt::Write as _, sync::Arc, time::Duration};
 
@@ -160,8 +160,8 @@ struct Given {
 }
 
 impl Experiment {
-    /// Reads the values of [`ConfigSource::keys`], in their order. `None` for a key that is not stored: what it would set is
-    /// as declared.
+    /// Reads the values of [`ConfigSource::keys`], in their order. `None` for a key that is not stored: what it would
+    /// set is as declared.
     pub fn read(
         &self,
         source: &ConfigSource,

@@ -1,5 +1,5 @@
-//! Nonces of Content-Security-Policy (CSP 3 §2.3.1): a placeholder in the pages of a site, and a nonce of the same length
-//! in its place, another one in each response.
+//! Nonces of Content-Security-Policy (CSP 3 §2.3.1): a placeholder in the pages of a site, and a nonce of the same
+//! length in its place, another one in each response.
 //!
 //! Pages are stored with the placeholder. It is a secret of the site and its edge: somebody who knew it and could put a
 //! script into a page would have the edge make the script valid.

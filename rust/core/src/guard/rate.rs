@@ -1,8 +1,8 @@
 //! Rate limits by the generic cell rate algorithm (ITU-T I.371): one time for each key, no window to begin or to end.
 //!
 //! The time is the *theoretical arrival time*: when the key would be served next if it had used its quota evenly. Each
-//! request moves it by one interval. It may be ahead of now by the burst, and by the delay on top of that, for which the
-//! request then waits. A time that has passed says the same as none, so such keys need not be remembered.
+//! request moves it by one interval. It may be ahead of now by the burst, and by the delay on top of that, for which
+//! the request then waits. A time that has passed says the same as none, so such keys need not be remembered.
 
 use std::{fmt, net::IpAddr, time::Duration};
 

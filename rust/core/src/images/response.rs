@@ -70,8 +70,8 @@ fn forbids(headers: &Fields) -> bool {
     })
 }
 
-/// Makes the head of the origin's response that of a variant. Freshness, validators and tags stay: the variant is as old
-/// as the image, and is purged with it. Its tag is weak, since another release may encode other bytes.
+/// Makes the head of the origin's response that of a variant. Freshness, validators and tags stay: the variant is as
+/// old as the image, and is purged with it. Its tag is weak, since another release may encode other bytes.
 pub fn head(format: Option<ImageFormat>, length: usize, headers: &mut Fields) {
     headers.remove_all(OF_THE_SOURCE);
     etag::weaken(headers);

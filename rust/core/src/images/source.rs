@@ -132,8 +132,8 @@ fn target(text: &str) -> Option<PathAndQuery> {
     PathAndQuery::try_from(target).ok()
 }
 
-/// The path of this edge under which an image is found: its own, that of a URL of the requested host, or that of a URL of
-/// one of these origins, as far as this edge has a route for it. `host`, `port`: as the viewer requested them.
+/// The path of this edge under which an image is found: its own, that of a URL of the requested host, or that of a URL
+/// of one of these origins, as far as this edge has a route for it. `host`, `port`: as the viewer requested them.
 pub fn own_path(
     plan: &Plan,
     origins: &[OriginId],

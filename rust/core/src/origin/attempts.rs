@@ -1,9 +1,10 @@
-//! The attempts of one request at the members of a group, as one state machine without I/O: which member gets the request,
-//! the same one again, the next one, or a second one in parallel; which response is taken; and when nothing more is tried.
+//! The attempts of one request at the members of a group, as one state machine without I/O: which member gets the
+//! request, the same one again, the next one, or a second one in parallel; which response is taken; and when nothing
+//! more is tried.
 //!
-//! *Repeat* requests from the same member again, after its connection was reset or closed before a response: an origin may
-//! close a kept connection just as the request leaves (RFC 9112 §9.3.1). *Fail over* requests from another member. Both
-//! happen only where repeating does no harm (RFC 9110 §9.2.2) and the body can be sent again.
+//! *Repeat* requests from the same member again, after its connection was reset or closed before a response: an origin
+//! may close a kept connection just as the request leaves (RFC 9112 §9.3.1). *Fail over* requests from another member.
+//! Both happen only where repeating does no harm (RFC 9110 §9.2.2) and the body can be sent again.
 
 use std::time::Duration;
 
@@ -49,8 +50,8 @@ impl Failure {
         }
     }
 
-    /// True if the edge is disconnected from the origin (RFC 9111 §4.2.4): it was refused, reset or closed without a whole
-    /// response, or timed out. A bound of the edge, and a response of whatever kind, is no disconnection.
+    /// True if the edge is disconnected from the origin (RFC 9111 §4.2.4): it was refused, reset or closed without a
+    /// whole response, or timed out. A bound of the edge, and a response of whatever kind, is no disconnection.
     pub fn disconnected(self) -> bool {
         matches!(
             self,
@@ -79,8 +80,8 @@ pub enum Event {
 /// The next step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
-    /// Send the request to this member, in parallel to those whose response is awaited. `fresh`: on a new connection, as
-    /// the other kept ones may have been closed like the one that failed.
+    /// Send the request to this member, in parallel to those whose response is awaited. `fresh`: on a new connection,
+    /// as the other kept ones may have been closed like the one that failed.
     Request {
         /// The member to which the request is sent.
         origin: OriginId,

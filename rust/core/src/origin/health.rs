@@ -124,8 +124,8 @@ impl Window {
         }
     }
 
-    /// True if the errors are reason enough: half of many requests, or enough in a row. With probes few requests decide nothing,
-    /// so that one bad URL makes no bad origin: the probes run anyway.
+    /// True if the errors are reason enough: half of many requests, or enough in a row. With probes few requests decide
+    /// nothing, so that one bad URL makes no bad origin: the probes run anyway.
     fn condemns(&self, thresholds: Thresholds, row: u32) -> bool {
         let sum = |of: fn(&Tally) -> u32| self.slots.iter().map(of).fold(0u32, u32::saturating_add);
         let (good, bad) = (sum(|slot| slot.good), sum(|slot| slot.bad));

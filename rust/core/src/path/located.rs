@@ -72,7 +72,8 @@ impl Admitted {
         self.place.as_ref()
     }
 
-    /// Phase 3 on a site with conditions on the country: it is looked up only if a route that matches otherwise has one.
+    /// Phase 3 on a site with conditions on the country: it is looked up only if a route that matches otherwise has
+    /// one.
     #[cold]
     pub(super) fn find_located_route<'p, L: LookUps>(
         &mut self,

@@ -1,8 +1,8 @@
 //! Routes of a new version that may find responses that the running one has stored, and those that may not.
 //!
-//! A route that makes the same responses as its counterpart shares its entries. Every other one gets a tag in its keys, so
-//! that neither version can be given a response of the other, and all entries of the new one are out of reach when its
-//! tag is no longer in use.
+//! A route that makes the same responses as its counterpart shares its entries. Every other one gets a tag in its keys,
+//! so that neither version can be given a response of the other, and all entries of the new one are out of reach when
+//! its tag is no longer in use.
 
 use std::sync::Arc;
 
@@ -45,8 +45,8 @@ fn present(value: Option<&Value>) -> Option<&Value> {
     value.filter(|value| !value.is_null() && value.as_array().is_none_or(|list| !list.is_empty()))
 }
 
-/// Sets the routes of `plan` apart that may answer otherwise than those of the running version, by `tag`. Gives the number
-/// of routes that are apart.
+/// Sets the routes of `plan` apart that may answer otherwise than those of the running version, by `tag`. Gives the
+/// number of routes that are apart.
 ///
 /// A route whose stored responses Python has a part in is always apart: two versions of a function are not known to be
 /// equal, as it may read whatever it likes when it is imported.

@@ -29,7 +29,8 @@ pub enum ServerTls {
 pub enum ServerPlace {
     /// A name or an address, and a port.
     Host(Box<str>, u16),
-    /// A socket of this machine: its file, for PostgreSQL the folder that it is in, with the port as a part of its name.
+    /// A socket of this machine: its file, for PostgreSQL the folder that it is in, with the port as a part of its
+    /// name.
     Socket(Box<str>, u16),
 }
 

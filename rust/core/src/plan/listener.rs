@@ -68,7 +68,8 @@ pub struct Listener {
     pub address: ListenAddress,
     /// The first is for clients that name no host, or one of which no certificate is. Empty: plain text.
     pub tls: Vec<TlsPolicy>,
-    /// By preference, as in ALPN (RFC 7301); never empty. Without TLS a client chooses by its first bytes (RFC 9113 §3.3).
+    /// By preference, as in ALPN (RFC 7301); never empty. Without TLS a client chooses by its first bytes (RFC 9113
+    /// §3.3).
     pub protocols: Vec<HttpProtocol>,
     /// Proxies that begin each connection with a header of the PROXY protocol. Empty: none does.
     pub proxies: Vec<IpNet>,

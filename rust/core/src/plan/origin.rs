@@ -95,6 +95,7 @@ pub struct Group {
     pub members: Vec<OriginId>,
     /// Response statuses after which the next member is tried. Empty for a single origin.
     pub failover_on: Vec<StatusCode>,
-    /// The time for all attempts of one request until a response begins; `None`: see [`Plan::deadline`](super::Plan::deadline).
+    /// The time for all attempts of one request until a response begins; `None`: see
+    /// [`Plan::deadline`](super::Plan::deadline).
     pub deadline: Option<Duration>,
 }

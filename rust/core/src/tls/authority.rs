@@ -34,9 +34,9 @@ impl PolicyNames {
         position.copied().unwrap_or(0)
     }
 
-    /// True if a request for `host` may not be served on a connection: the host selects another TLS policy than the name
-    /// that the client gave in its handshake, or that policy has changed its terms since. A client that meets the terms
-    /// of one host would get past those of another.
+    /// True if a request for `host` may not be served on a connection: the host selects another TLS policy than the
+    /// name that the client gave in its handshake, or that policy has changed its terms since. A client that meets the
+    /// terms of one host would get past those of another.
     pub fn misdirects(&self, connection: &ConnectionTerms<'_>, host: &str) -> bool {
         if self.own.find(host).is_none() && self.all.find(host).is_some() {
             return true;

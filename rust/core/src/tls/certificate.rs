@@ -52,8 +52,8 @@ pub fn certificate_facts(der: &[u8]) -> Option<CertificateFacts> {
     })
 }
 
-/// The identifiers of a certificate's authority key and of itself, by which its issuer knows it (RFC 9773 §4.1): the content
-/// of `keyIdentifier`, and of the serial number. `None` if it has not both.
+/// The identifiers of a certificate's authority key and of itself, by which its issuer knows it (RFC 9773 §4.1): the
+/// content of `keyIdentifier`, and of the serial number. `None` if it has not both.
 pub fn renewal_identifier(der: &[u8]) -> Option<(&[u8], &[u8])> {
     let mut fields = Der(der)
         .next_of(SEQUENCE)?

@@ -1,5 +1,5 @@
-//! Key-value stores: the operations, and the engine that does them, in memory, in a SQLite file, on a Redis server or in a
-//! table of DynamoDB.
+//! Key-value stores: the operations, and the engine that does them, in memory, in a SQLite file, on a Redis server or
+//! in a table of DynamoDB.
 //!
 //! A call is checked here, is answered from the read cache where its staleness allows it, and goes to its engine
 //! otherwise. Engines know no callers: each answers through the `Answer` that comes with a call.

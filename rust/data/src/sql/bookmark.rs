@@ -1,7 +1,7 @@
 //! Bookmarks: positions that clients keep between two calls, as text that only this edge can have written.
 //!
-//! A bookmark is base64url of a kind, a position, and a keyed hash of both and of the binding's name. Anything else that a
-//! client brings is treated as a bookmark of an unknown position, for which the primary answers.
+//! A bookmark is base64url of a kind, a position, and a keyed hash of both and of the binding's name. Anything else
+//! that a client brings is treated as a bookmark of an unknown position, for which the primary answers.
 
 use std::sync::{
     Arc,

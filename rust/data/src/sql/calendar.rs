@@ -1,4 +1,5 @@
-//! Dates and times as text, in the form that SQLite gives: `2026-11-27 16:00:00`, with a fraction only where there is one.
+//! Dates and times as text, in the form that SQLite gives: `2026-11-27 16:00:00`, with a fraction only where there is
+//! one.
 
 /// A day by its number since 1970-01-01 in the proleptic Gregorian calendar.
 pub(crate) fn date(days: i64) -> String {

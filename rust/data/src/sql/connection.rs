@@ -65,7 +65,8 @@ pub(super) trait Connection: Send + 'static {
         bytes: &mut ResultBytes,
     ) -> impl Future<Output = Result<SqlResult, Trouble>> + Send;
 
-    /// The changes that the server has made, also those that it got from a primary. `None` where it does not count them.
+    /// The changes that the server has made, also those that it got from a primary. `None` where it does not count
+    /// them.
     fn position(&mut self) -> impl Future<Output = Result<Option<Position>, Trouble>> + Send;
 
     /// The reason for which the server is no replica of one with the identity `of`, or of any.

@@ -1,5 +1,5 @@
-//! A database on a server: its calls take the connections of a pool in turn, and reads those of a replica where there is
-//! one that can answer.
+//! A database on a server: its calls take the connections of a pool in turn, and reads those of a replica where there
+//! is one that can answer.
 
 use std::sync::Arc;
 

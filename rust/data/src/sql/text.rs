@@ -1,7 +1,7 @@
 //! The text of statements: where one ends, and how it is written for its server.
 //!
-//! Parameters are those of SQLite for every engine: `?` has the number after the largest before it, `?7` the number 7. The
-//! servers have others, so each statement is translated once for each connection that prepares it.
+//! Parameters are those of SQLite for every engine: `?` has the number after the largest before it, `?7` the number 7.
+//! The servers have others, so each statement is translated once for each connection that prepares it.
 
 use super::{
     tokens::{Dialect, Kind, tokens},

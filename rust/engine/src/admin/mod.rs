@@ -3,8 +3,8 @@
 //! One thread, and a few for work that waits for a disk; small bounds (`connections`). `guard` admits only requests
 //! whose `Host` is an address of this machine or `localhost`, and none that a web page of another origin sends, so a
 //! browser cannot be made to read or change anything (DNS rebinding, forms). Outside loopback a token is required.
-//! `dashboard` is the page for browsers, which log in with a token. `endpoints` is the table of endpoints, `answer` builds their responses; the other modules here are the endpoints
-//! themselves.
+//! `dashboard` is the page for browsers, which log in with a token. `endpoints` is the table of endpoints, `answer`
+//! builds their responses; the other modules here are the endpoints themselves.
 
 #![allow(clippy::result_large_err)] // a refusal is a response, and is moved once
 

@@ -1,4 +1,5 @@
-//! Work outside requests: health probes, key sets by URL, settings of experiments, prefetching, sending of traces. One thread, one event loop.
+//! Work outside requests: health probes, key sets by URL, settings of experiments, prefetching, sending of traces. One
+//! thread, one event loop.
 
 mod probes;
 mod readings;

@@ -1,4 +1,5 @@
-//! Sends kept traces by OTLP over HTTP. Whatever the receiver does, it costs memory up to a bound, and drops are counted.
+//! Sends kept traces by OTLP over HTTP. Whatever the receiver does, it costs memory up to a bound, and drops are
+//! counted.
 
 use std::{future::poll_fn, pin::Pin, rc::Rc, sync::Arc, time::Duration};
 

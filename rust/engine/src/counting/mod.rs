@@ -1,15 +1,14 @@
 //! Visitors of experiments, counted beside the workers.
 //!
 //! A worker sends what is new about a visitor through a bounded queue and never waits; a thread, started with the first
-//! plan that has an experiment, takes it and writes the counts into a file, if there is one (`file`). `core::experiment`
-//! knows what counts.
+//! plan that has an experiment, takes it and writes the counts into a file, if there is one (`file`).
+//! `core::experiment` knows what counts.
 
 mod file;
 
 use std::{
     cell::RefCell,
     collections::BTreeMap,
-    fmt::Write as _,
     path::Path,
     sync::{
         Arc,
@@ -228,13 +227,6 @@ impl Counting {
 
     /// Writes the metrics.
     pub(crate) fn render(&self, plan: &Plan, out: &mut String) {
-        let name = "edgerouter_experiment_visitors";
-        text::head(
-            out,
-            name,
-            "gauge",
-            "Visitors of the experiments of the plan, by the variant that they got.",
-        );
         let tally = self.tally.lock();
         // Runs with different salts have one name.
         let mut sums: BTreeMap<(Arc<str>, Arc<str>), u64> = BTreeMap::new();
@@ -244,13 +236,16 @@ impl Counting {
                 *sums.entry(of_name).or_default() += visitors;
             }
         }
-        for ((experiment, variant), visitors) in sums {
-            let (experiment, variant) = (text::escaped(&experiment), text::escaped(&variant));
-            let labels = format!("experiment=\"{experiment}\",variant=\"{variant}\"");
-            let _ = writeln!(out, "{name}{{{labels}}} {visitors}");
-        }
         let left_out = tally.left_out();
         drop(tally);
+        text::labelled(
+            out,
+            "edgerouter_experiment_visitors",
+            "Visitors of the experiments of the plan, by the variant that they got.",
+            ["experiment", "variant"],
+            (sums.into_iter())
+                .map(|((experiment, variant), visitors)| ([experiment, variant], visitors)),
+        );
         let name = "edgerouter_experiment_file_failing";
         let help = "1 while the file with the counts of experiments cannot be written.";
         text::one(
@@ -259,20 +254,17 @@ impl Counting {
             help,
             u8::from(self.failing.load(Ordering::Relaxed)),
         );
-        let name = "edgerouter_experiment_sightings_total";
-        text::head(
+        text::labelled(
             out,
-            name,
-            "counter",
+            "edgerouter_experiment_sightings_total",
             "Reports of workers about visitors of experiments, by result.",
+            ["result"],
+            [
+                (["counted"], self.counted.load(Ordering::Relaxed)),
+                (["lost"], self.lost.load(Ordering::Relaxed)),
+                (["left-out"], left_out),
+            ],
         );
-        for (result, count) in [
-            ("counted", self.counted.load(Ordering::Relaxed)),
-            ("lost", self.lost.load(Ordering::Relaxed)),
-            ("left-out", left_out),
-        ] {
-            let _ = writeln!(out, "{name}{{result=\"{result}\"}} {count}");
-        }
     }
 }
 

@@ -1,8 +1,8 @@
 //! Deploys: a new version of the application beside the one in service, with a share of the clients.
 //!
-//! The new version is a [`Live`] of its own. Workers take it up with the plan in service; a request chooses one of the two
-//! before its first phase, and everything after is that version's. `orders` is the way of the admin listener to Python,
-//! which loads files. A roll-back needs neither: from its return on no request begins on the new version.
+//! The new version is a [`Live`] of its own. Workers take it up with the plan in service; a request chooses one of the
+//! two before its first phase, and everything after is that version's. `orders` is the way of the admin listener to
+//! Python, which loads files. A roll-back needs neither: from its return on no request begins on the new version.
 
 mod orders;
 
@@ -147,8 +147,8 @@ impl Deploys {
         state.current.as_ref().map(|(facts, _)| facts.id)
     }
 
-    /// Puts a version beside the one in service; its id, or that of the deploy under way. `live` is given the tag of the
-    /// deploy and makes the version, of which that many routes are apart.
+    /// Puts a version beside the one in service; its id, or that of the deploy under way. `live` is given the tag of
+    /// the deploy and makes the version, of which that many routes are apart.
     pub(crate) fn begin<E>(
         &self,
         new: NewDeploy,
@@ -248,18 +248,19 @@ impl Deploys {
     }
 
     pub(crate) fn render(&self, out: &mut String) {
-        use std::fmt::Write as _;
         let state = self.state.lock();
         let current = state.current.as_ref();
         let percent = current.map_or(0.0, |(_, candidate)| candidate.share.percent());
         let help = "Percent of the clients that a version beside the running one serves; 0: there is none.";
         text::one(out, "edgerouter_deploy_percent", help, percent);
         Trial::render(current.map(|(_, candidate)| &*candidate.trial), out);
-        let name = "edgerouter_deploys_total";
-        text::head(out, name, "counter", "Deploys that ended, by result.");
-        for (end, count) in DeployEnd::ALL.into_iter().zip(state.ended) {
-            let _ = writeln!(out, "{name}{{result=\"{}\"}} {count}", end.as_str());
-        }
+        text::labelled(
+            out,
+            "edgerouter_deploys_total",
+            "Deploys that ended, by result.",
+            ["result"],
+            (DeployEnd::ALL.into_iter().map(|end| [end.as_str()])).zip(state.ended),
+        );
     }
 }
 

@@ -1,7 +1,7 @@
 //! Passwords of Basic authentication: threads that verify them, and those that were verified.
 //!
-//! A hash takes long on purpose, so no worker computes one. Verified credentials are remembered by a keyed hash for some
-//! minutes; nothing else of them is kept.
+//! A hash takes long on purpose, so no worker computes one. Verified credentials are remembered by a keyed hash for
+//! some minutes; nothing else of them is kept.
 
 use std::{
     collections::HashMap,

@@ -10,8 +10,8 @@ use smallvec::SmallVec;
 use super::exchange::Exchange;
 use crate::body::{EdgeBody, EdgeResponse};
 
-/// Content of this length is counted with its head, as buffers take all of it. More is counted by what was sent: clients
-/// often leave large content before its end.
+/// Content of this length is counted with its head, as buffers take all of it. More is counted by what was sent:
+/// clients often leave large content before its end.
 const SURELY_SENT: u64 = 64 << 10;
 
 impl Exchange {

@@ -42,8 +42,9 @@ use crate::{
     },
 };
 
-/// Longest time for which a short body is taken in before the head of its response is passed on: an origin that breaks off in
-/// it has not answered, and the next one may. A head is never delayed for longer than its body would have taken anyway.
+/// Longest time for which a short body is taken in before the head of its response is passed on: an origin that breaks
+/// off in it has not answered, and the next one may. A head is never delayed for longer than its body would have taken
+/// anyway.
 const HOLD: Duration = Duration::from_millis(50);
 /// A longer body is passed on as it comes.
 const HOLD_BYTES: u64 = 64 << 10;
@@ -265,7 +266,8 @@ impl<F: Future> PendingAttempts<F> {
     }
 }
 
-/// One attempt at one origin, whose response becomes the edge's: fields of one hop are gone, and links point to the edge.
+/// One attempt at one origin, whose response becomes the edge's: fields of one hop are gone, and links point to the
+/// edge.
 async fn attempt(
     request: &OriginRequest,
     origin: &Origin,

@@ -1,5 +1,5 @@
-//! Requests that functions make through the edge (`ctx.fetch`): from phase 2 on as those of a client, on the worker that made
-//! the call, with no connection behind them.
+//! Requests that functions make through the edge (`ctx.fetch`): from phase 2 on as those of a client, on the worker
+//! that made the call, with no connection behind them.
 
 use std::{cell::Cell, future::poll_fn, net::SocketAddr, pin::Pin, rc::Rc, time::Instant};
 
@@ -150,8 +150,8 @@ fn no_origin(name: Box<str>, plan: &Plan) -> FetchError {
     FetchError::NoOrigin(name, names)
 }
 
-/// Phase 2. Fields that only the edge may set are removed from a client's request, but those of a function are its own: they
-/// are kept, and part of the key as those that hooks set.
+/// Phase 2. Fields that only the edge may set are removed from a client's request, but those of a function are its own:
+/// they are kept, and part of the key as those that hooks set.
 fn admitted(exchange: &mut Exchange) -> Result<(), Early> {
     let live = Rc::clone(&exchange.live);
     let mut own: Vec<(FieldName, HeaderValue)> = Vec::new();

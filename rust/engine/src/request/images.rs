@@ -1,5 +1,5 @@
-//! Variants of images: the request for one becomes a request for the image, whose response becomes the variant before it
-//! is stored. So freshness, tags, purges, validation and coalescing are those of the image's own response.
+//! Variants of images: the request for one becomes a request for the image, whose response becomes the variant before
+//! it is stored. So freshness, tags, purges, validation and coalescing are those of the image's own response.
 //!
 //! The core decides which variant, and `variant` has it made. It is a part of the key, as a field that a hook sets is.
 

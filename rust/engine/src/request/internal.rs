@@ -59,8 +59,8 @@ const FIELDS: [(Known, HeaderValue); 4] = [
     (header::SEC_PURPOSE, HeaderValue::from_static("prefetch")),
 ];
 
-/// Requests, and takes the whole response in. `fresh_for`: seconds for which a stored response must stay fresh to be left
-/// alone.
+/// Requests, and takes the whole response in. `fresh_for`: seconds for which a stored response must stay fresh to be
+/// left alone.
 pub(crate) async fn prefetch(
     worker: &Rc<Worker>,
     target: &PrefetchTarget,

@@ -17,8 +17,8 @@ use super::Exchange;
 use crate::{body::EdgeResponse, navigation::Navigation};
 
 impl Exchange {
-    /// Reports a navigation to the model: only of a page that any visitor may be sent, and never with a query, which may
-    /// be private. For the visitor it gets a number that means nothing outside this process.
+    /// Reports a navigation to the model: only of a page that any visitor may be sent, and never with a query, which
+    /// may be private. For the visitor it gets a number that means nothing outside this process.
     pub(super) fn report_navigation(&self, response: &EdgeResponse, record: &RequestRecord<'_>) {
         let Some(route) = self.route.and_then(|id| self.live.plan.route(id)) else {
             return;

@@ -71,8 +71,8 @@ pub(crate) async fn fetch(
     Ok(received)
 }
 
-/// Memory of a request at an origin beside the bytes of its response: its head, kept for another attempt, and the buffers of
-/// the connection.
+/// Memory of a request at an origin beside the bytes of its response: its head, kept for another attempt, and the
+/// buffers of the connection.
 const AT_ORIGIN: u64 = 16 << 10;
 
 /// Waits for that memory.

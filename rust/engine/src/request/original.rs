@@ -1,5 +1,5 @@
-//! The image that a variant is made of, by the cache: all its variants share one fetch and one stored response. What the
-//! cache may not store comes from the origin for each of them.
+//! The image that a variant is made of, by the cache: all its variants share one fetch and one stored response. What
+//! the cache may not store comes from the origin for each of them.
 
 use std::{rc::Rc, time::Instant};
 

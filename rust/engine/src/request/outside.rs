@@ -1,6 +1,7 @@
 //! Requests to hosts that are no origins: made at an address that the core has judged, and at no other.
 //!
-//! A name is resolved once for each request, every address of it is judged, and the connection is made to such an address.
+//! A name is resolved once for each request, every address of it is judged, and the connection is made to such an
+//! address.
 
 use std::{
     net::{IpAddr, SocketAddr, UdpSocket},

@@ -118,8 +118,8 @@ pub(super) fn outdate<const N: usize>(
 }
 
 impl Exchange {
-    /// The body, whole where the request may have to be sent again, to another origin or after a kept connection closed,
-    /// and it is small enough to keep.
+    /// The body, whole where the request may have to be sent again, to another origin or after a kept connection
+    /// closed, and it is small enough to keep.
     async fn replayable_body(&mut self) -> Result<RequestBody, Early> {
         let most = self.live.plan.limits.origins.replay_bytes;
         let small = self
@@ -158,8 +158,8 @@ pub(crate) enum StandIn<'r> {
 /// Fields that explain the status of an answer, whatever page stands in for it (RFC 9110 §10.2.1, §10.2.3, §11.6.1).
 const OF_STATUS: [Known; 3] = [header::ALLOW, header::RETRY_AFTER, header::WWW_AUTHENTICATE];
 
-/// Fields that say how long an answer may be kept. A page of a path may be kept for long, the error that it stands in for
-/// may not: caches and browsers behind the edge get these fields of the error (RFC 9111 §4.2, RFC 9213).
+/// Fields that say how long an answer may be kept. A page of a path may be kept for long, the error that it stands in
+/// for may not: caches and browsers behind the edge get these fields of the error (RFC 9111 §4.2, RFC 9213).
 const OF_LIFETIME: [Known; 6] = [
     header::AGE,
     header::CACHE_CONTROL,

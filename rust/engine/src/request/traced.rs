@@ -1,7 +1,7 @@
 //! The trace of a request: where it begins, the facts that its span has, and its end.
 //!
-//! A request that is not chosen has no trace while the store answers it. It gets one as soon as an answer takes work, so
-//! that the trace can be kept for its outcome.
+//! A request that is not chosen has no trace while the store answers it. It gets one as soon as an answer takes work,
+//! so that the trace can be kept for its outcome.
 
 use std::{borrow::Cow, fmt::Write as _, time::Duration};
 

@@ -1,5 +1,5 @@
-//! Upgrades: after a 101 the connection is a tunnel (RFC 9110 §7.8), for WebSocket and whatever else was agreed on. Its other
-//! end is an origin's connection, or a function that takes and gives bytes.
+//! Upgrades: after a 101 the connection is a tunnel (RFC 9110 §7.8), for WebSocket and whatever else was agreed on. Its
+//! other end is an origin's connection, or a function that takes and gives bytes.
 
 use std::{
     io,
@@ -28,8 +28,8 @@ use crate::{
     telemetry::Outcome,
 };
 
-/// Responds with 101 and leaves the other end with the stream: the client's connection joins the two once the response is
-/// written.
+/// Responds with 101 and leaves the other end with the stream: the client's connection joins the two once the response
+/// is written.
 pub(crate) fn open(
     exchange: &mut Exchange,
     mut headers: Fields,

@@ -24,8 +24,8 @@ use crate::{
 /// Time for which a refusal is stored whose image says nothing of its own freshness.
 const REFUSAL_FRESH: HeaderValue = HeaderValue::from_static("max-age=60");
 
-/// Makes the response with an image that with a variant of it. A refusal has the freshness and the tags of the image, since
-/// the same image would be refused again.
+/// Makes the response with an image that with a variant of it. A refusal has the freshness and the tags of the image,
+/// since the same image would be refused again.
 pub(super) async fn made(
     request: &OriginRequest,
     image: &ImageRequest,

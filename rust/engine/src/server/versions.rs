@@ -1,4 +1,5 @@
-//! Plans that come into service while the engine serves: by a reload, for all clients, or by a deploy, for a share of them.
+//! Plans that come into service while the engine serves: by a reload, for all clients, or by a deploy, for a share of
+//! them.
 
 use std::sync::Arc;
 
@@ -89,8 +90,8 @@ impl Engine {
         shared.next_epoch();
     }
 
-    /// Puts a version beside the one in service, for a share of the clients; gives the id of the deploy. `data` and `running`:
-    /// the data of the two plans.
+    /// Puts a version beside the one in service, for a share of the clients; gives the id of the deploy. `data` and
+    /// `running`: the data of the two plans.
     pub fn deploy(
         &self,
         mut plan: Plan,

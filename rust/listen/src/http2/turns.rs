@@ -1,5 +1,5 @@
-//! Turns of the responses of a connection: the library sends what it is given in the order in which it gets it, so it is
-//! given a little ahead of the socket, by the most urgent response that is ready.
+//! Turns of the responses of a connection: the library sends what it is given in the order in which it gets it, so it
+//! is given a little ahead of the socket, by the most urgent response that is ready.
 
 use std::{
     cell::{Cell, RefCell},
@@ -33,7 +33,8 @@ pub(super) struct Turn {
 }
 
 impl Turns {
-    /// Ready when a response may give the library content: nothing more urgent is ready, and the socket is not far behind.
+    /// Ready when a response may give the library content: nothing more urgent is ready, and the socket is not far
+    /// behind.
     pub(super) fn poll_turn(&self, open: &Rc<OpenStream>, priority: Priority) -> Poll<()> {
         let mut waiting = self.waiting.borrow_mut();
         if waiting.is_empty() && self.has_room() {

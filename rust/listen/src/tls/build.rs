@@ -285,8 +285,8 @@ impl PolicyBuild<'_> {
         (self.problems.len() == before).then_some((certificates, digest))
     }
 
-    /// Adds the names that certificates are obtained for. A certificate that is renewed changes nothing here, so sessions
-    /// are resumed after it.
+    /// Adds the names that certificates are obtained for. A certificate that is renewed changes nothing here, so
+    /// sessions are resumed after it.
     fn obtained(
         &mut self,
         terms: &AcmePolicy,

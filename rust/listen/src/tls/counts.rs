@@ -1,9 +1,6 @@
 //! Handshakes with clients, counted by their end.
 
-use std::{
-    fmt::Write as _,
-    sync::atomic::{AtomicU64, Ordering},
-};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use edgerouter_telemetry::text;
 use rustls::{HandshakeKind, ProtocolVersion, ServerConnection};
@@ -56,20 +53,16 @@ impl HandshakeCounts {
 
     /// Writes them in the format of Prometheus.
     pub fn render(&self, out: &mut String) {
-        let name = "edgerouter_tls_handshakes_total";
-        text::head(
+        let ended = SERIES.iter().zip(&self.ended);
+        text::labelled(
             out,
-            name,
-            "counter",
+            "edgerouter_tls_handshakes_total",
             "TLS handshakes with clients, by result and version.",
+            ["result", "version"],
+            ended.map(|((result, version), count)| {
+                ([*result, *version], count.load(Ordering::Relaxed))
+            }),
         );
-        for ((result, version), count) in SERIES.iter().zip(&self.ended) {
-            let count = count.load(Ordering::Relaxed);
-            let _ = writeln!(
-                out,
-                "{name}{{result=\"{result}\",version=\"{version}\"}} {count}"
-            );
-        }
         text::one(
             out,
             "edgerouter_tls_handshakes_under_way",

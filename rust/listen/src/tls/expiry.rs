@@ -1,7 +1,5 @@
 //! The ends of the certificates' validity.
 
-use std::fmt::Write as _;
-
 use edgerouter_telemetry::text;
 
 /// Each certificate's first name, and the Unix second until which it is valid.
@@ -9,7 +7,8 @@ use edgerouter_telemetry::text;
 pub(super) struct Expiries(Vec<(String, i64)>);
 
 const DAY: i64 = 86_400;
-/// Time before the end of a certificate from which a warning is logged: those that are renewed by programs are new by then.
+/// Time before the end of a certificate from which a warning is logged: those that are renewed by programs are new by
+/// then.
 const SOON: i64 = 14 * DAY;
 
 impl Expiries {
@@ -23,20 +22,17 @@ impl Expiries {
 
     /// Writes them, and those of certificates that were obtained.
     pub(super) fn render(&self, out: &mut String, obtained: &[(Box<str>, i64)]) {
-        let name = "edgerouter_tls_certificate_expiry_timestamp_seconds";
-        text::head(
-            out,
-            name,
-            "gauge",
-            "Unix time until which the certificate of a listener is valid, by its first name.",
-        );
         let given = self.0.iter().map(|(of, end)| (&**of, end));
         let obtained = obtained.iter().map(|(of, end)| (&**of, end));
         // A name that has one of each is known by the one that handshakes use.
         let obtained = obtained.filter(|(of, _)| self.0.iter().all(|(known, _)| known != of));
-        for (of, end) in given.chain(obtained) {
-            let _ = writeln!(out, "{name}{{name=\"{}\"}} {end}", text::escaped(of));
-        }
+        text::labelled(
+            out,
+            "edgerouter_tls_certificate_expiry_timestamp_seconds",
+            "Unix time until which the certificate of a listener is valid, by its first name.",
+            ["name"],
+            given.chain(obtained).map(|(of, end)| ([of], end)),
+        );
     }
 
     pub(super) fn warn(&self, now: u64) {

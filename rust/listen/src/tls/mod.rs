@@ -1,8 +1,9 @@
 //! TLS with clients (RFC 8446, RFC 5246): the listeners of a plan made ready for handshakes.
 //!
-//! `build` makes a plan's certificates into configurations and reports every problem of them, `certificates` chooses one
-//! by SNI, `development` makes some for local names, `resumption` keeps the keys of tickets across plans and `tickets`
-//! changes them. HTTP is served over a `TlsTransport` like over any other; `crate::handshake` makes one. The policy that a name selects is decided by `core::tls`.
+//! `build` makes a plan's certificates into configurations and reports every problem of them, `certificates` chooses
+//! one by SNI, `development` makes some for local names, `resumption` keeps the keys of tickets across plans and
+//! `tickets` changes them. HTTP is served over a `TlsTransport` like over any other; `crate::handshake` makes one. The
+//! policy that a name selects is decided by `core::tls`.
 
 mod build;
 mod certificates;
@@ -74,8 +75,8 @@ impl TlsListeners {
         build::listeners(plan, before.map(|before| &before.resumptions), issued)
     }
 
-    /// True if a request for `host` may not be served on a connection with this TLS (RFC 9110 §15.5.20). A connection whose
-    /// listener has no TLS any more is as good as one in plain text.
+    /// True if a request for `host` may not be served on a connection with this TLS (RFC 9110 §15.5.20). A connection
+    /// whose listener has no TLS any more is as good as one in plain text.
     pub fn misdirects(&self, session: &TlsSession, host: &str) -> bool {
         self.get(session.listener_id)
             .is_some_and(|listener| session.is_misdirected(listener, host))

@@ -24,7 +24,8 @@ pub(crate) fn worded(error: &io::Error) -> String {
         .collect()
 }
 
-/// The alert by which an origin ends a connection after its handshake: in TLS 1.3 it judges the edge's certificate then.
+/// The alert by which an origin ends a connection after its handshake: in TLS 1.3 it judges the edge's certificate
+/// then.
 pub(crate) fn refused(error: &io::Error) -> Option<String> {
     matches!(tls_error(error), Some(Error::AlertReceived(_))).then(|| worded(error))
 }

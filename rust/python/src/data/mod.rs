@@ -1,8 +1,8 @@
 //! The data that callables are bound to, as Python sees it: `ctx.env`.
 //!
-//! `kv` has the operations of key-value stores, `sql` those of databases, and `documents` the scripts of documents that are in
-//! none. `operation` is one that is under way: a plain callable waits for it without the interpreter, an async one awaits
-//! it.
+//! `kv` has the operations of key-value stores, `sql` those of databases, and `documents` the scripts of documents that
+//! are in none. `operation` is one that is under way: a plain callable waits for it without the interpreter, an async
+//! one awaits it.
 
 mod documents;
 mod kv;

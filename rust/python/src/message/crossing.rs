@@ -18,7 +18,8 @@ use super::{
     spelling::{scheme_of, version_of, version_text},
 };
 
-/// All parts of a request but its content and the certificate of its client. A stored response would depend on all of them.
+/// All parts of a request but its content and the certificate of its client. A stored response would depend on all of
+/// them.
 #[pyfunction]
 pub(crate) fn dismantle<'py>(
     py: Python<'py>,

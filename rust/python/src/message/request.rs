@@ -50,8 +50,8 @@ pub(crate) struct RequestParts {
     pub(crate) body: Bytes,
     /// The rest of a body that was not handed over at once, until it is read.
     pub(crate) rest: Option<BodyRest>,
-    /// The body has been iterated over. How much of it is here before the call depends on the network, and what a function
-    /// may do does not.
+    /// The body has been iterated over. How much of it is here before the call depends on the network, and what a
+    /// function may do does not.
     iterated: bool,
     /// The client's bytes after an upgrade, until they are taken.
     pub(crate) tunnel: Option<PieceReader>,
@@ -200,8 +200,8 @@ impl Request {
 
 #[pymethods]
 impl Request {
-    /// A request that a callable makes: of a URL, or of another request with its method, fields and content where no others
-    /// are given (Fetch §5.4).
+    /// A request that a callable makes: of a URL, or of another request with its method, fields and content where no
+    /// others are given (Fetch §5.4).
     #[new]
     #[pyo3(signature = (url, method=None, headers=None, body=None, json=None))]
     fn create(
@@ -390,7 +390,8 @@ impl Request {
         Values::given((claims, Vec::new()), ValuesKind::Claims, notes).map(Some)
     }
 
-    /// The user by the verified token: its `userId`, or its `sub` if it has no `userId`. One that is `null` or empty is none.
+    /// The user by the verified token: its `userId`, or its `sub` if it has no `userId`. One that is `null` or empty is
+    /// none.
     #[getter]
     fn user(&self) -> PyResult<Option<String>> {
         let (claims, notes) = self.edit(|parts| {
@@ -401,8 +402,8 @@ impl Request {
             return Ok(None);
         };
         let claims: serde_json::Value = serde_json::from_str(&claims).unwrap_or_default();
-        // As in the field for origins: the subject (RFC 7519 §4.1.2) stands in for a `userId` that is not there, and not for
-        // one that names nobody.
+        // As in the field for origins: the subject (RFC 7519 §4.1.2) stands in for a `userId` that is not there, and
+        // not for one that names nobody.
         let name = match claims.get("userId") {
             Some(_) => "userId",
             None => "sub",
@@ -517,8 +518,8 @@ impl Request {
         Ok(whole.map(|whole| PyBytes::new(py, &whole)))
     }
 
-    /// The client's bytes after the request has become a WebSocket, to be iterated over; `None`: it is to become none, or
-    /// they have been taken. The response to it is `Response.switched`.
+    /// The client's bytes after the request has become a WebSocket, to be iterated over; `None`: it is to become none,
+    /// or they have been taken. The response to it is `Response.switched`.
     fn take_tunnel<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         let Some(tunnel) = self.edit(|parts| parts.tunnel.take())? else {
             return Ok(None);

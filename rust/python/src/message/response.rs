@@ -327,8 +327,8 @@ impl Response {
         ResponseParts::new(status_of(status)?, Bytes::from(html), Some(HTML)).with(headers)
     }
 
-    /// Server-sent events (HTML, 9.2): each item is an `Event`, text, or data for JSON. Every `heartbeat` seconds without an
-    /// event a comment keeps the connection open.
+    /// Server-sent events (HTML, 9.2): each item is an `Event`, text, or data for JSON. Every `heartbeat` seconds
+    /// without an event a comment keeps the connection open.
     #[staticmethod]
     #[pyo3(signature = (source, heartbeat=15.0, headers=None))]
     fn events(
@@ -382,7 +382,8 @@ impl Response {
         made.with(headers)
     }
 
-    /// A response of its own with the same values (Fetch §5.5). `RuntimeError` for content that streams, which is there once.
+    /// A response of its own with the same values (Fetch §5.5). `RuntimeError` for content that streams, which is there
+    /// once.
     fn clone(&self) -> PyResult<Self> {
         let parts = self.copy().ok_or_else(over)?;
         if parts.body.is_none() {
@@ -491,7 +492,8 @@ impl Response {
         })
     }
 
-    /// Has `function(pieces)`, of an async iterator to another one, make other content while it streams past. For hooks.
+    /// Has `function(pieces)`, of an async iterator to another one, make other content while it streams past. For
+    /// hooks.
     #[pyo3(signature = (function, *, text=false))]
     fn transform(slf: &Bound<'_, Self>, function: Bound<'_, PyAny>, text: bool) -> PyResult<()> {
         if !function.is_callable() {

@@ -1,8 +1,8 @@
 //! The way of an answer from a Python thread back to the worker that called.
 //!
-//! Waking a worker is a system call and, on a shared core, a switch to the worker and back. So a Python thread only puts
-//! an answer among the [`ReadyAnswers`] of its worker, and [`Unannounced`] wakes each worker once for all of them: at
-//! the end of the loop's turn, when a thread has no further call, or before a step that may take long. A task on the
+//! Waking a worker is a system call and, on a shared core, a switch to the worker and back. So a Python thread only
+//! puts an answer among the [`ReadyAnswers`] of its worker, and [`Unannounced`] wakes each worker once for all of them:
+//! at the end of the loop's turn, when a thread has no further call, or before a step that may take long. A task on the
 //! worker (`calls`) then gives each call its answer, without a system call.
 
 use std::{
@@ -21,8 +21,8 @@ struct HoldLimits {
     time: Duration,
 }
 
-/// The turn of an event loop bounds them, too. Each switch to the worker costs what both have in the caches of the core,
-/// which is much of the time of a call that takes 50 µs, as in a web framework.
+/// The turn of an event loop bounds them, too. Each switch to the worker costs what both have in the caches of the
+/// core, which is much of the time of a call that takes 50 µs, as in a web framework.
 const LOOP: HoldLimits = HoldLimits {
     answers: usize::MAX,
     time: Duration::from_millis(1),

@@ -1,7 +1,7 @@
 //! The way of a result from the thread of an engine of data to the task that waits for it.
 //!
-//! The thread that has the result, or the worker that has room for a piece, never takes the interpreter: it leaves the task's future here and wakes the event loop,
-//! once for all results that it has not come to yet.
+//! The thread that has the result, or the worker that has room for a piece, never takes the interpreter: it leaves the
+//! task's future here and wakes the event loop, once for all results that it has not come to yet.
 
 use std::{
     sync::{Arc, Weak},

@@ -4,8 +4,8 @@ use std::time::Instant;
 
 use edgerouter_functions::pipe::PieceWaits;
 
-/// The end of the time of a call. An async function may wait for content of its client without a thread, and these waits do
-/// not count: the limits of the listener bound them.
+/// The end of the time of a call. An async function may wait for content of its client without a thread, and these
+/// waits do not count: the limits of the listener bound them.
 #[derive(Debug, Clone)]
 pub(crate) struct Deadline {
     /// Without any wait.

@@ -31,7 +31,8 @@ pub(crate) fn copy(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
     COPY.import(py, "contextvars", "copy_context")?.call0()
 }
 
-/// `contextvars.Context.run`, whose first argument is the context. Looking it up on each copy would make a bound method.
+/// `contextvars.Context.run`, whose first argument is the context. Looking it up on each copy would make a bound
+/// method.
 pub(crate) fn run(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
     let run = RUN.get_or_try_init(py, || {
         py.import("contextvars")?

@@ -1,8 +1,8 @@
-//! Content in pieces between callables and workers: the iterator that a function answers with, and the rest of a request's
-//! content that is larger than what is handed over at once.
+//! Content in pieces between callables and workers: the iterator that a function answers with, and the rest of a
+//! request's content that is larger than what is handed over at once.
 //!
-//! Python pumps an iterator into a pipe (`edgerouter.functions.streams`), the worker sends from the pipe, and each waits
-//! for the other without blocking a thread. When the client is gone, the iterator is closed.
+//! Python pumps an iterator into a pipe (`edgerouter.functions.streams`), the worker sends from the pipe, and each
+//! waits for the other without blocking a thread. When the client is gone, the iterator is closed.
 
 use std::{
     sync::{
@@ -216,8 +216,8 @@ impl PieceSink {
         }
     }
 
-    /// Answers with the failure of an iterator that has given nothing, logged under the id `name`; false: the response has
-    /// begun, or the failure is no answer and has no id yet.
+    /// Answers with the failure of an iterator that has given nothing, logged under the id `name`; false: the response
+    /// has begun, or the failure is no answer and has no id yet.
     fn refuse(&self, error: &Bound<'_, PyAny>, name: Option<String>) -> bool {
         let py = error.py();
         // Not held while Python runs.

@@ -88,8 +88,8 @@ impl Folder {
 }
 
 impl Folder {
-    /// Checks that the path still leads to the directory that was locked. If that was removed or replaced, the new one may
-    /// be another process's: nothing is written or removed there.
+    /// Checks that the path still leads to the directory that was locked. If that was removed or replaced, the new one
+    /// may be another process's: nothing is written or removed there.
     pub(super) fn check(&self) -> io::Result<()> {
         let identity = |data: fs::Metadata| (data.dev(), data.ino());
         let own = self.lock.metadata().map(identity);

@@ -99,8 +99,8 @@ impl Inner {
         Some(Arc::clone(&sealed.get(&id)?.segment))
     }
 
-    /// Bytes of a segment: a 128th, unless the plan says otherwise, so that dropping one leaves the tier filled to more than
-    /// 98 %.
+    /// Bytes of a segment: a 128th, unless the plan says otherwise, so that dropping one leaves the tier filled to more
+    /// than 98 %.
     fn segment_bytes(&self) -> u64 {
         const LEAST: u64 = 64 << 10;
         let wanted = self

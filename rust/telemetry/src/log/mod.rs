@@ -2,14 +2,14 @@
 //!
 //! The writer of a line never waits for its reader. `output` is a bounded queue of bytes and a thread for each
 //! descriptor; lines that do not fit are dropped and counted. `sums` keeps repeated lines of one origin to one a second
-//! and bounds the log as a whole; `recent` keeps the last of them for the dashboard. Readiness, signals and the drain depend on none of it.
+//! and bounds the log as a whole; `recent` keeps the last of them for the dashboard. Readiness, signals and the drain
+//! depend on none of it.
 
 mod output;
 pub mod recent;
 mod sums;
 
 use std::{
-    fmt::Write as _,
     io::{self, Write},
     sync::{
         OnceLock,
@@ -136,29 +136,22 @@ impl MakeWriter<'_> for Lines {
 
 /// Counts of written and dropped lines, in Prometheus' text format.
 pub fn render(out: &mut String, access: Option<&Output>) {
-    let name = "edgerouter_log_dropped_total";
-    text::head(
-        out,
-        name,
-        "counter",
-        "Log lines that were dropped, by log and reason.",
-    );
     let access = access.filter(|output| output.name() == "access");
-    let outputs: Vec<&Output> = streams().chain(access).collect();
-    for output in outputs {
-        for (reason, count) in output.dropped() {
-            let _ = writeln!(
-                out,
-                "{name}{{log=\"{}\",reason=\"{reason}\"}} {count}",
-                output.name()
-            );
-        }
-    }
+    let dropped = streams().chain(access).flat_map(|output| {
+        let counts = output.dropped().into_iter();
+        counts.map(|(reason, count)| ([output.name(), reason], count))
+    });
     let (summed, over) = {
         let sums = SUMS.lock();
         (sums.summed, sums.over)
     };
-    let _ = writeln!(out, "{name}{{log=\"stderr\",reason=\"rate\"}} {over}");
+    text::labelled(
+        out,
+        "edgerouter_log_dropped_total",
+        "Log lines that were dropped, by log and reason.",
+        ["log", "reason"],
+        dropped.chain([(["stderr", "rate"], over)]),
+    );
     text::one(
         out,
         "edgerouter_log_summed_total",

@@ -21,7 +21,8 @@ const STILL: Duration = Duration::from_millis(300);
 const PATIENCE: Duration = Duration::from_secs(3);
 /// Pause before a non-blocking descriptor is tried again.
 const AGAIN: Duration = Duration::from_millis(10);
-/// Time for which the thread of an access log gathers lines before it writes them in one call, and bytes that are enough.
+/// Time for which the thread of an access log gathers lines before it writes them in one call, and bytes that are
+/// enough.
 const GATHER: Duration = Duration::from_millis(5);
 const GATHERED: usize = 64 << 10;
 /// Interval of the thread's check for repeated lines while there is nothing to write.

@@ -1,7 +1,8 @@
 //! Repeated lines: the first in a second is written, the others are counted and reported at the end of that second.
 //!
 //! A failing origin at thousands of requests a second would otherwise write as many lines. Only warnings and errors of
-//! the engine itself are summed; lines of functions are only bounded, with everything else, by `limits.log.lines_per_second`.
+//! the engine itself are summed; lines of functions are only bounded, with everything else, by
+//! `limits.log.lines_per_second`.
 
 use std::{
     fmt::Debug,

@@ -1,8 +1,8 @@
 //! The spans of requests: recorded while a request is answered, kept or dropped together when that is over.
 //!
 //! `queue` holds the kept ones for the task that sends them, `otlp` writes them as OpenTelemetry's protocol has them.
-//! Which requests are traced and kept is decided in `edgerouter_core::trace`. An attribute is a fact about the exchange:
-//! no field of a request or response, no content and no secret is one.
+//! Which requests are traced and kept is decided in `edgerouter_core::trace`. An attribute is a fact about the
+//! exchange: no field of a request or response, no content and no secret is one.
 
 mod otlp;
 mod queue;

@@ -2,7 +2,7 @@
 
 use std::{
     collections::VecDeque,
-    fmt::{self, Write as _},
+    fmt,
     sync::atomic::{AtomicU64, AtomicUsize, Ordering},
 };
 
@@ -133,12 +133,14 @@ impl TraceQueue {
 
     /// The counts as metrics.
     pub fn render(&self, out: &mut String) {
-        let name = "edgerouter_spans_total";
-        text::head(out, name, "counter", "Spans of kept traces, by result.");
-        for (word, cell) in SpanEnd::WORDS.iter().zip(&self.ends) {
-            let count = cell.load(Ordering::Relaxed);
-            let _ = writeln!(out, "{name}{{result=\"{word}\"}} {count}");
-        }
+        let ends = SpanEnd::WORDS.iter().zip(&self.ends);
+        text::labelled(
+            out,
+            "edgerouter_spans_total",
+            "Spans of kept traces, by result.",
+            ["result"],
+            ends.map(|(word, cell)| ([*word], cell.load(Ordering::Relaxed))),
+        );
         let help = "Spans that wait to be sent.";
         text::one(out, "edgerouter_spans_waiting", help, self.waiting());
     }

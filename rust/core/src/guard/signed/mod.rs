@@ -1,8 +1,9 @@
 //! Signed URLs and cookies, in CloudFront's form: a policy, a signature, and the name of the key.
 //!
-//! `parameters` finds them in a request, `keys` verifies, `policy` reads what is signed. A *canned* policy is written from
-//! the URL and a time; a *custom* one comes with the request and may name a pattern, a network and two times. The signature
-//! is verified before anything in a policy is read. Data flows from the request to a [`SignatureRefusal`], or to nothing.
+//! `parameters` finds them in a request, `keys` verifies, `policy` reads what is signed. A *canned* policy is written
+//! from the URL and a time; a *custom* one comes with the request and may name a pattern, a network and two times. The
+//! signature is verified before anything in a policy is read. Data flows from the request to a [`SignatureRefusal`], or
+//! to nothing.
 
 mod keys;
 mod parameters;

@@ -167,8 +167,8 @@ fn no_unkeyed(spec: &RouteSpec, forward: &ForwardSpec, unkeyed: &UnkeyedSpec) ->
     }
 }
 
-/// Responses that only some clients may have can hold a secret beside text that the client chose, and their length would
-/// betray it (BREACH).
+/// Responses that only some clients may have can hold a secret beside text that the client chose, and their length
+/// would betray it (BREACH).
 #[derive(Debug, Clone, Copy)]
 struct Secret {
     /// The responses that may hold it, in words.

@@ -1,4 +1,5 @@
-//! Places of clients: the facts that a route sends to its origin and has in its key, and the parts of a plan that need any.
+//! Places of clients: the facts that a route sends to its origin and has in its key, and the parts of a plan that need
+//! any.
 
 use super::DeclaredNames;
 use crate::{

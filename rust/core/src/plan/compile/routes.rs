@@ -178,8 +178,8 @@ pub(super) fn route(
     })
 }
 
-/// The route of requests that functions make to an origin or group by its name, in the place of the route that a client's
-/// request would take. No client reaches it.
+/// The route of requests that functions make to an origin or group by its name, in the place of the route that a
+/// client's request would take. No client reaches it.
 pub(super) fn direct(at: usize, name: &str, group: GroupId) -> Option<Route> {
     // No other route has such a tag: their labels have a slash, and no space before it.
     let label: Arc<str> = format!("{DIRECT}{name}").into();

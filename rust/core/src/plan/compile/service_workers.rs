@@ -1,4 +1,5 @@
-//! Checks that a service worker fits the route table: its script is reachable, and the paths that it precaches have routes.
+//! Checks that a service worker fits the route table: its script is reachable, and the paths that it precaches have
+//! routes.
 
 use super::{Problems, host};
 use crate::{

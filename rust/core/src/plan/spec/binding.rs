@@ -21,8 +21,8 @@ use crate::{
 
 /// The longest time for which a read may be answered without the file or server.
 const LONGEST_STALENESS: Duration = Duration::from_secs(86_400);
-/// The time that a replica may be behind where the plan names none, and the shortest that can be named: to find it out takes
-/// a part of it.
+/// The time that a replica may be behind where the plan names none, and the shortest that can be named: to find it out
+/// takes a part of it.
 const REPLICA_STALENESS: Duration = Duration::from_secs(10);
 const SHORTEST_REPLICA_STALENESS: Duration = Duration::from_secs(1);
 

@@ -1,8 +1,8 @@
 //! Entries as items of a table.
 //!
-//! The sort key is the key of the entry. `kv_value` has its value, except for the text of a whole number of 64 bits, which is
-//! the number `kv_number`, so that the service can add to it. `kv_expires` is in milliseconds; `ttl`, in seconds, is for the
-//! service, which removes items some time later.
+//! The sort key is the key of the entry. `kv_value` has its value, except for the text of a whole number of 64 bits,
+//! which is the number `kv_number`, so that the service can add to it. `kv_expires` is in milliseconds; `ttl`, in
+//! seconds, is for the service, which removes items some time later.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;

@@ -1,7 +1,8 @@
 //! A store in a table of DynamoDB with the keys `pk`, which all entries share, and `sk`.
 //!
-//! `client` speaks to the service, with the signatures of `sign` and the `credentials` of the environment; `item` is the
-//! form of entries. Reads are consistent. Every change is one request with a condition, so it happens whole or not at all.
+//! `client` speaks to the service, with the signatures of `sign` and the `credentials` of the environment; `item` is
+//! the form of entries. Reads are consistent. Every change is one request with a condition, so it happens whole or not
+//! at all.
 
 mod client;
 mod credentials;

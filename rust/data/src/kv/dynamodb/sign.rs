@@ -19,8 +19,8 @@ pub(super) fn moment(seconds: u64) -> String {
     format!("{date}T{hours:02}{minutes:02}{:02}Z", of_day % 60)
 }
 
-/// The value of `Authorization`. `headers`: all that are signed, by their names in lower case, sorted. `moment`: that of
-/// `x-amz-date`, which is among them.
+/// The value of `Authorization`. `headers`: all that are signed, by their names in lower case, sorted. `moment`: that
+/// of `x-amz-date`, which is among them.
 pub(super) fn authorization(
     credentials: &Credentials,
     region: &str,

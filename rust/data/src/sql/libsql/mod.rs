@@ -1,7 +1,8 @@
-//! A database on a libSQL server, such as Turso's, by its protocol over HTTP (Hrana 3, and 2 where the server has no more).
+//! A database on a libSQL server, such as Turso's, by its protocol over HTTP (Hrana 3, and 2 where the server has no
+//! more).
 //!
-//! Each call is one request, which opens a stream, runs all statements, and closes it: nothing of a call outlives it. `dial`
-//! makes the request, `hrana` has the structures of the protocol.
+//! Each call is one request, which opens a stream, runs all statements, and closes it: nothing of a call outlives it.
+//! `dial` makes the request, `hrana` has the structures of the protocol.
 
 mod dial;
 mod hrana;

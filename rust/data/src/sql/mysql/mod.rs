@@ -140,8 +140,8 @@ impl Dial for MySqlDial {
         matches!(answered.await, Ok(Ok(())))
     }
 
-    // The server ends what it is doing at its own time limit, and all that was uncommitted is undone. On a thread with an
-    // event loop the driver would read the rest of the result, for as long as the server is silent.
+    // The server ends what it is doing at its own time limit, and all that was uncommitted is undone. On a thread with
+    // an event loop the driver would read the rest of the result, for as long as the server is silent.
     fn abandon(&self, connection: MySqlConnection) {
         let _ = std::thread::Builder::new()
             .name("edge-data-close".to_owned())

@@ -1,5 +1,5 @@
-//! Values on their way to PostgreSQL, as text that the server reads by the type of the parameter, and back from its binary
-//! forms.
+//! Values on their way to PostgreSQL, as text that the server reads by the type of the parameter, and back from its
+//! binary forms.
 
 use std::{error::Error, net::IpAddr};
 

@@ -31,8 +31,8 @@ pub(super) struct Times {
 }
 
 impl Times {
-    /// Looks are frequent enough to notice a replica that is behind by `staleness`, and one that is frozen within the time of
-    /// an operation.
+    /// Looks are frequent enough to notice a replica that is behind by `staleness`, and one that is frozen within the
+    /// time of an operation.
     pub(super) fn new(staleness: Duration, timeout: Duration) -> Self {
         let part = |of: Duration| of.clamp(Duration::from_millis(50), Duration::from_secs(1));
         Self {

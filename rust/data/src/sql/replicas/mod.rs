@@ -1,7 +1,7 @@
 //! Replicas: reads go to the nearest one that is reached and not behind, everything else to the primary.
 //!
-//! `facts` holds what is known about the servers, `looks` finds it out, `choice` decides. A replica is never the reason for a
-//! failure: a read that it does not answer goes to the primary.
+//! `facts` holds what is known about the servers, `looks` finds it out, `choice` decides. A replica is never the reason
+//! for a failure: a read that it does not answer goes to the primary.
 
 mod choice;
 mod facts;

@@ -1,4 +1,5 @@
-//! The numbers of the last half hour, for charts that are there when the page opens; and the metrics that open pages get.
+//! The numbers of the last half hour, for charts that are there when the page opens; and the metrics that open pages
+//! get.
 
 use std::{
     cell::{Cell, RefCell},

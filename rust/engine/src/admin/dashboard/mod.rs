@@ -2,8 +2,8 @@
 //!
 //! The page is data of the program and open to everybody; what it shows comes from the endpoints of `/v1`, which a
 //! browser finds under `/dashboard/api`. Only there a cookie counts (`sessions`, `login`), and the cookie goes nowhere
-//! else. `history` has the numbers of the last half hour, `pulse` takes them, `streams` sends them, and requests as they
-//! are answered.
+//! else. `history` has the numbers of the last half hour, `pulse` takes them, `streams` sends them, and requests as
+//! they are answered.
 
 pub(super) mod costs;
 pub(super) mod history;

@@ -1,6 +1,7 @@
 //! Server-sent events: the numbers and events of the edge, and requests as they are answered.
 //!
-//! A stream has a bounded queue. A reader that takes nothing for a while loses its stream, and a browser opens it again.
+//! A stream has a bounded queue. A reader that takes nothing for a while loses its stream, and a browser opens it
+//! again.
 
 use std::{
     rc::Rc,

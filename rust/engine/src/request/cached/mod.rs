@@ -4,8 +4,8 @@
 //! client. A `missing` one is fetched: `fetch` leads or follows a flight (`meeting`), `flight` is the fetch itself and
 //! its `outcome`, `keep` stores the response, `stand_in` sends a stored one where the origin fails. `slices` reads and
 //! fills large objects, `purged` applies what an operator invalidated, `invalidate` what unsafe methods did, and
-//! `posted` stores the response to a POST for its own URL, and `coded` sends and makes variants in a coding. The rules are
-//! in `edgerouter_core::cache`; here they are applied in order.
+//! `posted` stores the response to a POST for its own URL, and `coded` sends and makes variants in a coding. The rules
+//! are in `edgerouter_core::cache`; here they are applied in order.
 
 mod coded;
 mod fetch;

@@ -121,7 +121,8 @@ async fn within<T>(
     }
 }
 
-/// Waits for the first piece of a response: until then its function may still fail, and it says which type the content has.
+/// Waits for the first piece of a response: until then its function may still fail, and it says which type the content
+/// has.
 async fn begun(mut answer: StreamedAnswer) -> CallOutput {
     poll_fn(|cx| answer.pieces.poll_ready(cx)).await;
     let Some(beginning) = answer.beginning.take() else {

@@ -128,8 +128,8 @@ fn wants_websocket(exchange: &Exchange) -> bool {
             .is_some_and(|protocol| protocol.as_bytes().eq_ignore_ascii_case(b"websocket"))
 }
 
-/// Waits for the output of a function that wants content of its request at some time, or never: none is taken in before, and
-/// none is left to be read when it has answered without.
+/// Waits for the output of a function that wants content of its request at some time, or never: none is taken in
+/// before, and none is left to be read when it has answered without.
 async fn fed(
     exchange: &Exchange,
     call: impl Future<Output = CallOutput>,
@@ -161,8 +161,8 @@ async fn fed(
     }
 }
 
-/// The content of a request for a function that waits for it: all of it if it has no more than `most` bytes, otherwise its
-/// beginning and a pipe for the rest.
+/// The content of a request for a function that waits for it: all of it if it has no more than `most` bytes, otherwise
+/// its beginning and a pipe for the rest.
 async fn gathered(
     exchange: &mut Exchange,
     body: ClientBody,
@@ -243,8 +243,8 @@ fn no_memory(exchange: &mut Exchange) -> Early {
     answer::overloaded().into()
 }
 
-/// Takes the body of a request in, up to `most` bytes; with the rest if there is more. One that is known to be larger is
-/// left alone.
+/// Takes the body of a request in, up to `most` bytes; with the rest if there is more. One that is known to be larger
+/// is left alone.
 async fn gather(
     exchange: &mut Exchange,
     mut body: ClientBody,

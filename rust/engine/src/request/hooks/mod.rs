@@ -1,8 +1,8 @@
 //! Phases 7, 10, 12, 14 and edge functions: a request goes to a callable, and its output takes effect.
 //!
-//! `viewer` has the phases that see the exchange with a client, `origin` those that may outlive it, with the `context` that
-//! they keep, and `function` stands in the place of phases 8 to 13, and `made` in that of an origin behind the cache.
-//! `transform` has content pass through a callable by `feed`. The callables run behind `crate::functions`.
+//! `viewer` has the phases that see the exchange with a client, `origin` those that may outlive it, with the `context`
+//! that they keep, and `function` stands in the place of phases 8 to 13, and `made` in that of an origin behind the
+//! cache. `transform` has content pass through a callable by `feed`. The callables run behind `crate::functions`.
 
 mod call;
 pub(crate) mod context;

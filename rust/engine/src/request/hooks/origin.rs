@@ -165,8 +165,8 @@ pub(crate) async fn origin_response(
     Ok(())
 }
 
-/// The error of a hook that gave a 304 a body: a 304 makes the stored content fresh again (RFC 9111 §4.3.4), and has none that a
-/// hook could replace.
+/// The error of a hook that gave a 304 a body: a 304 makes the stored content fresh again (RFC 9111 §4.3.4), and has
+/// none that a hook could replace.
 fn no_content(request: &OriginRequest, call: CallableId) -> Early {
     let id = format!("{:016x}", request.worker.next_id());
     let name = request.live.plan.callable(call);

@@ -23,8 +23,8 @@ use crate::{
 /// Bytes of memory that a transform holds: the pieces on both sides of it.
 pub(super) const OF_A_TRANSFORM: u64 = 2 * ROOM as u64;
 
-/// A part of one response is of no use beside a part of another with other bytes; and neither the part nor the 304 that a
-/// client's validators lead to passes a transform.
+/// A part of one response is of no use beside a part of another with other bytes; and neither the part nor the 304 that
+/// a client's validators lead to passes a transform.
 pub(crate) fn without_range(exchange: &mut Exchange, route: &Route) {
     let transforms = exchange.transforms(route);
     let head = &mut exchange.request.head;

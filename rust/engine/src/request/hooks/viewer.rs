@@ -133,8 +133,8 @@ impl Exchange {
         variants.collect()
     }
 
-    /// The place of the client for callables, which is looked up when one reads it. `headers`: those that a callable gets, as
-    /// the request's own may be gone by now.
+    /// The place of the client for callables, which is looked up when one reads it. `headers`: those that a callable
+    /// gets, as the request's own may be gone by now.
     fn client_place(&self, route: &Route, headers: &Fields) -> Option<Arc<ClientPlace>> {
         let (files, policy) = (self.live.geo.as_ref()?, self.live.plan.geo.as_ref()?);
         let of_route = route.guard.as_ref().and_then(|guard| guard.geo.as_ref());

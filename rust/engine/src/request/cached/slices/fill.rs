@@ -327,8 +327,8 @@ impl RunWriter {
             let room = tokio::time::timeout(STALL, poll_fn(|cx| run.poll_room(cx))).await;
             match room {
                 Ok(Ok(())) => {}
-                // The part of the current slice that has arrived is worth the rest of it, if that is stored. It ends with
-                // the first piece of the next one: pieces seldom end where slices do.
+                // The part of the current slice that has arrived is worth the rest of it, if that is stored. It ends
+                // with the first piece of the next one: pieces seldom end where slices do.
                 Ok(Err(NobodyReads)) if !cutter.between() && !cut_off => {}
                 Ok(Err(NobodyReads)) | Err(_) => return RunEnd::Stopped,
             }
