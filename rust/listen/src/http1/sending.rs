@@ -76,8 +76,9 @@ impl<T: Transport, O: ConnectionOwner> Http1<T, O> {
         let known = response.body().size_hint().exact();
         let status = response.status();
         let text = &mut self.output.text;
-        let written =
-            with_date(|date| write::head(text, status, response.headers(), facts, known, date));
+        let written = write::head(text, status, response.headers(), facts, known, |out| {
+            with_date(|date| write::date_line(out, date.as_bytes()));
+        });
         let mut sending = Sending {
             content: written.content,
             trailers: write::announced_trailers(response.headers()),
@@ -272,7 +273,7 @@ impl<B: ResponseBody> Sending<B> {
 }
 
 /// Calls with the value of `Date` for now (RFC 9110 §6.6.1), which is made once a second.
-pub(crate) fn with_date<R>(write: impl FnOnce(&[u8]) -> R) -> R {
+pub(crate) fn with_date<R>(write: impl FnOnce(&HeaderValue) -> R) -> R {
     thread_local! {
         static DATE: RefCell<(u64, HeaderValue)> = RefCell::new((0, date::format(0)));
     }
@@ -282,6 +283,6 @@ pub(crate) fn with_date<R>(write: impl FnOnce(&[u8]) -> R) -> R {
         if *second != now {
             (*second, *value) = (now, date::format(now));
         }
-        write(value.as_bytes())
+        write(value)
     })
 }

@@ -10,7 +10,7 @@ use edgerouter_core::{
     },
 };
 use h2::ext::Protocol;
-use http::{HeaderMap, HeaderName, HeaderValue, header as names, request::Parts};
+use http::{HeaderMap, HeaderName, header as names, request::Parts};
 
 /// Fields that HTTP/2 has no use for (RFC 9113 §8.2.2).
 const OF_CONNECTION: KnownSet = KnownSet::of(&[
@@ -50,8 +50,8 @@ pub(super) fn request(
     request::read(pseudo.chain(regular), is_whole, limits)
 }
 
-/// The fields of a response. `length`: of its content, where no field says it. `date`: where none does.
-pub(super) fn response(headers: &Fields, length: Option<u64>, date: Option<&[u8]>) -> HeaderMap {
+/// The fields of a response. `length`: of its content, where no field says it.
+pub(super) fn response(headers: &Fields, length: Option<u64>) -> HeaderMap {
     let mut map = HeaderMap::with_capacity(headers.len() + 2);
     for (name, value) in headers {
         if !name.is_of(OF_CONNECTION)
@@ -65,11 +65,6 @@ pub(super) fn response(headers: &Fields, length: Option<u64>, date: Option<&[u8]
         && !map.contains_key(names::CONTENT_LENGTH)
     {
         map.insert(names::CONTENT_LENGTH, length.into());
-    }
-    if let Some(date) = date.and_then(|date| HeaderValue::from_bytes(date).ok())
-        && !map.contains_key(names::DATE)
-    {
-        map.insert(names::DATE, date);
     }
     map
 }

@@ -19,7 +19,7 @@ use edgerouter_core::{
     },
 };
 use h2::{Reason, RecvStream, SendStream, server::SendResponse};
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, HeaderValue, StatusCode, header::Entry};
 use http_body::Body;
 
 use super::{
@@ -143,11 +143,11 @@ impl<O: ConnectionOwner> Exchange<O> {
                 true => StatusCode::BAD_GATEWAY,
                 false => status,
             };
-            let head = head(status, convert::response(&Fields::new(), None, None));
+            let head = head(status, convert::response(&Fields::new(), None));
             let sent = self.respond.send_response(head, true);
             return sent.map(drop).map_err(|_| Broken::Gone);
         };
-        let mut headers = convert::response(response.headers(), None, None);
+        let mut headers = convert::response(response.headers(), None);
         headers.remove("sec-websocket-accept");
         drop(response);
         let sent = self
@@ -179,7 +179,7 @@ impl<O: ConnectionOwner> Exchange<O> {
             self.send_interim(StatusCode::CONTINUE, HeaderMap::new());
         }
         for (status, headers) in self.open.stream.interims.take() {
-            self.send_interim(status, convert::response(&headers, None, None));
+            self.send_interim(status, convert::response(&headers, None));
         }
     }
 
@@ -290,7 +290,10 @@ impl<O: ConnectionOwner> Exchange<O> {
         let known = response.body().size_hint().exact();
         let is_whole = !has_content || response.body().is_end_stream();
         let length = known.filter(|_| has_content);
-        let headers = with_date(|date| convert::response(response.headers(), length, Some(date)));
+        let mut headers = convert::response(response.headers(), length);
+        if let Entry::Vacant(date) = headers.entry(http::header::DATE) {
+            date.insert(with_date(HeaderValue::clone));
+        }
         let trailers = write::announced_trailers(response.headers());
         self.priority = self.priority.merged(response.headers());
         let declared = headers

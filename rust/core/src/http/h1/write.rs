@@ -43,15 +43,15 @@ pub struct WrittenHead {
     pub is_persistent: bool,
 }
 
-/// Writes the head of a response. `known`: the length of the content, if known before it is read. `date`: the value of
-/// `Date` if the response has none (RFC 9110 §6.6.1).
+/// Writes the head of a response. `known`: the length of the content, if known before it is read. `date` adds the line of
+/// `Date` if the response has none (RFC 9110 §6.6.1): most have their origin's, and a clock need not be read for them.
 pub fn head(
     out: &mut Vec<u8>,
     status: StatusCode,
     headers: &Fields,
     request: RequestFacts,
     known: Option<u64>,
-    date: &[u8],
+    date: impl FnOnce(&mut Vec<u8>),
 ) -> WrittenHead {
     let http_11 = request.version == Version::HTTP_11;
     status_line(
@@ -86,13 +86,18 @@ pub fn head(
         }
     }
     if !present.date {
-        write_line(out, b"date", date);
+        date(out);
     }
     out.extend_from_slice(b"\r\n");
     WrittenHead {
         content,
         is_persistent,
     }
+}
+
+/// Writes the line of `Date`.
+pub fn date_line(out: &mut Vec<u8>, date: &[u8]) {
+    write_line(out, b"date", date);
 }
 
 fn status_line(out: &mut Vec<u8>, version: &[u8], status: StatusCode) {
@@ -259,7 +264,9 @@ mod tests {
         let headers = header_map(fields);
         let mut out = Vec::new();
         let status = StatusCode::from_u16(status).unwrap_or_default();
-        let written = head(&mut out, status, &headers, request, known, b"now");
+        let written = head(&mut out, status, &headers, request, known, |out| {
+            date_line(out, b"now");
+        });
         let text = String::from_utf8_lossy(&out).replace("\r\n", "|");
         (text, written)
     }
