@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import signal
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -21,6 +22,10 @@ from .processes import Process
 
 settings.register_profile("edge", deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 settings.load_profile("edge")
+
+# Started in the background, these tests ignore Ctrl-C, and so would the commands that they start and end by it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 #: The time that httpx waits where a test says nothing: a busy machine may take longer than its own five seconds.
 _usual: httpx.Timeout = inspect.signature(httpx.get).parameters["timeout"].default

@@ -31,12 +31,11 @@ pub(crate) mod tunnel;
 mod variant;
 mod visitor;
 
-use std::{convert::Infallible, rc::Rc, sync::Arc, time::Instant};
+use std::{rc::Rc, sync::Arc, time::Instant};
 
-use edgerouter_core::http::{RequestParts, header};
+use edgerouter_core::http::header;
 use edgerouter_core::{
     access_log::AccessLogPolicy,
-    admit::Refusal,
     cache::validate::{self, Precondition},
     finish, forward,
     http::{
@@ -55,7 +54,7 @@ use http::{HeaderValue, Method, StatusCode};
 use self::{answer::Early, cached::Found, exchange::Exchange};
 use crate::{
     body::{Busy, EdgeBody, EdgeResponse},
-    connection::{ClientBody, ConnectionOwner, Connections, Stream, queue},
+    connection::{Arrived, ConnectionOwner, Connections, IdleServers, Stream, queue},
     functions::fetch::FetchCache,
     listen::tls::{HandshakeCounts, TlsListener},
     telemetry::{
@@ -68,11 +67,7 @@ use crate::{
 impl ConnectionOwner for Worker {
     type Body = EdgeBody;
 
-    async fn serve(
-        self: Rc<Self>,
-        stream: Rc<Stream>,
-        request: Result<(Box<RequestParts>, ClientBody), Refusal>,
-    ) -> Result<EdgeResponse, Infallible> {
+    async fn serve(self: Rc<Self>, stream: Rc<Stream>, request: Arrived) -> EdgeResponse {
         let started = Instant::now();
         let busy = Busy(Rc::clone(&stream));
         let (head, body) = match request {
@@ -94,7 +89,7 @@ impl ConnectionOwner for Worker {
                 }
                 let mut response = answer::refused(refusal);
                 response.body_mut().hold(busy, None);
-                return Ok(response);
+                return response;
             }
         };
         let mut exchange = Exchange::new(self, stream, head, Some(body), started);
@@ -104,7 +99,7 @@ impl ConnectionOwner for Worker {
         if let Err(early) = exchange.admit() {
             let mut response = early.0;
             response.body_mut().hold(busy, None);
-            return Ok(response);
+            return response;
         }
         if exchange.live.plan.tracing.is_some() {
             exchange.choose_trace();
@@ -132,7 +127,7 @@ impl ConnectionOwner for Worker {
         }
         let under_way = exchange.under_way.take();
         response.body_mut().hold(busy, under_way);
-        Ok(response)
+        response
     }
 
     fn connections(&self) -> &Connections {
@@ -142,6 +137,10 @@ impl ConnectionOwner for Worker {
     fn with_plan<R>(&self, read: impl FnOnce(&Plan, usize) -> R) -> R {
         let live = self.live();
         read(&live.plan, live.connections)
+    }
+
+    fn idle_servers(&self) -> &IdleServers<Self> {
+        &self.servers
     }
 
     fn tls(&self, listener: ListenerId) -> Option<Arc<TlsListener>> {

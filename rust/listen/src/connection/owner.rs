@@ -3,7 +3,6 @@
 use std::{
     cell::{Cell, RefCell},
     collections::VecDeque,
-    convert::Infallible,
     error::Error,
     io,
     os::fd::BorrowedFd,
@@ -18,9 +17,8 @@ use std::{
 
 use bytes::Bytes;
 use edgerouter_account::{Account, PerClientCounts};
-use edgerouter_core::http::{RequestParts, Response};
 use edgerouter_core::{
-    admit::Refusal,
+    http::Response,
     plan::{ListenerId, Plan, limits::HttpLimits},
 };
 use edgerouter_telemetry::WorkerMetrics;
@@ -30,7 +28,7 @@ use tokio::sync::Notify;
 
 use crate::tls::{HandshakeCounts, TlsListener};
 
-use super::{Backlog, ClientBody, Connection, ConnectionState, Share, Stream};
+use super::{Arrived, Backlog, Connection, ConnectionState, IdleServers, Share, Stream};
 
 /// Most bytes that one read takes from a socket.
 const INBOX: usize = 64 << 10;
@@ -63,14 +61,19 @@ pub trait ConnectionOwner: 'static {
     fn serve(
         self: Rc<Self>,
         stream: Rc<Stream>,
-        request: Result<(Box<RequestParts>, ClientBody), Refusal>,
-    ) -> impl Future<Output = Result<Response<Self::Body>, Infallible>> + 'static;
+        request: Arrived,
+    ) -> impl Future<Output = Response<Self::Body>> + 'static;
 
     /// The connections of this worker.
     fn connections(&self) -> &Connections;
 
     /// Reads the plan in service, and the bound on the connections of the process.
     fn with_plan<R>(&self, read: impl FnOnce(&Plan, usize) -> R) -> R;
+
+    /// The futures of this worker that serve no request now.
+    fn idle_servers(&self) -> &IdleServers<Self>
+    where
+        Self: Sized;
 
     /// TLS of a listener of the plan in service; `None` where the listener has none.
     fn tls(&self, listener: ListenerId) -> Option<Arc<TlsListener>>;
@@ -125,6 +128,9 @@ pub struct Connections {
     pub(crate) idlest: RefCell<Idlest>,
     /// Bytes as they come from a socket, before they are read.
     pub(crate) inbox: RefCell<Box<[u8]>>,
+    /// Memory for the next response of HTTP/1.1 on its way to a socket: nearly all leave at once, and the memory stays in
+    /// the cache of the core.
+    pub(crate) outbox: RefCell<Vec<u8>>,
     pub(crate) backlog: Backlog,
 }
 
@@ -139,6 +145,7 @@ impl Connections {
             accepted: Cell::default(),
             idlest: RefCell::default(),
             inbox: RefCell::new(vec![0; INBOX].into_boxed_slice()),
+            outbox: RefCell::default(),
             backlog: Backlog::default(),
         }
     }

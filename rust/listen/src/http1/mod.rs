@@ -7,7 +7,7 @@
 mod reading;
 mod sending;
 
-use std::{io, pin::pin, rc::Rc, task::Poll};
+use std::{io, pin::Pin, rc::Rc, task::Poll};
 
 pub(crate) use self::sending::with_date;
 
@@ -29,7 +29,7 @@ use http::{Method, Version};
 use self::reading::NextMessage;
 use crate::{
     Transport,
-    connection::{ConnectionOwner, Inflow, Stream},
+    connection::{ConnectionOwner, Inflow, Serving, Stream},
 };
 
 pub(crate) struct Http1<T, O> {
@@ -159,13 +159,12 @@ impl<T: Transport, O: ConnectionOwner> Http1<T, O> {
             Err(refusal) => return self.refuse(refusal).await,
         };
         let mut expects = head.expects_continue;
-        let request = (head.parts, body);
+        let request = Ok((head.parts, body));
         self.stream.begin(facts.version);
-        let owner = Rc::clone(&self.owner);
-        let mut serving = pin!(owner.serve(Rc::clone(&self.stream), Ok(request)));
+        let mut serving = Serving::new(&self.owner, Rc::clone(&self.stream), request);
         let response = std::future::poll_fn(|cx| {
             loop {
-                if let Poll::Ready(Ok(response)) = serving.as_mut().poll(cx) {
+                if let Poll::Ready(response) = Pin::new(&mut serving).poll(cx) {
                     return Poll::Ready(io::Result::Ok(response));
                 }
                 let awaited = self.content.as_ref().is_some_and(|(_, to)| to.is_awaited());
@@ -204,14 +203,12 @@ impl<T: Transport, O: ConnectionOwner> Http1<T, O> {
         self.hold = None;
         self.stream.begin(Version::HTTP_11);
         self.stream.connection.refused();
-        let owner = Rc::clone(&self.owner);
-        let response = owner.serve(Rc::clone(&self.stream), Err(refusal)).await;
+        let response = Serving::new(&self.owner, Rc::clone(&self.stream), Err(refusal)).await;
         let facts = RequestFacts {
             version: Version::HTTP_11,
             is_head: false,
             is_persistent: false,
         };
-        let Ok(response) = response;
         self.send(response, facts).await
     }
 }

@@ -54,6 +54,7 @@ impl<T: Transport, O: ConnectionOwner> Http1<T, O> {
                 }
             }
         }
+        self.output.give_back(&self.owner.connections().outbox);
         // TLS may hold bytes that the socket has not taken.
         let flushed = Pin::new(&mut self.transport).poll_flush(cx)?;
         self.stream.connection.write_blocked(flushed.is_pending());
@@ -66,6 +67,7 @@ impl<T: Transport, O: ConnectionOwner> Http1<T, O> {
         response: Response<O::Body>,
         facts: RequestFacts,
     ) -> io::Result<Option<Ended>> {
+        self.output.lend(&self.owner.connections().outbox);
         self.stream.interims.write(&mut self.output.text);
         self.stream.interims.close();
         let facts = RequestFacts {
@@ -119,6 +121,7 @@ impl<T: Transport, O: ConnectionOwner> Http1<T, O> {
                 }
                 Some(Poll::Pending) => true,
                 None => {
+                    self.output.lend(&self.owner.connections().outbox);
                     let waits = sending.take(&mut self.output, cx);
                     let is_written = self.poll_write(cx)?.is_ready();
                     if is_written && sending.body.is_none() {

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use edgerouter_core::{
     admit::Refusal,
     http::{
-        FieldName, Fields, RequestParts, Response,
+        FieldName, Fields, Response,
         framing::fit::bodiless,
         h1::write,
         h2::{flood::FrameCounter, priority::Priority},
@@ -28,7 +28,7 @@ use super::{
     tunnel::StreamTunnel,
 };
 use crate::{
-    connection::{ClientBody, ConnectionOwner, Inflow},
+    connection::{Arrived, ConnectionOwner, Inflow, Serving},
     http1::with_date,
     tunnel::{self, Joined},
 };
@@ -77,7 +77,7 @@ const DISCARDING: Duration = Duration::from_secs(10);
 
 impl<O: ConnectionOwner> Exchange<O> {
     /// Responds to the request.
-    pub(super) async fn run(mut self, request: Result<(Box<RequestParts>, ClientBody), Refusal>) {
+    pub(super) async fn run(mut self, request: Arrived) {
         let Err(broken) = self.serve(request).await else {
             // The response has left.
             if let Some(content) = &self.content {
@@ -96,17 +96,12 @@ impl<O: ConnectionOwner> Exchange<O> {
         self.meter.leave(self.open.id);
     }
 
-    async fn serve(
-        &mut self,
-        request: Result<(Box<RequestParts>, ClientBody), Refusal>,
-    ) -> Result<(), Broken> {
-        let owner = Rc::clone(&self.owner);
-        // Apart, and gone before the response is sent: a response that its client takes slowly needs little memory.
-        let mut serving = Box::pin(owner.serve(Rc::clone(&self.open.stream), request));
+    async fn serve(&mut self, request: Arrived) -> Result<(), Broken> {
+        let mut serving = Serving::new(&self.owner, Rc::clone(&self.open.stream), request);
         let response = std::future::poll_fn(|cx| {
             self.open.stream.sent_by(cx.waker());
             loop {
-                if let Poll::Ready(Ok(response)) = serving.as_mut().poll(cx) {
+                if let Poll::Ready(response) = Pin::new(&mut serving).poll(cx) {
                     return Poll::Ready(Ok(response));
                 }
                 if self.respond.poll_reset(cx).is_ready() {
@@ -119,7 +114,6 @@ impl<O: ConnectionOwner> Exchange<O> {
             }
         });
         let response = response.await?;
-        drop(serving);
         self.send_interims();
         self.open.stream.interims.close();
         if let Some(received) = self.tunnel.take() {

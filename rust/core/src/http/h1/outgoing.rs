@@ -2,6 +2,7 @@
 //! between them as it came.
 
 use std::{
+    cell::RefCell,
     collections::VecDeque,
     io::{self, IoSlice},
     task::{Poll, ready},
@@ -42,6 +43,20 @@ impl Outgoing {
     /// True if nothing waits to be written.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Takes memory for what will be written, unless there is some already.
+    pub fn lend(&mut self, memory: &RefCell<Vec<u8>>) {
+        if self.text.capacity() == 0 {
+            self.text = memory.take();
+        }
+    }
+
+    /// Gives the memory away, for others to write with, once nothing waits.
+    pub fn give_back(&mut self, memory: &RefCell<Vec<u8>>) {
+        if self.is_empty() && self.text.capacity() > 0 {
+            memory.replace(std::mem::take(&mut self.text));
+        }
     }
 
     /// Adds content.
