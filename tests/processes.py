@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import pty
 import re
 import signal
 import socket
@@ -76,6 +77,26 @@ def command(*arguments: str, **environment: str) -> subprocess.CompletedProcess[
         env={**clean, **environment},
         check=False,
     )
+
+
+def on_terminal(*arguments: str, columns: int, **environment: str) -> tuple[int, str]:
+    """``edgerouter`` on a terminal of so many columns: its exit code, and what the terminal got."""
+    leader, follower = pty.openpty()
+    clean = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "FORCE_COLOR")}
+    with subprocess.Popen(
+        [sys.executable, "-m", "edgerouter", *arguments],
+        stdout=follower,
+        stderr=follower,
+        env={**clean, "TERM": "xterm-256color", "COLUMNS": str(columns), **environment},
+    ) as process:
+        os.close(follower)
+        shown = b""
+        with suppress(OSError):
+            while piece := os.read(leader, 65_536):
+                shown += piece
+        code = process.wait(120)
+    os.close(leader)
+    return code, shown.decode()
 
 
 # Below the ports that the kernel gives to clients (32768 and above), as one of those may be any test's at any time.

@@ -45,7 +45,7 @@ def size(text: str) -> int:
 
 
 class _Kind(msgspec.StructMeta):
-    """Reports a field that does not exist, or is missing, like any other mistake: by name, with the remedy."""
+    """Reports a field that does not exist, is missing or needs its name like any other mistake: with the remedy."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         try:
@@ -59,6 +59,10 @@ class _Kind(msgspec.StructMeta):
 def _misnamed(kind: type, given: int, named: Collection[str]) -> Iterator[Problem]:
     fields = inspect.signature(kind).parameters
     known = [*fields, *_grouped(fields)]
+    unnamed = [name for name, field in fields.items() if field.kind is not field.KEYWORD_ONLY]
+    if given > len(unnamed):
+        without = f"only {', '.join(unnamed)} may stand without a name" if unnamed else "each value needs its name"
+        yield Problem(kind.__name__, None, f"{without}; there are {', '.join(fields)}")
     for name in named:
         if name not in fields:
             import difflib

@@ -384,7 +384,9 @@ class Route(_Pattern, frozen=True, kw_only=True):
             check.fail_secretly("to", "must be given, or redirect, or respond: a route needs one target")
         elif len(given) > 1:
             check.fail_secretly(given[1], f"cannot be combined with {given[0]}: a route has one target")
-        if self.to is not None:
+        if self.to is not None and not isinstance(self.to, str):
+            check.fail("to", "must be an origin, a group or the name of one; edge.group(NAME, [...]) makes several one")
+        else:
             check.text("to", optional=True)
         if self.redirect is not None:
             check.instance("redirect", Redirect, optional=True)

@@ -8,6 +8,7 @@ variable or the file, never the value.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping, MutableMapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from edgerouter.errors import ConfigError, Problem
 __all__ = ["Secret", "env", "secret_file"]
 
 _LARGEST = 1 << 20
+_SENDABLE = re.compile(r"[!-~](?:[ -~]*[!-~])?")
 _NAMED = ("chain", "key", "ocsp", "client_ca", "ca_file")
 
 
@@ -101,6 +103,17 @@ def reveal(secret: Secret, place: str) -> str:
     if value is None:
         raise ConfigError([Problem(place, None, "must be text")])
     return value
+
+
+def bearer(text: str, place: str) -> str:
+    """A token as it stands behind ``Bearer``. Raises ``ConfigError`` without it if no field of a request can hold it.
+
+    A variable often ends in the line break of the file that it came from.
+    """
+    if not _SENDABLE.fullmatch(text):
+        message = "must be printable ASCII, without a line break or a space at either end (RFC 9110 §5.5)"
+        raise ConfigError([Problem(place, None, message)])
+    return text
 
 
 def file_field(check: Check, field: str, example: str) -> None:

@@ -17,7 +17,7 @@ from edgerouter.ending import Ending
 from edgerouter.errors import ConfigError, EdgeError, ListenError, Problem
 from edgerouter.obtaining import Records
 from edgerouter.purging import Purging
-from edgerouter.secrets import as_secret, reveal
+from edgerouter.secrets import Secret, as_secret, bearer, reveal
 from edgerouter.settings import Settings
 from edgerouter.shown import shown
 
@@ -74,7 +74,7 @@ class Server(Purging):
             addresses = () if edge.listeners else tuple(_core.inherited_addresses()) or ("127.0.0.1:8080",)
         listen = [address for given in addresses for address in resolved(given)]
         admin = None if settings.admin is None else resolved(settings.admin)[0]
-        token = None if settings.admin_token is None else reveal(as_secret(settings.admin_token), "admin_token")
+        token = _token(settings.admin_token, "admin_token")
         keys = [(key, reveal(as_secret(secret), f"admin_keys[{key}]")) for key, secret in settings.admin_keys.items()]
         try:
             plan = edge.encode()
@@ -93,8 +93,8 @@ class Server(Purging):
                 ended=Ending.of(edge, life),
             )
             engine.admin_keys(keys)
-            if settings.admin_reader_token is not None:
-                engine.admin_reader_token(reveal(as_secret(settings.admin_reader_token), "admin_reader_token"))
+            if reader := _token(settings.admin_reader_token, "admin_reader_token"):
+                engine.admin_reader_token(reader)
             if settings.admin_socket is not None:
                 engine.admin_socket(settings.admin_socket)
             _open_access_log(engine, settings, watched=watched)
@@ -257,6 +257,10 @@ class Server(Purging):
     ) -> None:
         if not self._stopped.is_set():
             self.stop(None if kind is None else 0.0)
+
+
+def _token(given: Secret | str | None, place: str) -> str | None:
+    return None if given is None else bearer(reveal(as_secret(given), place), place)
 
 
 def _begin(engine: _core.Engine, life: Life | None) -> None:

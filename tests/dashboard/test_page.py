@@ -107,6 +107,17 @@ def test_the_numbers_are_those_of_the_metrics(browser: Browser, edge: Running) -
     assert re.search(r"4xx\s+12\b", text), text
 
 
+def test_the_state_of_all_origins_is_no_better_than_that_of_each(
+    browser: Browser, edge: Running, origin: Origin
+) -> None:
+    opened(browser, edge.admin_url, "traffic")
+    shown(browser, "All origins healthy")
+    origin.kill()
+    assert httpx.get(f"{edge.url}/unknown").status_code == 502
+    text = shown(browser, "first: last request failed")
+    assert "All origins healthy" not in text
+
+
 def token(claims: dict[str, str]) -> str:
     import jwt
 

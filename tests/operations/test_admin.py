@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import httpx
+import msgspec
 import pytest
 
-from edgerouter import Edge
+from edgerouter import ConfigError, Edge
 from edgerouter.server import Server
 from edgerouter.settings import Settings
 from edgerouter.testing import running
@@ -30,6 +31,17 @@ def guarded() -> Iterator[str]:
     settings = Settings(listen="127.0.0.1:0", admin="127.0.0.1:0", admin_token="open sesame", workers=1)
     with Server.start(edge, settings) as server:
         yield server.admin_url or ""
+
+
+@pytest.mark.parametrize("field", ["admin_token", "admin_reader_token"])
+@pytest.mark.parametrize("token", ["sesame\n", " sesame", "ses\tame", "sésame"])
+def test_a_token_that_no_client_can_send_is_refused_at_the_start(field: str, token: str) -> None:
+    edge = Edge("test")
+    edge.route("/*", respond="x")
+    settings = Settings(listen="127.0.0.1:0", admin="127.0.0.1:0", admin_token="sesame")
+    with pytest.raises(ConfigError) as refused:
+        Server.start(edge, msgspec.structs.replace(settings, **{field: token}))
+    assert str(refused.value).startswith(f"{field}: must be printable ASCII")
 
 
 def test_an_unknown_endpoint_and_a_wrong_method_are_explained(admin: str) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 import edgerouter
 
-from ..processes import command
+from ..processes import command, on_terminal
 
 APP = """
 from edgerouter import CachePolicy, Context, Edge, Experiment, ForwardPolicy, Jwt, Request, Response, cache
@@ -85,6 +85,13 @@ def test_check_advises_on_what_is_dangerous(app: str) -> None:
     assert command("check", "--strict", app).returncode == 1
     text = command("check", app).stdout
     assert "warning: routes[4] /go/{host}: the request chooses the host" in text and "[open-redirect]" in text
+
+
+def test_check_fits_on_a_narrow_terminal(app: str) -> None:
+    code, text = on_terminal("check", app, columns=40)
+    assert code == 0 and "unkeyed" in text and "experiments" in text
+    lines = [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in text.splitlines()]
+    assert [line for line in lines if len(line) > 40] == []
 
 
 def test_check_has_nothing_to_say_about_a_plain_site(tmp_path: Path) -> None:
@@ -176,10 +183,13 @@ def test_explain_wants_a_path_or_a_url(app: str) -> None:
         ("CachePolicy(tll=5)", r"CachePolicy\.tll: no such field; did you mean ttl\?"),
         ("When(zip='red')", r"When\.zip: no such field; there are header, "),
         ("DiskCache('/tmp')", r"DiskCache\.size: is missing"),
+        ("Respond(200, body='x')", r"Respond: each value needs its name; there are status, headers, body$"),
+        ("Health('/h', 5)", r"Health: only path may stand without a name; there are path, interval, "),
+        ("edge.route('/a', to=[edge.origin('a', 'http://a')])", r"routes\[1\]\.to: .*: must be an origin, a group or "),
         ("edge.prefetch(['/a'], host='a b')", r"prefetch\[0\].*"),
     ],
 )
-def test_a_mistake_in_the_name_of_a_field_is_told_with_its_line(tmp_path: Path, statement: str, reason: str) -> None:
+def test_a_mistake_in_the_values_of_a_call_is_told_with_its_line(tmp_path: Path, statement: str, reason: str) -> None:
     file = tmp_path / "app.py"
     file.write_text(f"from edgerouter import *\nedge = Edge('shop')\nedge.route('/*', respond='x')\n{statement}\n")
     done = command("check", str(file))

@@ -83,5 +83,9 @@ def test_a_token_comes_from_the_environment_and_is_never_shown() -> None:
         assert right.returncode == 0
         wrong = command("purge", "--all", "--admin", admin, "--token-env", "TOKEN", TOKEN="other")
         assert wrong.returncode == 1 and "other" not in wrong.stderr
+        for torn in ("sesame\n", "芝麻"):
+            refused = command("purge", "--all", "--admin", admin, "--token-env", "TOKEN", TOKEN=torn)
+            assert refused.returncode == 1 and torn.strip() not in refused.stderr
+            assert refused.stderr.startswith("error: --admin-token-env: 'TOKEN': must be printable ASCII")
         unset = command("purge", "--all", "--admin", admin, "--token-env", "TOKEN")
         assert unset.returncode == 1 and "TOKEN" in unset.stderr

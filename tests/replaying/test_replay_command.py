@@ -5,9 +5,6 @@ from __future__ import annotations
 import gzip
 import json
 import os
-import pty
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +14,7 @@ from typer.testing import CliRunner, Result
 from edgerouter.cli.commands import app as commands
 from edgerouter.replaying.order import FORMATS
 
-from ..processes import command
+from ..processes import command, on_terminal
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -206,23 +203,9 @@ def test_a_pipe_gets_plain_text_and_no_progress(app: Path) -> None:
 def test_a_terminal_gets_a_bar_and_colour_unless_no_color_is_set(app: Path, plain: bool) -> None:
     log = app.parent / "access.log"
     log.write_text("".join(f"{line('/a')}\n" for _ in range(50_000)))
-    leader, follower = pty.openpty()
-    clean = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "FORCE_COLOR")}
-    environment = {**clean, "TERM": "xterm-256color", "COLUMNS": "120", **({"NO_COLOR": "1"} if plain else {})}
-    arguments = ("replay", str(log), "--app", str(app), "--memory", "8MiB")
-    with subprocess.Popen(
-        [sys.executable, "-m", "edgerouter", *arguments], stdout=follower, stderr=follower, env=environment
-    ) as process:
-        os.close(follower)
-        shown = b""
-        try:
-            while piece := os.read(leader, 65_536):
-                shown += piece
-        except OSError:
-            pass
-        assert process.wait(60) == 0
-    os.close(leader)
-    text = shown.decode()
+    plainly = {"NO_COLOR": "1"} if plain else {}
+    code, text = on_terminal("replay", str(log), "--app", str(app), "--memory", "8MiB", columns=120, **plainly)
+    assert code == 0
     assert " lines" in text
     assert "█" in text
     assert ("\x1b[32m" in text) is not plain

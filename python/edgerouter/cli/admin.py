@@ -16,6 +16,7 @@ import typer
 
 from edgerouter.errors import ConfigError, EdgeError, Problem
 from edgerouter.monitoring.samples import Samples
+from edgerouter.secrets import bearer
 
 __all__ = ["Admin", "AdminError", "Where", "Whose"]
 
@@ -71,11 +72,12 @@ class Admin:
         self.where = f"unix:{self.socket}" if self.socket is not None else f"{self.host}:{self.port}"
         self.token: str | None = None
         if token_env:
-            self.token = os.environ.get(token_env)
-            if not self.token:
+            token = os.environ.get(token_env)
+            if not token:
                 raise ConfigError(
                     [Problem("--admin-token-env", repr(token_env), "this environment variable is not set")]
                 )
+            self.token = bearer(token, f"--admin-token-env: {token_env!r}")
 
     def get(self, path: str, query: Sequence[tuple[str, str]] = ()) -> dict[str, Any]:
         """The answer to ``GET path``; ``AdminError`` where there is none."""

@@ -19,6 +19,7 @@ __all__ = ["advice", "as_json", "console", "steps", "table", "tally"]
 
 #: The usual width of a terminal.
 _COLUMNS = 80
+_LEAST_COLUMNS = 20
 
 
 def as_json(value: object) -> None:
@@ -38,6 +39,7 @@ def table(plan: _core.PlanTable) -> None:
     screen.print(f"[bold]{escape(plan.name)}[/bold]: {len(routes)} routes, in the order they are matched")
     bold = ("\033[1m", "\033[0m") if screen.is_terminal and screen.color_system else ("", "")
     lines: list[str] = []
+    columns = _columns(screen)
     for number, route in enumerate(routes, 1):
         said = {
             "methods": _text(route.get("methods")),
@@ -51,7 +53,7 @@ def table(plan: _core.PlanTable) -> None:
         }
         lines.append(f"{number:>3}  {bold[0]}{route.get('label')}{bold[1]}")
         text = "; ".join(f"{name} {value}" for name, value in said.items() if value and value != "allow-all")
-        lines += (f"     {line}" for line in _wrapped(text, _COLUMNS - 5))
+        lines += (f"     {line}" for line in _wrapped(text, columns - 5))
     # Rich takes 100 µs a line, which is a second for the routes of a large site.
     screen.file.write("".join(f"{line}\n" for line in lines))
 
@@ -65,7 +67,7 @@ def advice(items: Sequence[_core.Lint]) -> None:
         place = f" ({item['place']})" if "place" in item else ""
         text = f"{where}: {item['message']}; {item['remedy']} [{item['rule']}]{place}"
         # On a pipe a piece of advice is one line, for grep.
-        width = _COLUMNS - 9 if screen.is_terminal else len(text) + 1
+        width = _columns(screen) - 9 if screen.is_terminal else len(text) + 1
         for index, line in enumerate(textwrap.wrap(text, width, break_on_hyphens=False)):
             screen.print(f"{word}: {escape(line)}" if index == 0 else f"    {escape(line)}", soft_wrap=True)
     if not any(item["level"] == "warning" for item in items):
@@ -96,6 +98,11 @@ def _python(route: Mapping[str, Any]) -> str:
     if route.get("touches_python") and not parts:
         parts = ["function"]
     return ", ".join(parts)
+
+
+def _columns(screen: Console) -> int:
+    """The usual width, or that of a narrower terminal."""
+    return max(_LEAST_COLUMNS, min(_COLUMNS, screen.width)) if screen.is_terminal else _COLUMNS
 
 
 def _wrapped(text: str, width: int) -> list[str]:

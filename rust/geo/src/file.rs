@@ -12,8 +12,8 @@ use std::{
     },
 };
 
-use arc_swap::ArcSwap;
-use edgerouter_core::geo::{MOST_FILE_BYTES, Place};
+use arc_swap::{ArcSwap, Guard};
+use edgerouter_core::geo::MOST_FILE_BYTES;
 use maxminddb::{LookupResult, MaxMindDbError, Reader};
 use parking_lot::Mutex;
 
@@ -52,7 +52,7 @@ impl Identity {
 
 /// A file as it was read once.
 #[derive(Debug)]
-struct Loaded {
+pub(crate) struct Loaded {
     /// Unlike that of each other reading in this process.
     number: u64,
     reader: Reader<Vec<u8>>,
@@ -66,7 +66,7 @@ impl Loaded {
     }
 
     /// The record of an address, and its position; a file of IPv4 networks has none for an address of IPv6.
-    fn find(
+    pub(crate) fn find(
         &self,
         address: IpAddr,
     ) -> Result<(Position, Option<LookupResult<'_, Vec<u8>>>), MaxMindDbError> {
@@ -144,23 +144,9 @@ impl GeoFile {
         self.current.load().reader.metadata().build_epoch
     }
 
-    /// The position of the record of an address.
-    pub(crate) fn position(&self, address: IpAddr) -> Result<Position, MaxMindDbError> {
-        Ok(self.current.load().find(address)?.0)
-    }
-
-    /// Adds the facts about an address that `place` lacks. Returns where their record is.
-    pub(crate) fn add(
-        &self,
-        address: IpAddr,
-        place: &mut Place,
-    ) -> Result<Position, MaxMindDbError> {
-        let loaded = self.current.load();
-        let (position, found) = loaded.find(address)?;
-        if let Some(record) = found.map_or(Ok(None), |found| found.decode::<Record<'_>>())? {
-            record.add_to(place);
-        }
-        Ok(position)
+    /// The reading in use now.
+    pub(crate) fn reading(&self) -> Guard<Arc<Loaded>> {
+        self.current.load()
     }
 }
 

@@ -8,6 +8,7 @@ mod record;
 mod remembered;
 
 use std::{
+    array,
     net::IpAddr,
     sync::{
         Arc, Weak,
@@ -17,13 +18,16 @@ use std::{
     time::Duration,
 };
 
+use arc_swap::Guard;
 use edgerouter_core::{
-    geo::{GeoPolicy, Place, PlaceSource},
+    geo::{GeoPolicy, MOST_FILES, Place, PlaceSource},
     plan::{Plan, Problem},
 };
 use edgerouter_telemetry::text;
+use maxminddb::LookupResult;
 
-use file::GeoFile;
+use file::{GeoFile, Loaded};
+use record::Record;
 use remembered::{Positions, Remembered};
 
 /// The files of a plan, open.
@@ -125,13 +129,13 @@ impl GeoFiles {
 
 impl PlaceSource for GeoFiles {
     fn find(&self, address: IpAddr) -> Arc<Place> {
-        let known = self.positions(address);
-        if let Some(place) = known.and_then(|known| self.remembered.get(&known)) {
+        let readings = readings(&self.files);
+        let (records, mut positions) = looked_up(&readings, address);
+        if let Some(place) = positions.and_then(|known| self.remembered.get(&known)) {
             self.count(&place);
             return place;
         }
-        let (place, positions) = decoded(&self.files, address);
-        let place = Arc::new(place);
+        let place = Arc::new(decoded(records, &mut positions));
         // A record that cannot be decoded is tried again each time, and counted.
         match positions {
             Some(positions) => {
@@ -147,15 +151,6 @@ impl PlaceSource for GeoFiles {
 }
 
 impl GeoFiles {
-    /// The positions of the records of an address now; `None` if one cannot be found for a fault of its file.
-    fn positions(&self, address: IpAddr) -> Option<Positions> {
-        let mut positions = Positions::default();
-        for (position, file) in positions.iter_mut().zip(&self.files) {
-            *position = file.position(address).ok()?;
-        }
-        Some(positions)
-    }
-
     fn count(&self, place: &Place) {
         let unknown = *place == Place::default();
         let count = if unknown { &self.unknown } else { &self.found };
@@ -163,21 +158,43 @@ impl GeoFiles {
     }
 }
 
-/// The place of an address by the records of all files, and where these are; `None` if one is malformed.
-fn decoded(files: &[GeoFile], address: IpAddr) -> (Place, Option<Positions>) {
-    let (mut place, mut positions) = (Place::default(), Some(Positions::default()));
-    for (at, file) in files.iter().enumerate() {
-        match (file.add(address, &mut place), &mut positions) {
-            (Ok(found), Some(positions)) => {
-                if let Some(position) = positions.get_mut(at) {
-                    *position = found;
+/// The reading in use of each file. It is held while its records are read, so that each is looked up once.
+type Readings = [Option<Guard<Arc<Loaded>>>; MOST_FILES];
+type Records<'r> = [Option<LookupResult<'r, Vec<u8>>>; MOST_FILES];
+
+fn readings(files: &[GeoFile]) -> Readings {
+    array::from_fn(|at| files.get(at).map(GeoFile::reading))
+}
+
+/// The records of an address, and where they are; no positions if one cannot be found for a fault of its file.
+fn looked_up(readings: &Readings, address: IpAddr) -> (Records<'_>, Option<Positions>) {
+    let (mut records, mut positions) = (Records::default(), Some(Positions::default()));
+    for ((at, loaded), record) in readings.iter().enumerate().zip(&mut records) {
+        match loaded.as_ref().map(|loaded| loaded.find(address)) {
+            Some(Ok((position, found))) => {
+                *record = found;
+                if let Some(slot) = positions.as_mut().and_then(|all| all.get_mut(at)) {
+                    *slot = position;
                 }
             }
-            (Ok(_), None) => {}
-            (Err(_), _) => positions = None,
+            Some(Err(_)) => positions = None,
+            None => {}
         }
     }
-    (place, positions)
+    (records, positions)
+}
+
+/// The place by the records of all files. One that is malformed adds nothing, and leaves no positions to keep it by.
+fn decoded(records: Records<'_>, positions: &mut Option<Positions>) -> Place {
+    let mut place = Place::default();
+    for record in records.into_iter().flatten() {
+        match record.decode::<Record<'_>>() {
+            Ok(Some(record)) => record.add_to(&mut place),
+            Ok(None) => {}
+            Err(_) => *positions = None,
+        }
+    }
+    place
 }
 
 fn read(policy: &GeoPolicy) -> Result<Vec<GeoFile>, Vec<Problem>> {
@@ -218,7 +235,9 @@ struct Unwatched(Vec<GeoFile>);
 
 impl PlaceSource for Unwatched {
     fn find(&self, address: IpAddr) -> Arc<Place> {
-        Arc::new(decoded(&self.0, address).0)
+        let readings = readings(&self.0);
+        let (records, mut positions) = looked_up(&readings, address);
+        Arc::new(decoded(records, &mut positions))
     }
 }
 

@@ -78,10 +78,13 @@ function frame() {
   const { now } = app;
   const version = now.total("edgerouter_plan_version");
   put($("edge"), `${app.name ?? ""}${app.name ? " · " : ""}plan ${version} · ${plural(now.total("edgerouter_connections"), "connection")}`);
-  const down = [...now.values("edgerouter_origin_healthy")].filter((one) => one.value === 0).map((one) => one.labels.origin);
+  const without = (name) => [...now.values(name)].filter((one) => one.value === 0).map((one) => one.labels.origin);
+  const down = without("edgerouter_origin_healthy");
+  const failed = without("edgerouter_origin_up").filter((origin) => !down.includes(origin));
   const failing = now.total("edgerouter_disk_failing") > 0;
   const problems = [
     ...(down.length ? [`${down.join(", ")} unhealthy`] : []),
+    ...(failed.length ? [`${failed.join(", ")}: last request failed`] : []),
     ...(failing ? ["the disk cache cannot be written"] : []),
   ];
   const state = $("state");
