@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -150,6 +152,19 @@ def test_every_command_has_help(name: str) -> None:
 def test_no_colour_goes_into_a_pipe(app: str) -> None:
     for done in (command("check", app), command("explain", app, "GET", "/"), command("check", "missing.py")):
         assert "\x1b[" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("arguments", [("version",), ("rules",)])
+def test_a_full_disk_behind_the_output_is_one_line(arguments: tuple[str, ...]) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "edgerouter", *arguments],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert (done.returncode, done.stderr) == (1, "error: standard output: No space left on device\n")
 
 
 def test_a_started_project_is_sound_and_overwrites_nothing(tmp_path: Path) -> None:

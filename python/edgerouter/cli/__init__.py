@@ -7,9 +7,14 @@ Results go to standard output, errors to standard error; a user's mistake never 
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 
 __all__ = ["main"]
+
+#: Nothing can be written: the reader has gone, or the disk of the file is full.
+_UNWRITABLE = {errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 
 
 def main() -> None:
@@ -20,4 +25,17 @@ def main() -> None:
         sys.exit(running.run(options))
     from edgerouter.cli.commands import app
 
-    app(prog_name="edgerouter")
+    try:
+        try:
+            app(prog_name="edgerouter")
+        finally:
+            if sys.stdout is not None:
+                sys.stdout.flush()
+    except OSError as error:
+        if error.errno not in _UNWRITABLE or error.filename is not None:
+            raise
+        # The interpreter would write the rest once more, at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        if error.errno != errno.EPIPE:
+            running.warn(f"error: standard output: {error.strerror}")
+        sys.exit(1)
