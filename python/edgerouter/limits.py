@@ -42,7 +42,8 @@ class HttpLimits(Value, frozen=True, kw_only=True):
     ``min_rate``  bytes a second, over ``body_timeout``, that a client must send of a body or take of a response while
         the edge waits for it; 0: no bound
     ``rate_keys``  clients, fields or claims whose counts under rate limits are kept, 16 bytes each; read at the start
-    ``delayed_requests``  that wait for their turn under a rate limit; more are refused
+    ``delayed_requests``  that wait for their turn under a rate limit, or for the first keys of an issuer;
+        more are refused
     ``request_memory_bytes``  beside the cache, for all that clients can make grow: responses on their way, bodies and
         heads that are held
     ``drain_timeout``  seconds for requests under way when the edge stops

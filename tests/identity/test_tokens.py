@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -17,7 +18,8 @@ from edgerouter import Edge, Jwt, cache
 from edgerouter.errors import ConfigError
 from edgerouter.testing import Running
 
-from ..origins import Origin, Reply, wait_until
+from ..origins import Origin, Reply, Seen, wait_until
+from ..raw import connect, read_all, responses
 from .tokens import SECRET, b64, bearer, token
 
 Client = Callable[[Running], httpx.Client]
@@ -227,6 +229,34 @@ def test_keys_from_a_jwks_url_are_fetched_kept_and_refreshed(
     issuer.kill()
     three = pyjwt.encode(GOOD | {"sub": "again"}, PRIVATE["RS"], algorithm="RS256", headers={"kid": "one"})
     assert client.get("/", headers=bearer(three)).status_code == 200
+
+
+@pytest.mark.parametrize("reloaded", [False, True])
+def test_a_token_waits_for_the_first_keys_of_its_issuer(
+    origin: Origin, second: Origin, serve: Callable[[Edge], Running], client_for: Client, reloaded: bool
+) -> None:
+    sent = threading.Event()
+
+    def slowly(seen: Seen) -> Reply:
+        sent.wait(60)
+        return Reply(200, {}, jwks_of(one=PRIVATE["RS"]))
+
+    def guarded(auth: Jwt | None) -> Edge:
+        edge = Edge("test")
+        edge.route("/*", respond="x", auth=auth)
+        return edge
+
+    second.on("/keys", slowly)
+    by_url = guarded(Jwt.jwks(f"{second.url}/keys"))
+    served = serve(guarded(None) if reloaded else by_url)
+    if reloaded:
+        served.reload(by_url)
+    one = pyjwt.encode(GOOD, PRIVATE["RS"], algorithm="RS256", headers={"kid": "one"})
+    with connect(served.url) as sock:
+        sock.sendall(f"GET / HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {one}\r\nConnection: close\r\n\r\n".encode())
+        second.wait_for(1)
+        sent.set()
+        assert responses(read_all(sock))[0].status == 200
 
 
 def test_es512_is_verified_by_a_key_set(second: Origin, api: Callable[..., httpx.Client]) -> None:

@@ -246,7 +246,7 @@ impl Admitted {
         self.identify_on(route, look_ups)
     }
 
-    /// Continues where [`PathEnd::Password`] ended the request.
+    /// Continues where [`PathEnd::Password`], or the lack of any key, ended the request.
     pub fn identify_again<'p>(
         &mut self,
         plan: &'p Plan,

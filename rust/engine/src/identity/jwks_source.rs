@@ -14,7 +14,7 @@ use edgerouter_core::identity::{
 };
 use parking_lot::Mutex;
 use tokio::{
-    sync::Notify,
+    sync::{Notify, watch},
     time::{Instant, sleep_until, timeout},
 };
 
@@ -22,6 +22,9 @@ use tokio::{
 const FETCH_TIMEOUT: Duration = Duration::from_secs(10);
 /// Delay after a failed fetch, doubled after each further failure, and at most the cooldown.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
+
+/// Time that a token waits for the first fetch (`docs/limits.md` names it).
+const FIRST_KEYS: Duration = Duration::from_secs(3);
 
 /// Fetches a URL: a GET that returns the content of a 200, at most [`MOST_BYTES`] of it, and otherwise a text for the
 /// log.
@@ -39,6 +42,8 @@ pub(crate) struct JwksSource {
     keys: ArcSwapOption<KeySet>,
     none: KeySet,
     wanted: Notify,
+    /// A fetch has ended, well or not.
+    tried: watch::Sender<bool>,
     state: Mutex<State>,
 }
 
@@ -85,6 +90,7 @@ impl JwksSource {
             keys: ArcSwapOption::empty(),
             none: KeySet::empty(),
             wanted: Notify::new(),
+            tried: watch::Sender::new(false),
             state: Mutex::default(),
         }
     }
@@ -123,6 +129,14 @@ impl JwksSource {
     /// Requests a fetch as soon as the cooldown allows one. Any number of calls cause one.
     pub(crate) fn request(&self) {
         self.wanted.notify_one();
+    }
+
+    /// Waits for the first fetch, if none has ended yet: true once there are keys. Nothing waits for a later one, as the
+    /// issuer may be down for long.
+    pub(crate) async fn first_keys(&self) -> bool {
+        let mut tried = self.tried.subscribe();
+        let ended = tried.wait_for(|tried| *tried);
+        timeout(FIRST_KEYS, ended).await.is_ok() && self.keys.load().is_some()
     }
 
     /// Keeps the keys fresh, for ever. Must be run by one task at a time; a later one continues where this was dropped.
@@ -218,6 +232,7 @@ impl JwksSource {
         if expired {
             self.expire();
         }
+        self.tried.send_replace(true);
     }
 
     /// An equal set keeps its pointer, so that remembered tokens stay valid.

@@ -85,6 +85,14 @@ impl KeySources {
         }
     }
 
+    /// Waits for the first answer of a policy's issuer: true if there are keys now.
+    pub(crate) async fn first_keys(&self, policy: &JwtPolicy) -> bool {
+        match self.source(policy) {
+            Some(source) => source.first_keys().await,
+            None => false,
+        }
+    }
+
     /// Every source, each to be run by one task.
     pub(crate) fn sources(&self) -> impl Iterator<Item = Arc<JwksSource>> {
         self.sources.iter().map(Arc::clone)

@@ -183,6 +183,32 @@ pub(super) async fn verified<'l>(
         .worker
         .metrics
         .password(Ok(PasswordResult::Verified));
+    identified_again(exchange, live)
+}
+
+/// The route of a request whose token came before the first keys of its issuer, as after a start: it waits for these. Only
+/// so many wait at a time, and `end` is the answer to the others.
+pub(super) async fn with_first_keys<'l>(
+    exchange: &mut Exchange,
+    live: &'l LocalLive,
+    end: PathEnd,
+) -> Result<&'l Route, Early> {
+    let route = exchange.route.and_then(|id| live.plan.route(id));
+    let most = live.plan.limits.http.delayed_requests;
+    let waiting = exchange.worker.shared.rates.wait(most);
+    let (Some(policy), Some(waiting)) = (route.and_then(|route| route.auth.as_ref()), waiting)
+    else {
+        return Err(exchange.end(end));
+    };
+    let there = live.keys.first_keys(policy).await;
+    drop(waiting);
+    if !there {
+        return Err(exchange.end(end));
+    }
+    identified_again(exchange, live)
+}
+
+fn identified_again<'l>(exchange: &mut Exchange, live: &'l LocalLive) -> Result<&'l Route, Early> {
     let mut look_ups = Worked::of(
         &exchange.worker,
         &exchange.chain,

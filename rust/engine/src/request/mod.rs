@@ -42,6 +42,7 @@ use edgerouter_core::{
         framing::fit::{self, Fit},
         structured::CacheStatus,
     },
+    identity::jwt::TokenError,
     outcome::Detail,
     path::PathEnd,
     pinned,
@@ -174,6 +175,9 @@ async fn path(exchange: &mut Exchange) -> Result<EdgeResponse, Early> {
     // 3 route, 4 viewer, 5 identify, 6 bucket
     let route = match decided::decide(exchange, &live) {
         Err(PathEnd::Password) => Box::pin(decided::verified(exchange, &live)).await?,
+        Err(end @ PathEnd::Unauthorized(Some(TokenError::NoKey), ..)) => {
+            Box::pin(decided::with_first_keys(exchange, &live, end)).await?
+        }
         decided => decided.map_err(|end| exchange.end(end))?,
     };
     if !exchange.turn_in().is_zero() {

@@ -177,3 +177,21 @@ fn a_failed_first_fetch_is_tried_again_soon() {
     });
     assert_eq!(ids(&source), 1);
 }
+
+#[test]
+fn a_token_waits_for_the_first_fetch_and_for_no_other() {
+    let slow = source(LONG, LONG, LONG);
+    let issuer = Issuer::answers(&[ED_KEYS]);
+    run_until(&slow, &issuer, async || {
+        assert!(slow.first_keys().await);
+        assert!(slow.first_keys().await);
+    });
+    let down = source(LONG, LONG, LONG);
+    let issuer = Issuer::default();
+    run_until(&down, &issuer, async || {
+        assert!(!down.first_keys().await);
+        issuer.will(ED_KEYS);
+        assert!(!down.first_keys().await);
+    });
+    assert_eq!(issuer.count.get(), 1);
+}
