@@ -30,8 +30,8 @@ const LOOP: HoldLimits = HoldLimits {
 /// A thread of a pool takes calls for as long as there are any. On a core of its own the worker is to send the first
 /// answers while the thread makes the next.
 const POOL: HoldLimits = HoldLimits {
-    answers: 8,
-    time: Duration::from_micros(50),
+    answers: 32,
+    time: Duration::from_micros(250),
 };
 
 /// Answers that their worker has not taken yet.
