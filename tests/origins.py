@@ -132,17 +132,14 @@ class Origin:
                 connection, _ = listener.accept()
             except OSError:
                 return
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if listener.family == socket.AF_INET:
+                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self.connections.add(connection)
             threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
 
     def _serve(self, connection: socket.socket) -> None:
-        buffered = b""
         try:
-            while True:
-                seen, buffered = read_request(connection, buffered)
-                if seen is None:
-                    return
+            for seen in requests_on(connection):
                 with self.changed:
                     self.requests.append(seen)
                     self.changed.notify_all()
@@ -196,6 +193,18 @@ class Origin:
         else:
             connection.sendall(head + body)
         return not reply.close
+
+
+def requests_on(connection: socket.socket, read: Seen | None = None) -> Iterator[Seen]:
+    """The requests of a connection to its end, after one that has been ``read``."""
+    buffered = b""
+    if read is not None:
+        yield read
+    while True:
+        seen, buffered = read_request(connection, buffered)
+        if seen is None:
+            return
+        yield seen
 
 
 def read_request(connection: socket.socket, buffered: bytes) -> tuple[Seen | None, bytes]:

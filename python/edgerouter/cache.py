@@ -61,7 +61,7 @@ def check_selection(check: Check, *fields: str, optional: bool = False, starred:
     for field in fields:
         value = check.get(field)
         for name in _named(value):
-            if message := check_star(name, starred):
+            if message := check_star(name, starred=starred):
                 check.fail(field, message, value=name)
         if (value is None and optional) or isinstance(value, Names):
             continue
@@ -87,7 +87,7 @@ def _named(value: object) -> list[str]:
     return [name for name in listed(given) or () if isinstance(name, str)]
 
 
-def check_star(name: str, starred: bool = True) -> str | None:
+def check_star(name: str, *, starred: bool = True) -> str | None:
     """Why a name may not have its ``*``."""
     if "*" not in name:
         return None

@@ -43,6 +43,11 @@ class Called(Value, frozen=True, kw_only=True):
     fail: Literal["open", "closed"] = "closed"
     varies: Collection[str] | None = None
 
+    @property
+    def seconds(self) -> float | None:
+        """The time-out as a number, which a ``timedelta`` became when it was checked."""
+        return None if self.timeout is None else float(self.timeout)  # type: ignore[arg-type]
+
     def _check(self, check: Check) -> None:
         check.text("name")
         check.flag("inline", "blocking", "serial")
@@ -139,7 +144,15 @@ class Callables:
             if varies is not None and (cache is None or not cache.enabled):
                 message = "is for a function with cache=, whose responses are stored; remove it"
                 raise ConfigError([Problem("function.varies", None, message)])
-            called = declared(function, inline, serial, blocking, timeout, streams=True, varies=varies)
+            called = declared(
+                function,
+                timeout=timeout,
+                inline=inline,
+                serial=serial,
+                blocking=blocking,
+                streams=True,
+                varies=varies,
+            )
             given = filled(function, pattern, called.name)
             if given is function:
                 check_arguments(function, "request", "ctx")
@@ -255,10 +268,8 @@ class Callables:
 
         def register(function: Callable[[], Any]) -> Callable[[], Any]:
             check_arguments(function)
-            called = declared(function, False, False, False, timeout)
-            # A timedelta became a number when it was checked.
-            seconds = float(called.timeout or 0)  # type: ignore[arg-type]
-            self._declared.jobs.append(job(called.name, function, expression, timezone, seconds))
+            called = declared(function, timeout=timeout)
+            self._declared.jobs.append(job(called.name, function, expression, timezone, called.seconds or 0))
             return function
 
         return register
@@ -336,7 +347,7 @@ class Callables:
 
         def register(function: F) -> F:
             check_arguments(function, "request", *(["response"] if str(phase).endswith("response") else []), "ctx")
-            called = declared(function, inline, serial, blocking, timeout, fail)
+            called = declared(function, timeout=timeout, inline=inline, serial=serial, blocking=blocking, fail=fail)
             self._declared.note("hooks")
             call = len(self._declared.callables)
             self._declared.hooks.append(
@@ -350,10 +361,9 @@ class Callables:
     def _handler(self, phase: Literal["start", "stop"], timeout: Duration) -> Callable[[F], F]:
         def register(function: F) -> F:
             check_arguments(function)
-            called = declared(function, False, False, False, timeout)
+            called = declared(function, timeout=timeout)
             handlers = self._declared.starts if phase == "start" else self._declared.stops
-            # A timedelta became a number when it was checked.
-            handlers.append(Handler(called.name, function, float(called.timeout or 0)))  # type: ignore[arg-type]
+            handlers.append(Handler(called.name, function, called.seconds or 0))
             return function
 
         return register
@@ -374,12 +384,12 @@ class Callables:
 
 def declared(
     function: Callable[..., Any],
-    inline: bool,
-    serial: bool,
-    blocking: bool,
-    timeout: Duration | None,
-    fail: Literal["open", "closed"] = "closed",
     *,
+    timeout: Duration | None,
+    inline: bool = False,
+    serial: bool = False,
+    blocking: bool = False,
+    fail: Literal["open", "closed"] = "closed",
     streams: bool = False,
     varies: Collection[str] | None = None,
 ) -> Called:

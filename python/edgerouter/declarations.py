@@ -176,10 +176,8 @@ def _spec(called: Called, function: Callable[..., Any]) -> CallableSpec:
     from edgerouter.functions.content_use import waits_for_content
 
     awaited = is_async(function)
-    # A timedelta became a number when it was checked.
-    timeout: float | None = called.timeout and float(called.timeout)  # type: ignore[arg-type,assignment]
     waits = waits_for_content(function, awaited, called.inline)
-    return CallableSpec(function, awaited, called.inline, called.serial, timeout, called.name, waits)
+    return CallableSpec(function, awaited, called.inline, called.serial, called.seconds, called.name, waits)
 
 
 def _data(value: msgspec.Struct) -> dict[str, Any]:

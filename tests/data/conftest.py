@@ -115,14 +115,13 @@ def refused(operation: Callable[[], object]) -> str:
     return "nothing was raised"
 
 
-def check_refused_at_the_start(url: str, options: dict[str, Any], field: str, message: str) -> None:
-    """A database with these options is refused for that field, and no secret of the options is shown."""
+def refusal_at_the_start(url: str, options: dict[str, Any]) -> str:
+    """The error of an edge whose database has these options."""
     edge = Edge("shop")
     edge.database("DB", url, **options)
     with pytest.raises(ConfigError) as caught:
         edge.compile()
-    assert f"bindings[0].{field}" in str(caught.value) and message in str(caught.value)
-    assert "hunter2" not in str(caught.value)
+    return str(caught.value)
 
 
 def broken_rules(db: Database, *statements: str) -> list[str | None]:

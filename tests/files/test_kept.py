@@ -200,7 +200,8 @@ def test_a_coding_that_is_made_later_is_found(tmp_path: Path, serve: Callable[[E
     with httpx.Client(base_url=serve(edge).url, headers={"accept-encoding": "br, gzip"}) as client:
 
         def coding() -> str | None:
-            return client.get(f"/{name}").headers.get("content-encoding")
+            found: str | None = client.get(f"/{name}").headers.get("content-encoding")
+            return found
 
         assert [coding() for _ in range(3)] == [None] * 3
         put(tmp_path / f"{name}.gz", gzip.compress(b"x = 1"))

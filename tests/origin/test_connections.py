@@ -10,7 +10,7 @@ import pytest
 from edgerouter import Edge, cache
 
 from ..conftest import Serve
-from ..origins import Origin, Reply, Seen, raw_origin, read_request
+from ..origins import Origin, Reply, Seen, raw_origin, requests_on
 from ..raw import connect, exchange, read_until, responses
 
 LENGTH = b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\ncontent"
@@ -37,13 +37,10 @@ def test_a_response_is_read_whole_in_whatever_pieces_it_comes(
 
     def answer(seen: Seen, sock: socket.socket) -> None:
         connections.append(sock)
-        again: Seen | None = seen
-        buffered = b""
-        while again is not None:
+        for _ in requests_on(sock, seen):
             data = INTERIM + message
             for at in range(0, len(data), step):
                 sock.sendall(data[at : at + step])
-            again, buffered = read_request(sock, buffered)
 
     origin.on("/", answer)
     url = passing(origin, serve)
@@ -63,12 +60,9 @@ def test_bodies_of_every_size_leave_a_connection_that_is_used_again(size: int, o
 
     def answer(seen: Seen, sock: socket.socket) -> None:
         connections.append(sock)
-        again: Seen | None = seen
-        buffered = b""
-        while again is not None:
+        for again in requests_on(sock, seen):
             assert again.body == body
             sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size + again.body)
-            again, buffered = read_request(sock, buffered)
 
     origin.on("/", answer)
     url = passing(origin, serve)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Callable
-from typing import cast
 
 import httpx
 import pytest
@@ -13,7 +12,7 @@ import pytest
 from edgerouter import CachePolicy, ConfigError, Edge, Limits, OriginLimits, cache
 
 from ..conftest import Serve
-from ..origins import Origin, Reply, Seen, more_of, read_request
+from ..origins import Origin, Reply, Seen, more_of, requests_on
 from ..raw import RawResponse, exchange, responses
 
 STORED = CachePolicy(default_ttl=60)
@@ -47,15 +46,12 @@ class Scripted:
 
         def answer(seen: Seen, connection: socket.socket) -> None:
             self.connections += 1
-            buffered = b""
-            while True:
+            for again in requests_on(connection, seen):
+                if again is not seen:
+                    self.origin.requests.append(again)
                 connection.sendall(data)
                 if close:
                     return
-                again, buffered = read_request(connection, buffered)
-                if again is None:
-                    return
-                self.origin.requests.append(again)
 
         self.origin.on(path, answer)
 
@@ -307,15 +303,13 @@ def test_responses_of_every_framing_follow_each_other_on_one_connection(
         nonlocal connections
         connections += 1
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        buffered, again = b"", cast("Seen | None", seen)
-        while again is not None:
+        for again in requests_on(connection, seen):
             data = SEQUENCE[again.path][0]
             # The last of a large response in one piece: sevens of it would take all day.
             small = data[:700]
             for at in range(0, len(small), piece):
                 connection.sendall(small[at : at + piece])
             connection.sendall(data[700:])
-            again, buffered = read_request(connection, buffered)
 
     for path in SEQUENCE:
         origin.on(path, answer)

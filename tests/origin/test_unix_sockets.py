@@ -31,15 +31,6 @@ class Local(Origin):
         self.listener.listen(64)
         threading.Thread(target=self._accept, args=(self.listener,), daemon=True).start()
 
-    def _accept(self, listener: socket.socket) -> None:
-        while True:
-            try:
-                connection, _ = listener.accept()
-            except OSError:
-                return
-            self.connections.add(connection)
-            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
-
 
 @pytest.fixture
 def local(tmp_path: Path) -> Iterator[Local]:
