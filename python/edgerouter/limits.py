@@ -37,7 +37,7 @@ class HttpLimits(Value, frozen=True, kw_only=True):
     ``connections``  of all clients at a time
     ``client_connections``  of one peer; an IPv6 network of 64 bits is one, trusted proxies are not counted. ``None``:
         1,000, and no bound on loopback
-    ``client_requests``  of one client, under way and not answered from memory. ``None``: 256, and no bound on loopback
+    ``client_requests``  of one client, under way and not answered from memory. ``None``: 128, and no bound on loopback
     ``connection_requests``  of one connection, which is closed after them
     ``min_rate``  bytes a second, over ``body_timeout``, that a client must send of a body or take of a response while
         the edge waits for it; 0: no bound

@@ -264,6 +264,40 @@ def test_more_streams_than_allowed_are_refused_one_by_one(start: Start, origin: 
     assert origin.count() == 4
 
 
+@pytest.mark.parametrize("end", ["gone", "malformed"])
+def test_a_connection_that_ends_ends_all_of_its_streams(start: Start, end: str) -> None:
+    """They end in several turns of the worker, and each ends its request."""
+    edge = site(streams=300)
+    held: set[int] = set()
+    begun: list[int] = []
+
+    @edge.on("viewer_request", "/held/*")
+    async def hold(request: Request, ctx: AsyncContext) -> None:
+        number = int(request.path.rpartition("/")[2])
+        begun.append(number)
+        held.add(number)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            held.discard(number)
+
+    server = start(edge)
+    with http2(server.urls[0], None) as client:
+        client.until_settled()
+        for number in range(200):
+            client.begin(head(f"/held/{number}"))
+        client.flush()
+        until(lambda: len(begun) == 200)
+        if end == "malformed":
+            # DATA belongs to no connection (RFC 9113 §6.1).
+            client.send(b"\0\0\1\0\0\0\0\0\0x")
+            assert client.until_closed() == PROTOCOL_ERROR
+            until(lambda: not held)
+    until(lambda: not held)
+    with http2(server.urls[0], None) as other:
+        assert other.get().body == b"hello"
+
+
 def test_content_that_nobody_reads_is_within_the_windows_and_the_account(start: Start) -> None:
     edge = site(connection_window_bytes=262_144)
     release: list[asyncio.Event] = []

@@ -129,6 +129,14 @@ def test_connections_are_counted_for_the_client_that_the_header_names(origin: Or
             sock.close()
 
 
+def test_the_bound_on_the_requests_of_a_connection_holds_behind_a_header(origin: Origin, start: Start) -> None:
+    server = start(site(origin, connection_requests=2))
+    with socket.create_connection(address_of(server.urls[0]), timeout=10) as sock:
+        sock.sendall(b"PROXY TCP4 192.0.2.7 192.0.2.1 4711 443\r\n")
+        assert [get(sock).status for _ in range(2)] == [200, 200]
+        assert sock.recv(100) == b""
+
+
 def test_a_network_that_is_none_is_refused() -> None:
     edge = Edge("test")
     edge.listen("127.0.0.1:0", proxy_protocol=["10.0.0.0/33"])

@@ -193,6 +193,8 @@ impl<O: ConnectionOwner> Counted<O> {
             self.owner.metrics().refused(Refused::ProxyProtocol);
             return None;
         };
+        let ticks = self.owner.ticks();
+        connection.introduced(ticks);
         let ProxySource::Client(client) = source else {
             return Some(connection);
         };
@@ -206,11 +208,7 @@ impl<O: ConnectionOwner> Counted<O> {
             return None;
         };
         self.of_peer = of_peer;
-        let (scheme, ticks) = (connection.scheme, self.owner.ticks());
-        let announced = Rc::new(Connection::new(client, scheme, ticks, connection.serial));
-        if connection.state() == ConnectionState::Drain {
-            announced.accept_late();
-        }
+        let announced = Rc::new(connection.of_client(client, ticks));
         if let Some(open) = connections.open.borrow_mut().get_mut(self.index) {
             *open = Rc::clone(&announced);
         }

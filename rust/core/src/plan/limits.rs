@@ -90,7 +90,7 @@ limits! {
         /// Connections of one peer.
         client_connections: PerClient = per_client(1_000),
         /// Requests of one client that are under way and not answered from memory.
-        client_requests: PerClient = per_client(256),
+        client_requests: PerClient = per_client(128),
         /// Requests of one connection, after which it is closed.
         connection_requests: u64 = 100_000,
         /// Bytes a second that a client must send or take while it is waited for; 0: no bound.

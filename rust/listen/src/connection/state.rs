@@ -44,6 +44,8 @@ pub struct Connection {
     in_head: Cell<bool>,
     /// Ticks (ms) since which it has waited for a request, or for the rest of its head.
     since: Cell<u64>,
+    /// Of the time for the first head, the milliseconds that the header of a proxy took.
+    head_spent: Cell<u64>,
     /// Ticks at which the client closed its side, or at which the last bytes were written to it after that.
     half_closed: Cell<Option<u64>>,
     /// It is time to find out whether a client that has closed its side still reads.
@@ -98,6 +100,7 @@ impl Connection {
             is_late: Cell::new(false),
             in_head: Cell::new(false),
             since: Cell::new(ticks),
+            head_spent: Cell::new(0),
             half_closed: Cell::new(None),
             probe: Cell::new(false),
             read_blocked: Cell::new(None),
@@ -111,6 +114,28 @@ impl Connection {
             rest: Cell::new(false),
             waker: RefCell::new(None),
         }
+    }
+
+    /// The header of a proxy has come in by `ticks`: what it took of its time is no longer there for the first head.
+    pub(crate) fn introduced(&self, ticks: u64) {
+        let spent = ticks.saturating_sub(self.since.get());
+        self.head_spent.set(spent);
+    }
+
+    /// The same connection as that of the client that the header names.
+    pub(crate) fn of_client(&self, client: SocketAddr, ticks: u64) -> Self {
+        let own = Self::new(client, self.scheme, ticks, self.serial);
+        own.head_spent.set(self.head_spent.get());
+        own.bound_requests(self.left.get());
+        if self.state() == ConnectionState::Drain {
+            own.accept_late();
+        }
+        own
+    }
+
+    /// Ticks at which the time for a head began whose first bytes have come in now.
+    pub(crate) fn head_since(&self) -> u64 {
+        self.now.get().saturating_sub(self.head_spent.take())
     }
 
     /// It ends after so many requests.
@@ -162,6 +187,7 @@ impl Connection {
         self.streams.set(self.streams.get() + 1);
         self.is_late.set(false);
         self.in_head.set(false);
+        self.head_spent.set(0);
         let left = self.left.get().saturating_sub(1);
         self.left.set(left);
         if left == 0 && self.state.get() == ConnectionState::Live {
@@ -194,7 +220,7 @@ impl Connection {
     /// Bytes of an incomplete head have come in.
     pub fn head_begun(&self) {
         if self.is_idle() && !self.in_head.replace(true) {
-            self.since.set(self.now.get());
+            self.since.set(self.head_since());
         }
     }
 
@@ -409,5 +435,41 @@ impl Connection {
             self.set_state(if is_first { BodyTooSlow } else { End });
         }
         takes_slowly
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_header_of_a_proxy_and_the_first_head_have_one_time() {
+        let limits = HttpLimits {
+            head_timeout: Duration::from_secs(10),
+            ..HttpLimits::default()
+        };
+        let (proxy, client) = (
+            SocketAddr::from(([192, 0, 2, 1], 1)),
+            SocketAddr::from(([192, 0, 2, 7], 1)),
+        );
+        let connection = Connection::new(proxy, Scheme::Http, 1_000, 0);
+        connection.introduced(7_000);
+        let connection = connection.of_client(client, 7_000);
+        // It may be idle in between.
+        connection.check(30_000, &limits);
+        for (requests, left) in [(0, 4_000), (1, 10_000)] {
+            let begun = connection.now();
+            connection.head_begun();
+            for (at, state) in [
+                (begun + left, ConnectionState::Live),
+                (begun + left + 1, ConnectionState::HeadTooSlow),
+            ] {
+                connection.check(at, &limits);
+                assert_eq!(connection.state(), state, "{requests} {at}");
+            }
+            connection.set_state(ConnectionState::Live);
+            connection.begin();
+            connection.end();
+        }
     }
 }

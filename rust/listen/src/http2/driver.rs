@@ -121,7 +121,7 @@ pub(crate) async fn serve<T: Transport, O: ConnectionOwner>(
     connection: &Rc<Connection>,
 ) -> Closing<T> {
     let multiplexed = connection.multiplex();
-    multiplexed.note_incomplete(true, connection.now());
+    multiplexed.note_incomplete(true, connection.head_since());
     connection.set_active(true);
     // Clients that are turned away and come again at once wait for one another, and nobody waits for them.
     Backlog::turn(owner).await;
@@ -141,7 +141,7 @@ pub(crate) async fn serve<T: Transport, O: ConnectionOwner>(
     };
     let ended = driver.run(&wire).await;
     connection.set_active(false);
-    meter.close();
+    end_streams(owner, &meter).await;
     let Some(transport) = wire.into_transport() else {
         return Closing::CutOff;
     };
@@ -149,6 +149,13 @@ pub(crate) async fn serve<T: Transport, O: ConnectionOwner>(
         Ended::CutOff => Closing::CutOff,
         Ended::Done => Closing::Done(transport),
         Ended::Refused => Closing::Linger(transport),
+    }
+}
+
+/// Ends what is under way on a connection that has ended, some of it in each turn.
+async fn end_streams<O: ConnectionOwner>(owner: &Rc<O>, meter: &Meter) {
+    while meter.close_some() {
+        Backlog::turn(owner).await;
     }
 }
 
@@ -235,7 +242,20 @@ impl<O: ConnectionOwner> Driver<O> {
             }
         };
         self.owner.metrics().http2_connection();
-        match std::future::poll_fn(|cx| self.poll(&mut http, wire, cx)).await {
+        let end = std::future::poll_fn(|cx| {
+            let polled = self.poll(&mut http, wire, cx);
+            if polled.is_ready() {
+                // Before any of its streams is polled, which the library may have woken.
+                self.meter.close();
+            }
+            polled
+        });
+        let end = end.await;
+        // Behind a GOAWAY their resets would say nothing more.
+        if !matches!(end, End::GoAway(_)) {
+            end_streams(&self.owner, &self.meter).await;
+        }
+        match end {
             End::Done => Ended::Done,
             End::Broken => Ended::CutOff,
             End::Error(error) => self.failed(&error),
@@ -333,6 +353,9 @@ impl<O: ConnectionOwner> Driver<O> {
                         return Poll::Ready(End::GoAway(Reason::ENHANCE_YOUR_CALM));
                     }
                     if matches!(wire.poll_send(cx), Poll::Ready(Err(_))) {
+                        return Poll::Ready(End::Broken);
+                    }
+                    if wire.has_ended() {
                         return Poll::Ready(End::Broken);
                     }
                     if self.meter.flood().is_none() {

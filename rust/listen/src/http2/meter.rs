@@ -18,6 +18,9 @@ use edgerouter_core::{
 use super::turns::{Turn, Turns};
 use crate::connection::{Connection, Stream};
 
+/// Streams that end in a turn of the worker when their connection has ended.
+const A_TURN: usize = 32;
+
 /// One connection, by its frames.
 #[derive(Debug)]
 pub(super) struct Meter {
@@ -34,6 +37,8 @@ pub(super) struct Meter {
     section: Cell<u64>,
     /// Streams whose last frame has not left.
     open: RefCell<HashMap<u32, Rc<OpenStream>>>,
+    /// The connection has ended: its streams end some at a time.
+    is_over: Cell<bool>,
     /// Content of streams that the library has not given out yet, with the last one that it has.
     ahead: RefCell<HashMap<u32, u64>>,
     last: Cell<u32>,
@@ -82,6 +87,7 @@ impl Meter {
             sections: Cell::new(0),
             section: Cell::new(0),
             open: RefCell::default(),
+            is_over: Cell::new(false),
             ahead: RefCell::default(),
             last: Cell::new(0),
             has_served: Cell::new(false),
@@ -240,12 +246,30 @@ impl Meter {
         self.ahead.borrow_mut().clear();
     }
 
-    /// No frame leaves any more.
+    /// No frame comes or leaves any more. What is under way ends by `close_some`.
     pub(super) fn close(&self) {
-        let open: Vec<u32> = self.open.borrow().keys().copied().collect();
-        for id in open {
+        self.is_over.set(true);
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.is_over.get()
+    }
+
+    /// Ends as many streams as one turn of the worker may: each may have a request to an origin, and a task. True if there
+    /// are more.
+    pub(super) fn close_some(&self) -> bool {
+        let open = self.open.borrow();
+        let some: Vec<u32> = open.keys().copied().take(A_TURN).collect();
+        drop(open);
+        for id in some {
             self.leave(id);
         }
+        !self.has_left()
+    }
+
+    /// True if more streams are open than end in one turn.
+    pub(super) fn has_many(&self) -> bool {
+        self.open.borrow().len() > A_TURN
     }
 
     /// True if every response has left.

@@ -104,7 +104,11 @@ impl<O: ConnectionOwner> Exchange<O> {
                 if let Poll::Ready(response) = Pin::new(&mut serving).poll(cx) {
                     return Poll::Ready(Ok(response));
                 }
-                if self.respond.poll_reset(cx).is_ready() {
+                let is_gone = match self.meter.is_over() {
+                    true => self.open.has_left(),
+                    false => self.respond.poll_reset(cx).is_ready(),
+                };
+                if is_gone {
                     return Poll::Ready(Err(Broken::Gone));
                 }
                 self.send_interims();
@@ -332,6 +336,12 @@ impl<O: ConnectionOwner> Exchange<O> {
             }
             if self.open.stream.queue.is_cut() {
                 return Poll::Ready(Err(Broken::Reset(Reason::ENHANCE_YOUR_CALM)));
+            }
+            if self.meter.is_over() {
+                return match self.open.has_left() {
+                    true => Poll::Ready(Err(Broken::Gone)),
+                    false => Poll::Pending,
+                };
             }
             if !sending.is_sent && sending.stream.poll_reset(cx).is_ready() {
                 return Poll::Ready(Err(Broken::Gone));

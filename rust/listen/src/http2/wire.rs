@@ -37,6 +37,8 @@ pub(super) struct Wire<T> {
     gathered: RefCell<BytesMut>,
     /// Bytes that may be read in this turn.
     left: Cell<usize>,
+    /// The client is gone, which the library does not know: it would end all streams at once.
+    has_ended: Cell<bool>,
     meter: Rc<Meter>,
 }
 
@@ -50,6 +52,7 @@ impl<T: Transport> Wire<T> {
             early: RefCell::new(early),
             gathered: RefCell::default(),
             left: Cell::new(A_TURN),
+            has_ended: Cell::new(false),
             meter,
         })
     }
@@ -63,6 +66,11 @@ impl<T: Transport> Wire<T> {
     pub(super) fn begin_turn(&self) {
         self.left.set(A_TURN);
         self.meter.begin_turn();
+    }
+
+    /// True if the client is gone, with many streams open.
+    pub(super) fn has_ended(&self) -> bool {
+        self.has_ended.get()
     }
 
     /// True if bytes of the client may be left for the next turn.
@@ -159,6 +167,15 @@ impl<T: Transport> AsyncRead for WireEnd<T> {
             early.advance(count);
             Poll::Ready(Ok(()))
         };
+        let has_ended = match &polled {
+            Poll::Ready(Ok(())) => buf.filled().len() == before,
+            Poll::Ready(Err(_)) => true,
+            Poll::Pending => false,
+        };
+        if has_ended && wire.meter.has_many() {
+            wire.has_ended.set(true);
+            return Poll::Pending;
+        }
         if let Some(fresh) = buf.filled().get(before..) {
             wire.left.set(wire.left.get().saturating_sub(fresh.len()));
             wire.meter.receive(fresh);
