@@ -96,6 +96,8 @@ __all__ = [
     "normalise_path",
     "parse_cache_control",
     "parse_cookies",
+    "process_ended",
+    "processes_changed",
     "server_of",
     "serves",
     "write_stream",
@@ -1402,6 +1404,12 @@ def server_of(request: Request) -> tuple[str, int]:
 
 def assemble(parts: dict[str, Any], body: bytes, source: Any = None) -> Request:
     """The request of such parts. ``source`` makes the iterators over a body that is streamed."""
+
+def processes_changed(running: int, busy: int, waiting: int, memory: int) -> None:
+    """Adds to the gauges: processes, those that are busy, calls that wait for one, bytes of memory."""
+
+def process_ended(cause: Literal["stopped", "crashed", "time", "cpu", "memory"]) -> None:
+    """Counts the end of a worker process."""
 
 def check_edit(edit: Edits) -> None:
     """Raises ``ValueError`` or ``TypeError`` for an edit that cannot be made."""

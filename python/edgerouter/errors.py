@@ -71,7 +71,7 @@ class OriginError(EdgeError):
     """An origin gave no usable answer."""
 
 
-class CacheError(EdgeError):
+class CacheError(EdgeError, ValueError):
     """The store refused or lost something."""
 
 

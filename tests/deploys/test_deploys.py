@@ -323,6 +323,12 @@ def test_a_file_that_cannot_be_served_changes_nothing(
     assert site.text() == "new"
 
 
+def test_a_file_that_is_not_there_is_refused_by_its_name(site: Deployed) -> None:
+    answer = site.order("nowhere.py")
+    assert answer.status_code == 400
+    assert f"'nowhere.py': is not there: the folder for deploys is {site.folder}" in answer.json()["error"]["message"]
+
+
 def test_an_import_that_ignores_its_end_is_abandoned(
     site: Deployed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

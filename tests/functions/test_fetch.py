@@ -251,9 +251,12 @@ def test_the_words_of_the_cache_are_those_of_the_fetch_standard(origin: Origin) 
         )
         assert client.get("/no-store").text == "3"
         assert client.get("/default").text == "2"
-        assert client.get("/reload").text == "4"
+        reloaded = client.get("/reload")
+        assert reloaded.text == "4" and "fwd=request" in reloaded.headers["cache-status"]
+        assert "detail=request-no-cache" in reloaded.headers["cache-status"]
         assert client.get("/default").text == "4"
-        assert client.get("/no-cache").text == "5"
+        validated = client.get("/no-cache")
+        assert validated.text == "5" and "detail=request-no-cache" in validated.headers["cache-status"]
         served.set_clock(120)
         assert client.get("/force-cache").text == client.get("/only-if-cached").text == "5"
         assert client.get("/default").text == "6"
@@ -432,6 +435,36 @@ def test_fields_of_the_edge_are_kept_in_requests_of_functions_and_are_in_the_key
             assert [client.get(f"/as/{name}").text for name in ("ann", "bob", "ann")] == ["ann", "bob", "ann"]
         assert client.get("/page").text == "None"
     assert len(origin.requests) == 3
+
+
+@pytest.mark.parametrize(
+    ("given", "method"), [("post", "POST"), ("Get", "GET"), ("dElEtE", "DELETE"), ("patch", "patch"), ("x-y", "x-y")]
+)
+def test_the_method_of_a_request_is_spelled_as_the_fetch_standard_says(given: str, method: str) -> None:
+    assert Request("https://a.example/", given).method == method
+
+
+@pytest.mark.parametrize(
+    ("url", "method", "message"),
+    [
+        ("/page", "GET", "must be absolute"),
+        ("", "GET", "must be absolute"),
+        ("ftp://a.example/", "GET", "http or https"),
+        ("https://u:p@a.example/", "GET", "user name or password"),
+        ("https://a.example:99999/", "GET", "port"),
+        ("https://a.example:8o/", "GET", "port|character"),
+        ("https://a.example/b c", "GET", "percent-encode"),
+        ("https://bücher.example/", "GET", "xn--"),
+        ("https://a.example/%zz", "GET", "invalid escape"),
+        ("https://a.example/", "connect", "no method of a request"),
+        ("https://a.example/", "TRACE", "no method of a request"),
+        ("https://a.example/", "a b", "no method of a request"),
+        ("https://a.example/", "", "no method of a request"),
+    ],
+)
+def test_a_request_that_cannot_be_is_a_value_error_with_the_reason(url: str, method: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Request(url, method)
 
 
 def test_requests_and_responses_are_made_of_others_and_cloned(origin: Origin) -> None:

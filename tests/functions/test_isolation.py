@@ -20,12 +20,13 @@ import pytest
 from edgerouter import ConfigError, Edge, EdgeError, Isolation, Response
 from edgerouter.application import FileApplication
 from edgerouter.functions import processes
-from edgerouter.testing import running
+from edgerouter.testing import Running, running
 
+from ..metrics import metric
 from ..origins import wait_until
 
 MODULE = """
-import asyncio, ctypes, dataclasses, logging, os, signal, threading, time
+import asyncio, ctypes, dataclasses, datetime, enum, logging, os, signal, threading, time
 from edgerouter import Abort, CachePolicy, Edge, Experiment, Isolation, Response
 
 edge = Edge("isolated")
@@ -67,6 +68,39 @@ async def kinds(request, ctx, kind):
         "response": Response("made", 203, {"x-a": "b"}), "nothing": (None, 204), "none": None,
         "no-status": ("made", 1),
     }[kind]
+
+
+class Kind(enum.Enum):
+    ONE = "one"
+
+
+async def pieces():
+    yield "a"
+    yield b"b"
+
+
+def result(request, ctx, kind):
+    return {
+        "number": 5, "float": 1.5, "true": True, "array": bytearray(b"ab"), "set": {1}, "enum": Kind.ONE,
+        "date": datetime.date(2030, 1, 1), "request": request, "tuple": (1, 2), "range": range(2),
+        "data": Row(1, "a"), "list": [Row(2, "b"), None], "dict": {"day": datetime.date(2030, 1, 1)},
+        "stream": pieces, "response": lambda: Response(pieces(), 202), "coroutine": lambda: asyncio.sleep(0, "slept"),
+    }[kind]
+
+
+def called(request, ctx, kind):
+    made = result(request, ctx, kind)
+    return made() if callable(made) else made
+
+
+@edge.function("/result/here/{kind}")
+def result_here(request, ctx, kind):
+    return called(request, ctx, kind)
+
+
+@at("/result/there/{kind}")
+def result_there(request, ctx, kind):
+    return called(request, ctx, kind)
 
 
 @at("/body")
@@ -210,6 +244,22 @@ def test_a_status_may_stand_alone_and_what_is_no_result_is_refused(
     assert (response.status_code, b"error id" in response.content) == (status, status == 502)
 
 
+@pytest.mark.parametrize(
+    ("kinds", "status"),
+    [
+        ("number float true array set enum date request tuple range", 502),
+        ("data list dict stream coroutine", 200),
+        ("response", 202),
+    ],
+)
+def test_a_result_is_in_a_process_what_it_is_in_the_edge(client: httpx.Client, kinds: str, status: int) -> None:
+    for kind in kinds.split():
+        here, there = client.get(f"/result/here/{kind}"), client.get(f"/result/there/{kind}")
+        assert (here.status_code, there.status_code) == (status, status), kind
+        assert status == 502 or here.content == there.content != b"", kind
+        assert here.headers.get("content-type") == there.headers.get("content-type"), kind
+
+
 def test_large_contents_go_through_shared_memory(client: httpx.Client) -> None:
     for size in (0, 1, 20_000, 1_000_000):
         content = os.urandom(size)
@@ -258,6 +308,23 @@ def test_a_process_that_ends_or_must_be_ended_costs_its_own_call(
     wait_until(lambda: text is None or text in caplog.text, what=f"{text} in the log")
     # Another takes its place.
     wait_until(lambda: len({pid(client) for _ in range(4)} | before) > len(before))
+
+
+def test_metrics_have_the_processes_and_the_causes_of_their_ends(served: Running, client: httpx.Client) -> None:
+    def ends() -> list[float]:
+        name = "edgerouter_function_process_ends_total"
+        return [metric(served, name, f'{{cause="{cause}"}}') for cause in ("crashed", "time", "cpu")]
+
+    def gauges() -> list[float]:
+        names = ("processes", "process_memory_bytes", "processes_busy", "process_calls_waiting")
+        return [metric(served, f"edgerouter_function_{name}") for name in names]
+
+    before = ends()
+    assert [client.get(path).status_code for path in ("/exits", "/hangs", "/spins")] == [502, 504, 504]
+    wait_until(lambda: all(new > old for new, old in zip(ends(), before, strict=True)))
+    # Two for most of the functions, and one more.
+    wait_until(lambda: gauges()[0] >= 3 and gauges()[1] > 10 << 20)
+    wait_until(lambda: gauges()[2:] == [0, 0])
 
 
 def test_a_process_that_has_grown_is_replaced_after_its_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,8 @@ import functools
 import logging
 import random
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -477,3 +479,56 @@ def test_async_functions_run_on_the_loop_of_the_policy_that_the_file_sets(tmp_pa
         assert httpx.get(url, timeout=PATIENCE).text == "OwnLoop"
     finally:
         assert process.end() == 0
+
+
+ENDLESS = """
+import asyncio, threading, time
+
+import httpx
+
+from edgerouter import Edge
+from edgerouter.testing import running
+
+edge = Edge("test")
+begun = threading.Semaphore(0)
+
+
+def endless():
+    begun.release()
+    while True:
+        try:
+            while True:
+                time.sleep(0.001)
+        except BaseException:
+            pass
+
+
+@edge.function("/plain", timeout=0.2)
+def plain(request, ctx):
+    endless()
+
+
+@edge.function("/after")
+def after(request, ctx):
+    ctx.wait_until(endless)
+    return "after"
+
+
+@edge.function("/async", timeout=0.2)
+async def in_loop(request, ctx):
+    endless()
+
+
+with running(edge) as served:
+    print([httpx.get(served + path, timeout=60).status_code for path in ("/plain", "/after", "/async")])
+    for _ in range(3):
+        begun.acquire()
+print("stopped")
+"""
+
+
+def test_a_process_ends_well_while_callables_that_nothing_ends_still_run(tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(ENDLESS)
+    ended = subprocess.run([sys.executable, program], capture_output=True, text=True, timeout=PATIENCE, check=False)
+    assert (ended.returncode, ended.stdout) == (0, "[504, 200, 504]\nstopped\n"), ended.stderr

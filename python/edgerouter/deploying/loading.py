@@ -50,7 +50,11 @@ class DeployedApplication(FileApplication):
 
     def load(self) -> Edge:
         """The edge of a new version; its ``release`` forgets the modules."""
-        namespace = Namespace(self._checked.folder(self._parts[:-1]))
+        folder = self._checked.folder(self._parts[:-1])
+        if not folder.has(self._parts[-1:]):
+            folder.close()
+            raise refused(self._spec, f"is not there: the folder for deploys is {self._checked.path}")
+        namespace = Namespace(folder)
         self._module = f"{namespace.name}.{self._parts[-1].removesuffix('.py')}"
         try:
             with while_loading():

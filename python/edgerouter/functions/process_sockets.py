@@ -27,12 +27,15 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine
 
     from edgerouter.functions.processes import ProcessPool
-    from edgerouter.functions.worker_process import Worker
+    from edgerouter.functions.worker_process import Cause, Worker
     from edgerouter.websocket import Receive, Send
 
 __all__ = ["SocketPool"]
 
 log = logging.getLogger("edgerouter.functions")
+
+#: Why connections end with their edge.
+STOPS = "the edge stops"
 
 #: Seconds between two looks at whether the event loop of a process turns, and the least that it may be held for.
 BEAT = 1.0
@@ -118,13 +121,13 @@ class SocketProcess:
         socket.dropped = True
         self.dropped += 1
         if self.dropped > MOST_DROPPED:
-            self.kill(f"{self.dropped} WebSockets without a client went on although they were cancelled")
+            self.kill("time", f"{self.dropped} WebSockets without a client went on although they were cancelled")
         else:
             self.begin(self.sent(messages.Drop(number)))
 
     async def read(self) -> None:
         """Takes the messages of the process until its end, which is that of its connections."""
-        why = "the edge stops"
+        why = STOPS
         try:
             while True:
                 self.take(await self.worker.receive())
@@ -132,7 +135,7 @@ class SocketProcess:
             why = str(error)
         finally:
             # A process that breaks the order lives until here.
-            self.kill(why)
+            self.kill("stopped" if why == STOPS else "crashed", why)
             self.worker.kill()
             self.end(self.worker.why or why)
 
@@ -197,25 +200,26 @@ class SocketProcess:
                 # The answer may be there already, if it was the edge that got no time.
                 await asyncio.wait({beaten}, timeout=self.patience)
             if not beaten.done():
-                self.kill(f"the event loop of the worker process was held for {self.patience:g} s")
+                self.kill("time", f"the event loop of the worker process was held for {self.patience:g} s")
                 return
             self.held = False
             await asyncio.sleep(BEAT)
 
-    def kill(self, why: str) -> None:
+    def kill(self, cause: Cause, why: str) -> None:
         """Ends the process; ``read`` sees it."""
         if self.worker.why is None and self.worker.process.poll() is None:
-            self.worker.why = why
+            self.worker.condemn(cause, why)
             self.worker.process.kill()
 
     async def stop(self) -> None:
         """Has the process end by itself, in a short time, with the lifespan of its application."""
+        self.worker.cause = "stopped"
         self.begin(self.sent(messages.Leave()))
         await asyncio.wait({self.reading}, timeout=LEAVE)
 
     def abandon(self, why: str) -> None:
         """Ends it at once; its connections may belong to a loop that does not turn any more."""
-        self.worker.why = self.worker.why or why
+        self.worker.condemn("stopped", why)
         self.worker.kill()
         with contextlib.suppress(RuntimeError):
             self.loop.call_soon_threadsafe(self.reading.cancel)

@@ -31,7 +31,7 @@ from edgerouter.functions.parameters import filled
 from edgerouter.functions.process_calls import EdgeCalls
 from edgerouter.functions.process_connections import Connections
 from edgerouter.functions.process_context import MOST_PIECE, RequestContent, WorkerContext, fields_of
-from edgerouter.functions.results import plain
+from edgerouter.functions.results import is_data, plain
 from edgerouter.mounting import AsgiMount, WsgiMount
 
 __all__ = ["Channel"]
@@ -128,7 +128,7 @@ class Streamed(NamedTuple):
 
 def result_of(value: Any, memory: int, status: int = 0) -> messages.Result | Streamed:
     """The result that a value stands for, by the rules for functions."""
-    from edgerouter._core import Response
+    from edgerouter._core import Request, Response
 
     if (
         not status
@@ -151,12 +151,12 @@ def result_of(value: Any, memory: int, status: int = 0) -> messages.Result | Str
     elif value is None and status:
         # ``return None, 204``: a status that says it all.
         return messages.Result("response", status, [], b"")
-    elif hasattr(value, "__aiter__") or hasattr(value, "__next__"):
+    elif not isinstance(value, Request) and (hasattr(value, "__aiter__") or hasattr(value, "__next__")):
         return Streamed(value, status or 200, [])
-    elif value is None or isinstance(value, tuple):
-        raise TypeError(f"returned {type(value).__name__}, expected a Response, str, bytes, data or an iterator")
-    else:
+    elif isinstance(value, (dict, list)) or is_data(value):
         kind, content = "json", msgspec.json.encode(value, enc_hook=plain)
+    else:
+        raise TypeError(f"returned {type(value).__name__}, expected a Response, str, bytes, data or an iterator")
     body, shared = messages.store(memory, content)
     return messages.Result(kind, status or 200, [], body, shared)
 
@@ -228,7 +228,7 @@ class Worker:
                     if awaits:
                         runner.run(self.awaited(function, call, context))
                     else:
-                        self.plain(function, call, context)
+                        self.plain(function, call, context, runner)
                     if context.works:
                         signal.setitimer(signal.ITIMER_PROF, self.cpu)
                         runner.run(self.background(context))
@@ -276,11 +276,21 @@ class Worker:
         context.works.clear()
         self.channel.send(failure_of(error))
 
-    def plain(self, function: Callable[..., Any], call: messages.Call, context: WorkerContext) -> None:
-        """Runs a plain function."""
+    def plain(
+        self, function: Callable[..., Any], call: messages.Call, context: WorkerContext, runner: asyncio.Runner
+    ) -> None:
+        """Runs a plain function; what it returns may have to be awaited."""
         try:
-            iterator = self.ended(context, function(self.request_of(call, context), context))
+            value = function(self.request_of(call, context), context)
+            if inspect.isawaitable(value):
+                runner.run(self.awaited(lambda *_: value, call, context))
+                return
+            iterator = self.ended(context, value)
             if iterator is None:
+                return
+            if hasattr(iterator, "__aiter__"):
+                with self.reading(runner.get_loop()):
+                    runner.run(self.streamed(iterator, context))
                 return
             pieces = iter(iterator)
             try:
@@ -300,22 +310,25 @@ class Worker:
         with self.reading():
             try:
                 iterator = self.ended(context, await self.value(function, call, context))
-                if iterator is None:
-                    return
-                task = asyncio.ensure_future(self.pieces(iterator))
-                self.edge_calls.on_stop = task.cancel
-                if self.edge_calls.stopped:
-                    task.cancel()
-                try:
-                    await task
-                except asyncio.CancelledError:
-                    if not self.edge_calls.stopped:
-                        raise
-                self.channel.send(messages.End(bool(context.works)))
+                if iterator is not None:
+                    await self.streamed(iterator, context)
             except BaseException as error:  # noqa: BLE001  # whatever a function raises
                 self.failed(context, error)
-            finally:
-                self.edge_calls.on_stop = None
+
+    async def streamed(self, iterator: Any, context: WorkerContext) -> None:
+        """Sends what an iterator gives, until the client leaves."""
+        task = asyncio.ensure_future(self.pieces(iterator))
+        self.edge_calls.on_stop = task.cancel
+        if self.edge_calls.stopped:
+            task.cancel()
+        try:
+            await task
+        except asyncio.CancelledError:
+            if not self.edge_calls.stopped:
+                raise
+        finally:
+            self.edge_calls.on_stop = None
+        self.channel.send(messages.End(bool(context.works)))
 
     async def value(self, function: Callable[..., Any], call: messages.Call, context: WorkerContext) -> Any:
         """Its value, or the one that it answers with before its end: then the rest is work after the response."""
@@ -367,9 +380,9 @@ class Worker:
             await asyncio.gather(*(run(work) for work in context.works))
 
     @contextlib.contextmanager
-    def reading(self) -> Iterator[None]:
-        """Has the running event loop take the messages of the edge."""
-        loop = asyncio.get_running_loop()
+    def reading(self, loop: asyncio.AbstractEventLoop | None = None) -> Iterator[None]:
+        """Has an event loop, the running one, take the messages of the edge."""
+        loop = loop or asyncio.get_running_loop()
         loop.add_reader(self.channel.sock, self.edge_calls.readable)
         try:
             yield

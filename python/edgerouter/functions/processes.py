@@ -14,7 +14,7 @@ import sys
 from collections import deque
 from typing import TYPE_CHECKING, Any, cast
 
-from edgerouter._core import Response, dismantle
+from edgerouter._core import Response, dismantle, processes_changed
 from edgerouter.errors import Abort, EdgeError
 from edgerouter.functions import TimeLimit, logs
 from edgerouter.functions import process_messages as messages
@@ -63,6 +63,8 @@ class ProcessPool:
         self.last: deque[asyncio.Future[Worker]] = deque()
         self.tasks: set[asyncio.Task[None]] = set()
         self.stopped = False
+        #: The part of this pool in the metrics.
+        self.shown = (0, 0, 0, 0)
         #: Seconds for the start of all: imports may take a while.
         self.patience = 60.0
 
@@ -101,10 +103,11 @@ class ProcessPool:
                 connections.abandon("the edge stops")
             self.sockets.clear()
             for worker in self.workers:
-                worker.why = "the edge stops"
+                worker.condemn("stopped", "the edge stops")
                 worker.kill()
             self.workers.clear()
             self.free.clear()
+            self.show()
 
     def keep(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         """Makes it a task that is not forgotten."""
@@ -158,12 +161,26 @@ class ProcessPool:
         """Ends processes whose call takes too much memory."""
         most = self.isolation.memory_bytes
         while True:
+            self.show()
             await asyncio.sleep(LOOK)
-            sockets = [process.worker for pool in self.sockets.values() for process in pool.processes]
-            for worker in [*(worker for worker in self.workers if worker.busy), *sockets]:
+            for worker in [*(worker for worker in self.workers if worker.busy), *self.for_sockets()]:
                 if (memory := worker.memory()) > most and worker.why is None:
-                    worker.why = f"the worker process had {memory} bytes of memory, more than {most}"
+                    worker.condemn("memory", f"the worker process had {memory} bytes of memory, more than {most}")
                     worker.process.kill()
+
+    def for_sockets(self) -> list[Worker]:
+        """The processes that have WebSockets."""
+        return [process.worker for pool in self.sockets.values() for process in pool.processes]
+
+    def show(self) -> None:
+        """Adds what has changed to the metrics: processes, those that are busy, calls that wait, bytes."""
+        sockets = self.for_sockets()
+        workers = [*self.workers, *sockets]
+        busy = len(sockets) + sum(worker.busy for worker in self.workers)
+        memory = sum(worker.memory() for worker in workers if not worker.over)
+        now = (len(workers), busy, len(self.waiting) + len(self.last), memory)
+        processes_changed(*(new - old for new, old in zip(now, self.shown, strict=True)))
+        self.shown = now
 
     # -- calls -----------------------------------------------------------------------------------------------------
 
@@ -239,7 +256,7 @@ class ProcessPool:
         except asyncio.CancelledError:
             # Its time is over, or nobody waits for it.
             answers.close()
-            worker.why = "its time was over"
+            worker.condemn("time", "its time was over")
             worker.process.kill()
             self.spoilt(number, worker)
             raise
@@ -319,13 +336,16 @@ class ProcessPool:
         finally:
             answers.close()
             if not fit:
-                worker.why = "its work after the response took too long"
+                worker.condemn("time", "its work after the response took too long")
                 worker.process.kill()
             self.free_again(worker, not fit)
 
     def free_again(self, worker: Worker, spoilt: bool) -> None:
         """Gives a process to another call, or replaces it."""
-        if spoilt or worker.over or worker.memory() > self.isolation.memory_bytes:
+        if not worker.over and worker.memory() > self.isolation.memory_bytes:
+            worker.condemn("memory", "the worker process has grown")
+            spoilt = True
+        if spoilt or worker.over:
             self.replace(worker)
         else:
             self.release(worker)
@@ -339,7 +359,7 @@ class ProcessPool:
         for connections in sockets.values():
             connections.abandon("the event loop was replaced")
         for worker in old:
-            worker.why = "the event loop was replaced"
+            worker.condemn("stopped", "the event loop was replaced")
             worker.spoilt_soon = False
             worker.kill()
         for _ in range(self.isolation.count):

@@ -12,14 +12,18 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Literal, TypeAlias
 
 import msgspec
 
+from edgerouter._core import process_ended
 from edgerouter.errors import Abort
 from edgerouter.functions import process_messages as messages
 
 __all__ = ["LEAVE", "Worker", "WorkerError", "raised"]
 
+#: Why a process ended.
+Cause: TypeAlias = Literal["stopped", "crashed", "time", "cpu", "memory"]
 #: Seconds that an application has for the end of its lifespan.
 LEAVE = 5.0
 _PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -70,8 +74,9 @@ class Worker:
         self.over = False
         #: Messages go one after another.
         self.sending = asyncio.Lock()
-        #: The reason why it was ended during a call.
+        #: The reason why it was ended during a call, and its word in the metrics.
         self.why: str | None = None
+        self.cause: Cause | None = None
         self.busy = False
         #: Its call is of a function that ends processes.
         self.spoilt_soon = False
@@ -149,6 +154,11 @@ class Worker:
         except (OSError, IndexError, ValueError):
             return 0
 
+    def condemn(self, cause: Cause, why: str) -> None:
+        """Notes why it is ended; the first reason is the one that counts."""
+        if self.why is None:
+            self.cause, self.why = cause, why
+
     def kill(self) -> None:
         """Ends the process. A second time does nothing."""
         if not self.over:
@@ -157,7 +167,8 @@ class Worker:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self.process.wait(0.02 if self.why is None else 0)
             self.process.kill()
-            self.process.wait()
+            code = self.process.wait()
+            process_ended(self.cause or ("cpu" if code == -signal.SIGPROF else "crashed"))
             self.close()
 
     def close(self) -> None:

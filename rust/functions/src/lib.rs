@@ -7,6 +7,7 @@ mod beginning;
 pub mod fetch;
 pub mod pipe;
 mod place;
+pub mod processes;
 
 use std::{
     fmt,
@@ -415,6 +416,7 @@ impl FunctionsLoad {
                 (["refused"], self.background.refused),
             ],
         );
+        processes::PROCESSES.render(out);
     }
 }
 

@@ -24,7 +24,7 @@ use pyo3::{exceptions::PyValueError, prelude::*};
 use crate::{
     errors,
     message::{
-        headers,
+        headers, method_of,
         response::{Response, ResponseParts},
         spelling::scheme_of,
     },
@@ -110,12 +110,9 @@ impl FetchFrom {
             outside,
             origin,
         } = wanted;
-        let method = Method::from_bytes(method.as_bytes())
-            .ok()
-            .filter(|method| !is_forbidden(method))
-            .ok_or_else(|| {
-                PyValueError::new_err(format!("fetch: {method:?} is no method to fetch with"))
-            })?;
+        let method = method_of(method).ok_or_else(|| {
+            PyValueError::new_err(format!("fetch: {method:?} is no method to fetch with"))
+        })?;
         let cache = FetchCache::of(cache).ok_or_else(|| {
             PyValueError::new_err(format!(
                 "fetch: cache {cache:?} must be default, no-store, reload, no-cache, force-cache or only-if-cached"
@@ -235,11 +232,4 @@ impl PendingFetch {
             None => Err(errors::fetch(py, "the response was taken before")),
         }
     }
-}
-
-/// A method that no page may fetch with (Fetch §2.2.1).
-fn is_forbidden(method: &Method) -> bool {
-    ["CONNECT", "TRACE", "TRACK"]
-        .iter()
-        .any(|forbidden| method.as_str().eq_ignore_ascii_case(forbidden))
 }

@@ -16,6 +16,8 @@ use pyo3::{
     types::{PyBytes, PyString},
 };
 
+use crate::runner::call_outlived;
+
 /// An element as a handler that may move between threads sees it.
 type Element<'r, 't> = lol_html::send::Element<'r, 't>;
 
@@ -119,8 +121,8 @@ impl Value {
             Self::Is(value) => Some(Cow::Borrowed(value)),
             Self::Removed => None,
             Self::Of(function) => Python::attach(|py| {
-                let new = function.call1(py, (element.get_attribute(name),))?;
-                new.extract::<Option<String>>(py)
+                let new = call_outlived(function.bind(py), (element.get_attribute(name),))?;
+                new.extract::<Option<String>>()
                     .map(|new| new.map(Cow::Owned))
             })?,
         };

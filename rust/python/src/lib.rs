@@ -3,8 +3,8 @@
 //! `engine` starts and stops, `plan` compiles plans, `replay` predicts by one. `message`, `values`, `cache`, `data` and
 //! `context` are the views on the engine's values that callables get. `runner` carries calls to Python's own threads
 //! and their answers back. `allocator` is the one of the Rust side. `output` carries printed lines, and signals.
-//! `properties` exposes pure decisions to property tests, `certificates` those for development. `websocket` reads and
-//! writes frames, `html` edits pages.
+//! `properties` exposes pure decisions to property tests, `processes` has the counts of worker processes,
+//! `certificates` those for development. `websocket` reads and writes frames, `html` edits pages.
 
 mod allocator;
 mod cache;
@@ -21,6 +21,7 @@ mod logs;
 mod message;
 mod output;
 mod plan;
+mod processes;
 mod properties;
 mod replay;
 mod runner;
@@ -66,6 +67,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     output::add(module)?;
     logs::add(module)?;
     plan::add(module)?;
+    processes::add(module)?;
     replay::add(module)?;
     runner::add(module)?;
     certificates::add(module)?;

@@ -4,7 +4,7 @@ use http::Uri;
 
 use super::key::{Base, Key};
 use crate::{
-    http::uri,
+    http::{h1, uri},
     plan::{CachePolicy, Scheme},
 };
 
@@ -32,6 +32,15 @@ pub enum PlaceError {
     /// No scheme or no host, or no URL at all.
     #[error("it must be absolute, as in https://www.example.com/path")]
     NotAbsolute,
+    /// A character that a URL cannot have.
+    #[error(
+        "it has a character that a URL cannot have: percent-encode it, as by urllib.parse.quote, and write a host in \
+         its xn-- form"
+    )]
+    Character,
+    /// A port that is none.
+    #[error("its port must be a number from 1 to 65535")]
+    Port,
     /// A scheme other than http and https.
     #[error("its scheme must be http or https")]
     Scheme,
@@ -52,7 +61,13 @@ impl CacheUrl {
         if url.len() > LONGEST_URL {
             return Err(PlaceError::TooLong(url.len()));
         }
-        let url: Uri = url.parse().map_err(|_| PlaceError::NotAbsolute)?;
+        let malformed = || match url.split_once("://") {
+            Some((scheme, rest)) if !scheme.is_empty() && !rest.starts_with('/') => {
+                PlaceError::Character
+            }
+            _ => PlaceError::NotAbsolute,
+        };
+        let url: Uri = url.parse().map_err(|_| malformed())?;
         let scheme = match url.scheme_str() {
             Some("http") => Scheme::Http,
             Some("https") => Scheme::Https,
@@ -66,13 +81,12 @@ impl CacheUrl {
         if authority.host().is_empty() {
             return Err(PlaceError::NotAbsolute);
         }
-        Self::new(
-            scheme,
-            authority.host(),
-            authority.port_u16(),
-            url.path(),
-            url.query(),
-        )
+        let after = authority.as_str().get(authority.host().len()..);
+        let port = match after.and_then(|after| after.strip_prefix(':')) {
+            None | Some("") => None,
+            Some(digits) => Some(h1::port_number(digits.as_bytes()).ok_or(PlaceError::Port)?),
+        };
+        Self::new(scheme, authority.host(), port, url.path(), url.query())
     }
 
     /// Makes a URL of its parts: normalises the path, lowers the host, and drops the scheme's default port.

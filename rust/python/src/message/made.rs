@@ -44,8 +44,9 @@ impl Request {
             Err(_) => (Self::head_of(url)?, Bytes::new()),
         };
         if let Some(method) = method {
-            head.method = Method::from_bytes(method.as_bytes())
-                .map_err(|_| PyValueError::new_err(format!("{method:?} is no method")))?;
+            head.method = method_of(method).ok_or_else(|| {
+                PyValueError::new_err(format!("Request: {method:?} is no method of a request"))
+            })?;
         }
         if let Some(given) = headers {
             head.headers = Fields::new();
@@ -112,4 +113,26 @@ impl Request {
             notes: None,
         }))
     }
+}
+
+/// The method of a request, in the spelling that it has on the wire; `None` for one that no request is made with (Fetch
+/// §2.2.1). Other names than these six are what they are in any case.
+pub(crate) fn method_of(name: &str) -> Option<Method> {
+    let known = [
+        Method::DELETE,
+        Method::GET,
+        Method::HEAD,
+        Method::OPTIONS,
+        Method::POST,
+        Method::PUT,
+    ];
+    (known.into_iter())
+        .find(|known| known.as_str().eq_ignore_ascii_case(name))
+        .or_else(|| Method::from_bytes(name.as_bytes()).ok())
+        .filter(|method| {
+            let forbidden = ["CONNECT", "TRACE", "TRACK"];
+            !forbidden
+                .iter()
+                .any(|name| method.as_str().eq_ignore_ascii_case(name))
+        })
 }

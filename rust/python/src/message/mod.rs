@@ -17,3 +17,5 @@ mod made;
 pub(crate) mod request;
 pub(crate) mod response;
 pub(crate) mod spelling;
+
+pub(crate) use made::method_of;

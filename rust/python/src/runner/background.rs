@@ -25,7 +25,7 @@ use super::{
     HOLD, held_loop, notify,
     outcome::{cancelled, is_time_limit},
     queue::Queues,
-    runtime, scope,
+    runtime, scope, thread_end,
     watched_thread::{GRACE, WatchedThread},
 };
 
@@ -300,10 +300,8 @@ impl BackgroundCall {
         };
         let thread = WatchedThread::current(py, &this.shared, false, None)?;
         thread.enter(this.limit());
-        let result = this
-            .scope
-            .bind(py)
-            .call_method1(intern!(py, "run"), (work,));
+        let run = this.scope.bind(py).getattr(intern!(py, "run"))?;
+        let result = thread_end::call(&run, (work,));
         thread.leave(py);
         match result {
             Ok(result) if result.hasattr(intern!(py, "__await__"))? => {
@@ -332,10 +330,9 @@ impl BackgroundCall {
     fn send(&self, py: Python<'_>, value: Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
         self.step(py, |coroutine| {
             // The result of `__await__` may be a plain iterator.
-            let stepped = if coroutine.hasattr(intern!(py, "send"))? {
-                coroutine.call_method1(intern!(py, "send"), (value,))
-            } else {
-                coroutine.call_method0(intern!(py, "__next__"))
+            let stepped = match coroutine.getattr_opt(intern!(py, "send"))? {
+                Some(send) => thread_end::call(&send, (value,)),
+                None => coroutine.call_method0(intern!(py, "__next__")),
             };
             stepped.map(Bound::unbind)
         })

@@ -25,6 +25,7 @@ use super::{
     framing::KeptFraming,
     scope,
     streams::{self, PieceSource, Streams, Waits},
+    thread_end,
 };
 use crate::{
     context::CallContext,
@@ -238,8 +239,8 @@ impl Views {
     ) -> PyResult<Bound<'py, PyAny>> {
         let function = callable.function.bind(context.py());
         match &self.response {
-            Some(response) => function.call1((&self.request, response, context)),
-            None => function.call1((&self.request, context)),
+            Some(response) => thread_end::call(function, (&self.request, response, context)),
+            None => thread_end::call(function, (&self.request, context)),
         }
     }
 
@@ -253,8 +254,10 @@ impl Views {
         let run = scope::run(context.py())?;
         let function = &callable.function;
         match &self.response {
-            Some(response) => run.call1((scope, function, &self.request, response, context)),
-            None => run.call1((scope, function, &self.request, context)),
+            Some(response) => {
+                thread_end::call(run, (scope, function, &self.request, response, context))
+            }
+            None => thread_end::call(run, (scope, function, &self.request, context)),
         }
     }
 

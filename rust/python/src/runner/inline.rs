@@ -22,7 +22,7 @@ use super::{
     notify,
     outcome::CallSite,
     queue::Queues,
-    scope,
+    scope, thread_end,
     watched_thread::WatchedThread,
 };
 
@@ -113,7 +113,8 @@ fn attached(
     {
         // One step is all there is; most coroutines that promise not to wait end in it.
         let send = coroutine.getattr(intern!(py, "send"));
-        let stepped = send.and_then(|send| scope::run(py)?.call1((&scope, send, py.None())));
+        let stepped =
+            send.and_then(|send| thread_end::call(scope::run(py)?, (&scope, send, py.None())));
         match stepped {
             Err(stop) if stop.is_instance_of::<PyStopIteration>(py) => {
                 result = stop.value(py).getattr(intern!(py, "value"));

@@ -23,6 +23,7 @@ mod queue;
 mod scope;
 mod streams;
 mod task;
+mod thread_end;
 mod threads;
 mod wake;
 mod watched_thread;
@@ -50,6 +51,7 @@ pub(crate) use queue::Queues;
 pub(crate) use scope::enter;
 pub(crate) use streams::PieceSource;
 pub(crate) use task::AnswersEarly;
+pub(crate) use thread_end::call as call_outlived;
 pub(crate) use threads::Runner;
 pub(crate) use wake::waker;
 

@@ -31,7 +31,7 @@ use super::{
     loop_queue::LoopState,
     outcome::{CallSite, cancelled},
     queue::Running,
-    scope,
+    scope, thread_end,
     watched_thread::GRACE,
 };
 
@@ -278,7 +278,7 @@ impl TaskCall {
         let now = self.loop_state.thread.announce_before(Some(callable), now);
         self.loop_state.thread.enter(limit);
         let stepped = match step {
-            CoroutineStep::Send(value) => coroutine.send(&value),
+            CoroutineStep::Send(value) => thread_end::send(coroutine, &value),
             CoroutineStep::Throw(what) => thrown(coroutine, what),
         };
         self.loop_state.thread.leave(py);

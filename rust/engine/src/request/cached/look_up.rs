@@ -4,7 +4,7 @@ use std::{rc::Rc, sync::Arc};
 
 use edgerouter_core::{
     cache::{
-        decide::{self, Decision, OriginHealth},
+        decide::{self, Decision, OriginHealth, Reason},
         fill::{self, Fill, NotFilled},
         freshness::Freshness,
         key,
@@ -116,6 +116,17 @@ async fn from_disk(
     }
 }
 
+/// Why a stored response is not sent as it is. The words of a function's request that pass it by are `no-cache` on the
+/// wire (Fetch §4.6), whatever directive the decision was given in their place.
+fn demanded(reason: Reason, word: FetchCache) -> Detail {
+    match (reason, word) {
+        (Reason::RequestMinFresh, FetchCache::Reload | FetchCache::NoCache) => {
+            Detail::RequestNoCache
+        }
+        _ => reason.into(),
+    }
+}
+
 /// Looks in memory and among the entries read for this request; `Err` with the entries that must be read first.
 fn decide(
     exchange: &Exchange,
@@ -196,7 +207,7 @@ fn decide(
                 Served::Stale(allowance)
             }
             Decision::Validate(reason) => {
-                (why, detail) = (reason.forward(), reason.into());
+                (why, detail) = (reason.forward(), demanded(reason, exchange.fetch_cache));
                 shares = freshness.shares() || route.cache.grace.is_some_and(|grace| grace > 0);
                 stale = Some(Arc::clone(&entry));
                 Served::Revalidated
