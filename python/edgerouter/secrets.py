@@ -188,7 +188,9 @@ def places(plan: Mapping[str, Any]) -> Iterator[tuple[Any, Any]]:
         if isinstance(urls := binding.get("replicas"), (list, tuple)):
             binding["replicas"] = replicas = list(urls)
             yield from ((replicas, at) for at, url in enumerate(replicas) if isinstance(url, dict))
+    yield from _of_security(plan)
     for route in _dicts(plan.get("routes")):
+        yield from _of_security(route)
         auth = route.get("auth")
         keys = auth.get("keys") if isinstance(auth, dict) else None
         if isinstance(keys, dict):
@@ -201,6 +203,13 @@ def places(plan: Mapping[str, Any]) -> Iterator[tuple[Any, Any]]:
         signed = route.get("signed")
         for keys in _dicts([signed.get("keys"), signed.get("secrets")] if isinstance(signed, dict) else None):
             yield from ((keys, name) for name, key in keys.items() if isinstance(key, dict))
+
+
+def _of_security(holder: Mapping[str, Any]) -> Iterator[tuple[Any, Any]]:
+    """The place of the text that pages of a site or a route have for a nonce."""
+    security = holder.get("security")
+    if isinstance(security, dict) and isinstance(security.get("nonce"), dict):
+        yield security, "nonce"
 
 
 def _of_certificate(certificate: object) -> Iterator[tuple[Any, Any]]:

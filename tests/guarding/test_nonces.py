@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from edgerouter import ConfigError, Edge, Response, Secret, SecurityHeaders, cache
+from edgerouter import ConfigError, Edge, Response, Secret, SecurityHeaders, cache, env, secret_file
 from edgerouter.testing import Running
 
 from ..codings import decoded
@@ -80,6 +80,8 @@ def test_a_304_has_no_policy_for_the_browser_has_the_page_with_its_nonce(
     tag = client.get("/page").headers["etag"]
     unchanged = client.get("/page", headers={"if-none-match": tag})
     assert (unchanged.status_code, CSP in unchanged.headers) == (304, False)
+    # A cache refreshes nothing by a strong tag that the page did not have (RFC 9111 §4.3.4).
+    assert unchanged.headers["etag"] == tag == 'W/"1"'
     assert unchanged.headers["x-content-type-options"] == "nosniff"
 
 
@@ -153,6 +155,24 @@ def test_pages_of_functions_files_and_fixed_responses_have_nonces(
         assert nonce_of(client.get(path)) != nonce_of(client.get(path)), path
     head = client.head("/files/")
     assert (head.headers["content-length"], "nonce-" in head.headers[CSP]) == (str(len(PAGE)), True)
+
+
+def test_the_placeholder_of_a_site_and_of_a_route_is_read_from_the_environment_or_a_file(
+    serve: Serve, client_for: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CSP_PLACEHOLDER", PLACEHOLDER)
+    (tmp_path / "placeholder").write_text(f"{PLACEHOLDER}\n")
+    page = {"headers": {"content-type": "text/html"}, "body": PAGE}
+    edge = Edge("test", security=SecurityHeaders(csp=POLICY.csp, nonce=env("CSP_PLACEHOLDER")))
+    edge.route("/site", respond=page)
+    edge.route(
+        "/route",
+        respond=page,
+        security=SecurityHeaders(csp=POLICY.csp, nonce=secret_file(tmp_path / "placeholder")),
+    )
+    client = client_for(serve(edge))
+    nonces = {nonce_of(client.get(path)) for path in ("/site", "/site", "/route")}
+    assert len(nonces) == 3 and PLACEHOLDER not in nonces
 
 
 @pytest.mark.parametrize(

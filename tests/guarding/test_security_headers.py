@@ -83,6 +83,7 @@ def test_fields_of_the_origin_are_kept_where_the_policy_says_so(
         ({"csp": "default-src self"}, "needs quotes in default-src"),
         ({"csp": "script-src 'nonce-abc'"}, "the same in all responses"),
         ({"csp": "img-src *; img-src x"}, "img-src twice"),
+        ({"csp": "img-src café.example"}, "one line of ASCII text"),
         ({"permissions_policy": "camera=none"}, "must be features"),
         ({"nosniff": False, "frame": None, "referrer_policy": None}, "it sets no field"),
     ],

@@ -6,7 +6,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use edgerouter_core::guard::nonce::{self, NoNonce, NoncePlaceholder, PageNonce};
+use edgerouter_core::{
+    guard::nonce::{self, NoNonce, NoncePlaceholder, PageNonce},
+    http::etag,
+};
 use http::{Method, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use memchr::memmem;
@@ -24,6 +27,8 @@ pub(super) fn replace(
     response: &mut EdgeResponse,
 ) {
     if response.status() == StatusCode::NOT_MODIFIED {
+        // The tag of its 200: a cache would refresh nothing by a strong one (RFC 9111 §4.3.4).
+        etag::weaken(response.headers_mut());
         exchange.request.page_nonce = PageNonce::Kept;
         return;
     }

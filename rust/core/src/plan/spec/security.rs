@@ -55,8 +55,10 @@ pub(super) fn security(outer: &mut Fields<'_>) -> Option<SecurityFields> {
         ),
     ] {
         if let Some(text) = fields.text(name) {
-            match (security::check_csp(text), HeaderValue::from_str(text)) {
-                (Ok(()), Ok(value)) => match NoncedPolicy::new(field.clone(), text) {
+            // Browsers pass over a source with other characters in silence (CSP 3 §2.2.1).
+            let value = HeaderValue::from_str(text).ok().filter(|_| text.is_ascii());
+            match (security::check_csp(text), value) {
+                (Ok(()), Some(value)) => match NoncedPolicy::new(field.clone(), text) {
                     Some(policy) => nonced.push(policy),
                     None => set.push((field, value)),
                 },
