@@ -123,6 +123,7 @@ def test_explain_names_the_user() -> None:
     [
         ("ann:plain-text", "line 1: the password is neither"),
         ("ann:$apr1$x$y", "line 1: the password is neither"),
+        (USERS.replace("$04$", "$03$"), "line 2: the password has a cost below 4"),
         ("\nann", "line 2: is not USER:HASH"),
         ("# nobody\n", "must have 1 to 10000 users"),
     ],

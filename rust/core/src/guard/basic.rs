@@ -22,6 +22,8 @@ use crate::{
 pub const MOST_USERS: usize = 10_000;
 /// Longest user name and password together; bcrypt itself reads 72 bytes of a password.
 const MOST_CREDENTIALS: usize = 512;
+/// Lowest cost of bcrypt: a hash that states less would fit no password.
+const LEAST_COST: u32 = 4;
 /// Highest cost of bcrypt: each step doubles the time, and 14 takes about a second.
 const MOST_COST: u32 = 14;
 /// Most memory (KiB), passes and lanes of argon2.
@@ -121,6 +123,9 @@ impl PasswordHash {
             return Err(FORM);
         }
         let parts: bcrypt::HashParts = text.parse().map_err(|_| FORM)?;
+        if parts.get_cost() < LEAST_COST {
+            return Err("has a cost below 4, with which bcrypt computes no hash");
+        }
         if parts.get_cost() > MOST_COST {
             return Err("has a cost above 14, which takes more than a second for each login");
         }
@@ -346,6 +351,7 @@ mod tests {
             ("ann:plain".to_owned(), "neither a bcrypt hash"),
             ("ann:$2y$04$short".to_owned(), "neither a bcrypt hash"),
             (good.replace("$04$", "$15$"), "a cost above 14"),
+            (good.replace("$04$", "$03$"), "a cost below 4"),
             (
                 "ann:$argon2id$v=19$m=16,t=1$c2FsdHNhbHQ$aGFzaA".to_owned(),
                 "not an argon2 hash",

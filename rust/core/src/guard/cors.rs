@@ -191,6 +191,13 @@ impl Cors {
             .then(|| origin.owned())
     }
 
+    /// True if pages without an origin may read responses to requests with credentials.
+    pub fn gives_secrets_to_null(&self) -> bool {
+        let is_null = |own: &OriginPattern| own.matches(b"null");
+        let origins = self.origins.as_deref().unwrap_or_default();
+        self.credentials && origins.iter().any(is_null)
+    }
+
     /// The fields of the answer to a preflight, besides those that [`Self::finish`] sets (Fetch §3.2.3).
     pub fn preflight(&self) -> Fields {
         let mut fields = Fields::with_capacity(6);

@@ -14,7 +14,9 @@ pub use self::advice::{Lint, LintLevel};
 use self::{
     advice::Advice,
     reached::{idle, leads_to_itself, misread, page_of_group, redirect},
-    secrets::{beside_certificates, https, preflight, secret, uncompressed, unverified},
+    secrets::{
+        beside_certificates, https, null_origin, preflight, secret, uncompressed, unverified,
+    },
     stored::{cookies, deception, shared_identity, unkeyed},
 };
 use super::{Plan, Target};
@@ -53,6 +55,7 @@ pub fn lint(plan: &Plan) -> Vec<Lint> {
         https(plan, &mut advice);
         secret(&mut advice);
         preflight(&mut advice);
+        null_origin(&mut advice);
         misread(&mut advice);
         uncompressed(&mut advice);
     }

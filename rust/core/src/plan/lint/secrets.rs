@@ -3,6 +3,7 @@
 use http::Method;
 
 use super::advice::{Advice, Lint, LintLevel};
+use crate::guard::cors::Cors;
 use crate::plan::{OriginId, Plan, Preflight, Target, TlsPolicy, ViewerPolicy, table};
 
 /// Listeners in plain text beside those that demand certificates of clients.
@@ -95,6 +96,18 @@ pub(super) fn secret(advice: &mut Advice<'_>) {
                 "the token's secret has {got} bytes, but its algorithm needs {want} (RFC 7518 §3.2)"
             ),
             "use a longer random secret: a short one can be guessed from one token",
+        );
+    }
+}
+
+/// A sandboxed frame has the origin `null`, and every site can make one (HTML §7.1.1).
+pub(super) fn null_origin(advice: &mut Advice<'_>) {
+    let guard = advice.route.guard.as_ref();
+    if (guard.and_then(|guard| guard.cors.as_ref())).is_some_and(Cors::gives_secrets_to_null) {
+        advice.warn(
+            "null-origin",
+            "pages of every site may read what visitors with cookies get: a sandboxed frame has the origin \"null\"",
+            "remove \"null\" from the origins of cors, or credentials=True",
         );
     }
 }

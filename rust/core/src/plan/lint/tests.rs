@@ -123,6 +123,11 @@ fn dangers_are_named() {
         ),
         (json!({"to": "u"}), vec!["tls"]),
         (
+            json!({"to": "o", "cors": {"origins": ["https://a.example", "null"], "credentials": true}}),
+            vec!["null-origin"],
+        ),
+        (json!({"to": "o", "cors": {"origins": ["null"]}}), vec![]),
+        (
             json!({"to": "o", "auth": auth(json!({}))}),
             vec!["auth-not-shared", "auth-without-https", "preflight"],
         ),
