@@ -12,15 +12,12 @@ use http_body::{Body, Frame, SizeHint};
 use smallvec::SmallVec;
 
 use super::{
-    Compressing,
+    Compressing, STEP,
     coder::{Coder, CompressionError, Until},
 };
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 type Fed = Result<(Option<Coder>, Bytes), CompressionError>;
-
-/// Bytes that go to a thread in one step.
-const STEP: usize = 64 << 10;
 
 /// Content of so many bytes goes in one step, if that suits its coder.
 const WHOLE: usize = 128 << 10;

@@ -31,6 +31,9 @@ pub use variant::CodingVariant;
 
 use coder::{Coder, Effort};
 
+/// Bytes that go to a thread in one step. Responses that are being sent wait for no longer one, also of a variant.
+const STEP: usize = 64 << 10;
+
 /// The codings that the edge makes, in the order of the counters.
 const MADE: [ContentCoding; 3] = [
     ContentCoding::Brotli,

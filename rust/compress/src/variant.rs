@@ -7,12 +7,9 @@ use edgerouter_account::Hold;
 use edgerouter_core::http::coding::ContentCoding;
 
 use super::{
-    Compressors, MADE,
+    Compressors, MADE, STEP,
     coder::{self, Coder, CompressionError, Effort, Until},
 };
-
-/// Bytes that go to a thread in one step. Responses that are being sent wait for no longer step.
-const STEP: usize = 64 << 10;
 
 /// One variant that is being made, and its part of the account.
 #[derive(Debug)]

@@ -19,8 +19,8 @@ use tokio_rustls::{
     rustls::{ClientConfig, pki_types::ServerName},
 };
 
-/// The longest time to connect.
-const BRIEF: Duration = Duration::from_secs(2);
+use crate::BRIEF;
+
 /// Bytes and fields of a response's head.
 const LONGEST_HEAD: usize = 16 << 10;
 const MOST_FIELDS: usize = 64;

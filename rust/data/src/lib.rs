@@ -23,7 +23,7 @@ use std::{
         Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use edgerouter_core::plan::{
@@ -53,6 +53,11 @@ use kv::KeyValues;
 use meter::{Meter, Metered};
 use remote::RemoteThread;
 use sql::{BookmarkKey, SqlDatabase};
+
+/// Time to connect to a server, to find out whether it is alive, and to end what it is doing.
+const BRIEF: Duration = Duration::from_secs(2);
+/// Prepared statements that a connection to a database keeps.
+const STATEMENTS: usize = 128;
 
 /// An operation on a binding, by its kind.
 #[derive(Debug, Clone)]

@@ -21,14 +21,13 @@ use parking_lot::Mutex;
 use rusqlite::{Connection, ErrorCode, OpenFlags, ffi};
 
 use crate::{
+    STATEMENTS,
     answer::{Answer, DataResult},
     error::{Constraint, DataError},
 };
 
 /// Virtual instructions of SQLite between two looks at the deadline.
 const INSTRUCTIONS: i32 = 4_000;
-/// Prepared statements that a connection keeps.
-const STATEMENTS: usize = 128;
 /// Pauses between two attempts to begin a write-ahead log.
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
 const LAST_PAUSE: Duration = Duration::from_millis(50);

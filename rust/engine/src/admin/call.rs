@@ -55,6 +55,9 @@ impl Room {
     }
 }
 
+/// The parameters in the path of an endpoint, with their values.
+pub(super) type Parameters = SmallVec<[(&'static str, String); 2]>;
+
 /// A complete request to an endpoint.
 #[derive(Debug)]
 pub(super) struct Call {
@@ -64,7 +67,7 @@ pub(super) struct Call {
     pub query: String,
     pub headers: Fields,
     pub body: Bytes,
-    pub(super) parameters: SmallVec<[(&'static str, String); 2]>,
+    pub parameters: Parameters,
     pub peer: Peer,
 }
 

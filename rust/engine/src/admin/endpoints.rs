@@ -15,7 +15,7 @@ use smallvec::SmallVec;
 use super::{
     answer::{self, Answer},
     cache,
-    call::{Call, Later, MOST_BODY, Peer, Room},
+    call::{Call, Later, MOST_BODY, Parameters, Peer, Room},
     dashboard::{self, costs, login, sessions, streams},
     deploys,
     guard::{self, Role, same},
@@ -152,59 +152,11 @@ pub(super) async fn answer(room: Rc<Room>, peer: Peer, request: Request<Incoming
         Some(path) if path.starts_with('/') => (path, true),
         _ => (head.uri.path(), false),
     };
-    let mut allowed: Vec<&str> = Vec::new();
-    let mut found = None;
-    for endpoint in ENDPOINTS {
-        if by_page && endpoint.access != Access::Token {
-            continue;
-        }
-        let Some(parameters) = captured(endpoint.path, path) else {
-            continue;
-        };
-        let method = if head.method == Method::HEAD {
-            &Method::GET
-        } else {
-            &head.method
-        };
-        if endpoint.method == *method {
-            found = Some((endpoint, parameters));
-            break;
-        }
-        allowed.push(endpoint.method.as_str());
-        if endpoint.method == Method::GET {
-            allowed.push("HEAD");
-        }
-    }
-    let Some((endpoint, parameters)) = found else {
-        if allowed.is_empty() {
-            let message = "there is no such endpoint; GET / lists them";
-            return answer::error(StatusCode::NOT_FOUND, Some("path"), message);
-        }
-        let allowed = allowed.join(", ");
-        let message = format!("must be one of {allowed}");
-        let refused = answer::error(StatusCode::METHOD_NOT_ALLOWED, Some("method"), &message);
-        return answer::with(refused, header::ALLOW, &allowed);
+    let (endpoint, parameters) = match found(&head.method, path, by_page) {
+        Ok(found) => found,
+        Err(refused) => return refused,
     };
-    if matches!(endpoint.access, Access::Token | Access::Proven) {
-        let role = match peer {
-            Peer::User(_) if !by_page => Ok(Role::Admin),
-            _ if by_page => by_cookie(&room, &headers, &endpoint.method),
-            _ if endpoint.access == Access::Proven => room.guard.check_set_token(&headers),
-            _ => room.guard.check_token(&headers),
-        };
-        match role {
-            Err(refused) => return refused,
-            Ok(Role::Reader) if endpoint.method != Method::GET => {
-                let message = "this token may read, and change nothing";
-                return answer::error(StatusCode::FORBIDDEN, Some("Authorization"), message);
-            }
-            Ok(_) => {}
-        }
-    }
-    if endpoint.method != Method::GET
-        && endpoint.access != Access::Signed
-        && let Err(refused) = guard::check_no_form(&headers)
-    {
+    if let Err(refused) = permit(&room, endpoint, &peer, &headers, by_page) {
         return refused;
     }
     let body = match whole(body).await {
@@ -227,6 +179,70 @@ pub(super) async fn answer(room: Rc<Room>, peer: Peer, request: Request<Incoming
         EndpointHandler::Now(work) => work(&room, &call),
         EndpointHandler::Later(work) => work(room, call).await,
     }
+}
+
+/// The endpoint for a method and a path, with the values of its parameters. The page has those that take a token.
+fn found(
+    method: &Method,
+    path: &str,
+    by_page: bool,
+) -> Result<(&'static Endpoint, Parameters), Answer> {
+    let wanted = match *method {
+        Method::HEAD => &Method::GET,
+        _ => method,
+    };
+    let mut allowed: Vec<&str> = Vec::new();
+    for endpoint in ENDPOINTS {
+        if by_page && endpoint.access != Access::Token {
+            continue;
+        }
+        let Some(parameters) = captured(endpoint.path, path) else {
+            continue;
+        };
+        if endpoint.method == *wanted {
+            return Ok((endpoint, parameters));
+        }
+        allowed.push(endpoint.method.as_str());
+        if endpoint.method == Method::GET {
+            allowed.push("HEAD");
+        }
+    }
+    if allowed.is_empty() {
+        let message = "there is no such endpoint; GET / lists them";
+        return Err(answer::error(StatusCode::NOT_FOUND, Some("path"), message));
+    }
+    let allowed = allowed.join(", ");
+    let message = format!("must be one of {allowed}");
+    let refused = answer::error(StatusCode::METHOD_NOT_ALLOWED, Some("method"), &message);
+    Err(answer::with(refused, header::ALLOW, &allowed))
+}
+
+/// Refuses who may not have an endpoint, and a change that another page's form could cause.
+fn permit(
+    room: &Room,
+    endpoint: &Endpoint,
+    peer: &Peer,
+    headers: &Fields,
+    by_page: bool,
+) -> Result<(), Answer> {
+    let changes = endpoint.method != Method::GET;
+    if matches!(endpoint.access, Access::Token | Access::Proven) {
+        let role = match peer {
+            Peer::User(_) if !by_page => Role::Admin,
+            _ if by_page => by_cookie(room, headers, &endpoint.method)?,
+            _ if endpoint.access == Access::Proven => room.guard.check_set_token(headers)?,
+            _ => room.guard.check_token(headers)?,
+        };
+        if role == Role::Reader && changes {
+            let message = "this token may read, and change nothing";
+            let refused = answer::error(StatusCode::FORBIDDEN, Some("Authorization"), message);
+            return Err(refused);
+        }
+    }
+    if changes && endpoint.access != Access::Signed {
+        guard::check_no_form(headers)?;
+    }
+    Ok(())
 }
 
 /// The role of a page's login. A change has to carry the secret that only the page knows: a browser sends the cookie by
@@ -276,7 +292,7 @@ async fn whole(body: Incoming) -> Result<Bytes, Answer> {
 }
 
 /// The parameters of a path of the form `pattern`, in which `{name}` is one whole segment.
-fn captured(pattern: &'static str, path: &str) -> Option<SmallVec<[(&'static str, String); 2]>> {
+fn captured(pattern: &'static str, path: &str) -> Option<Parameters> {
     let mut parameters = SmallVec::new();
     let (mut wanted, mut given) = (pattern.split('/'), path.split('/'));
     loop {

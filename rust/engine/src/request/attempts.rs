@@ -328,50 +328,18 @@ async fn attempt(
         logged.origin.set(Some(id));
     }
     match fetched {
-        Ok(UpstreamResponse {
-            status,
-            version,
-            mut headers,
-            mut body,
-            upgrade,
-        }) => {
+        Ok(mut response) => {
             let (live, route) = (Rc::clone(&request.live), request.route);
-            body.report(move |bytes| live.metrics.bytes_in(id, route, bytes));
-            if decide::is_error(status) {
+            response
+                .body
+                .report(move |bytes| live.metrics.bytes_in(id, route, bytes));
+            if decide::is_error(response.status) {
                 request.worker.shared.health.note_error(origin);
             } else {
                 request.worker.shared.health.note_success(origin);
             }
-            if status == StatusCode::SWITCHING_PROTOCOLS {
-                request.live.plan.via.append(&mut headers, version);
-            } else {
-                finish::received(&mut headers, version, &request.live.plan.via);
-            }
-            let received_at = request.worker.clock.unix(ended);
-            finish::date(&mut headers, received_at, &request.worker.last_date);
-            let mut own = Fields::new();
-            if Outward::concerns(&headers)
-                && let Some(route) = request.live.plan.route(request.route)
-                && let Some(outward) = Outward::new(
-                    origin,
-                    route,
-                    request.authority.as_str(),
-                    request.outer.as_str(),
-                    request.scheme,
-                )
-            {
-                outward.apply(&mut headers, &mut own);
-            }
-            Ok(boxed!(Received {
-                status,
-                headers,
-                body: ReceivedBody::Upstream(body),
-                upgrade,
-                requested_at,
-                received_at,
-                own,
-                hooked: HookEffect::default(),
-            }))
+            let times = (requested_at, request.worker.clock.unix(ended));
+            Ok(received(request, origin, response, times))
         }
         Err(error) => {
             if error.is_origins_fault() {
@@ -426,4 +394,50 @@ fn prefixed(origin: &Origin, path_and_query: &PathAndQuery) -> PathAndQuery {
     }
     let joined = format!("{}{}", origin.path_prefix, path_and_query);
     PathAndQuery::try_from(joined).unwrap_or_else(|_| path_and_query.clone())
+}
+
+/// The response of an origin as the edge's own. `(requested_at, received_at)`: the Unix seconds of the attempt's start
+/// and of the response's head.
+fn received(
+    request: &OriginRequest,
+    origin: &Origin,
+    response: UpstreamResponse,
+    (requested_at, received_at): (u64, u64),
+) -> Box<Received> {
+    let UpstreamResponse {
+        status,
+        version,
+        mut headers,
+        body,
+        upgrade,
+    } = response;
+    if status == StatusCode::SWITCHING_PROTOCOLS {
+        request.live.plan.via.append(&mut headers, version);
+    } else {
+        finish::received(&mut headers, version, &request.live.plan.via);
+    }
+    finish::date(&mut headers, received_at, &request.worker.last_date);
+    let mut own = Fields::new();
+    if Outward::concerns(&headers)
+        && let Some(route) = request.live.plan.route(request.route)
+        && let Some(outward) = Outward::new(
+            origin,
+            route,
+            request.authority.as_str(),
+            request.outer.as_str(),
+            request.scheme,
+        )
+    {
+        outward.apply(&mut headers, &mut own);
+    }
+    boxed!(Received {
+        status,
+        headers,
+        body: ReceivedBody::Upstream(body),
+        upgrade,
+        requested_at,
+        received_at,
+        own,
+        hooked: HookEffect::default(),
+    })
 }

@@ -3,19 +3,13 @@
 //! A view is alive for as long as its call. A callable that keeps one gets a clear error afterwards, because the value
 //! has gone on with the request. No lock is held while Python runs or allocates.
 
-use std::sync::Arc;
+mod parts;
 
-use bytes::Bytes;
-use edgerouter_core::{
-    cache::hooked::Reads,
-    http::{cookie, uri},
-};
-use edgerouter_functions::{ClientPlace, Conversions, Notes, RequestHead, pipe::PieceReader};
-use edgerouter_telemetry::trace::SpanParent;
+use edgerouter_core::http::{cookie, uri};
 use http::Method;
 use parking_lot::Mutex;
 use pyo3::{
-    exceptions::{PyRuntimeError, PyValueError},
+    exceptions::PyValueError,
     prelude::*,
     types::{PyBytes, PyDict, PyString},
 };
@@ -33,124 +27,13 @@ use crate::{
     values::{Values, ValuesKind},
 };
 
-pub(crate) fn over() -> PyErr {
-    PyRuntimeError::new_err("the request is over: read the values before the function returns")
-}
+pub(crate) use parts::{RequestParts, over};
 
 /// A request.
 #[pyclass(frozen, module = "edgerouter")]
 #[derive(Debug)]
 pub(crate) struct Request {
     parts: Mutex<Option<RequestParts>>,
-}
-
-#[derive(Debug)]
-pub(crate) struct RequestParts {
-    pub(crate) head: Box<RequestHead>,
-    pub(crate) body: Bytes,
-    /// The rest of a body that was not handed over at once, until it is read.
-    pub(crate) rest: Option<BodyRest>,
-    /// The body has been iterated over. How much of it is here before the call depends on the network, and what a
-    /// function may do does not.
-    iterated: bool,
-    /// The client's bytes after an upgrade, until they are taken.
-    pub(crate) tunnel: Option<PieceReader>,
-}
-
-/// The rest of a request's body.
-#[derive(Debug)]
-pub(crate) enum BodyRest {
-    Unread(PieceReader),
-    /// In a worker process: its edge has it, and an object of Python's makes the iterators over it.
-    AtTheEdge(Py<PyAny>),
-    Read,
-}
-
-impl RequestParts {
-    /// Notes what the callable reads or writes, where what is stored depends on it.
-    pub(crate) fn note(&self, note: impl FnOnce(&mut Reads)) {
-        if let Some(notes) = &self.head.notes {
-            note(&mut notes.lock());
-        }
-    }
-}
-
-impl Request {
-    pub(crate) fn new(head: Box<RequestHead>, body: Bytes, rest: Option<PieceReader>) -> Self {
-        let rest = rest.map(BodyRest::Unread);
-        Self {
-            parts: Mutex::new(Some(RequestParts {
-                head,
-                body,
-                rest,
-                iterated: false,
-                tunnel: None,
-            })),
-        }
-    }
-
-    /// With a body that is read from `source`, in a worker process.
-    pub(super) fn with_source(self, source: Option<Py<PyAny>>) -> Self {
-        if let Some(parts) = self.parts.lock().as_mut() {
-            parts.rest = source.map(BodyRest::AtTheEdge);
-        }
-        self
-    }
-
-    /// With the client's bytes after an upgrade.
-    pub(crate) fn with_tunnel(self, tunnel: Option<PieceReader>) -> Self {
-        if let Some(parts) = self.parts.lock().as_mut() {
-            parts.tunnel = tunnel;
-        }
-        self
-    }
-
-    /// The whole body; past what is handed over at once `Abort` with 413.
-    pub(super) fn whole(&self, py: Python<'_>) -> PyResult<Bytes> {
-        let whole = self.edit(|parts| parts.rest.is_none().then(|| parts.body.clone()))?;
-        whole.ok_or_else(|| errors::too_large(py))
-    }
-
-    /// Takes the value back; the view is dead after.
-    pub(crate) fn take(&self) -> Option<Box<RequestHead>> {
-        self.parts.lock().take().map(|parts| parts.head)
-    }
-
-    pub(crate) fn edit<R>(&self, edit: impl FnOnce(&mut RequestParts) -> R) -> PyResult<R> {
-        self.parts.lock().as_mut().map(edit).ok_or_else(over)
-    }
-
-    /// Its id; 0 when it is over.
-    pub(crate) fn number(&self) -> u64 {
-        self.edit(|parts| parts.head.id).unwrap_or(0)
-    }
-
-    /// The span of the call that it was given to.
-    pub(crate) fn trace(&self) -> Option<SpanParent> {
-        self.edit(|parts| parts.head.trace.clone()).ok().flatten()
-    }
-
-    /// Records the parts that a hook reads.
-    pub(crate) fn notes(&self) -> Option<Arc<Notes>> {
-        self.edit(|parts| parts.head.notes.clone()).ok().flatten()
-    }
-
-    /// Counts conversions of its visitor; `None` without an experiment.
-    pub(crate) fn conversions(&self) -> Option<Arc<dyn Conversions>> {
-        let conversions = self.edit(|parts| parts.head.conversions.clone());
-        conversions.ok().flatten()
-    }
-
-    /// The place of its client; `None` without geo.
-    pub(crate) fn place(&self) -> Option<Arc<ClientPlace>> {
-        self.edit(|parts| parts.head.place.clone()).ok().flatten()
-    }
-
-    /// Method and path, for the log.
-    pub(crate) fn what(&self) -> String {
-        self.edit(|parts| format!("{} {}", parts.head.method, parts.head.path))
-            .unwrap_or_else(|_| "a request that is over".to_owned())
-    }
 }
 
 /// A dictionary of pairs; of repeated names the first, and the others beside it.
@@ -170,32 +53,6 @@ fn by_name<'py, N: AsRef<str>, V: AsRef<str>>(
         }
     }
     Ok((found, further))
-}
-
-impl Request {
-    /// The iterator over the pieces of the body that a function of `edgerouter.functions.streams` makes.
-    fn pieces<'py>(&self, py: Python<'py>, made_by: &str) -> PyResult<Bound<'py, PyAny>> {
-        let (first, rest) = self.edit(|parts| {
-            if std::mem::replace(&mut parts.iterated, true) {
-                return Err(PyRuntimeError::new_err(
-                    "the body has been read: it can be iterated over once",
-                ));
-            }
-            let rest = parts.rest.as_mut();
-            let rest = rest.map(|rest| std::mem::replace(rest, BodyRest::Read));
-            Ok((parts.body.clone(), rest))
-        })??;
-        let first = PyBytes::new(py, &first);
-        let rest = match rest {
-            Some(BodyRest::AtTheEdge(source)) => {
-                return source.bind(py).call_method0(made_by);
-            }
-            Some(BodyRest::Unread(reader)) => Some(PieceSource::new(reader)),
-            Some(BodyRest::Read) | None => None,
-        };
-        py.import("edgerouter.functions.streams")?
-            .call_method1(made_by, (first, rest))
-    }
 }
 
 #[pymethods]

@@ -30,14 +30,10 @@ use super::{
     tokens::Dialect,
     verb::Verb,
 };
-use crate::error::DataError;
+use crate::{BRIEF, STATEMENTS, error::DataError};
 
-/// Prepared statements that a connection keeps.
-const STATEMENTS: usize = 128;
 /// Bytes of one packet of the protocol, and so of a row and of a statement with its values.
 const LONGEST_PACKET: usize = 64 << 20;
-/// Time to connect, and to find out whether a connection is alive.
-const BRIEF: Duration = Duration::from_secs(2);
 
 pub(super) struct MySqlDial {
     options: Opts,

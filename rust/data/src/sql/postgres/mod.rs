@@ -29,13 +29,8 @@ use super::{
     roots, text,
     tokens::Dialect,
 };
-use crate::error::DataError;
+use crate::{BRIEF, STATEMENTS, error::DataError};
 use tls::Handshakes;
-
-/// Prepared statements that a connection keeps.
-const STATEMENTS: usize = 128;
-/// Time to connect, and to end what a connection is doing.
-const BRIEF: Duration = Duration::from_secs(2);
 
 pub(super) struct PostgresDial {
     config: Config,
