@@ -301,8 +301,21 @@ def test_the_fall_back_answers_navigations_and_nothing_else(served: Served) -> N
     assert (answer.status_code, answer.text) == (200, "<h1>home</h1>")
     assert answer.headers["content-type"] == "text/html; charset=utf-8"
     assert client.get("/app/missing.js", headers={"accept": "*/*"}).status_code == 404
+    assert client.get("/app/orders/7", headers={"accept": "application/json, text/html;q=0"}).status_code == 404
     assert client.get("/app/app.3f2a9c1b.js", headers=page).text == "x = 1\n"
     assert client.post("/app/orders/7", headers=page).status_code == 405
+
+
+def test_the_fall_back_varies_by_accept_and_a_file_does_not(served: Served) -> None:
+    client = served("/app", fallback="index.html")
+    page = {"accept": "text/html"}
+    away = client.get("/app/orders/7", headers=page)
+    unchanged = client.get("/app/orders/7", headers=page | {"if-none-match": away.headers["etag"]})
+    home = client.get("/app/", headers=page)
+    named = [response.headers.get_list("vary", split_commas=True) for response in (away, unchanged, home)]
+    assert unchanged.status_code == 304
+    assert ["accept" in names for names in named] == [True, True, False]
+    assert all("accept-encoding" in names for names in named)
 
 
 def test_an_error_page_comes_from_the_folder_or_from_the_edge(served: Served, folder: Path) -> None:

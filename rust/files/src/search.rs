@@ -10,7 +10,7 @@ use std::{
 use bytes::Bytes;
 use edgerouter_core::{
     files::{FileFacts, FilePath, listing::ListedName, path::is_servable, response},
-    http::{Fields, coding::ContentCoding},
+    http::{Fields, coding::ContentCoding, header, vary},
     plan::FileFolder,
 };
 use rustix::{
@@ -147,7 +147,12 @@ impl Search {
         if let (Found::Absent, Some(fallback), true) =
             (&found, &self.folder.fallback, self.takes_fallback)
         {
-            return run.file(fallback.as_bytes().to_vec());
+            let mut found = run.file(fallback.as_bytes().to_vec())?;
+            if let Found::File(file) = &mut found {
+                // A script at the same URL gets a 404.
+                vary::add(&mut file.head, header::ACCEPT);
+            }
+            return Ok(found);
         }
         Ok(found)
     }

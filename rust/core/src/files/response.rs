@@ -7,7 +7,7 @@ use crate::{
     cache::validate::{self, Precondition},
     finish::{self, Partial},
     http::{
-        Fields,
+        Fields, accept,
         coding::ContentCoding,
         date, header, media_type,
         range::{self, RangeRequest},
@@ -190,13 +190,7 @@ pub fn answer(
 /// True if a path without a file may be answered with the fall-back: the request is a navigation to a page, and not for
 /// a script or an image of it, which would be answered with HTML.
 pub fn wants_page(method: &Method, request: &Fields) -> bool {
-    let html = |line: &[u8]| {
-        line.to_ascii_lowercase()
-            .windows(9)
-            .any(|part| part == b"text/html")
-    };
-    matches!(*method, Method::GET | Method::HEAD)
-        && (request.get_all(header::ACCEPT).iter()).any(|line| html(line.as_bytes()))
+    matches!(*method, Method::GET | Method::HEAD) && accept::names(request, "text/html")
 }
 
 /// The `Location` of a folder whose path lacks its final `/`: links in its page are relative to it.
@@ -378,7 +372,10 @@ mod tests {
         for (method, accept, want) in [
             (Method::GET, "text/html,application/xhtml+xml", true),
             (Method::HEAD, "Text/HTML", true),
+            (Method::GET, "image/avif, text/html;q=0.5", true),
             (Method::GET, "*/*", false),
+            (Method::GET, "text/html;q=0, */*", false),
+            (Method::GET, "application/text/html", false),
             (Method::GET, "image/avif", false),
             (Method::POST, "text/html", false),
         ] {

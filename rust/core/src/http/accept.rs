@@ -1,5 +1,5 @@
-//! `Accept-Encoding` and `Accept-Language`, to one spelling of each meaning (RFC 9110 §12.5.3 and §12.5.4), and `Accept`
-//! of those that scrape metrics.
+//! `Accept-Encoding` and `Accept-Language`, to one spelling of each meaning (RFC 9110 §12.5.3 and §12.5.4), and the media
+//! types that `Accept` names.
 
 use crate::http::{Fields, header};
 use http::HeaderValue;
@@ -9,6 +9,23 @@ use super::{
     coding::{self, ContentCoding},
     list,
 };
+
+/// True if `Accept` has the media type by its name, with another weight than 0 (RFC 9110 §12.5.1).
+pub fn names(request: &Fields, media_type: &str) -> bool {
+    let is_refused = |part: &[u8]| {
+        let part = part.trim_ascii();
+        let weight = part.strip_prefix(b"q=").or(part.strip_prefix(b"Q="));
+        weight.is_some_and(|weight| weight.iter().all(|byte| b"0.".contains(byte)))
+    };
+    let mut lines = request.get_all(header::ACCEPT).iter();
+    lines.any(|line| {
+        list(line.as_bytes()).any(|member| {
+            let mut parts = member.split(|&byte| byte == b';');
+            let name = parts.next().unwrap_or_default().trim_ascii();
+            name.eq_ignore_ascii_case(media_type.as_bytes()) && !parts.any(is_refused)
+        })
+    })
+}
 
 /// The codings that the edge keeps apart, of those that the request takes: `br`, `zstd`, `gzip` or several of them in
 /// this order, or `identity`.

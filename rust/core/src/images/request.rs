@@ -6,7 +6,7 @@ use http::{HeaderValue, Method};
 
 use super::{ImageFormat, ImageRefusal, Parameters};
 use crate::{
-    http::{FieldName, Fields, PathAndQuery, RequestParts, header, list},
+    http::{FieldName, Fields, PathAndQuery, RequestParts, accept, header},
     plan::ImagePolicy,
 };
 
@@ -379,30 +379,10 @@ fn format(name: &str, policy: &ImagePolicy) -> Result<ImageFormat, ImageRefusal>
 /// The best format that a request accepts by its name. `*/*` and `image/*` come from clients that take no new format.
 fn best(policy: &ImagePolicy, request: &Fields) -> Output {
     let newer = [ImageFormat::Avif, ImageFormat::Webp];
-    let mut accepted = newer
-        .into_iter()
-        .filter(|format| policy.formats.contains(format) && accepts(request, *format));
+    let mut accepted = newer.into_iter().filter(|format| {
+        policy.formats.contains(format) && accept::names(request, format.media_type())
+    });
     accepted.next().map_or(Output::Plain, Output::Best)
-}
-
-fn accepts(request: &Fields, format: ImageFormat) -> bool {
-    let lines = request.get_all(header::ACCEPT).iter();
-    lines
-        .flat_map(|line| {
-            list(line.as_bytes())
-                .map(<[u8]>::to_vec)
-                .collect::<Vec<_>>()
-        })
-        .any(|member| {
-            let mut parts = member.split(|&byte| byte == b';');
-            let name = parts.next().unwrap_or_default().trim_ascii();
-            let is_refused = |part: &[u8]| {
-                let part = part.trim_ascii();
-                let weight = part.strip_prefix(b"q=").or(part.strip_prefix(b"Q="));
-                weight.is_some_and(|weight| weight.iter().all(|byte| b"0.".contains(byte)))
-            };
-            name.eq_ignore_ascii_case(format.media_type().as_bytes()) && !parts.any(is_refused)
-        })
 }
 
 /// `Save-Data: on` (Save Data API §3).
