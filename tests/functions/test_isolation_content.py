@@ -45,7 +45,7 @@ def ignores(request, ctx):
 @edge.function("/whole", isolation=ONE)
 async def whole(request, ctx):
     try:
-        return len(request.body)
+        return str(len(request.body))
     except Abort as error:
         if "rest" not in request.query:
             raise
