@@ -18,7 +18,8 @@ import socket
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
@@ -226,7 +227,7 @@ class Worker:
                 context = WorkerContext(call, self.edge_calls, awaits)
                 try:
                     if awaits:
-                        runner.run(self.awaited(function, call, context))
+                        runner.run(self.awaited(partial(self.called, function, call, context), context))
                     else:
                         self.plain(function, call, context, runner)
                     if context.works:
@@ -256,6 +257,10 @@ class Worker:
             source = RequestContent(context.line, self.requests)
         return assemble(dict(call.request), body, source)
 
+    def called(self, function: Callable[..., Any], call: messages.Call, context: WorkerContext) -> Any:
+        """The value that a function returns for its call."""
+        return function(self.request_of(call, context), context)
+
     def ended(self, context: WorkerContext, value: Any) -> Any:
         """Sends the result; the iterator of a streamed one."""
         result = result_of(value, self.responses)
@@ -281,9 +286,9 @@ class Worker:
     ) -> None:
         """Runs a plain function; what it returns may have to be awaited."""
         try:
-            value = function(self.request_of(call, context), context)
+            value = self.called(function, call, context)
             if inspect.isawaitable(value):
-                runner.run(self.awaited(lambda *_: value, call, context))
+                runner.run(self.awaited(lambda: value, context))
                 return
             iterator = self.ended(context, value)
             if iterator is None:
@@ -305,11 +310,11 @@ class Worker:
         except BaseException as error:  # noqa: BLE001  # whatever a function raises
             self.failed(context, error)
 
-    async def awaited(self, function: Callable[..., Any], call: messages.Call, context: WorkerContext) -> None:
-        """Runs an async function."""
+    async def awaited(self, begin: Callable[[], Awaitable[Any]], context: WorkerContext) -> None:
+        """Runs what an async function, or a plain one, gives to be awaited."""
         with self.reading():
             try:
-                iterator = self.ended(context, await self.value(function, call, context))
+                iterator = self.ended(context, await self.value(begin, context))
                 if iterator is not None:
                     await self.streamed(iterator, context)
             except BaseException as error:  # noqa: BLE001  # whatever a function raises
@@ -330,10 +335,10 @@ class Worker:
             self.edge_calls.on_stop = None
         self.channel.send(messages.End(bool(context.works)))
 
-    async def value(self, function: Callable[..., Any], call: messages.Call, context: WorkerContext) -> Any:
+    async def value(self, begin: Callable[[], Awaitable[Any]], context: WorkerContext) -> Any:
         """Its value, or the one that it answers with before its end: then the rest is work after the response."""
         answered = context.answered = asyncio.get_running_loop().create_future()
-        running = asyncio.ensure_future(function(self.request_of(call, context), context))
+        running = asyncio.ensure_future(begin())
         await asyncio.wait({running, answered}, return_when=asyncio.FIRST_COMPLETED)
         if not answered.done():
             answered.cancel()
