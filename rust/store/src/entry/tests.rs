@@ -8,6 +8,20 @@ use crate::{
     pieces::{PIECE, compact_body},
 };
 
+/// Of bodies, on both sides of each border between two ways to keep one.
+const LENGTHS: [usize; 10] = [
+    0,
+    1,
+    1000,
+    SMALL,
+    SMALL + 1,
+    20_500,
+    100 << 10,
+    PIECE,
+    PIECE + 1,
+    700_000,
+];
+
 fn object(headers: &Fields, body: &[u8]) -> Object {
     let pieces = body.chunks(1009).map(Bytes::copy_from_slice).collect();
     Object {
@@ -19,17 +33,7 @@ fn object(headers: &Fields, body: &[u8]) -> Object {
 
 #[test]
 fn an_entry_without_its_body_knows_what_it_would_be_charged_for_with_it() {
-    for length in [
-        0usize,
-        1,
-        1000,
-        SMALL,
-        SMALL + 1,
-        20_500,
-        PIECE,
-        PIECE + 1,
-        700_000,
-    ] {
+    for length in LENGTHS {
         for variants in [None, Some(7)] {
             let entry = |body: &[u8]| {
                 let object = Object {
@@ -53,18 +57,7 @@ fn what_was_stored_comes_out_again() {
     headers.append("x-one", HeaderValue::from_static("1"));
     headers.append("x-two", HeaderValue::from_static("2"));
     headers.append("x-one", HeaderValue::from_static("3"));
-    for length in [
-        0usize,
-        1,
-        1000,
-        SMALL,
-        SMALL + 1,
-        20_500,
-        100 << 10,
-        PIECE,
-        PIECE + 1,
-        700_000,
-    ] {
+    for length in LENGTHS {
         let body: Vec<u8> = (0..length).map(|i| (i * 7) as u8).collect();
         let mut stored = object(&headers, &body);
         stored
