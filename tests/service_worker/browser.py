@@ -27,6 +27,23 @@ class BrowserError(Exception):
     """The driver's message about a failure."""
 
 
+def started(driver: str) -> tuple[subprocess.Popen[str], int]:
+    """A running driver and its port.
+
+    The driver takes a free port of 127.0.0.1 and then the same number of ::1, which another program may hold: it ends
+    then, and the next one takes another port.
+    """
+    for _ in range(10):
+        process = subprocess.Popen([driver, "--port=0"], stdout=subprocess.PIPE, text=True)
+        assert process.stdout is not None
+        for line in process.stdout:
+            if found := re.search(r"started successfully on port (\d+)", line):
+                return process, int(found[1])
+        process.wait(60)
+        process.stdout.close()
+    raise AssertionError("chromedriver did not start in ten attempts: its standard error says why")
+
+
 class Browser:
     """One window with a profile of its own. ``arguments``: more of them for Chromium."""
 
@@ -34,9 +51,9 @@ class Browser:
         chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
         if chromium is None or driver is None:
             raise AssertionError("chromium and chromedriver are needed for this test: run scripts/install-packages")
-        self._process = subprocess.Popen([driver, "--port=0"], stdout=subprocess.PIPE, text=True)
+        self._process, port = started(driver)
         try:
-            self._http = httpx.Client(base_url=f"http://127.0.0.1:{self._port()}", timeout=120.0, trust_env=False)
+            self._http = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=120.0, trust_env=False)
             options = {"binary": chromium, "args": [*ARGUMENTS, f"--user-data-dir={profile}", *arguments]}
             wanted = {"alwaysMatch": {"browserName": "chrome", "goog:chromeOptions": options}}
             self._session = ""
@@ -45,13 +62,6 @@ class Browser:
         except BaseException:
             self.close()
             raise
-
-    def _port(self) -> int:
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
-            if found := re.search(r"started successfully on port (\d+)", line):
-                return int(found[1])
-        raise AssertionError("chromedriver did not start")
 
     def _call(self, method: str, path: str, data: dict[str, Any] | None = None) -> Any:
         response = self._http.request(method, self._session + path, json=data)
