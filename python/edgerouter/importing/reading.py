@@ -37,29 +37,20 @@ class Imported:
 _Reader = Callable[[Path, str, Report], tuple[Site, Node | None]]
 
 
-def _read_cloudformation(path: Path, text: str, report: Report) -> tuple[Site, Node | None]:
-    root = _document(path, text, report)
-    if not cloudformation.is_template(root):
-        raise SourceError("is no CloudFormation template: it has no Resources")
-    return cloudformation.read_template(root, report, path), root
+def _of_document(read: Callable[[Node, Report, Path], Site], fits: Callable[[Node], bool], refusal: str) -> _Reader:
+    """Reads a document by ``read``, if it ``fits``."""
 
+    def reader(path: Path, text: str, report: Report) -> tuple[Site, Node | None]:
+        root = _document(path, text, report)
+        if not fits(root):
+            raise SourceError(refusal)
+        return read(root, report, path), root
 
-def _read_cloudfront(path: Path, text: str, report: Report) -> tuple[Site, Node | None]:
-    root = _document(path, text, report)
-    if not cloudformation.is_api(root):
-        raise SourceError("is no distribution of CloudFront's API: it has no DistributionConfig")
-    return cloudformation.read_api(root, report, path), root
+    return reader
 
 
 def _read_terraform(path: Path, text: str, report: Report) -> tuple[Site, Node | None]:
     return terraform.read_terraform(read_hcl(text, report), report, path), None
-
-
-def _read_wrangler(path: Path, text: str, report: Report) -> tuple[Site, Node | None]:
-    root = _document(path, text, report)
-    if not wrangler.is_wrangler(root):
-        raise SourceError("is no wrangler file: it has no main, assets or routes")
-    return wrangler.read_wrangler(root, report, path), root
 
 
 def _read_page_rules(path: Path, text: str, report: Report) -> tuple[Site, Node | None]:
@@ -97,10 +88,22 @@ def _document(path: Path, text: str, report: Report) -> Node:
 
 #: By the name that ``--from`` has.
 _READERS: dict[str, _Reader] = {
-    "cloudformation": _read_cloudformation,
-    "cloudfront": _read_cloudfront,
+    "cloudformation": _of_document(
+        cloudformation.read_template,
+        cloudformation.is_template,
+        "is no CloudFormation template: it has no Resources",
+    ),
+    "cloudfront": _of_document(
+        cloudformation.read_api,
+        cloudformation.is_api,
+        "is no distribution of CloudFront's API: it has no DistributionConfig",
+    ),
     "terraform": _read_terraform,
-    "wrangler": _read_wrangler,
+    "wrangler": _of_document(
+        wrangler.read_wrangler,
+        wrangler.is_wrangler,
+        "is no wrangler file: it has no main, assets or routes",
+    ),
     "page-rules": _read_page_rules,
     "nginx": _read_nginx,
     "caddy": _read_caddy,

@@ -6,7 +6,7 @@ use edgerouter_core::record::{
     Front, Record, RecordKind, checksum,
     frame::{self, Label},
     sidecar::SegmentContents,
-    stored::{self, HeadRef},
+    stored,
 };
 
 const SEED: u64 = 0x5eed;
@@ -46,19 +46,7 @@ pub(crate) fn record(data: &[u8]) {
     assert_eq!((read.front.key, read.body), (key, data));
     if let Ok(head) = stored::read_head(data) {
         let mut again = Vec::new();
-        let head_ref = HeadRef {
-            status: head.status,
-            headers: &head.headers,
-            freshness: &head.freshness,
-            took: head.took,
-            refresh_from: head.refresh_from,
-            upstream_status: head.upstream_status.as_ref(),
-            set_aside: &head.set_aside,
-            has_validator: head.has_validator,
-            cut: head.cut,
-            variants: head.variants,
-        };
-        stored::write_head(&mut again, &head_ref).unwrap();
+        stored::write_head(&mut again, &(&head).into()).unwrap();
         assert_eq!(stored::read_head(&again).unwrap(), head);
     }
     if let Ok((viewer, tags)) = stored::read_facts(data) {

@@ -77,6 +77,23 @@ pub struct HeadRef<'a> {
     pub variants: Option<u64>,
 }
 
+impl<'a> From<&'a StoredHead> for HeadRef<'a> {
+    fn from(head: &'a StoredHead) -> Self {
+        Self {
+            status: head.status,
+            headers: &head.headers,
+            freshness: &head.freshness,
+            took: head.took,
+            refresh_from: head.refresh_from,
+            upstream_status: head.upstream_status.as_ref(),
+            set_aside: &head.set_aside,
+            has_validator: head.has_validator,
+            cut: head.cut,
+            variants: head.variants,
+        }
+    }
+}
+
 /// Appends a head. `None` when a name or a list is too long for its length field.
 pub fn write_head(out: &mut Vec<u8>, head: &HeadRef<'_>) -> Option<()> {
     let Freshness {
@@ -324,19 +341,7 @@ mod tests {
 
     fn written(head: &StoredHead) -> Vec<u8> {
         let mut out = Vec::new();
-        let head = HeadRef {
-            status: head.status,
-            headers: &head.headers,
-            freshness: &head.freshness,
-            took: head.took,
-            refresh_from: head.refresh_from,
-            upstream_status: head.upstream_status.as_ref(),
-            set_aside: &head.set_aside,
-            has_validator: head.has_validator,
-            cut: head.cut,
-            variants: head.variants,
-        };
-        write_head(&mut out, &head).unwrap();
+        write_head(&mut out, &head.into()).unwrap();
         out
     }
 

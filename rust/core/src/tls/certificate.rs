@@ -19,12 +19,18 @@ pub struct CertificateFacts {
     pub valid: (i64, i64),
 }
 
+/// The fields that the issuer signs, behind the version (RFC 5280 §4.1).
+fn signed_fields(der: &[u8]) -> Option<Der<'_>> {
+    let mut certificate = Der(der).next_of(SEQUENCE)?.inside();
+    let mut fields = certificate.next_of(SEQUENCE)?.inside();
+    // The version, if it is not the first one.
+    fields.next_of(0xa0);
+    Some(fields)
+}
+
 /// The facts of a certificate in DER; `None` if it is none.
 pub fn certificate_facts(der: &[u8]) -> Option<CertificateFacts> {
-    let certificate = Der(der).next_of(SEQUENCE)?;
-    let mut fields = certificate.inside().next_of(SEQUENCE)?.inside();
-    // The version.
-    fields.next_of(0xa0);
+    let mut fields = signed_fields(der)?;
     let serial = fields.next_of(INTEGER)?;
     let _signature = fields.next_of(SEQUENCE)?;
     let _issuer = fields.next_of(SEQUENCE)?;
@@ -55,12 +61,7 @@ pub fn certificate_facts(der: &[u8]) -> Option<CertificateFacts> {
 /// The identifiers of a certificate's authority key and of itself, by which its issuer knows it (RFC 9773 §4.1): the
 /// content of `keyIdentifier`, and of the serial number. `None` if it has not both.
 pub fn renewal_identifier(der: &[u8]) -> Option<(&[u8], &[u8])> {
-    let mut fields = Der(der)
-        .next_of(SEQUENCE)?
-        .inside()
-        .next_of(SEQUENCE)?
-        .inside();
-    fields.next_of(0xa0);
+    let mut fields = signed_fields(der)?;
     let serial = fields.next_of(INTEGER)?;
     // Signature, issuer, validity, subject, key.
     for _ in 0..5 {
@@ -85,12 +86,7 @@ pub fn renewal_identifier(der: &[u8]) -> Option<(&[u8], &[u8])> {
 
 /// The public key of a certificate, as SubjectPublicKeyInfo in DER (RFC 5280 §4.1.2.7), of which pins have the digest.
 pub fn public_key(der: &[u8]) -> Option<&[u8]> {
-    let mut fields = Der(der)
-        .next_of(SEQUENCE)?
-        .inside()
-        .next_of(SEQUENCE)?
-        .inside();
-    fields.next_of(0xa0);
+    let mut fields = signed_fields(der)?;
     fields.next_of(INTEGER)?;
     // Signature, issuer, validity, subject.
     for _ in 0..4 {

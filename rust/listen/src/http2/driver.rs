@@ -15,13 +15,8 @@ use edgerouter_core::{
     bounds::{clients::Client, memory::Purpose},
     http::{
         Fields,
-        h1::request::RequestLimits,
-        h2::{
-            flood::{Flood, FrameLimits},
-            priority::Priority,
-        },
+        h2::{flood::Flood, priority::Priority},
     },
-    plan::limits::Limits,
 };
 use edgerouter_telemetry::Refused;
 use h2::{
@@ -35,7 +30,7 @@ use super::{
     convert,
     meter::{Meter, is_over},
     response::{Content, Exchange},
-    turns::MOST_AHEAD,
+    terms::Terms,
     wire::{Wire, WireEnd},
 };
 use crate::{
@@ -64,53 +59,6 @@ pub(crate) enum Closing<T> {
     Done(T),
     /// Unread bytes remain: a close at once could destroy the last frames on their way.
     Linger(T),
-}
-
-/// The bounds of a connection, as they are when it begins.
-struct Terms {
-    request: RequestLimits,
-    streams: u32,
-    stream_window: u32,
-    connection_window: u32,
-    frames: FrameLimits,
-}
-
-impl Terms {
-    fn of(limits: &Limits) -> Self {
-        let Limits { http, http2, .. } = limits;
-        Self {
-            request: RequestLimits {
-                head_bytes: http.head_bytes,
-                head_fields: http.head_fields,
-                url_bytes: http.url_bytes,
-                body_bytes: http.body_bytes,
-            },
-            streams: http2.streams,
-            stream_window: http2.stream_window_bytes,
-            connection_window: http2.connection_window_bytes,
-            frames: FrameLimits {
-                resets: http2.resets,
-                control_frames: http2.control_frames,
-            },
-        }
-    }
-
-    fn builder(&self) -> server::Builder {
-        // The meter counts these, too, as soon as their frames are written.
-        let resets = (self.frames.resets as usize).saturating_mul(10);
-        let mut builder = server::Builder::new();
-        builder
-            .max_concurrent_streams(self.streams)
-            .max_header_list_size(u32::try_from(self.request.head_bytes).unwrap_or(u32::MAX))
-            .initial_window_size(self.stream_window)
-            .initial_connection_window_size(self.connection_window)
-            // Turns are the bound: no response is full before them.
-            .max_send_buffer_size(2 * MOST_AHEAD)
-            .enable_connect_protocol()
-            .max_pending_accept_reset_streams(resets)
-            .max_local_error_reset_streams(Some(resets));
-        builder
-    }
 }
 
 /// Serves requests until the connection ends. `early`: bytes of the client that were read before.

@@ -9,6 +9,7 @@ mod convert;
 mod driver;
 mod meter;
 mod response;
+mod terms;
 mod tunnel;
 mod turns;
 mod wire;

@@ -236,10 +236,7 @@ impl Request {
     /// Verified claims; `None` without a token.
     #[getter]
     fn claims<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, Values>>> {
-        let (claims, notes) = self.edit(|parts| {
-            parts.note(|reads| reads.token = true);
-            (parts.head.claims.clone(), parts.head.notes.clone())
-        })?;
+        let (claims, notes) = self.verified()?;
         let Some(claims) = claims else {
             return Ok(None);
         };
@@ -251,10 +248,7 @@ impl Request {
     /// none.
     #[getter]
     fn user(&self) -> PyResult<Option<String>> {
-        let (claims, notes) = self.edit(|parts| {
-            parts.note(|reads| reads.token = true);
-            (parts.head.claims.clone(), parts.head.notes.clone())
-        })?;
+        let (claims, notes) = self.verified()?;
         let Some(claims) = claims else {
             return Ok(None);
         };

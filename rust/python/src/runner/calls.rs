@@ -22,7 +22,8 @@ use tokio::{
 use super::{
     Deadline,
     answers::{AnswerTo, ReadyAnswers},
-    call::{Kind, Settled},
+    call::Settled,
+    job::Kind,
     pool::PATIENCE,
     queue::Queues,
 };

@@ -18,7 +18,8 @@ use pyo3::{
 
 use super::{
     Deadline, PythonCallable,
-    call::{Settled, Views, Work},
+    call::{Settled, Views},
+    job::Work,
     notify,
     outcome::CallSite,
     queue::Queues,

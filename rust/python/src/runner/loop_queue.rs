@@ -15,7 +15,8 @@ use pyo3::prelude::*;
 use super::{
     Deadline,
     answers::AnswerTo,
-    call::{Job, Settled},
+    call::Settled,
+    job::Job,
     queue::{Queues, Running},
     task::TaskCall,
     watched_thread::{GRACE, WatchedThread},

@@ -1,11 +1,12 @@
 //! Carrying calls to Python's own threads and their answers back.
 //!
-//! A worker puts a call into a bounded queue, wakes a Python thread when none is awake, and goes on: it never waits for
-//! the interpreter and touches no Python object. Python's event loop takes async calls from its
+//! A worker puts a call (`job`) into a bounded queue, wakes a Python thread when none is awake, and goes on: it never
+//! waits for the interpreter and touches no Python object. Python's event loop takes async calls from its
 //! [`loop_queue::LoopQueue`], which makes a task of each (`task`); threads of a [`pool::Pool`] take plain ones
 //! (`threads`), each in a context of its own (`scope`). Answers go back in batches (`answers`) to the worker that
-//! waits for them (`calls`). A [`watched_thread::WatchedThread`] shows the watchdog what runs on a thread and until when.
-//! `arrivals` wake tasks whose operation on a binding has ended. `inline` callables are called on the worker itself until they break their promise to be quick.
+//! waits for them (`calls`). A [`watched_thread::WatchedThread`] shows the watchdog what runs on a thread and until
+//! when. `arrivals` wake tasks whose operation on a binding has ended. `inline` callables are called on the worker itself
+//! until they break their promise to be quick.
 
 mod abort;
 mod answers;
@@ -16,6 +17,7 @@ mod calls;
 mod deadline;
 mod framing;
 mod inline;
+mod job;
 mod loop_queue;
 mod outcome;
 mod pool;
@@ -44,9 +46,9 @@ use pyo3::{call::PyCallArgs, prelude::*};
 
 pub(crate) use arrivals::Waiter;
 pub(crate) use background::wait_until;
-use call::{Job, Kind, Work};
 use calls::UnderWay;
 pub(crate) use deadline::Deadline;
+use job::{Job, Kind, Work};
 pub(crate) use queue::Queues;
 pub(crate) use scope::enter;
 pub(crate) use streams::PieceSource;

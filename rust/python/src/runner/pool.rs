@@ -17,7 +17,7 @@ use std::{
 
 use parking_lot::Mutex;
 
-use super::call::Job;
+use super::job::Job;
 
 /// Time that a call waits before a further thread is woken for it.
 pub(crate) const PATIENCE: Duration = Duration::from_millis(1);

@@ -22,7 +22,7 @@ use parking_lot::{Condvar, Mutex};
 use super::{
     arrivals::{Arrivals, TakesArrivals, Waiter},
     background::Background,
-    call::{Job, Kind},
+    job::{Job, Kind},
     pool::{Demand, PoolThread, ThreadPool, forget_closed},
     streams::Streams,
     watched_thread::WatchedThread,

@@ -11,7 +11,7 @@ use edgerouter_functions::FunctionError;
 use pyo3::{intern, prelude::*};
 
 use super::{
-    call::{Job, Kind, Work},
+    job::{Job, Kind, Work},
     loop_queue::LoopQueue,
     outcome::CallSite,
     pool::ThreadStep,

@@ -16,7 +16,8 @@ use pyo3::prelude::*;
 use super::{
     PythonCallable,
     answers::{AnswerTo, Unannounced},
-    call::{Kind, Settled},
+    call::Settled,
+    job::Kind,
     queue::Queues,
 };
 

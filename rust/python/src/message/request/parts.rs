@@ -107,6 +107,14 @@ impl Request {
         self.edit(|parts| parts.head.notes.clone()).ok().flatten()
     }
 
+    /// The verified claims, which the callable reads from here on, and where it notes which of them.
+    pub(super) fn verified(&self) -> PyResult<(Option<Arc<str>>, Option<Arc<Notes>>)> {
+        self.edit(|parts| {
+            parts.note(|reads| reads.token = true);
+            (parts.head.claims.clone(), parts.head.notes.clone())
+        })
+    }
+
     /// Counts conversions of its visitor; `None` without an experiment.
     pub(crate) fn conversions(&self) -> Option<Arc<dyn Conversions>> {
         let conversions = self.edit(|parts| parts.head.conversions.clone());

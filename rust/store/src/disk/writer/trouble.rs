@@ -75,13 +75,7 @@ impl Writer {
             self.logged = Some(Instant::now());
         }
         // After the last record there may be a part of another, or a whole one that does not count.
-        let active = self
-            .inner
-            .active
-            .lock()
-            .as_ref()
-            .map(|(segment, _)| Arc::clone(segment));
-        if let Some(segment) = active {
+        if let Some(segment) = self.active_segment() {
             let cut = segment
                 .file
                 .set_len(self.end)
@@ -90,6 +84,12 @@ impl Writer {
                 self.give_up_everything();
             }
         }
+    }
+
+    /// The segment that records are appended to.
+    fn active_segment(&self) -> Option<Arc<Segment>> {
+        let active = self.inner.active.lock();
+        active.as_ref().map(|(segment, _)| Arc::clone(segment))
     }
 
     /// Restores the contents to the records written before an append that failed.
@@ -129,13 +129,7 @@ impl Writer {
     fn try_to_write(&mut self) -> io::Result<()> {
         self.make_room(PROBE as u64)?;
         self.begin(0)?;
-        let active = self
-            .inner
-            .active
-            .lock()
-            .as_ref()
-            .map(|(segment, _)| Arc::clone(segment));
-        let segment = active.ok_or(io::ErrorKind::NotFound)?;
+        let segment = self.active_segment().ok_or(io::ErrorKind::NotFound)?;
         let written = segment.file.write_all_at(&vec![0; PROBE], self.end);
         segment.file.set_len(self.end)?;
         written
