@@ -262,3 +262,18 @@ def wait_until(true: Callable[[], bool], timeout: float = 30.0, what: str = "the
         if time.monotonic() > deadline:
             raise AssertionError(f"{what} did not come true within {timeout} s")
         time.sleep(0.005)
+
+
+def until_steady(value: Callable[[], float], what: str, timeout: float = 60.0, pause: float = 0.3) -> float:
+    """Waits until a number is the same after a pause, for work whose end has no event; the value then."""
+    seen = value()
+
+    def is_steady() -> bool:
+        nonlocal seen
+        before = seen
+        time.sleep(pause)
+        seen = value()
+        return seen == before
+
+    wait_until(is_steady, timeout, f"{what} to stay the same")
+    return seen

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from edgerouter.testing import Running
 
 from ..data.servers import RedisServer
 from ..metrics import metric
-from ..origins import Origin, Reply, wait_until
+from ..origins import Origin, Reply, until_steady, wait_until
 
 Serve = Callable[[Edge], Running]
 ClientFor = Callable[[Running], httpx.Client]
@@ -215,15 +214,9 @@ def test_the_readings_of_a_plan_end_with_its_time_in_service(
         labels = '{binding="EXPERIMENTS",kind="kv",operation="get",result="ok"}'
         return metric(shop.running, "edgerouter_binding_operations_total", labels)
 
-    def settled() -> bool:
-        # A reading of the old plan that is on its way is counted when it ends.
-        seen = reads()
-        time.sleep(0.1)
-        return reads() == seen
-
     wait_until(lambda: count("second") == 2, what="the readings of the new plan to begin")
-    wait_until(settled, what="the readings of the old plan to end")
-    before = reads()
+    # A reading of the old plan that is on its way is counted when it ends.
+    before = until_steady(reads, what="the readings of the old plan")
     assert before > 5
     for _ in range(20):
         assert shop.get("/").status_code == 200

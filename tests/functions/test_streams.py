@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
-import time
 from collections.abc import AsyncIterator, Iterator
 
 import httpx
@@ -26,7 +25,7 @@ from edgerouter import (
 )
 from edgerouter.testing import Running, running
 
-from ..origins import wait_until
+from ..origins import until_steady, wait_until
 from ..raw import connect, read_all
 
 PATIENCE = 60.0
@@ -124,12 +123,9 @@ def test_a_slow_client_holds_an_iterator_back_and_its_memory_is_bounded() -> Non
     with running(edge) as served:
         with connect(served.url, PATIENCE) as slow:
             slow.sendall(b"GET / HTTP/1.1\r\nHost: edge\r\n\r\n")
-            before = -1
-            while made != before or made == 0:
-                before = made
-                time.sleep(0.2)
+            wait_until(lambda: made > 0, PATIENCE, "the first piece")
             # The pipe, the queue of the connection and the buffers of both sockets.
-            assert made < 1_000
+            assert until_steady(lambda: made, what="the number of pieces") < 1_000
         wait_until(lambda: streams_open(served) == 0, PATIENCE, "the end of the stream")
 
 

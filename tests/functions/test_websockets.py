@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Callable
@@ -25,7 +24,7 @@ from edgerouter.testing import Running
 
 from ..http2.clients import head, http2
 from ..identity.tokens import SECRET, bearer, token
-from ..origins import wait_until
+from ..origins import until_steady, wait_until
 from ..raw import connect
 from .sockets import closed, to
 
@@ -212,12 +211,8 @@ def test_a_client_that_vanishes_is_a_disconnect(served: Running) -> None:
 def test_an_application_waits_for_a_client_that_does_not_read(served: Running) -> None:
     with to(served, "/app/floods", max_queue=1) as socket:
         socket.recv(10)
-        count = -1
-        while len(seen) != count:
-            count = len(seen)
-            asyncio.run(asyncio.sleep(0.2))
         # As much as the sockets and the pipe hold.
-        assert count < 2_000
+        assert until_steady(lambda: len(seen), what="the number of messages") < 2_000
         socket.socket.close()
     wait_until(lambda: seen[-1] == "gone")
 

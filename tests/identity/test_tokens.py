@@ -317,6 +317,8 @@ def test_keys_are_read_from_a_jwks_file(tmp_path: Any, api: Callable[..., httpx.
     for kid, key, algorithm in (("a", PRIVATE["RS"], "RS256"), ("b", PRIVATE["EdDSA"], "EdDSA")):
         good = pyjwt.encode(GOOD, key, algorithm=algorithm, headers={"kid": kid})
         assert client.get("/", headers=bearer(good)).status_code == 200
+        swapped = pyjwt.encode(GOOD, key, algorithm=algorithm, headers={"kid": "b" if kid == "a" else "a"})
+        assert client.get("/", headers=bearer(swapped)).status_code == 403, "the key of another id"
 
 
 def test_the_cache_shares_behind_a_token_only_when_told_so(

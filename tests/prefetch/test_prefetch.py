@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import threading
-import time
 from collections.abc import Callable
 
 import httpx
@@ -14,7 +13,7 @@ from edgerouter import CachePolicy, ConfigError, Context, Edge, Limits, Prefetch
 from edgerouter.testing import Running
 
 from ..metrics import metric
-from ..origins import Origin, Reply, Seen, wait_until
+from ..origins import Origin, Reply, Seen, until_steady, wait_until
 from ..responses import status_of
 
 Serve = Callable[[Edge], Running]
@@ -180,15 +179,8 @@ def test_after_a_reload_the_new_list_holds(origin: Origin, serve: Serve) -> None
     other.prefetch(["/new"], host=HOST, scheme="http")
     served.reload(other)
     wait_until(lambda: prefetched(served, "stored") == 2, what="the new list")
-
-    def settled() -> bool:
-        # A round of the old list that is on its way is counted when it ends.
-        seen = prefetched(served, "fresh")
-        time.sleep(0.3)
-        return prefetched(served, "fresh") == seen
-
-    wait_until(settled, what="the old list to stop")
-    rounds = prefetched(served, "fresh")
+    # A round of the old list that is on its way is counted when it ends.
+    rounds = until_steady(lambda: prefetched(served, "fresh"), what="the rounds of the old list")
     assert origin.count("/new") == 1
     httpx.get(f"{served.url}/new", headers={"host": HOST}).raise_for_status()
     assert prefetched(served, "fresh") == rounds, "the old list has stopped"

@@ -418,7 +418,8 @@ def test_an_address_of_ipv6_serves_ipv4_too(authority: Authority, start: Start) 
     port = address_of(start(edge).urls[0])[1]
     for host in ("[::1]", "127.0.0.1"):
         with connected(f"https://{host}:{port}", authority.trusted()) as sock:
-            assert get(sock).status == 200
+            answer = get(sock)
+            assert (answer.status, answer.body) == (200, b"hello"), host
 
 
 def test_a_response_of_ocsp_is_stapled(authority: Authority, start: Start, tmp_path: Path) -> None:
