@@ -1,7 +1,17 @@
 """The engine and the decisions in Rust; ``rust/python/src`` documents each class."""
 
 from asyncio import AbstractEventLoop, Task
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Iterable, Iterator, Mapping
+from collections.abc import (
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Generator,
+    Iterable,
+    Iterator,
+    Mapping,
+)
 from datetime import datetime, timedelta
 from logging import Logger
 from pathlib import Path
@@ -912,6 +922,8 @@ class CallContext:
         """A logger with the callable's name; what it writes is in the edge's log, with function and request id."""
     def _answer(self, response: Response) -> None:
         """Answers the call while its function goes on, as an application that was mounted does."""
+    def _when_gone(self, call: Callable[[], object]) -> bool:
+        """Has ``call()`` made, once, when the client is gone before there is an answer; false when it is already."""
     def wait_until(self, work: Awaitable[object] | Callable[[], object]) -> bool:
         """Goes on with ``work`` after the response, for ``limits.functions.background_timeout`` at most.
 
@@ -1396,7 +1408,7 @@ def dismantle(request: Request) -> dict[str, Any]:
 def asgi_scope(request: Request, root: str, state: dict[str, Any]) -> dict[str, Any]:
     """The connection scope of a request to an application below ``root``."""
 
-def asgi_response(status: int, fields: Iterable[Iterable[bytes]], content: bytes | AsyncIterator[bytes]) -> Response:
+def asgi_response(status: int, fields: Iterable[Iterable[bytes]], content: bytes | AsyncIterable[bytes]) -> Response:
     """A response whose fields are pairs of bytes; for an iterator the head does not wait."""
 
 def server_of(request: Request) -> tuple[str, int]:

@@ -1,9 +1,9 @@
 """Finding and running the file that makes the edge.
 
 ``app.py``, ``app.py:name``, ``package.module:name``, ``site.toml`` or ``site.json``, or a folder of files. A name may
-be that of an ASGI or WSGI application. Each load
-runs the Python file in a fresh module, with the modules beside it imported anew, so a reload sees what is on the disk.
-A failed load puts the old modules back.
+be that of an ASGI or WSGI application, or of a function that makes one, and the module may be a package. Each load runs
+the Python file in a fresh module, with the modules beside it imported anew, so a reload sees what is on the disk. A
+failed load puts the old modules back.
 """
 
 from __future__ import annotations
@@ -110,10 +110,14 @@ class FileApplication(Application):
         self._attribute = attribute or None
         path = self._folder / name
         if path.is_dir():
-            if not (path / "app.py").is_file():
+            if (path / "app.py").is_file():
+                path = path / "app.py"
+            elif self._attribute and _dotted(name) and (path / "__init__.py").is_file():
+                # A package, as Flask's tutorial has one.
+                path = path / "__init__.py"
+            else:
                 self._serve_folder(path)
                 return
-            path = path / "app.py"
         if path.suffix.lower() in (".toml", ".json"):
             if self._attribute:
                 raise ConfigError([Problem("", self._spec, "a plan file has no names in it; leave out what follows :")])
@@ -124,7 +128,8 @@ class FileApplication(Application):
         if path.suffix != ".py" and not path.exists():
             with_suffix = path.with_name(path.name + ".py")
             dotted = self._folder.joinpath(*name.split(".")).with_suffix(".py") if _dotted(name) else with_suffix
-            path = with_suffix if with_suffix.is_file() else dotted
+            package = dotted.with_suffix("") / "__init__.py"
+            path = next((file for file in (with_suffix, dotted, package) if file.is_file()), dotted)
         if not path.is_file():
             raise ConfigError([Problem("", name, "no such file; edgerouter init makes a starter project")])
         self._file = path.resolve()
@@ -139,7 +144,8 @@ class FileApplication(Application):
 
     def _named(self, name: str) -> tuple[str, Path]:
         """The module's name and the folder that is its import root."""
-        if _dotted(name) and not name.endswith(".py") and "." in name:
+        package = self._file.name == "__init__.py"
+        if _dotted(name) and not name.endswith(".py") and (package or "." in name):
             return name, self._folder
         stem = self._file.stem
         taken = sys.modules.get(stem)
@@ -179,6 +185,8 @@ class FileApplication(Application):
         if spec is None:
             raise ConfigError([Problem("", str(self._file), "cannot be loaded as a Python file")])
         spec.has_location = True
+        if spec.submodule_search_locations is not None:
+            spec.submodule_search_locations.append(str(self._file.parent))
         module = importlib.util.module_from_spec(spec)
         sys.modules[self._module] = module
         try:
@@ -228,7 +236,7 @@ class FileApplication(Application):
                     f"there are {len(edges)} edges: {', '.join(names)}; say which one, as in {self._shown()}:{names[0]}"
                 )
                 raise ConfigError([Problem(self._shown(), None, message)])
-        if self._attribute is not None and not isinstance(found, Edge) and (mounted := _mounted(found, wanted)):
+        if self._attribute is not None and (mounted := _mounted(found, wanted)):
             return mounted
         if callable(found) and not isinstance(found, Edge):
             try:
@@ -237,6 +245,8 @@ class FileApplication(Application):
                 raise
             except BaseException as error:  # noqa: BLE001  # whatever the user's file raises
                 raise self._explained(error) from None
+            # A factory of an application, as Flask's tutorial has one.
+            found = _mounted(found, wanted) or found if self._attribute is not None else found
         if not isinstance(found, Edge):
             got = "there is no such name" if found is None else f"it is a {type(found).__name__}"
             message = f"must be an Edge ({got}); name another with {self._shown()}:NAME"
@@ -307,7 +317,7 @@ def _lacking(error: BaseException | None, root: Path) -> set[Path]:
 
 def _mounted(app: object, name: str) -> Edge | None:
     """An edge around an application of another framework; ``None`` where it is none."""
-    if not callable(app):
+    if not callable(app) or isinstance(app, Edge):
         return None
     from edgerouter.mounting import interface_of
 

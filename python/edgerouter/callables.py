@@ -223,7 +223,7 @@ class Callables:
         ``rate_limit``, ``signed``, ``basic``, ``security``, ``experiment``  see ``route``
         ``cache``  see ``function``; the ``Vary`` of its responses tells them apart, as that of an origin does
         """
-        from edgerouter import mounting
+        from edgerouter import mounting, wsgi
 
         if not isinstance(path, str) or not path.startswith("/") or any(mark in path for mark in "*?{}#"):
             raise mounting.refuse(path, "must be a path such as /app, without wildcards and parameters")
@@ -242,7 +242,7 @@ class Callables:
             for phase, handler in (("start", asgi.start), ("stop", asgi.stop)):
                 self.on(phase)(handler)  # type: ignore[call-overload]
         else:
-            mounted = mounting.WsgiMount(app, root)
+            mounted = wsgi.WsgiMount(app, root)
         # Its name in logs, in metrics and in what ``check`` prints: there may be several.
         mounted.__module__, mounted.__qualname__ = "edge", f"mount({root or '/'})"
         cache = options.get("cache")

@@ -1,35 +1,34 @@
-"""Web applications of other frameworks behind the edge: ASGI 3.0 and WSGI (PEP 3333), in this process.
+"""Web applications of other frameworks behind the edge: ASGI 3.0. Those of WSGI are in ``wsgi``.
 
-An application is called as a function is, on the event loop or on a thread, with what the edge has cleaned: its routes,
+An application is called as a function is, on the event loop of functions, with what the edge has cleaned: its routes,
 tokens, limits and hooks come first. Its responses are streamed where it streams them.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
-import io
-import sys
-from collections.abc import Callable, Iterable, Iterator, MutableMapping
+from collections.abc import Callable, MutableMapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
-from urllib.parse import unquote_to_bytes
+from urllib.parse import unquote
 
-from edgerouter._core import Response, asgi_response, asgi_scope, server_of
-from edgerouter.errors import ConfigError, EdgeError, Problem
+from edgerouter._core import asgi_response, asgi_scope
+from edgerouter.errors import BodyError, ConfigError, EdgeError, Problem
+from edgerouter.functions.written import Handed, Written
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from edgerouter._core import AsyncContext, Context, Request
+    from edgerouter._core import AsyncContext, Request, Response
+    from edgerouter.functions.written import Sink
 
-__all__ = ["AsgiMount", "Interface", "WsgiMount", "interface_of"]
+__all__ = ["AsgiMount", "Interface", "interface_of"]
 
 Interface: TypeAlias = Literal["asgi", "wsgi"]
 Message: TypeAlias = MutableMapping[str, Any]
 
-#: Pieces of a response that wait for the client, beside those in the pipe.
-_WAITING = 2
 #: Seconds that an application has after its client is gone, and again after it was cancelled.
 _GRACE = 1.0
 
@@ -63,9 +62,14 @@ class AsgiMount:
     #: It awaits the content of its requests in pieces.
     content_as_wanted = True
 
-    def __init__(self, app: Callable[..., Any], root: str, message_bytes: int = 1 << 20) -> None:
+    def __init__(
+        self, app: Callable[..., Any], root: str, message_bytes: int = 1 << 20, *, in_process: bool = False
+    ) -> None:
         self.app = app
-        self.root = root
+        #: As ``path`` of a scope has it.
+        self.root = unquote(root)
+        #: It is called in a process of its own.
+        self.in_process = in_process
         self.message_bytes = message_bytes
         self.state: dict[str, Any] = {}
         self.lifespan: Lifespan | None = None
@@ -109,7 +113,7 @@ class AsgiMount:
             from edgerouter.websocket import answered
 
             return await answered(request, tunnel, self.message_bytes, partial(self.socket, request), ctx)
-        await AsgiCall(request, ctx).run(self.app, self.scope(request))
+        await AsgiCall(request, ctx, self.in_process).run(self.app, self.scope(request))
         return None
 
 
@@ -124,30 +128,48 @@ class AsgiCall:
     received = False
     gone = False
     wait_for_gone: asyncio.Future[None] | None = None
+    #: The content of the request broke off, which is the answer if the application gives none.
+    broken: BodyError | None = None
     head: Message | None = None
     begun = False
-    rest: asyncio.Queue[bytes | None] | None = None
+    written: Written | None = None
+    sink: Sink | None = None
     over = False
-    failure: BaseException | None = None
+    leaves = False
+    room: asyncio.Lock | None = None
 
-    def __init__(self, request: Request, ctx: AsyncContext) -> None:
+    def __init__(self, request: Request, ctx: AsyncContext, in_process: bool) -> None:
         self.request = request
         self.ctx = ctx
+        self.in_process = in_process
 
     async def receive(self) -> Message:
         """The next message of the client."""
         if not self.received and not self.gone:
             if self.pieces is None:
                 self.pieces = aiter(self.request)
-            async for piece in self.pieces:
-                return {"type": "http.request", "body": piece, "more_body": True}
-            self.received = True
-            return {"type": "http.request", "body": b"", "more_body": False}
+            try:
+                async for piece in self.pieces:
+                    return {"type": "http.request", "body": piece, "more_body": True}
+            except BodyError as error:
+                self.broken = error
+                self.leave()
+            else:
+                self.received = True
+                return {"type": "http.request", "body": b"", "more_body": False}
         if not self.gone:
-            if self.wait_for_gone is None:
-                self.wait_for_gone = asyncio.get_running_loop().create_future()
-            await asyncio.shield(self.wait_for_gone)
+            await asyncio.shield(self.when_gone())
         return {"type": "http.disconnect"}
+
+    def when_gone(self) -> asyncio.Future[None]:
+        """The time when the client is gone, or has all."""
+        if self.wait_for_gone is None:
+            loop = asyncio.get_running_loop()
+            self.wait_for_gone = loop.create_future()
+            # The sink of a response that has begun sees it.
+            if not self.begun and not self.in_process and not self.ctx._when_gone(_soon(loop, self.leave)):
+                self.leave()
+        return self.wait_for_gone
 
     def leave(self) -> None:
         """Notes that the client is gone, or has all."""
@@ -167,38 +189,91 @@ class AsgiCall:
                 raise RuntimeError("http.response.body was sent before http.response.start")
             if self.over:
                 raise RuntimeError("http.response.body was sent after the last one")
-            if self.gone:
-                raise OSError("the client is gone")
             more = bool(message.get("more_body", False))
-            self.over = not more
             body = message.get("body", b"")
             if type(body) is not bytes:
-                body = bytes(body)
-            if self.rest is not None:
+                # A number is none: ``bytes`` would make as many.
+                body = bytes(memoryview(body))
+            if self.begun and self.sink is None:
+                # Its first piece was the whole.
                 if body:
-                    await self.rest.put(body)
-                if not more:
-                    await self.rest.put(None)
-            elif body or not more:
-                self.begin(body, more)
+                    raise RuntimeError("http.response.body has more bytes than the content-length of the response")
+                self.over = not more
+            elif self.gone:
+                raise OSError("the client is gone")
+            elif self.sink is None:
+                self.begin(self.head, body, more)
+            else:
+                await self.put(self.sink, body, more)
         else:
             raise RuntimeError(f"{kind} is no message of an HTTP response that this server offers")
 
-    def begin(self, body: bytes, more: bool) -> None:
+    def begin(self, head: Message, body: bytes, more: bool) -> None:
         """Answers with the head and the first or only piece."""
-        assert self.head is not None  # the beginning comes after it
-        content: bytes | AsyncIterator[bytes] = body
+        status, fields = int(head["status"]), head.get("headers", ())
         if more:
-            if self.pieces is None:
-                # The request ends with the call, its body does not.
-                self.pieces = aiter(self.request)
-            self.rest = asyncio.Queue(_WAITING)
-            content = self.following(body, self.rest)
-        response = asgi_response(int(self.head["status"]), self.head.get("headers", ()), content)
+            fields = list(fields)
+        if not more or _declares(fields, len(body)):
+            response = asgi_response(status, fields, body)
+            self.begun = True
+            self.over = not more
+            self.ctx._answer(response)
+            self.leave()
+            return
+        if self.pieces is None:
+            # The request ends with the call, its body does not.
+            self.pieces = aiter(self.request)
+        self.written = written = Written(Handed() if self.in_process else None)
+        response = asgi_response(status, fields, written)
         self.begun = True
         self.ctx._answer(response)
+        self.sink = sink = written.sink
+        loop = asyncio.get_running_loop()
+        if sink is None or not sink.when_unwanted(_soon(loop, self.left)) or sink.put(body) is None:
+            # It was answered otherwise, or its client has left.
+            self.left()
+            raise OSError("the client is gone")
+        sink.turns_with(loop)
+
+    async def put(self, sink: Sink, body: bytes, more: bool) -> None:
+        """Sends a further piece, and waits for room for the next."""
+        room = sink.put(body)
+        if room is None:
+            self.left()
+            raise OSError("the client is gone")
         if not more:
+            self.over = True
+            # The application sees that its client has all, and may go on as work after the response.
             self.leave()
+            asyncio.get_running_loop().call_soon(self.goes_on)
+            sink.end(True)
+        elif not room:
+            if self.room is None:
+                self.room = asyncio.Lock()
+            # Several tasks may send, and one can wait.
+            async with self.room:
+                if (wait := sink.room()) is not None:
+                    await wait
+
+    def goes_on(self) -> None:
+        """Bounds what the application still does after its streamed response."""
+        task = self.task
+        if task is not None and not task.done() and not self.ctx.wait_until(task):
+            task.cancel()
+
+    def left(self) -> None:
+        """Gives the application a short time to end: its client has left."""
+        if not self.over and not self.leaves:
+            self.leaves = True
+            self.leave()
+            asyncio.get_running_loop().call_later(_GRACE, self.expire, True)
+
+    def expire(self, again: bool) -> None:
+        """Cancels an application whose client is gone; one that goes on all the same is cancelled ``again``."""
+        if self.task is not None and not self.task.done():
+            self.task.cancel()
+            if again:
+                asyncio.get_running_loop().call_later(_GRACE, self.expire, False)
 
     async def run(self, app: Callable[..., Any], scope: Message) -> None:
         """Runs the application to its end; raises what it raises before its response begins."""
@@ -206,54 +281,57 @@ class AsgiCall:
         try:
             await app(scope, self.receive, self.send)
         except BaseException as error:
-            self.leave()
             if not self.begun:
-                raise
-            if isinstance(error, asyncio.CancelledError):
-                if self.rest is not None and not self.over:
-                    self.failed(RuntimeError("the ASGI application was cancelled"))
+                if self.broken is not None and isinstance(error, Exception):
+                    raise self.broken from error
+                if self.gone and isinstance(error, OSError):
+                    return self.unanswered()
+                self.leave()
                 raise
             self.failed(error)
-        if not self.begun:
+            if isinstance(error, asyncio.CancelledError):
+                raise
+        else:
+            if not self.begun:
+                return self.unanswered()
+            if self.sink is not None and not self.over:
+                self.failed(RuntimeError("the ASGI application ended without the end of its response"))
+
+    def unanswered(self) -> None:
+        """Ends a call whose application gave no response."""
+        if self.broken is not None:
+            raise self.broken
+        if not self.gone:
             raise RuntimeError("the ASGI application ended without a response")
-        if self.rest is not None and not self.over:
-            self.failed(RuntimeError("the ASGI application ended without the end of its response"))
+        # Nobody waits for one.
+        self.ctx._answer(asgi_response(503, (), b""))
 
     def failed(self, error: BaseException) -> None:
         """Breaks off the response that is streamed, or logs a failure after the response, which costs nobody more."""
-        if self.rest is None or self.over:
-            self.ctx.wait_until(_raised(error))
-        elif self.failure is None:
-            self.failure = error
-            # A full queue has a reader that is not waiting.
-            if self.rest.empty():
-                self.rest.put_nowait(None)
+        if self.written is None or self.over:
+            if not isinstance(error, asyncio.CancelledError):
+                self.ctx.wait_until(_raised(error))
+        elif self.gone or isinstance(error, asyncio.CancelledError):
+            self.written.break_off(None, self.ctx)
+        else:
+            self.written.break_off(error, self.ctx)
+        self.leave()
 
-    async def following(self, first: bytes, rest: asyncio.Queue[bytes | None]) -> AsyncIterator[bytes]:
-        """All content of a streamed response; an application that fails breaks it off."""
-        task = self.task
-        assert task is not None  # it is what sends
-        try:
-            yield first
-            while True:
-                ended = self.failure is not None or task.done()
-                piece = rest.get_nowait() if not rest.empty() else None if ended else await rest.get()
-                if piece is None:
-                    break
-                yield piece
-            if not self.over:
-                raise self.failure or RuntimeError("the ASGI application ended without the end of its response")
-        finally:
-            # The application sees that the client is gone, or has all, and may clean up.
-            self.leave()
-            if self.over:
-                if not task.done() and not self.ctx.wait_until(task):
-                    task.cancel()
-            else:
-                for _ in range(2):
-                    if not task.done():
-                        await asyncio.wait({task}, timeout=_GRACE)
-                        task.cancel()
+
+def _declares(fields: list[Any], length: int) -> bool:
+    """True if the fields of a response give its length, and it is this one."""
+    found = [field[1] for field in fields if field[0].lower() == b"content-length"]
+    return found == [b"%d" % length]
+
+
+def _soon(loop: asyncio.AbstractEventLoop, call: Callable[[], object]) -> Callable[[], None]:
+    """Has an event loop make a call, on any thread."""
+
+    def soon() -> None:
+        with contextlib.suppress(RuntimeError):
+            loop.call_soon_threadsafe(call)
+
+    return soon
 
 
 async def _raised(error: BaseException) -> None:
@@ -308,107 +386,3 @@ class Lifespan:
         if answer is not None and answer["type"] == "lifespan.shutdown.failed":
             raise EdgeError(f"the ASGI application could not stop: {answer.get('message') or 'it gave no reason'}")
         await self.running
-
-
-class Pieces(io.RawIOBase):
-    """The content of a request as a file that is read."""
-
-    def __init__(self, request: Request) -> None:
-        self.pieces = iter(request)
-        self.left = b""
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        if not self.left:
-            self.left = next(self.pieces, b"")
-        count = min(len(buffer), len(self.left))
-        buffer[:count] = self.left[:count]
-        self.left = self.left[count:]
-        return count
-
-
-class WsgiMount:
-    """A WSGI application at a path."""
-
-    def __init__(self, app: Callable[..., Iterable[bytes]], root: str, *, alone: bool = False) -> None:
-        self.app = app
-        self.root = root
-        #: It runs one call at a time, in one of several processes.
-        self.alone = alone
-
-    def environ(self, request: Request) -> dict[str, Any]:
-        """The environment of a request (PEP 3333)."""
-        path = unquote_to_bytes(request.path).decode("latin-1")
-        host, port = server_of(request)
-        environ: dict[str, Any] = {
-            "REQUEST_METHOD": request.method,
-            "SCRIPT_NAME": self.root,
-            "PATH_INFO": path.removeprefix(self.root),
-            "QUERY_STRING": request.query_string,
-            "SERVER_NAME": host,
-            "SERVER_PORT": str(port),
-            "SERVER_PROTOCOL": f"HTTP/{request.http_version}",
-            "REMOTE_ADDR": request.client,
-            "wsgi.version": (1, 0),
-            "wsgi.url_scheme": request.scheme,
-            "wsgi.input": io.BufferedReader(Pieces(request)),
-            "wsgi.input_terminated": True,
-            "wsgi.errors": sys.stderr,
-            "wsgi.multithread": not self.alone,
-            "wsgi.multiprocess": self.alone,
-            "wsgi.run_once": False,
-        }
-        for name, value in request.headers.items():
-            # A field with an underscore would pass for the one with a hyphen.
-            if "_" in name:
-                continue
-            key = name.upper().replace("-", "_")
-            key = key if key in ("CONTENT_TYPE", "CONTENT_LENGTH") else f"HTTP_{key}"
-            joint = "; " if name == "cookie" else ","
-            environ[key] = f"{environ[key]}{joint}{value}" if key in environ else value
-        return environ
-
-    def __call__(self, request: Request, ctx: Context) -> Response:
-        """Calls the application; its content is streamed unless it is one piece."""
-        begun: list[tuple[str, list[tuple[str, str]]]] = []
-        written: list[bytes] = []
-
-        def start_response(
-            status: str, headers: list[tuple[str, str]], exc_info: Any = None
-        ) -> Callable[[bytes], None]:
-            if begun and exc_info is None:
-                raise RuntimeError("start_response was called before, and without exc_info")
-            begun[:] = [(status, list(headers))]
-            return written.append
-
-        content = self.app(self.environ(request), start_response)
-        pieces = iter(content)
-        try:
-            first = next(pieces, None)
-            if not begun:
-                raise RuntimeError("the WSGI application gave content without a call of start_response")
-        except BaseException:
-            _close(content)
-            raise
-        status, headers = begun[0]
-        number = int(status.split(" ", 1)[0])
-        before = b"".join(written) + (first or b"")
-        if first is None or (isinstance(content, (list, tuple)) and len(content) == 1):
-            _close(content)
-            return Response(before, number, headers)
-        return Response.begun(_following(before, pieces, content), number, headers)
-
-
-def _following(first: bytes, pieces: Iterator[bytes], content: Iterable[bytes]) -> Iterator[bytes]:
-    try:
-        yield first
-        yield from pieces
-    finally:
-        _close(content)
-
-
-def _close(content: object) -> None:
-    if (close := getattr(content, "close", None)) is not None:
-        close()

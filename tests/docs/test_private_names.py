@@ -25,6 +25,7 @@ DOCUMENTED = {
     "os._exit",
     "asyncio._get_running_loop",
     "self.ctx._answer",
+    "self.ctx._when_gone",
     "self.request._whole",
 }
 

@@ -22,17 +22,11 @@ from starlette.routing import Route
 
 from edgerouter import ConfigError, Cors, Edge, EdgeError, FunctionLimits, Limits
 from edgerouter.application import FileApplication
-from edgerouter.testing import Running, running
+from edgerouter.testing import running
 
 from ..origins import wait_until
 from ..raw import connect, read_all
-
-PATIENCE = 60.0
-LARGE = 3 << 20
-
-
-def client_of(served: Running) -> httpx.Client:
-    return httpx.Client(base_url=served.url, timeout=PATIENCE)
+from .applications import LARGE, PATIENCE, client_of
 
 
 def starlette(events: list[str]) -> Starlette:

@@ -33,7 +33,8 @@ from edgerouter.functions.process_calls import EdgeCalls
 from edgerouter.functions.process_connections import Connections
 from edgerouter.functions.process_context import MOST_PIECE, RequestContent, WorkerContext, fields_of
 from edgerouter.functions.results import is_data, plain
-from edgerouter.mounting import AsgiMount, WsgiMount
+from edgerouter.mounting import AsgiMount
+from edgerouter.wsgi import WsgiMount
 
 __all__ = ["Channel"]
 
@@ -197,7 +198,7 @@ class Worker:
         found = self.applications.get(place)
         if found is None:
             root = place[2]
-            found = AsgiMount(app, root) if interface == "asgi" else WsgiMount(app, root, alone=True)
+            found = AsgiMount(app, root, in_process=True) if interface == "asgi" else WsgiMount(app, root, alone=True)
             self.applications[place] = found
         return found
 

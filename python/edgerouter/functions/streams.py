@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from edgerouter.errors import Abort
 from edgerouter.functions import TimeLimit, logs
 from edgerouter.functions.threads import Pool, settled_by
+from edgerouter.functions.written import Written
 
 if TYPE_CHECKING:
     from edgerouter._core import AsyncContext, Context, PieceSink, PieceSource, Runner
@@ -48,6 +49,9 @@ class Pump:
 
     def start(self, source: Any, sink: PieceSink, call: AsyncContext | Context | None) -> None:
         """Starts to send what ``source`` gives: on the loop that calls this, or else on the one in service."""
+        if isinstance(source, Written):
+            source.opened(sink)
+            return
         loop = asyncio._get_running_loop()
         if loop is not None:
             self.begin(loop, source, sink, call)

@@ -363,6 +363,12 @@ impl CallContext {
         Ok(())
     }
 
+    /// Has `call()` made, once, when the client is gone before the call was answered; false when it is already.
+    fn _when_gone(&self, call: Py<PyAny>) -> bool {
+        let going = self.going.get().and_then(AnswersEarly::upgrade);
+        going.is_some_and(|going| going.when_gone(call))
+    }
+
     /// Goes on with an awaitable, or with a callable on a thread of its own, after the response; false when too many
     /// go on already.
     fn wait_until(slf: &Bound<'_, Self>, work: &Bound<'_, PyAny>) -> PyResult<bool> {

@@ -6,11 +6,11 @@ use std::{
 };
 
 use bytes::Bytes;
-use http_body::{Body, Frame};
+use http_body::{Body, Frame, SizeHint};
 
 use crate::{
     account::Hold,
-    functions::pipe::{PieceReader, ROOM, WIDE},
+    functions::pipe::{BrokenOff, PieceReader, ROOM, WIDE},
     upstream::BoxError,
 };
 
@@ -20,7 +20,14 @@ pub(crate) struct PipedBody {
     pieces: PieceReader,
     hold: Hold,
     width: Width,
+    /// The bytes that are still to come, where its head says how many there are.
+    left: Option<u64>,
 }
+
+/// The content is not as long as its head says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a callable gave content of another length than its Content-Length says")]
+struct OtherLength;
 
 /// Its turns so far, which show whether it is to be wider.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +47,33 @@ impl PipedBody {
             pieces,
             hold,
             width: Width::Enough,
+            left: None,
+        }
+    }
+
+    /// The same, of which a head says that it has `length` bytes: other content breaks off.
+    pub(crate) fn of_length(self, length: Option<u64>) -> Self {
+        Self {
+            left: length,
+            ..self
+        }
+    }
+
+    /// The piece, if the length has room for it; the end, if it was reached.
+    fn counted(
+        &mut self,
+        piece: Option<Result<Bytes, BrokenOff>>,
+    ) -> Option<Result<Bytes, BoxError>> {
+        match (piece, &mut self.left) {
+            (Some(Ok(piece)), Some(left)) => match left.checked_sub(piece.len() as u64) {
+                Some(rest) => {
+                    *left = rest;
+                    Some(Ok(piece))
+                }
+                None => Some(Err(OtherLength.into())),
+            },
+            (None, Some(1..)) => Some(Err(OtherLength.into())),
+            (piece, _) => piece.map(|piece| piece.map_err(Into::into)),
         }
     }
 
@@ -67,10 +101,15 @@ impl Body for PipedBody {
         if self.width == Width::Filled && polled.is_pending() {
             self.widen();
         }
-        polled.map(|piece| piece.map(|piece| piece.map(Frame::data).map_err(Into::into)))
+        polled.map(|piece| self.counted(piece).map(|piece| piece.map(Frame::data)))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.pieces.is_at_end()
+        self.pieces.is_at_end() && !matches!(self.left, Some(1..))
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.left
+            .map_or_else(SizeHint::default, SizeHint::with_exact)
     }
 }

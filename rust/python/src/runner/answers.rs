@@ -7,6 +7,7 @@
 
 use std::{
     sync::Arc,
+    task::{Context, Poll},
     time::{Duration, Instant},
 };
 
@@ -73,6 +74,11 @@ impl AnswerTo {
     /// True if nobody waits any more.
     pub(crate) fn is_closed(&self) -> bool {
         self.call.is_closed()
+    }
+
+    /// Waits until nobody waits for the answer any more.
+    pub(super) fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.call.poll_closed(cx)
     }
 
     /// Answers, and wakes the worker for this alone.

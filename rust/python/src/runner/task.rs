@@ -11,6 +11,7 @@ use std::{
         Arc, Weak,
         atomic::{AtomicBool, Ordering},
     },
+    task::{Context, Poll},
     time::Instant,
 };
 
@@ -32,7 +33,7 @@ use super::{
     loop_queue::LoopState,
     outcome::{CallSite, cancelled},
     queue::Running,
-    scope, thread_end,
+    scope, thread_end, wake,
     watched_thread::GRACE,
 };
 
@@ -95,6 +96,18 @@ impl EarlyAnswer {
         going.conclude(settled, |answer, settled| {
             going.loop_state.answer(py, answer, settled);
         });
+    }
+}
+
+impl EarlyAnswer {
+    /// Has `call()` made, once, when the client is gone before the call was answered; false when it is already.
+    pub(crate) fn when_gone(&self, call: Py<PyAny>) -> bool {
+        let waker = wake::waker(call);
+        let mut end = self.0.end.lock();
+        let polled = end
+            .as_mut()
+            .map(|(answer, _)| answer.poll_closed(&mut Context::from_waker(&waker)));
+        polled != Some(Poll::Ready(()))
     }
 }
 

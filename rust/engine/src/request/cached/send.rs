@@ -269,7 +269,9 @@ pub(crate) fn as_requested(exchange: &Exchange, mut received: Received) -> EdgeR
     }
     let length = match &received.body {
         ReceivedBody::Whole(bytes) => Some(bytes.len() as u64),
-        ReceivedBody::Upstream(_) | ReceivedBody::Piped(_) => content_length(&received.headers),
+        ReceivedBody::Upstream(_) => content_length(&received.headers),
+        // All of it is sent: a function makes it anyway.
+        ReceivedBody::Piped(_) => None,
     };
     let part = received.status == StatusCode::OK && exchange.head.method == Method::GET;
     let mut headers = received.headers.clone();
@@ -290,7 +292,7 @@ pub(crate) fn as_requested(exchange: &Exchange, mut received: Received) -> EdgeR
                     let length = range.last - range.first + 1;
                     EdgeBody::streamed(Excerpt::new(body, range.first, length))
                 }
-                // Its length is not known.
+                // It has no ranges.
                 ReceivedBody::Piped(body) => EdgeBody::streamed(body),
             };
             answer::of(StatusCode::PARTIAL_CONTENT, headers, body)

@@ -11,6 +11,8 @@ use std::{
 
 use edgerouter_core::http::{Fields, PathAndQuery, header};
 use edgerouter_core::{
+    admit,
+    cache::slices::content_length,
     finish,
     plan::{CallableId, FailMode},
     transform::Untransformed,
@@ -131,6 +133,8 @@ async fn begun(mut answer: StreamedAnswer) -> CallOutput {
     if let Some(outcome) = beginning.refused() {
         return outcome;
     }
+    // An iterator has whatever length it has. Only an application that frames its messages states it.
+    answer.headers.remove(header::CONTENT_LENGTH);
     if !answer.headers.contains_key(header::CONTENT_TYPE) && !finish::bodiless(answer.status) {
         let kind = match beginning.is_text() {
             true => HeaderValue::from_static("text/plain; charset=utf-8"),
@@ -254,24 +258,57 @@ pub(super) fn target(path: &str, query: Option<&str>) -> Result<PathAndQuery, Ea
         })
 }
 
-pub(super) fn answered(answer: Answer) -> EdgeResponse {
-    framed(answer.status, answer.headers, EdgeBody::made(answer.body))
+pub(super) fn answered(answer: Answer, to_head: bool) -> EdgeResponse {
+    let length = to_head.then(|| length_to_head(&answer)).flatten();
+    framed(
+        answer.status,
+        answer.headers,
+        length,
+        EdgeBody::made(answer.body),
+    )
+}
+
+/// The length that an answer to HEAD has for the content of a GET, which it leaves out.
+pub(super) fn length_to_head(answer: &Answer) -> Option<u64> {
+    answer
+        .body
+        .is_empty()
+        .then(|| declared(&answer.headers))
+        .flatten()
+}
+
+/// The length that a head states, if it states one.
+pub(super) fn declared(headers: &Fields) -> Option<u64> {
+    let mut lines = headers.get_all(header::CONTENT_LENGTH).iter();
+    match (lines.next(), lines.next()) {
+        (Some(_), None) => content_length(headers),
+        _ => None,
+    }
 }
 
 /// A response whose content a callable makes while it is sent. `hold`: the memory for the pieces that wait.
 pub(super) fn streamed(answer: StreamedAnswer, hold: Hold) -> EdgeResponse {
-    let body = PipedBody::new(answer.pieces, hold);
-    framed(answer.status, answer.headers, EdgeBody::piped(body))
+    let length = declared(&answer.headers).filter(|_| !finish::bodiless(answer.status));
+    let body = PipedBody::new(answer.pieces, hold).of_length(length);
+    framed(answer.status, answer.headers, length, EdgeBody::piped(body))
 }
 
-fn framed(status: StatusCode, headers: Fields, body: EdgeBody) -> EdgeResponse {
-    answer::of(status, unframed(headers), body)
+fn framed(
+    status: StatusCode,
+    headers: Fields,
+    length: Option<u64>,
+    body: EdgeBody,
+) -> EdgeResponse {
+    let mut headers = unframed(headers);
+    if let Some(length) = length {
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    }
+    answer::of(status, headers, body)
 }
 
-/// Framing is the edge's own.
+/// Framing is the edge's own, and so are the fields of one connection: HTTP/2 has none of them (RFC 9113 §8.2.2).
 pub(super) fn unframed(mut headers: Fields) -> Fields {
     headers.remove(header::CONTENT_LENGTH);
-    headers.remove(header::TRANSFER_ENCODING);
-    headers.remove(header::CONNECTION);
+    admit::strip_hop_by_hop(&mut headers);
     headers
 }

@@ -13,7 +13,7 @@ use edgerouter_core::{
     outcome::Detail,
     {bounds::memory::Purpose, plan::CallableId},
 };
-use http::{HeaderValue, StatusCode};
+use http::{HeaderValue, Method, StatusCode};
 use http_body::Body as _;
 
 use tokio::{task::spawn_local, time::timeout};
@@ -90,7 +90,9 @@ pub(crate) async fn function(
         Some((body, writer)) => fed(exchange, call_under_way, body, writer).await,
     };
     match output {
-        Ok(FunctionOutput::Answer(answer)) => Ok(answered(answer)),
+        Ok(FunctionOutput::Answer(answer)) => {
+            Ok(answered(answer, exchange.head.method == Method::HEAD))
+        }
         Ok(FunctionOutput::Stream(answer)) if answer.status == StatusCode::SWITCHING_PROTOCOLS => {
             let hold = waiting_pieces(exchange).await?;
             let end = end.map(|writer| PipedEnd::new(&live.functions, writer, answer.pieces, hold));

@@ -9,9 +9,9 @@ use edgerouter_core::{
     finish, forward,
     http::{Fields, header},
 };
-use http::{HeaderValue, StatusCode};
+use http::{HeaderValue, Method, StatusCode};
 
-use super::call::{failure, invoke, unframed};
+use super::call::{declared, failure, invoke, length_to_head, unframed};
 use crate::{
     body::PipedBody,
     functions::{FunctionOutput, Notes, Phase, RequestHead, StreamedAnswer, pipe::ROOM},
@@ -62,10 +62,14 @@ pub(crate) async fn made(
     context.apply(Some(route), due, &reads, &shown, effect);
     let (status, mut headers, body) = match output {
         Ok(FunctionOutput::Answer(answer)) => {
+            let to_head = request.method == Method::HEAD && answer.body.is_empty();
+            let length = match to_head {
+                true => length_to_head(&answer),
+                false => Some(answer.body.len() as u64),
+            };
             let mut headers = unframed(answer.headers);
-            if !finish::bodiless(answer.status) {
-                let length = HeaderValue::from(answer.body.len());
-                headers.insert(header::CONTENT_LENGTH, length);
+            if let Some(length) = length.filter(|_| !finish::bodiless(answer.status)) {
+                headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
             }
             (answer.status, headers, ReceivedBody::Whole(answer.body))
         }
@@ -79,8 +83,13 @@ pub(crate) async fn made(
             let (kind, patience) = (Purpose::Bodies, live.plan.limits.http.body_timeout);
             let hold = account.open_drawn(kind, request.owner, ROOM as u64, patience);
             let hold = hold.await.map_err(|_| FetchError::NoMemory)?;
-            let body = PipedBody::new(pieces, hold);
-            (status, unframed(headers), ReceivedBody::Piped(body))
+            let length = declared(&headers).filter(|_| !finish::bodiless(status));
+            let body = PipedBody::new(pieces, hold).of_length(length);
+            let mut headers = unframed(headers);
+            if let Some(length) = length {
+                headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+            }
+            (status, headers, ReceivedBody::Piped(body))
         }
         Ok(FunctionOutput::Continue { .. }) => {
             return Err(FetchError::Function(Arc::new(FunctionFailure {

@@ -213,7 +213,7 @@ pub(crate) async fn viewer_request(exchange: &mut Exchange, route: &Route) -> Re
             Ok(FunctionOutput::Answer(answer)) => {
                 exchange.note.outcome = Outcome::Function;
                 exchange.note.detail = Some(Detail::Hook);
-                return Err(answered(answer).into());
+                return Err(answered(answer, false).into());
             }
             Err(error) => {
                 if let Some(early) = failed(&live, call, &error) {
@@ -331,7 +331,7 @@ pub(crate) async fn viewer_response(
                     // That of the response which is replaced, if the hook kept its fields.
                     answer.headers.remove(header::CACHE_STATUS);
                 }
-                *response = answered(answer);
+                *response = answered(answer, false);
                 finish::whole(response.status_mut());
                 exchange.note.replaced(Detail::Hook);
             }

@@ -1,0 +1,238 @@
+"""Responses of mounted applications, and the ends of their clients, by the rules of ASGI and PEP 3333."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import threading
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import flask
+import httpx
+import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request as StarletteRequest
+from starlette.responses import PlainTextResponse
+from starlette.responses import Response as StarletteResponse
+from starlette.routing import Route
+
+from edgerouter import CachePolicy, Edge
+from edgerouter.application import FileApplication
+from edgerouter.testing import Running, running
+
+from ..http2.clients import head, http2
+from ..origins import wait_until
+from ..raw import connect, read_all
+from .applications import LARGE, PATIENCE, client_of
+
+
+def answers_of(served: Running, path: str, method: str = "GET", body: bytes = b"") -> bytes:
+    with connect(served.url, PATIENCE) as raw:
+        length = b"Content-Length: %d\r\n" % len(body) if body else b""
+        raw.sendall(
+            f"{method} {path} HTTP/1.1\r\nHost: edge\r\nConnection: close\r\n".encode() + length + b"\r\n" + body
+        )
+        return read_all(raw)
+
+
+def sends(*messages: tuple[bytes, bool], fields: Iterable[tuple[bytes, bytes]] = ()) -> Any:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            raise NotImplementedError(scope["type"])
+        await send({"type": "http.response.start", "status": 200, "headers": iter(fields)})
+        for body, more in messages:
+            await send({"type": "http.response.body", "body": body, "more_body": more})
+
+    return app
+
+
+LENGTH = (b"Content-Length", b"3")
+#: An application, and how its response to GET and to HEAD ends.
+LENGTHS: dict[str, tuple[Any, bytes]] = {
+    "/pieces": (sends((b"a", True), (b"bc", False), fields=[LENGTH]), b"\r\n\r\nabc"),
+    "/whole": (sends((b"abc", True), (b"", True), (b"", False), fields=[LENGTH]), b"\r\n\r\nabc"),
+    "/all": (sends((b"abc", False), fields=[LENGTH]), b"\r\n\r\nabc"),
+    "/none": (sends((b"", False), fields=[LENGTH]), b"\r\n\r\n"),
+    "/short": (sends((b"a", True), (b"", False), fields=[LENGTH]), b"\r\n\r\na"),
+    "/long": (sends((b"a", True), (b"bcd", True), (b"", False), fields=[LENGTH]), b"\r\n\r\na"),
+    "/twice": (sends((b"a", True), (b"bc", False), fields=[LENGTH, LENGTH]), b"0\r\n\r\n"),
+    "/no": (sends((b"a", True), (b"bc", False), fields=[(b"content-length", b"x")]), b"0\r\n\r\n"),
+}
+
+
+@pytest.mark.parametrize("cache", [CachePolicy(enabled=False), CachePolicy()], ids=["alone", "cached"])
+def test_a_length_that_an_application_states_is_that_of_its_response(cache: CachePolicy) -> None:
+    edge = Edge("test")
+    for path, (app, _) in LENGTHS.items():
+        edge.mount(path, app, cache=cache)
+    with running(edge) as served:
+        for path, (_, end) in LENGTHS.items():
+            stated = path not in ("/twice", "/no")
+            # The cache knows the length of content that a call has given as a whole.
+            if path == "/none":
+                stated = False
+            head, got = answers_of(served, path, "HEAD"), answers_of(served, path)
+            assert (b"content-length: 3\r\n" in head) == (path not in ("/twice", "/no")), path
+            assert head.endswith(b"\r\n\r\n"), path
+            assert got.endswith(end), path
+            assert (b"content-length: 3\r\n" in got) == stated, path
+
+
+def test_fields_of_a_connection_stay_on_it() -> None:
+    fields = [(b"connection", b"x-a"), (b"x-a", b"1"), (b"keep-alive", b"3"), (b"upgrade", b"x"), (b"x-b", b"2")]
+    edge = Edge("test")
+    edge.mount("/", sends((b"x", False), fields=fields))
+    with running(edge) as served, client_of(served) as client:
+        found = client.get("/").headers
+    assert found["x-b"] == "2" and not {"connection", "x-a", "keep-alive", "upgrade"} & set(found)
+
+
+def test_a_first_message_without_content_sends_the_head() -> None:
+    go_on = asyncio.Event()
+    loops: list[asyncio.AbstractEventLoop] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            raise NotImplementedError(scope["type"])
+        loops.append(asyncio.get_running_loop())
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "more_body": True})
+        await go_on.wait()
+        # Several tasks may send, also when there is no room.
+        pieces = ({"type": "http.response.body", "body": bytes(LARGE), "more_body": True} for _ in range(3))
+        await asyncio.gather(*map(send, pieces))
+        await send({"type": "http.response.body"})
+
+    edge = Edge("test")
+    edge.mount("/", app)
+    with running(edge) as served, client_of(served) as client, client.stream("GET", "/") as response:
+        assert response.status_code == 200
+        loops[0].call_soon_threadsafe(go_on.set)
+        assert sum(len(piece) for piece in response.iter_bytes()) == 3 * LARGE
+
+
+def test_a_client_that_leaves_and_content_that_breaks_off_are_a_disconnection() -> None:
+    seen: list[Any] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            raise NotImplementedError(scope["type"])
+        message = await receive()
+        while message["type"] == "http.request" and (message["more_body"] or scope["method"] == "GET"):
+            seen.append("waits")
+            message = await receive()
+        assert message["type"] == (await receive())["type"] == "http.disconnect"
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        try:
+            await send({"type": "http.response.body"})
+        except OSError:
+            seen.append("gone")
+            raise
+
+    edge = Edge("test")
+    edge.listen("127.0.0.1:0", http=("h2",))
+    edge.mount("/", app)
+    with running(edge) as served:
+        with connect(served.url, PATIENCE) as raw:
+            raw.sendall(b"POST / HTTP/1.1\r\nHost: edge\r\nContent-Length: 9\r\n\r\nabc")
+            raw.shutdown(1)
+            assert read_all(raw).startswith(b"HTTP/1.1 400 ")
+        assert seen == ["waits", "gone"]
+        seen.clear()
+        with http2(served.server.urls[-1], None) as client:
+            client.until_settled()
+            stream = client.request(head("/", "GET", "www.example.com"))
+            wait_until(lambda: seen == ["waits"], PATIENCE, "the call")
+            client.http.reset_stream(stream)
+            client.flush()
+            wait_until(lambda: seen == ["waits", "gone"], PATIENCE, "the disconnection")
+
+
+def test_a_body_that_is_a_number_is_none_of_as_many_bytes() -> None:
+    edge = Edge("test")
+    edge.mount("/", sends((5, False)))  # type: ignore[arg-type]  # the mistake
+    with running(edge) as served, client_of(served) as client:
+        assert client.get("/").status_code == 502
+
+
+def test_a_path_with_escapes_is_decoded_in_the_root_path() -> None:
+    async def page(request: StarletteRequest) -> StarletteResponse:
+        return PlainTextResponse(str(request.url_for("page")))
+
+    def old(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        start_response("200 OK", [])
+        return [f"{environ['SCRIPT_NAME']}|{environ['PATH_INFO']}".encode("latin-1")]
+
+    edge = Edge("test")
+    edge.mount("/caf%C3%A9/new", Starlette(routes=[Route("/page", page, name="page")]))
+    edge.mount("/caf%C3%A9/old", old)
+    with running(edge) as served, client_of(served) as client:
+        assert client.get("/caf%C3%A9/new/page").text == f"{served}/café/new/page"
+        assert client.get("/café/old/x").text == "/café/old|/x"
+
+
+def test_a_wsgi_response_in_pieces_keeps_its_context_and_its_length() -> None:
+    app = flask.Flask("test")
+    threads: set[str] = set()
+
+    @app.get("/stream")
+    def stream() -> flask.Response:
+        def pieces() -> Iterator[str]:
+            for number in range(3):
+                threads.add(threading.current_thread().name)
+                yield f"{flask.request.args['n']}{number} "
+
+        return flask.Response(flask.stream_with_context(pieces()))
+
+    @app.get("/json")
+    def data() -> dict[str, int]:
+        return {"a": 1}
+
+    def raises(environ: dict[str, Any], start_response: Any) -> Iterator[bytes]:
+        start_response("200 OK", [])
+        yield b"begun"
+        try:
+            raise ValueError("too late for another head")
+        except ValueError:
+            start_response("500 Oh", [], sys.exc_info())
+        yield b"never"
+
+    def text(environ: dict[str, Any], start_response: Any) -> Iterator[Any]:
+        start_response("200 OK", [])
+        yield b"begun"
+        yield "text"
+
+    edge = Edge("test")
+    for path, one in (("/flask", app), ("/raises", raises), ("/text", text)):
+        edge.mount(path, one)
+    with running(edge) as served, client_of(served) as client:
+        assert client.get("/flask/stream?n=7").text == "70 71 72 "
+        assert len(threads) == 2
+        found = client.get("/flask/json")
+        assert found.json() == {"a": 1} and found.headers["content-length"] == str(len(found.content))
+        assert client.head("/flask/json").headers["content-length"] == found.headers["content-length"]
+        for path in ("/raises", "/text"):
+            received = answers_of(served, path)
+            assert b"begun" in received and not received.endswith(b"0\r\n\r\n"), path
+
+
+@pytest.mark.parametrize("spec", ["shop:create_app", "shop.made:create_app"])
+def test_run_makes_an_application_by_its_factory_in_a_package(spec: str, tmp_path: Path) -> None:
+    folder = tmp_path / "shop"
+    folder.mkdir()
+    (folder / "words.py").write_text("WORD = b'made'\n")
+    factory = (
+        "from .words import WORD\n\n\n"
+        "def create_app(config=None):\n"
+        "    async def app(scope, receive, send):\n"
+        "        assert scope['type'] == 'http'\n"
+        "        await send({'type': 'http.response.start', 'status': 200})\n"
+        "        await send({'type': 'http.response.body', 'body': WORD})\n"
+        "    return app\n"
+    )
+    (folder / "__init__.py").write_text(factory)
+    (folder / "made.py").write_text(factory)
+    with running(FileApplication(spec, folder=tmp_path).load()) as served:
+        assert httpx.get(served, timeout=PATIENCE).text == "made"
