@@ -49,6 +49,21 @@ def test_a_range_that_is_none_gets_the_whole(cached: Cached, asked: str) -> None
     assert cached.origin.count(path) == 1
 
 
+@pytest.mark.parametrize("second", ["bytes=0-1", "bytes=4-5", "4-5"])
+def test_two_range_fields_are_none(cached: Cached, second: str) -> None:
+    path = stored(cached)
+    response = cached.client.get(path, headers=[("range", "bytes=0-1"), ("range", second)])
+    assert (response.status_code, response.text) == (200, WHOLE)
+    assert cached.origin.count(path) == 1
+
+
+def test_two_conditions_of_a_range_are_not_met(cached: Cached) -> None:
+    path = stored(cached, ETag='"a"')
+    for conditions, status in [(['"a"'], 206), (['"a"', '"b"'], 200), (['"a"', '"a"'], 200)]:
+        fields = [("range", "bytes=0-1"), *(("if-range", tag) for tag in conditions)]
+        assert cached.client.get(path, headers=fields).status_code == status
+
+
 @pytest.mark.parametrize("asked", ["bytes=10-", "bytes=20-30", "bytes=-0"])
 def test_a_range_beyond_the_end_is_refused_with_the_length(cached: Cached, asked: str) -> None:
     path = stored(cached)

@@ -75,6 +75,10 @@ def test_a_page_arrives_whole_in_the_coding_that_the_client_accepts(
         ("*", "br"),
         ("br;q=0, *;q=0.2", "zstd"),
         ("gzip;q=0", None),
+        # Invalid weights say nothing (RFC 9110 §12.4.2).
+        ("br;q=1.0000, gzip;q=0.1", "gzip"),
+        ("br;q=, gzip", "gzip"),
+        ("br;q=0.5;x=1", None),
         ("identity, gzip;q=0.5", None),
         ("deflate", None),
         ("", None),
@@ -187,6 +191,15 @@ def test_a_response_that_another_client_gets_compressed_says_so(page: Origin, si
     ):
         answer = client.get("/page", headers=fields)
         assert (answer.headers.get("vary"), "content-encoding" in answer.headers) == ("accept-encoding", False), fields
+
+
+def test_a_response_that_the_origin_coded_says_that_others_differ(origin: Origin, site: Site) -> None:
+    origin.on(
+        "/page", Reply(200, {"content-type": "text/html", "content-encoding": "gzip"}, zlib.compress(PAGE, wbits=31))
+    )
+    answer, content = raw(site(compress=True))
+    assert (unzipped(content), answer.headers["content-encoding"]) == (PAGE, "gzip")
+    assert answer.headers["vary"] == "accept-encoding"
 
 
 def test_events_arrive_when_they_are_sent(origin: Origin, site: Site) -> None:

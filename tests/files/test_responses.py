@@ -145,6 +145,12 @@ def test_several_ranges_come_as_parts_and_one_beyond_the_end_is_refused(served: 
         assert answer.status_code == status
 
 
+@pytest.mark.parametrize("second", ["bytes=0-1", "bytes=4-5", "4-5"])
+def test_two_range_fields_are_none(served: Served, folder: Path, second: str) -> None:
+    answer = served().get("/large.bin", headers=[("range", "bytes=0-1"), ("range", second)])
+    assert (answer.status_code, answer.content) == (200, (folder / "large.bin").read_bytes())
+
+
 def test_an_empty_file_is_a_response_without_bytes(served: Served, folder: Path) -> None:
     put(folder / "empty.txt", "")
     answer = served().get("/empty.txt")

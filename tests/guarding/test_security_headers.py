@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from edgerouter import ConfigError, Edge, Hsts, SecurityHeaders
+from edgerouter import ConfigError, Edge, Hsts, SecurityHeaders, _core
 from edgerouter.testing import Running
 
 from ..conftest import Serve
@@ -81,6 +81,7 @@ def test_fields_of_the_origin_are_kept_where_the_policy_says_so(
     ("fields", "message"),
     [
         ({"csp": "default-src self"}, "needs quotes in default-src"),
+        ({"csp": "script-src sha256-YWJj"}, "is a hash"),
         ({"csp": "script-src 'nonce-abc'"}, "the same in all responses"),
         ({"csp": "img-src *; img-src x"}, "img-src twice"),
         ({"csp": "img-src café.example"}, "one line of ASCII text"),
@@ -93,6 +94,27 @@ def test_a_mistake_that_browsers_pass_over_is_refused(fields: dict[str, Any], me
     edge.route("/*", respond="x", security=SecurityHeaders(**fields))
     with pytest.raises(ConfigError, match=message):
         edge.compile()
+
+
+@pytest.mark.parametrize(
+    ("fields", "rule", "message"),
+    [
+        ({"csp": "scirpt-src 'self'"}, "csp", "scirpt-src is no directive"),
+        ({"csp": "script-src 'unsafe-inlien'"}, "csp", "'unsafe-inlien' in script-src is no keyword"),
+        ({"csp": "script-src 'sha256-YWJj'"}, "csp", "not the base64 of 32 bytes"),
+        ({"csp_report_only": "img-src *"}, "csp", "nobody gets a report"),
+        ({"hsts": Hsts()}, "hsts", "no listener has TLS"),
+    ],
+)
+def test_check_names_what_browsers_do_not_follow(fields: dict[str, Any], rule: str, message: str) -> None:
+    site = Edge("test", security=SecurityHeaders(**fields))
+    site.route("/*", respond="x")
+    route = Edge("test")
+    route.route("/*", respond="x", security=SecurityHeaders(**fields))
+    for edge, path in [(site, "security"), (route, "routes[0]")]:
+        (advice,) = _core.lint(edge.encode())
+        assert (advice["path"], advice["rule"]) == (path, rule)
+        assert message in advice["message"]
 
 
 def wrong(**fields: object) -> dict[str, Any]:

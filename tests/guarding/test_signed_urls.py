@@ -212,17 +212,30 @@ def test_a_url_that_no_signature_opens_is_refused(url: Any, message: str) -> Non
         POLICY.sign(url, expires=timedelta(hours=1))
 
 
+def opened_by(get: Get, policy: str) -> int:
+    signer = CloudFrontSigner("KRSA", rsa_sha1)
+    return get(signer.generate_presigned_url(f"{SITE}/a", policy=policy)).status_code
+
+
 def test_a_policy_that_cannot_be_enforced_opens_nothing(get: Get) -> None:
     def opened(statements: list[dict[str, Any]]) -> int:
-        text = json.dumps({"Statement": statements})
-        signer = CloudFrontSigner("KRSA", rsa_sha1)
-        return get(signer.generate_presigned_url(f"{SITE}/a", policy=text)).status_code
+        return opened_by(get, json.dumps({"Statement": statements}))
 
     good: dict[str, Any] = {"Resource": "*", "Condition": {"DateLessThan": {"AWS:EpochTime": 4_000_000_000}}}
     assert opened([good]) == 200
     assert opened([good, good]) == 403
     assert opened([{**good, "Condition": {**good["Condition"], "StringEquals": {"aws:UserAgent": "x"}}}]) == 403
     assert opened([{**good, "padding": "x" * 4_096}]) == 403
+
+
+@pytest.mark.parametrize("again", ['"Statement":[],', '"Resource":"https://other/*",', '"AWS:EpochTime":1,'])
+def test_a_policy_that_could_be_read_in_two_ways_opens_nothing(get: Get, again: str) -> None:
+    text = '{"Statement":[{"Resource":"*","Condition":{"DateLessThan":{"AWS:EpochTime":4000000000}}}]}'
+    name = again.partition(":[" if "[" in again else '":')[0]
+    assert text.count(name) == 1
+    assert opened_by(get, text) == 200
+    # The last of two members would open it.
+    assert opened_by(get, text.replace(name, again + name)) == 403
 
 
 def test_sha1_can_be_refused(origin: Origin, serve: Serve, client_for: Callable[[Running], httpx.Client]) -> None:

@@ -10,7 +10,7 @@ use crate::{
     http::{
         Fields, KnownSet,
         coding::{self, ContentCoding},
-        etag, header, list, media_type,
+        etag, header, list, media_type, vary,
     },
 };
 
@@ -61,11 +61,16 @@ pub enum NotCompressed {
 }
 
 impl NotCompressed {
-    /// True if another request might get the same response in a coding.
+    /// True if another request might get the same response in another coding. One that the origin coded is fetched anew
+    /// for a client that does not take its coding.
     fn may_differ(self) -> bool {
         matches!(
             self,
-            Self::NotAccepted | Self::Busy | Self::PartOfWhole | Self::RequestNoTransform
+            Self::NotAccepted
+                | Self::Busy
+                | Self::PartOfWhole
+                | Self::RequestNoTransform
+                | Self::Coded
         )
     }
 }
@@ -192,9 +197,9 @@ pub fn apply(decision: Compressed, headers: &mut Fields) {
                 headers.insert(header::CONTENT_ENCODING, value);
             }
             etag::weaken(headers);
-            vary(headers);
+            vary::add(headers, header::ACCEPT_ENCODING);
         }
-        Err(why) if why.may_differ() => vary(headers),
+        Err(why) if why.may_differ() => vary::add(headers, header::ACCEPT_ENCODING),
         Err(_) => {}
     }
 }
@@ -206,18 +211,7 @@ pub fn not_modified(request: &Fields, headers: &mut Fields) {
     if preferred(request).is_some() {
         etag::weaken(headers);
     }
-    vary(headers);
-}
-
-fn vary(headers: &mut Fields) {
-    let named = headers
-        .get_all(header::VARY)
-        .iter()
-        .flat_map(|line| list(line.as_bytes()))
-        .any(|member| member == b"*" || member.eq_ignore_ascii_case(b"accept-encoding"));
-    if !named {
-        headers.append(header::VARY, HeaderValue::from_static("accept-encoding"));
-    }
+    vary::add(headers, header::ACCEPT_ENCODING);
 }
 
 #[cfg(test)]
@@ -443,7 +437,7 @@ mod tests {
             (Err(NotCompressed::NotAccepted), Some("*"), 1),
             (Err(NotCompressed::Type), None, 0),
             (Err(NotCompressed::Short), None, 0),
-            (Err(NotCompressed::Coded), None, 0),
+            (Err(NotCompressed::Coded), None, 1),
         ] {
             let mut headers = Fields::new();
             if let Some(vary) = vary {

@@ -81,8 +81,7 @@ pub fn takes_hop(method: &Method, headers: &mut Fields) -> bool {
     if *method != Method::OPTIONS {
         return true;
     }
-    let mut lines = headers.get_all(header::MAX_FORWARDS).iter();
-    let (Some(line), None) = (lines.next(), lines.next()) else {
+    let Some(line) = headers.sole(header::MAX_FORWARDS) else {
         return true;
     };
     let digits = line.as_bytes();

@@ -146,10 +146,7 @@ pub fn upgrade(head: &RequestParts, has_body: bool) -> Option<FieldValue<'_>> {
     if head.method != Method::GET || head.version < Version::HTTP_11 || has_body {
         return None;
     }
-    let mut lines = head.headers.get_all(header::UPGRADE).iter();
-    let (Some(line), None) = (lines.next(), lines.next()) else {
-        return None;
-    };
+    let line = head.headers.sole(header::UPGRADE)?;
     let mut protocols = list(line.as_bytes())
         .filter_map(|member| member.split(|&byte| byte == b'/').next())
         .map(<[u8]>::trim_ascii)

@@ -230,9 +230,8 @@ pub fn reply(
         }
         Precondition::Failed => return empty(StatusCode::PRECONDITION_FAILED, Fields::new()),
     }
-    let field = request
-        .get(header::RANGE)
-        .filter(|_| status == StatusCode::OK && range::if_range(request, stored));
+    let field =
+        range::of(request).filter(|_| status == StatusCode::OK && range::if_range(request, stored));
     match field.map(|field| range::parse(field, length)) {
         None | Some(RangeRequest::None) => {}
         Some(RangeRequest::Unsatisfiable) => {

@@ -6,7 +6,7 @@
 
 use std::borrow::Cow;
 
-use crate::http::{FieldName, FieldValue, Fields, header};
+use crate::http::{FieldName, FieldValue, Fields, range};
 use http::Method;
 use smallvec::SmallVec;
 
@@ -119,7 +119,7 @@ impl<'a> Question<'a> {
 
     /// The request's `Range`, not parsed yet.
     pub fn range(&self) -> Option<FieldValue<'_>> {
-        self.request.get(header::RANGE)
+        range::of(&self.request)
     }
 
     /// Finds the stored response that the request selects; the key is then that of the response. `find` reads the entry

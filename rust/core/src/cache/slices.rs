@@ -153,11 +153,7 @@ impl ContentRange {
 
     /// `None` for other units, an unknown complete length, or bounds that contradict each other.
     pub fn of(headers: &Fields) -> Option<Self> {
-        let mut lines = headers.get_all(header::CONTENT_RANGE).iter();
-        let (Some(value), None) = (lines.next(), lines.next()) else {
-            return None;
-        };
-        let text = value.to_str().ok()?.trim();
+        let text = headers.sole(header::CONTENT_RANGE)?.to_str().ok()?.trim();
         let (unit, rest) = text.split_once(' ')?;
         let (range, complete) = rest.trim().split_once('/')?;
         let (first, last) = range.split_once('-')?;

@@ -51,9 +51,10 @@ pub fn precondition(
             .get(header::LAST_MODIFIED)
             .and_then(|value| date::parse(value.as_bytes()))
     };
+    // A date that stands twice is ignored (§13.1.3, §13.1.4).
     let condition = |name: Known| {
         request
-            .get(name)
+            .sole(name)
             .and_then(|value| date::parse(value.as_bytes()))
     };
     match etag::if_match(request, tag) {
@@ -230,8 +231,7 @@ pub fn represents_target(
     let explicit = directives.max_age.is_some()
         || directives.s_maxage.is_some()
         || (!directives.targeted && response.contains_key(header::EXPIRES));
-    let mut lines = response.get_all(header::CONTENT_LOCATION).iter();
-    let (Some(line), None) = (lines.next(), lines.next()) else {
+    let Some(line) = response.sole(header::CONTENT_LOCATION) else {
         return false;
     };
     let Ok(reference) = line.to_str() else {

@@ -173,9 +173,8 @@ pub fn answer(
         }
     }
     // A range is for GET only (RFC 9110 §14.2).
-    let range = request
-        .get(header::RANGE)
-        .filter(|_| *method == Method::GET && range::if_range(request, headers));
+    let range =
+        range::of(request).filter(|_| *method == Method::GET && range::if_range(request, headers));
     match range.map_or(RangeRequest::None, |range| range::parse(range, length)) {
         RangeRequest::None => FileAnswer::Whole,
         RangeRequest::Unsatisfiable => {

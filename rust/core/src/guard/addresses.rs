@@ -41,6 +41,11 @@ impl AddressSet {
         }
     }
 
+    /// True if an address is in both.
+    pub fn meets(&self, other: &Self) -> bool {
+        meet(&self.v4, &other.v4) || meet(&self.v6, &other.v6)
+    }
+
     /// The number of ranges.
     pub fn len(&self) -> usize {
         self.v4.len() + self.v6.len()
@@ -69,6 +74,14 @@ fn merged<T: Ord + Copy>(mut ranges: Vec<(T, T)>, next: impl Fn(T) -> Option<T>)
         }
     }
     kept.into()
+}
+
+fn meet<T: Ord + Copy>(ranges: &[(T, T)], others: &[(T, T)]) -> bool {
+    ranges.iter().any(|(first, last)| {
+        // The first range that does not end before this one begins.
+        let at = others.partition_point(|(_, end)| end < first);
+        others.get(at).is_some_and(|(start, _)| start <= last)
+    })
 }
 
 fn within<T: Ord + Copy>(ranges: &[(T, T)], address: T) -> bool {
@@ -154,6 +167,31 @@ mod tests {
 
     use super::*;
     use crate::geo::Country;
+
+    #[test]
+    fn sets_meet_where_they_have_an_address_in_common() {
+        let set = |networks: &[&str]| {
+            let networks: Vec<IpNet> = networks.iter().map(|text| text.parse().unwrap()).collect();
+            AddressSet::new(&networks)
+        };
+        for (one, other, want) in [
+            (&["10.0.0.0/8"][..], &["10.9.0.0/16"][..], true),
+            (&["10.0.0.0/8"], &["11.0.0.0/8"], false),
+            (
+                &["10.0.0.1/32", "12.0.0.0/8"],
+                &["9.0.0.0/8", "12.1.1.1/32"],
+                true,
+            ),
+            (&["10.0.0.255/32"], &["10.0.0.0/24"], true),
+            (&["10.0.0.0/24"], &["10.0.1.0/32"], false),
+            (&["2001:db8::/32"], &["10.0.0.0/8"], false),
+            (&["2001:db8::/32"], &["10.0.0.0/8", "2001:db8::1/128"], true),
+            (&[], &["::/0", "0.0.0.0/0"], false),
+        ] {
+            assert_eq!(set(one).meets(&set(other)), want, "{one:?} {other:?}");
+            assert_eq!(set(other).meets(&set(one)), want, "{other:?} {one:?}");
+        }
+    }
 
     #[test]
     fn places_are_judged_beside_addresses_and_looked_up_only_if_they_matter() {

@@ -181,14 +181,17 @@ impl Cors {
         let Some(origins) = &self.origins else {
             return Some(HeaderValue::from_static("*"));
         };
-        let mut lines = request.get_all(header::ORIGIN).iter();
-        let (origin, None) = (lines.next()?, lines.next()) else {
-            return None;
-        };
+        let origin = request.sole(header::ORIGIN)?;
         origins
             .iter()
             .any(|own| own.matches(origin.as_bytes()))
             .then(|| origin.owned())
+    }
+
+    /// The methods that preflights allow, one by one; `*` for all.
+    pub fn methods(&self) -> impl Iterator<Item = &str> {
+        let text = self.methods.as_ref().and_then(|value| value.to_str().ok());
+        text.unwrap_or_default().split(", ")
     }
 
     /// True if pages without an origin may read responses to requests with credentials.
@@ -238,13 +241,8 @@ impl Cors {
 
 /// The method that a preflight is for; `None` if it is not a method.
 pub fn requested_method(request: &Fields) -> Option<Method> {
-    let mut lines = request
-        .get_all(header::ACCESS_CONTROL_REQUEST_METHOD)
-        .iter();
-    match (lines.next(), lines.next()) {
-        (Some(method), None) => Method::from_bytes(method.as_bytes()).ok(),
-        _ => None,
-    }
+    let method = request.sole(header::ACCESS_CONTROL_REQUEST_METHOD)?;
+    Method::from_bytes(method.as_bytes()).ok()
 }
 
 #[cfg(test)]

@@ -90,6 +90,11 @@ impl NoncedPolicy {
         })
     }
 
+    /// As it is declared, with its places.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
     /// The policy for a response; `None`: it is not sent.
     pub fn value(&self, nonce: &PageNonce) -> Option<HeaderValue> {
         match nonce {

@@ -4,7 +4,10 @@
 
 use http::HeaderValue;
 
-use super::nonce::{self, NoncePlaceholder, NoncedPolicy, PageNonce};
+use super::{
+    csp,
+    nonce::{NoncePlaceholder, NoncedPolicy, PageNonce},
+};
 use crate::http::{FieldName, Fields, header};
 
 /// Fields for every response.
@@ -47,6 +50,21 @@ impl SecurityFields {
             _ => {}
         }
     }
+
+    /// The policies about content; true: one that only reports.
+    pub fn policies(&self) -> impl Iterator<Item = (&str, bool)> {
+        let fixed = self.fields.iter();
+        let fixed = fixed.filter_map(|(name, value)| Some((name, value.to_str().ok()?)));
+        let nonced = self
+            .nonced
+            .iter()
+            .map(|policy| (&policy.name, policy.text()));
+        fixed.chain(nonced).filter_map(|(name, text)| {
+            let only_reports = *name == csp::REPORT_ONLY;
+            let is_one = only_reports || *name == header::CONTENT_SECURITY_POLICY;
+            is_one.then_some((text, only_reports))
+        })
+    }
 }
 
 /// The value of `Strict-Transport-Security` (RFC 6797 §6.1).
@@ -64,107 +82,10 @@ pub fn hsts(max_age: u32, include_subdomains: bool, preload: bool) -> Option<Hea
 /// The least `max-age` with which browsers' lists take a site (hstspreload.org).
 pub const LEAST_PRELOAD: u32 = 31_536_000;
 
-/// Keywords that have an effect between quotes only (CSP 3 §2.3.1).
-const KEYWORDS: [&str; 9] = [
-    "self",
-    "none",
-    "unsafe-inline",
-    "unsafe-eval",
-    "unsafe-hashes",
-    "strict-dynamic",
-    "report-sample",
-    "wasm-unsafe-eval",
-    "inline-speculation-rules",
-];
-
-/// Mistakes in a Content-Security-Policy that browsers pass over in silence; `Err`: the mistake and its remedy.
-pub fn check_csp(policy: &str) -> Result<(), String> {
-    let mut seen: Vec<&str> = Vec::new();
-    for directive in policy
-        .split(';')
-        .map(str::trim)
-        .filter(|one| !one.is_empty())
-    {
-        let mut words = directive.split_ascii_whitespace();
-        let Some(name) = words.next() else { continue };
-        let is_name = name
-            .bytes()
-            .all(|byte| byte.is_ascii_lowercase() || byte == b'-');
-        if !is_name {
-            return Err(format!(
-                "has {name:?} where the name of a directive must stand, in lower case"
-            ));
-        }
-        if seen.contains(&name) {
-            return Err(format!(
-                "has {name} twice: browsers ignore the second one (CSP 3 §2.2.1)"
-            ));
-        }
-        seen.push(name);
-        for word in words {
-            if word.contains(',') {
-                return Err(
-                    "has a comma, which would begin another policy: separate directives by \";\""
-                        .into(),
-                );
-            }
-            if KEYWORDS.contains(&word)
-                && !matches!(name, "sandbox" | "report-to" | "trusted-types")
-            {
-                return Err(format!(
-                    "needs quotes in {name}: '{word}' is the keyword, {word} would be a host"
-                ));
-            }
-            if word != nonce::PLACE && word.to_ascii_lowercase().starts_with("'nonce-") {
-                return Err(format!(
-                    "has the nonce {word}, the same in all responses: anybody could use it. Name hashes ('sha256-…'), or write 'nonce-{{nonce}}' and give the placeholder of your pages as nonce"
-                ));
-            }
-        }
-    }
-    if seen.is_empty() {
-        return Err("has no directive".into());
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-
-    #[test]
-    fn mistakes_that_browsers_pass_over_are_refused() {
-        for (policy, wrong) in [
-            ("default-src 'self'", None),
-            (
-                "default-src 'self'; img-src * data:; upgrade-insecure-requests",
-                None,
-            ),
-            ("default-src 'self';", None),
-            (
-                "script-src 'sha256-RFWPLDbv2BY+rCkDzsE+0fr8ylGr2R2faWMhq4lfEQc='",
-                None,
-            ),
-            ("sandbox allow-scripts", None),
-            ("", Some("no directive")),
-            (" ; ", Some("no directive")),
-            ("default-src self", Some("needs quotes")),
-            ("script-src unsafe-inline", Some("needs quotes")),
-            ("script-src 'self'; script-src 'none'", Some("twice")),
-            ("default-src 'self', script-src 'none'", Some("comma")),
-            ("script-src 'nonce-abc'", Some("nonce")),
-            ("script-src 'Nonce-abc'", Some("nonce")),
-            ("Default-Src 'self'", Some("lower case")),
-            ("'self'", Some("name of a directive")),
-        ] {
-            let found = check_csp(policy);
-            match wrong {
-                None => assert_eq!(found, Ok(()), "{policy}"),
-                Some(part) => assert!(found.is_err_and(|text| text.contains(part)), "{policy}"),
-            }
-        }
-    }
 
     #[test]
     fn hsts_goes_over_https_only_and_the_origins_fields_are_kept_on_request() {

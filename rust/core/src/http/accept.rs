@@ -8,23 +8,20 @@ use smallvec::SmallVec;
 use super::{
     coding::{self, ContentCoding},
     list,
+    weight::{MediaRange, WHOLE, weighted},
 };
 
 /// True if `Accept` has the media type by its name, with another weight than 0 (RFC 9110 §12.5.1).
 pub fn names(request: &Fields, media_type: &str) -> bool {
-    let is_refused = |part: &[u8]| {
-        let part = part.trim_ascii();
-        let weight = part.strip_prefix(b"q=").or(part.strip_prefix(b"Q="));
-        weight.is_some_and(|weight| weight.iter().all(|byte| b"0.".contains(byte)))
-    };
-    let mut lines = request.get_all(header::ACCEPT).iter();
-    lines.any(|line| {
-        list(line.as_bytes()).any(|member| {
-            let mut parts = member.split(|&byte| byte == b';');
-            let name = parts.next().unwrap_or_default().trim_ascii();
-            name.eq_ignore_ascii_case(media_type.as_bytes()) && !parts.any(is_refused)
-        })
-    })
+    media_ranges(request)
+        .any(|range| range.weight > 0 && range.name.eq_ignore_ascii_case(media_type.as_bytes()))
+}
+
+/// The members of `Accept`, without those whose weight is invalid.
+fn media_ranges(request: &Fields) -> impl Iterator<Item = MediaRange<'_>> {
+    let lines = request.get_all(header::ACCEPT).iter();
+    let members = lines.flat_map(|line| list(line.as_bytes()));
+    members.filter_map(MediaRange::of)
 }
 
 /// The codings that the edge keeps apart, of those that the request takes: `br`, `zstd`, `gzip` or several of them in
@@ -58,13 +55,8 @@ pub fn normalised_language(request: &Fields) -> Option<HeaderValue> {
     let mut ranges: SmallVec<[(u16, SmallVec<[u8; 16]>); 8]> = SmallVec::new();
     let lines = request.get_all(header::ACCEPT_LANGUAGE).iter();
     for member in lines.flat_map(|line| list(line.as_bytes())) {
-        let mut parts = member.splitn(2, |&byte| byte == b';');
-        let range = parts.next()?.trim_ascii().to_ascii_lowercase();
-        let weight = match parts.next() {
-            None => 1_000,
-            Some(weight) => thousandths(weight.trim_ascii())?,
-        };
-        ranges.push((weight, range.into()));
+        let (range, weight) = weighted(member)?;
+        ranges.push((weight, range.to_ascii_lowercase().into()));
     }
     ranges.sort_unstable_by(|a, b| b.0.cmp(&a.0).then_with(|| a.1.cmp(&b.1)));
     ranges.dedup();
@@ -74,7 +66,7 @@ pub fn normalised_language(request: &Fields) -> Option<HeaderValue> {
             out.push(b',');
         }
         out.extend_from_slice(range);
-        if *weight < 1_000 {
+        if *weight < WHOLE {
             let text = format!("{:03}", weight);
             out.extend_from_slice(b";q=0.");
             out.extend_from_slice(match text.trim_end_matches('0') {
@@ -89,52 +81,22 @@ pub fn normalised_language(request: &Fields) -> Option<HeaderValue> {
 /// True if the request names OpenMetrics, in a version before 2, and likes nothing in plain text better.
 pub fn prefers_open_metrics(request: &Fields) -> bool {
     let (mut open, mut plain) = (0, 0);
-    let lines = request.get_all(header::ACCEPT).iter();
-    for range in lines.flat_map(|line| list(line.as_bytes())) {
-        let mut parts = range.split(|&byte| byte == b';').map(<[u8]>::trim_ascii);
-        let name = parts.next().unwrap_or_default();
-        let (mut weight, mut known) = (1_000, true);
-        for part in parts {
-            if let Some(given) = thousandths(part) {
-                weight = given;
-            } else if let Some(version) = part.strip_prefix(b"version=") {
-                known = matches!(version, b"1.0.0" | b"0.0.1");
-            }
-        }
-        if name.eq_ignore_ascii_case(b"application/openmetrics-text") && known {
-            open = weight.max(open);
-        } else if name.eq_ignore_ascii_case(b"text/plain") {
-            plain = weight.max(plain);
+    for range in media_ranges(request) {
+        let mut versions = range
+            .parameters()
+            .filter_map(|parameter| parameter.strip_prefix(b"version="));
+        let known = versions.all(|version| matches!(version, b"1.0.0" | b"0.0.1"));
+        if range
+            .name
+            .eq_ignore_ascii_case(b"application/openmetrics-text")
+            && known
+        {
+            open = range.weight.max(open);
+        } else if range.name.eq_ignore_ascii_case(b"text/plain") {
+            plain = range.weight.max(plain);
         }
     }
     open > 0 && open >= plain
-}
-
-/// `q=` and a weight, in thousandths (RFC 9110 §12.4.2).
-pub(super) fn thousandths(parameter: &[u8]) -> Option<u16> {
-    let (name, value) = parameter.split_first_chunk::<2>()?;
-    if !name.eq_ignore_ascii_case(b"q=") {
-        return None;
-    }
-    let (whole, fraction) = match value {
-        [whole] | [whole, b'.'] => (*whole, &[][..]),
-        [whole, b'.', fraction @ ..] if fraction.len() <= 3 => (*whole, fraction),
-        _ => return None,
-    };
-    let mut weight = match whole {
-        b'0' => 0,
-        b'1' => 1_000,
-        _ => return None,
-    };
-    let mut unit = 100;
-    for digit in fraction {
-        if !digit.is_ascii_digit() {
-            return None;
-        }
-        weight += u16::from(digit - b'0') * unit;
-        unit /= 10;
-    }
-    (weight <= 1_000).then_some(weight)
 }
 
 #[cfg(test)]
@@ -160,6 +122,7 @@ mod tests {
             ("Application/OpenMetrics-Text; version=1.0.0", true),
             ("application/openmetrics-text;version=2.0.0", false),
             ("application/openmetrics-text;q=0", false),
+            ("application/openmetrics-text;q=1.0000", false),
             ("application/openmetrics-text;q=0.1, text/plain", false),
             ("text/plain, application/openmetrics-text", true),
             ("*/*", false),

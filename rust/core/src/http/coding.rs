@@ -3,7 +3,7 @@
 use http::HeaderValue;
 use smallvec::SmallVec;
 
-use super::{Fields, accept::thousandths, header, list};
+use super::{Fields, header, list, weight::weighted};
 
 /// A content coding that the edge can make or serve.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -75,15 +75,8 @@ pub fn accepted(request: &Fields) -> SmallVec<[ContentCoding; 4]> {
     let mut any = None;
     for line in request.get_all(header::ACCEPT_ENCODING) {
         for member in list(line.as_bytes()) {
-            let mut parts = member.splitn(2, |&byte| byte == b';');
-            let name = parts.next().unwrap_or_default().trim_ascii();
-            let weight = match parts.next() {
-                None => 1_000,
-                // A member whose weight is invalid is ignored.
-                Some(weight) => match thousandths(weight.trim_ascii()) {
-                    Some(weight) => weight,
-                    None => continue,
-                },
+            let Some((name, weight)) = weighted(member) else {
+                continue;
             };
             if name == b"*" {
                 any = Some(weight);
@@ -153,6 +146,8 @@ mod tests {
             (&["br;q=0", "*"], "zstd gzip identity"),
             (&["GZIP", "X-Gzip;q=0"], "identity"),
             (&["gzip;q=2, br;q=x"], "identity"),
+            (&["gzip;q=1.0000, br;q=, zstd;q=0.5;x=1"], "identity"),
+            (&["gzip;q=0, *"], "br zstd identity"),
             (&["gzip ; Q=0.9 , br;q=0.9"], "br gzip identity"),
         ] {
             assert_eq!(names(lines), want, "{lines:?}");

@@ -4,10 +4,11 @@
 pub const UNKNOWN: &str = "application/octet-stream";
 
 /// Extensions in lower case, sorted, with the types that IANA registers. Texts of the web are UTF-8.
-const BY_EXTENSION: [(&str, &str); 83] = [
+const BY_EXTENSION: [(&str, &str); 94] = [
     ("3gp", "video/3gpp"),
     ("7z", "application/x-7z-compressed"),
     ("aac", "audio/aac"),
+    ("apk", "application/vnd.android.package-archive"),
     ("apng", "image/apng"),
     ("atom", "application/atom+xml"),
     ("avif", "image/avif"),
@@ -31,6 +32,8 @@ const BY_EXTENSION: [(&str, &str); 83] = [
     ("glb", "model/gltf-binary"),
     ("gltf", "model/gltf+json"),
     ("gz", "application/gzip"),
+    ("heic", "image/heic"),
+    ("heif", "image/heif"),
     ("htm", "text/html; charset=utf-8"),
     ("html", "text/html; charset=utf-8"),
     ("ico", "image/vnd.microsoft.icon"),
@@ -43,6 +46,7 @@ const BY_EXTENSION: [(&str, &str); 83] = [
     ("jxl", "image/jxl"),
     ("m3u8", "application/vnd.apple.mpegurl"),
     ("m4a", "audio/mp4"),
+    ("m4s", "video/iso.segment"),
     ("m4v", "video/mp4"),
     ("map", "application/json"),
     ("md", "text/markdown; charset=utf-8"),
@@ -67,6 +71,7 @@ const BY_EXTENSION: [(&str, &str); 83] = [
         "pptx",
         "application/vnd.openxmlformats-officedocument.presentationml.presentation",
     ),
+    ("rdf", "application/rdf+xml"),
     ("rss", "application/rss+xml"),
     ("rtf", "application/rtf"),
     ("svg", "image/svg+xml"),
@@ -75,9 +80,12 @@ const BY_EXTENSION: [(&str, &str); 83] = [
     ("tiff", "image/tiff"),
     ("toml", "application/toml"),
     ("ts", "video/mp2t"),
+    ("tsv", "text/tab-separated-values; charset=utf-8"),
     ("ttc", "font/collection"),
     ("ttf", "font/ttf"),
     ("txt", "text/plain; charset=utf-8"),
+    ("usdz", "model/vnd.usdz+zip"),
+    ("vcf", "text/vcard; charset=utf-8"),
     ("vtt", "text/vtt; charset=utf-8"),
     ("wasm", "application/wasm"),
     ("wav", "audio/wav"),
@@ -87,6 +95,7 @@ const BY_EXTENSION: [(&str, &str); 83] = [
     ("webp", "image/webp"),
     ("woff", "font/woff"),
     ("woff2", "font/woff2"),
+    ("xht", "application/xhtml+xml"),
     ("xhtml", "application/xhtml+xml"),
     ("xls", "application/vnd.ms-excel"),
     (
@@ -94,9 +103,11 @@ const BY_EXTENSION: [(&str, &str); 83] = [
         "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
     ),
     ("xml", "application/xml"),
+    ("xsl", "application/xslt+xml"),
     ("yaml", "application/yaml"),
     ("yml", "application/yaml"),
     ("zip", "application/zip"),
+    ("zst", "application/zstd"),
 ];
 
 /// The longest extension of the table.

@@ -25,6 +25,7 @@ mod token;
 pub mod uri;
 pub mod vary;
 pub(crate) mod via;
+mod weight;
 mod words;
 
 pub use self::fields::{
@@ -50,16 +51,22 @@ pub fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
 
 /// Like `list`, with the empty members: their meaning depends on the field.
 pub fn members(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    parts(value, b',')
+}
+
+/// The parts of a value between separators, trimmed. Those inside quoted strings separate nothing.
+fn parts(value: &[u8], separator: u8) -> impl Iterator<Item = &[u8]> {
     let mut rest = Some(value);
     std::iter::from_fn(move || {
         let value = rest?;
-        let end = end_of_member(value);
+        let end = end_of_part(value, separator);
         rest = value.get(end + 1..);
         Some(value.get(..end).unwrap_or_default().trim_ascii())
     })
 }
 
-fn end_of_member(value: &[u8]) -> usize {
+#[inline]
+fn end_of_part(value: &[u8], separator: u8) -> usize {
     let mut quoted = false;
     let mut escaped = false;
     for (at, &byte) in value.iter().enumerate() {
@@ -67,7 +74,7 @@ fn end_of_member(value: &[u8]) -> usize {
             _ if escaped => escaped = false,
             b'\\' if quoted => escaped = true,
             b'"' => quoted = !quoted,
-            b',' if !quoted => return at,
+            _ if byte == separator && !quoted => return at,
             _ => {}
         }
     }

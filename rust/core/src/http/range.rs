@@ -28,6 +28,12 @@ pub enum RangeRequest {
 /// More ranges than this are an attack on the program that assembles them (§14.2).
 const MOST_RANGES: usize = 16;
 
+/// The `Range` of a request. Two of them are none: the field is no list, so that they cannot be joined (§5.3, §14.2), and
+/// a receiver that took the first one would send other bytes than one that takes the last.
+pub fn of(request: &Fields) -> Option<FieldValue<'_>> {
+    request.sole(header::RANGE)
+}
+
 /// Reads a `Range` field against a length.
 pub fn parse(value: FieldValue<'_>, length: u64) -> RangeRequest {
     let value = value.as_bytes();
@@ -114,10 +120,13 @@ fn number(text: &[u8]) -> Option<u64> {
     }))
 }
 
-/// True if the ranges may be used: no `If-Range`, or one that names exactly the stored representation (§13.1.5).
+/// True if the ranges may be used: no `If-Range`, or a single one that names exactly the stored representation (§13.1.5).
 pub fn if_range(request: &Fields, stored: &Fields) -> bool {
-    let Some(condition) = request.get(header::IF_RANGE) else {
+    if !request.contains_key(header::IF_RANGE) {
         return true;
+    }
+    let Some(condition) = request.sole(header::IF_RANGE) else {
+        return false;
     };
     if let Some(tag) = EntityTag::parse(condition.as_bytes()) {
         let stored = stored
@@ -173,5 +182,27 @@ mod tests {
         assert_eq!(parse((&endless).into(), u64::MAX), RangeRequest::None);
         let two = parse((&HeaderValue::from_static("bytes=0-1, 4-5")).into(), 10);
         assert!(matches!(two, RangeRequest::Satisfiable(ranges) if ranges.len() == 2));
+    }
+
+    #[test]
+    fn a_field_that_stands_twice_is_no_range_and_no_condition_that_holds() {
+        let fields = |lines: &[(&'static str, &'static str)]| -> Fields {
+            let lines = lines.iter();
+            lines
+                .map(|&(name, value)| (name, HeaderValue::from_static(value)))
+                .collect()
+        };
+        let range = fields(&[("range", "bytes=0-1")]);
+        assert_eq!(of(&range).unwrap().as_bytes(), b"bytes=0-1");
+        for second in ["bytes=0-1", "bytes=4-5", "4-5", ""] {
+            let twice = fields(&[("range", "bytes=0-1"), ("host", "h"), ("range", second)]);
+            assert!(of(&twice).is_none(), "{second}");
+        }
+        let stored = fields(&[("etag", "\"a\"")]);
+        assert!(if_range(&fields(&[("if-range", "\"a\"")]), &stored));
+        for second in ["\"a\"", "\"b\""] {
+            let twice = fields(&[("if-range", "\"a\""), ("if-range", second)]);
+            assert!(!if_range(&twice, &stored), "{second}");
+        }
     }
 }

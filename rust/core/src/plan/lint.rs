@@ -4,6 +4,7 @@
 //! the rules.
 
 mod advice;
+mod guarded;
 mod reached;
 mod secrets;
 mod stored;
@@ -13,6 +14,7 @@ mod tests;
 pub use self::advice::{Lint, LintLevel};
 use self::{
     advice::Advice,
+    guarded::{addresses, browsers, delay, methods},
     reached::{idle, leads_to_itself, misread, page_of_group, redirect},
     secrets::{
         beside_certificates, https, null_origin, preflight, secret, uncompressed, unverified,
@@ -58,8 +60,13 @@ pub fn lint(plan: &Plan) -> Vec<Lint> {
         null_origin(&mut advice);
         misread(&mut advice);
         uncompressed(&mut advice);
+        browsers(plan, &mut advice);
+        addresses(plan, &mut advice);
+        delay(plan, &mut advice);
+        methods(&mut advice);
     }
     found.extend(idle(plan));
+    found.extend(guarded::site(plan));
     found.extend(beside_certificates(plan));
     found
 }

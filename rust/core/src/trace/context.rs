@@ -26,11 +26,7 @@ pub struct TraceContext {
 impl TraceContext {
     /// From a request that has one valid field `traceparent`.
     pub fn of(request: &Fields) -> Option<Self> {
-        let mut lines = request.get_all(TRACEPARENT).iter();
-        match (lines.next(), lines.next()) {
-            (Some(line), None) => Self::parse(line.as_bytes()),
-            _ => None,
-        }
+        Self::parse(request.sole(TRACEPARENT)?.as_bytes())
     }
 
     /// From a value (§3.2). Of later versions the known part is read; a version of `ff` is invalid.

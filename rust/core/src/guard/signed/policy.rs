@@ -6,6 +6,7 @@ use ipnet::IpNet;
 use serde_json::{Map, Value};
 
 use super::SignatureRefusal;
+use crate::strict_json;
 
 /// The content of a policy.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,9 +19,10 @@ pub(super) struct Statement {
 }
 
 impl Statement {
-    /// Reads a policy; `None`: it has something that is not known, and so could not be enforced.
+    /// Reads a policy; `None`: it has something that is not known, and so could not be enforced, or a member twice, and so
+    /// could be read in two ways.
     pub(super) fn read(text: &[u8]) -> Option<Self> {
-        let value: Value = serde_json::from_slice(text).ok()?;
+        let value = strict_json::value(text).ok()?;
         let whole = only(value.as_object()?, &["Statement"])?;
         let [statement] = whole.get("Statement")?.as_array()?.as_slice() else {
             return None;
@@ -170,6 +172,9 @@ mod tests {
             r#"{"Statement":[{"Resource":"r","Effect":"Allow","Condition":{"DateLessThan":{"AWS:EpochTime":9}}}]}"#,
             r#"{"Statement":[{"Resource":"r","Condition":{"DateLessThan":{"AWS:EpochTime":9},"IpAddress":{"AWS:SourceIp":"x"}}}]}"#,
             r#"{"Statement":[{"Condition":{"DateLessThan":{"AWS:EpochTime":9}}},{"Condition":{"DateLessThan":{"AWS:EpochTime":9}}}]}"#,
+            r#"{"Statement":[],"Statement":[{"Condition":{"DateLessThan":{"AWS:EpochTime":9}}}]}"#,
+            r#"{"Statement":[{"Resource":"a","Resource":"b","Condition":{"DateLessThan":{"AWS:EpochTime":9}}}]}"#,
+            r#"{"Statement":[{"Condition":{"DateLessThan":{"AWS:EpochTime":1,"AWS:EpochTime":9}}}]}"#,
             r#"{"Version":"1","Statement":[{"Condition":{"DateLessThan":{"AWS:EpochTime":9}}}]}"#,
         ] {
             assert_eq!(Statement::read(text.as_bytes()), None, "{text}");

@@ -152,6 +152,16 @@ impl Fields {
         Some(self.value(line))
     }
 
+    /// The value of a name's only field. Several lines of a field that is no list have no value together (RFC 9110 §5.3),
+    /// and a receiver that took one of them could take another than the next one.
+    #[inline]
+    pub fn sole(&self, name: impl Named) -> Option<FieldValue<'_>> {
+        let (at, line) = self.first(&name)?;
+        let mut others = self.lines.get(at + 1..).unwrap_or_default().iter();
+        let is_alone = !others.any(|line| self.name(line) == name);
+        is_alone.then(|| self.value(line))
+    }
+
     /// The values of a name's fields in their order.
     #[inline]
     pub fn get_all<N: Named>(&self, name: N) -> Values<'_, N> {

@@ -128,6 +128,34 @@ fn dangers_are_named() {
         ),
         (json!({"to": "o", "cors": {"origins": ["null"]}}), vec![]),
         (
+            json!({"to": "o", "methods": ["GET", "PUT"], "cors": {"origins": "*", "methods": ["GET", "PUT"]}}),
+            vec![],
+        ),
+        (
+            json!({"to": "o", "methods": ["GET"], "cors": {"origins": "*"}}),
+            vec![],
+        ),
+        (
+            json!({"to": "o", "methods": ["GET"], "cors": {"origins": "*", "methods": ["GET", "PUT"]}}),
+            vec!["preflight-methods"],
+        ),
+        (
+            json!({"to": "o", "security": {"csp": "script-src 'self'", "hsts": {}}}),
+            vec![],
+        ),
+        (
+            json!({"to": "o", "security": {"csp": "scirpt-src 'self'", "csp_report_only": "img-src *"}}),
+            vec!["csp", "csp"],
+        ),
+        (
+            json!({"to": "o", "addresses": {"allow": ["10.0.0.0/8"], "deny": ["10.1.0.0/16"]}}),
+            vec![],
+        ),
+        (
+            json!({"to": "o", "addresses": {"allow": ["10.0.0.0/8"], "deny": ["192.168.0.0/16"]}}),
+            vec!["addresses"],
+        ),
+        (
             json!({"to": "o", "auth": auth(json!({}))}),
             vec!["auth-not-shared", "auth-without-https", "preflight"],
         ),
@@ -157,6 +185,40 @@ fn dangers_are_named() {
     assert_eq!(
         rules(&json!([{"pattern": "/*", "to": "o"}, {"pattern": "/*", "to": "o"}])),
         ["unreachable"]
+    );
+}
+
+#[test]
+fn guards_of_a_site_without_an_effect_are_named() {
+    let plan = json!({
+        "name": "t",
+        "origins": [{"name": "o", "url": "http://x"}],
+        "security": {"hsts": {}, "csp": "default-src 'none' 'self'"},
+        "addresses": {"allow": ["10.0.0.0/8"], "deny": ["11.0.0.0/8"]},
+        "limits": {"http": {"delayed_requests": 0}},
+        "routes": [{
+            "pattern": "/*",
+            "to": "o",
+            "addresses": {"allow": ["12.0.0.0/8"]},
+            "rate_limits": [{"name": "l", "requests": 1, "delay": 5}],
+        }],
+    });
+    let plan = compile(&serde_json::to_vec(&plan).unwrap()).unwrap();
+    let found: Vec<_> = lint(&plan)
+        .into_iter()
+        .map(|lint| (lint.path, lint.rule, lint.level))
+        .collect();
+    use LintLevel::{Info, Warning};
+    assert_eq!(
+        found,
+        [
+            ("routes[0]", "addresses", Warning),
+            ("routes[0]", "delay", Warning),
+            ("security", "csp", Warning),
+            ("security", "hsts", Info),
+            ("addresses.deny", "addresses", Warning),
+        ]
+        .map(|(path, rule, level)| (path.to_owned(), rule, level))
     );
 }
 

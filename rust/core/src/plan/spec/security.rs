@@ -9,6 +9,7 @@ use super::{
 };
 use crate::{
     guard::{
+        csp,
         nonce::{NoncePlaceholder, NoncedPolicy},
         security::{self, SecurityFields},
     },
@@ -49,15 +50,12 @@ pub(super) fn security(outer: &mut Fields<'_>) -> Option<SecurityFields> {
     let mut nonced: Vec<NoncedPolicy> = Vec::new();
     for (name, field) in [
         ("csp", FieldName::from(header::CONTENT_SECURITY_POLICY)),
-        (
-            "csp_report_only",
-            FieldName::from_static("content-security-policy-report-only"),
-        ),
+        ("csp_report_only", FieldName::from_static(csp::REPORT_ONLY)),
     ] {
         if let Some(text) = fields.text(name) {
             // Browsers pass over a source with other characters in silence (CSP 3 §2.2.1).
             let value = HeaderValue::from_str(text).ok().filter(|_| text.is_ascii());
-            match (security::check_csp(text), value) {
+            match (csp::check(text), value) {
                 (Ok(()), Some(value)) => match NoncedPolicy::new(field.clone(), text) {
                     Some(policy) => nonced.push(policy),
                     None => set.push((field, value)),

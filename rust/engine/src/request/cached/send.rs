@@ -233,7 +233,7 @@ enum Ranged {
 /// Turns the header section of a 200 into that of a 206 if the client requests parts.
 fn ranged(exchange: &Exchange, headers: &mut Fields, length: u64) -> Ranged {
     let request = &exchange.head.headers;
-    let Some(field) = request.get(header::RANGE) else {
+    let Some(field) = range::of(request) else {
         return Ranged::Whole;
     };
     if !range::if_range(request, headers) {
@@ -307,7 +307,7 @@ pub(super) fn part_of(
     received: Received,
     part: &ContentRange,
 ) -> Option<EdgeResponse> {
-    let field = exchange.head.headers.get(header::RANGE)?;
+    let field = range::of(&exchange.head.headers)?;
     // The origin decides whether the parts of another representation are wanted.
     if exchange.head.headers.contains_key(header::IF_RANGE) {
         return None;
