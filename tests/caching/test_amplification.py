@@ -155,7 +155,7 @@ def test_a_minute_later_there_is_room_again(film: Film, make: Make) -> None:
     assert "stored" in status_of(byte(client, 5, "/film/2"))
 
 
-def test_the_policy_is_checked() -> None:
+def test_a_fill_that_is_unknown_or_contradicts_itself_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"CachePolicy\.fill"):
         CachePolicy(fill="third")  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="slices=False"):

@@ -448,9 +448,8 @@ def test_a_reload_keeps_what_was_selected_and_does_not_mix_it_with_what_another_
     assert client.get("/page", headers={"cookie": "variant=b"}).text == "variant None"
 
 
-def test_a_prefetch_stores_for_the_visitors_that_its_hooks_make_it_for(
-    origin: Origin, serve: Serve, client_for: Callable[[Running], httpx.Client]
-) -> None:
+def marking(origin: Origin) -> Edge:
+    """A site whose hooks send the visitor's variant to the origin, which repeats it."""
     origin.default = echo
     edge = Edge("test")
 
@@ -460,6 +459,13 @@ def test_a_prefetch_stores_for_the_visitors_that_its_hooks_make_it_for(
         request.headers["x-hooked"] = request.cookies.get("variant", "-")
 
     edge.route("/*", to=edge.origin("first", origin.url))
+    return edge
+
+
+def test_a_prefetch_stores_for_the_visitors_that_its_hooks_make_it_for(
+    origin: Origin, serve: Serve, client_for: Callable[[Running], httpx.Client]
+) -> None:
+    edge = marking(origin)
     edge.prefetch(["/viewer", "/origin"], host="127.0.0.1", scheme="http")
     running = serve(edge)
     origin.wait_for(2)
@@ -475,15 +481,7 @@ def test_a_prefetch_stores_for_the_visitors_that_its_hooks_make_it_for(
 def test_warming_stores_for_the_visitors_that_the_hooks_make_it_for(
     origin: Origin, serve: Serve, client_for: Callable[[Running], httpx.Client]
 ) -> None:
-    origin.default = echo
-    edge = Edge("test")
-
-    @edge.on("viewer_request", "/viewer")
-    @edge.on("origin_request", "/origin")
-    def mark(request: Request, ctx: Context) -> None:
-        request.headers["x-hooked"] = request.cookies.get("variant", "-")
-
-    edge.route("/*", to=edge.origin("first", origin.url))
+    edge = marking(origin)
     running = serve(edge)
 
     def warm(*arguments: str) -> dict[str, Any]:

@@ -181,7 +181,7 @@ def test_explain_names_the_variant() -> None:
     assert any("image w=160 f=auto:webp q=75" in step["reason"] + step["decision"] for step in steps)
 
 
-def test_a_policy_is_checked() -> None:
+def test_a_policy_refuses_values_out_of_range_by_their_field() -> None:
     bad: dict[str, Any]
     for bad in ({"widths": ()}, {"widths": (0,)}, {"qualities": (101,)}, {"formats": ("gif",)}, {"svg": True}):
         with pytest.raises(ConfigError, match=next(iter(bad))):

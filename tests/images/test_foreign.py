@@ -219,7 +219,7 @@ def test_a_host_that_is_gone_or_cuts_off_is_an_error(origin: Origin, fetching: C
     assert get(f"{origin.url}/a.jpg").status_code == 502
 
 
-def test_hosts_are_checked() -> None:
+def test_a_host_that_no_image_can_be_fetched_from_is_refused() -> None:
     for host, says in [
         ("*", "would fetch from everywhere"),
         ("ftp://h", "must be a host, with https:// or http://"),

@@ -88,7 +88,7 @@ def test_bounds_of_bytes_and_pixels(gallery: Gallerist) -> None:
     assert "3072 pixels; the limit is 1000 (limits.images.avif_pixels)" in site.image("/s.png", "f=avif").text
 
 
-def test_passed_kinds(gallery: Gallerist) -> None:
+def test_svg_and_avif_pass_as_they_are_where_the_policy_allows_it(gallery: Gallerist) -> None:
     site = gallery(svg="pass")
     svg = b"<svg xmlns='http://www.w3.org/2000/svg'/>"
     site.put("/b.svg", svg, "image/svg+xml")

@@ -99,7 +99,7 @@ def test_it_says_what_is_served_while_no_origin_can_be_reached(
     assert (found[0] == "the failure") != served and why in found[1]
 
 
-def test_the_request_has_a_say() -> None:
+def test_fields_of_the_request_change_what_is_stored_and_reused() -> None:
     found = told(200, DATE, ("Cache-Control", "max-age=60"), headers=[("Cache-Control", "no-cache")])
     assert "request-no-cache" in found["hit"][1]
     authorized = told(200, DATE, ("Cache-Control", "max-age=60"), headers=[("Authorization", "Basic eDp5")])
