@@ -59,6 +59,7 @@ class Client:
 
     def __init__(self, sock: socket.socket, credit: bool = True, window: int | None = None) -> None:
         self.sock = sock
+        self.scheme = "https" if isinstance(sock, ssl.SSLSocket) else "http"
         self.credit = credit
         self.responses: dict[int, Received] = {}
         self.goaway: int | None = None
@@ -91,20 +92,24 @@ class Client:
 
     def section(self, fields: Sequence[Field]) -> bytes:
         """A field section, in this connection's compression."""
-        return bytes(self.http.encoder.encode(list(fields)))
+        return bytes(self.http.encoder.encode(self.fitting(fields)))
+
+    def fitting(self, fields: Sequence[Field]) -> list[Field]:
+        """Fields with the scheme of the connection in the place of ``https``."""
+        return [(":scheme", self.scheme) if field == (":scheme", "https") else field for field in fields]
 
     def begin(self, fields: Sequence[Field]) -> int:
         """Makes a request that goes with what is sent next."""
         stream = self.http.get_next_available_stream_id()
         self.responses[stream] = Received()
-        self.http.send_headers(stream, list(fields), end_stream=True)
+        self.http.send_headers(stream, self.fitting(fields), end_stream=True)
         return stream
 
     def request(self, fields: Sequence[Field], body: bytes | None = None, end: bool = True) -> int:
         """Begins a request, with content that fits into the window."""
         stream = self.http.get_next_available_stream_id()
         self.responses[stream] = Received()
-        self.http.send_headers(stream, list(fields), end_stream=end and body is None)
+        self.http.send_headers(stream, self.fitting(fields), end_stream=end and body is None)
         if body is not None:
             while body:
                 size = min(len(body), 16_384)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 
 import pytest
+from hyperframe.frame import HeadersFrame
 
 from edgerouter import Edge, HttpLimits, Limits
 
@@ -52,11 +53,14 @@ REFUSED = [
     (without(":authority"), 400),
     (changed(":authority", "user@www.example.com"), 400),
     (changed(":scheme", "ftp"), 400),
+    # An https URL is served over TLS only (RFC 9110 §7.4).
+    (changed(":scheme", "HTTPS"), 421),
     (changed(":path", "*"), 400),
     (changed(":path", '/a"b'), 400),
     (changed(":method", "TRACE"), 501),
     ([(":method", "CONNECT"), (":authority", "www.example.com:443")], 501),
     ([*head(), ("host", "other.example.com")], 400),
+    ([*head(), ("host", "www.example.com:443")], 400),
     ([*head(), ("host", "www.example.com"), ("host", "www.example.com")], 400),
     ([*head(), ("content-length", "0"), ("content-length", "0")], 400),
     ([*head(), ("http2-settings", "AAAA")], 400),
@@ -120,6 +124,45 @@ def test_content_of_another_length_than_declared_reaches_no_origin_as_whole(
         assert (received.headers, received.reset) == ([], PROTOCOL_ERROR)
         assert client.response(client.request(head("/next"))).body == b"taken"
     assert origin.count("/") == 0
+
+
+PSEUDO = [[(":path", "/")], [(":method", "GET"), ("x-sum", "1")], [(":authority", "www.example.com")], [(":x", "1")]]
+
+
+@pytest.mark.parametrize("trailers", PSEUDO, ids=["path", "method", "known", "unknown"])
+def test_pseudo_fields_in_trailers_make_a_request_malformed(
+    start: Start, origin: Origin, trailers: list[Field]
+) -> None:
+    """RFC 9113 §8.1. The library drops them, so that the origin would get the request as if they were not there."""
+    origin.default = Reply(body="taken")
+    edge = Edge("test")
+    edge.listen("127.0.0.1:0", http=("h2",))
+    edge.route("/*", to=edge.origin("site", origin.url))
+    server = start(edge)
+    with http2(server.urls[0], None) as client:
+        # The name of the host is in the dynamic table from here on.
+        assert client.get().status == 200
+        stream = client.request(head("/upload", "POST"), b"content", end=False)
+        section = client.section(trailers)
+        client.send(HeadersFrame(stream, section, flags=["END_HEADERS", "END_STREAM"]))
+        if trailers[0][0] == ":x":
+            assert client.until_closed() == PROTOCOL_ERROR
+        else:
+            received = client.response(stream)
+            assert (received.headers, received.reset) == ([], PROTOCOL_ERROR)
+            fine = client.request(head("/fine", "POST"), b"content", end=False)
+            section = client.section([("x-sum", "1")])
+            client.send(HeadersFrame(fine, section, flags=["END_HEADERS", "END_STREAM"]))
+            assert client.response(fine).body == b"taken"
+    assert origin.count("/upload") == 0
+
+
+def test_the_authority_and_a_host_field_are_compared_in_every_spelling(start: Start) -> None:
+    """RFC 9113 §8.3.1."""
+    server = start(site())
+    with http2(server.urls[0], None) as client:
+        for host in ("WWW.example.com", "www.example.com.", "www.example.com:80"):
+            assert client.get("/", "www.example.com", ("host", host)).body == b"hello", host
 
 
 def test_content_past_the_bound_is_refused_when_it_comes(start: Start, origin: Origin) -> None:

@@ -30,7 +30,7 @@ pub(crate) fn field_section(data: &[u8]) {
         let (name, value) = line.split_at(end.unwrap_or(line.len()));
         (name, value.get(1..).unwrap_or_default())
     });
-    let Ok(head) = request::read(fields, is_whole, &LIMITS) else {
+    let Ok(head) = request::read(fields, is_whole, true, &LIMITS) else {
         return;
     };
     let parts = &head.parts;

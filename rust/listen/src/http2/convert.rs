@@ -26,10 +26,14 @@ const OF_CONNECTION: KnownSet = KnownSet::of(&[
 pub(super) fn request(
     parts: &Parts,
     is_whole: bool,
+    is_secured: bool,
     limits: &RequestLimits,
 ) -> Result<StreamHead, Refusal> {
     let uri = &parts.uri;
-    let scheme = uri.scheme_str().unwrap_or("https");
+    let scheme = uri.scheme_str().unwrap_or(match is_secured {
+        true => "https",
+        false => "http",
+    });
     let path = uri.path_and_query().map(|path| path.as_str().as_bytes());
     let authority = uri
         .authority()
@@ -47,7 +51,7 @@ pub(super) fn request(
         .filter_map(|(name, value)| Some((name, value?)));
     let regular = parts.headers.iter();
     let regular = regular.map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes()));
-    request::read(pseudo.chain(regular), is_whole, limits)
+    request::read(pseudo.chain(regular), is_whole, is_secured, limits)
 }
 
 /// The fields of a response. `length`: of its content, where no field says it.

@@ -396,7 +396,8 @@ impl<O: ConnectionOwner> Driver<O> {
         let (parts, body) = request.into_parts();
         let is_whole = body.is_end_stream();
         let limits = &self.terms.request;
-        let head = convert::request(&parts, is_whole, limits);
+        let is_secured = self.connection.tls().is_some();
+        let head = convert::request(&parts, is_whole, is_secured, limits);
         let stream = Rc::new(Stream::new(Rc::clone(&self.connection)));
         stream.begin(Version::HTTP_2);
         let open = self.meter.open(respond.stream_id().as_u32(), stream);

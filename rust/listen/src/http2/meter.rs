@@ -42,6 +42,8 @@ pub(super) struct Meter {
     /// Content of streams that the library has not given out yet, with the last one that it has.
     ahead: RefCell<HashMap<u32, u64>>,
     last: Cell<u32>,
+    /// Streams with malformed trailers, of those that the library has not given out yet.
+    malformed: RefCell<Vec<u32>>,
     /// A response has left, or a good part of one.
     has_served: Cell<bool>,
     pub(super) turns: Turns,
@@ -64,6 +66,7 @@ pub(super) struct OpenStream {
     writes_since: Cell<Option<u64>>,
     fault: Cell<Option<StreamFault>>,
     has_left: Cell<bool>,
+    is_malformed: Cell<bool>,
 }
 
 /// A client that keeps a request from its end.
@@ -90,6 +93,7 @@ impl Meter {
             is_over: Cell::new(false),
             ahead: RefCell::default(),
             last: Cell::new(0),
+            malformed: RefCell::default(),
             has_served: Cell::new(false),
             turns: Turns::default(),
             has_moved: Cell::new(false),
@@ -144,6 +148,9 @@ impl Meter {
             self.note(self.counter.borrow_mut().received(&head, now));
             self.received(&head);
         });
+        for stream in reader.take_malformed() {
+            self.note_malformed(stream);
+        }
         let is_incomplete = reader.is_incomplete();
         let multiplexed = self.connection.multiplex();
         if is_another {
@@ -176,6 +183,15 @@ impl Meter {
             }
             kind::RST_STREAM => self.leave(head.stream),
             _ => {}
+        }
+    }
+
+    fn note_malformed(&self, stream: u32) {
+        if let Some(open) = self.open.borrow().get(&stream) {
+            open.is_malformed.set(true);
+            open.stream.wake();
+        } else if stream > self.last.get() {
+            self.malformed.borrow_mut().push(stream);
         }
     }
 
@@ -222,6 +238,7 @@ impl Meter {
             writes_since: Cell::new(None),
             fault: Cell::new(None),
             has_left: Cell::new(false),
+            is_malformed: Cell::new(self.malformed.borrow().contains(&id)),
         });
         self.last.set(id.max(self.last.get()));
         self.open.borrow_mut().insert(id, Rc::clone(&open));
@@ -244,6 +261,7 @@ impl Meter {
     pub(super) fn settle(&self) {
         // Those that are left were reset or refused.
         self.ahead.borrow_mut().clear();
+        self.malformed.borrow_mut().clear();
     }
 
     /// No frame comes or leaves any more. What is under way ends by `close_some`.
@@ -357,6 +375,11 @@ impl OpenStream {
             self.writes_since.set(None);
         }
         fault
+    }
+
+    /// True if its trailers are malformed in a way that the library does not see.
+    pub(super) fn is_malformed(&self) -> bool {
+        self.is_malformed.get()
     }
 
     /// True if its last frame has left, or it was reset.

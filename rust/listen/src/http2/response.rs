@@ -101,6 +101,9 @@ impl<O: ConnectionOwner> Exchange<O> {
         let response = std::future::poll_fn(|cx| {
             self.open.stream.sent_by(cx.waker());
             loop {
+                if self.open.is_malformed() {
+                    return Poll::Ready(Err(Broken::Reset(Reason::PROTOCOL_ERROR)));
+                }
                 if let Poll::Ready(response) = Pin::new(&mut serving).poll(cx) {
                     return Poll::Ready(Ok(response));
                 }
@@ -333,6 +336,9 @@ impl<O: ConnectionOwner> Exchange<O> {
                 if is_done {
                     return Poll::Ready(Ok(()));
                 }
+            }
+            if self.open.is_malformed() {
+                return Poll::Ready(Err(Broken::Reset(Reason::PROTOCOL_ERROR)));
             }
             if self.open.stream.queue.is_cut() {
                 return Poll::Ready(Err(Broken::Reset(Reason::ENHANCE_YOUR_CALM)));

@@ -212,7 +212,7 @@ fn read(
 
 /// True if two authorities are one in different spellings: in another case, with the port that is the scheme's default,
 /// with a dot at the end (RFC 3986 §6.2.2.1, §6.2.3).
-fn is_same_authority(one: &[u8], other: &[u8], is_https: bool) -> bool {
+pub(crate) fn is_same_authority(one: &[u8], other: &[u8], is_https: bool) -> bool {
     let bare = |authority: &'_ [u8]| -> usize {
         let default: &[u8] = if is_https { b":443" } else { b":80" };
         let host = authority

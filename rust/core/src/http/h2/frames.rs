@@ -1,5 +1,7 @@
 //! Heads of frames (RFC 9113 §4.1), found in the bytes of one direction of a connection. Payloads are passed over,
-//! except for the error code of RST_STREAM.
+//! except for the error code of RST_STREAM, and for pseudo-fields in a client's trailers.
+
+use super::sections::Sections;
 
 /// The bytes that a client begins with (RFC 9113 §3.4).
 pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -24,6 +26,10 @@ pub mod kind {
 pub const END_STREAM: u8 = 1;
 /// HEADERS and CONTINUATION: the field section ends.
 pub const END_HEADERS: u8 = 4;
+/// HEADERS: the length of padding comes first, which is at the end.
+pub(super) const PADDED: u8 = 8;
+/// HEADERS: a priority comes before the fields.
+pub(super) const PRIORITY: u8 = 0x20;
 
 /// The code of RST_STREAM that is no error (RFC 9113 §7).
 pub const NO_ERROR: u32 = 0;
@@ -67,6 +73,10 @@ pub struct FrameReader {
     in_data: bool,
     /// A field section has begun and not ended.
     in_section: bool,
+    /// The payload that is passed over has fields, which are read.
+    in_fields: bool,
+    /// Those of a client.
+    sections: Option<Sections>,
 }
 
 impl FrameReader {
@@ -74,6 +84,7 @@ impl FrameReader {
     pub fn of_client() -> Self {
         Self {
             preface: PREFACE.len(),
+            sections: Some(Sections::default()),
             ..Self::of_server()
         }
     }
@@ -87,7 +98,15 @@ impl FrameReader {
             payload: 0,
             in_data: false,
             in_section: false,
+            in_fields: false,
+            sections: None,
         }
+    }
+
+    /// The streams whose trailers were found to have pseudo-fields (RFC 9113 §8.1) since the last call.
+    pub fn take_malformed(&mut self) -> Vec<u32> {
+        let sections = self.sections.as_mut();
+        sections.map(Sections::take_malformed).unwrap_or_default()
     }
 
     /// True if the other end has begun something other than content that nothing can follow before it ends.
@@ -103,6 +122,11 @@ impl FrameReader {
         while !bytes.is_empty() {
             if self.payload > 0 {
                 let passed = bytes.len().min(self.payload as usize);
+                if self.in_fields
+                    && let Some(sections) = &mut self.sections
+                {
+                    sections.read(bytes.get(..passed).unwrap_or_default());
+                }
                 self.payload -= u32::try_from(passed).unwrap_or(self.payload);
                 bytes = bytes.get(passed..).unwrap_or_default();
                 continue;
@@ -147,8 +171,13 @@ impl FrameReader {
         self.held = 0;
         self.payload = if has_code { 0 } else { head.length };
         self.in_data = kind == kind::DATA;
-        if matches!(kind, kind::HEADERS | kind::CONTINUATION) {
-            self.in_section = flags & END_HEADERS == 0;
+        self.in_fields = matches!(kind, kind::HEADERS | kind::CONTINUATION);
+        if self.in_fields {
+            let ends = flags & END_HEADERS != 0;
+            self.in_section = !ends;
+            if let Some(sections) = &mut self.sections {
+                sections.begin(&head, ends);
+            }
         }
         found(head);
     }

@@ -6,8 +6,11 @@ use http::{HeaderValue, Method, Version};
 use crate::{
     admit::Refusal,
     http::{
-        FieldValue, Fields, Known, PathAndQuery, RequestParts,
-        h1::{MOST_METHOD, content_length, is_host, origin_form, request::RequestLimits},
+        FieldValue, Fields, Known, PathAndQuery, RequestParts, TargetAuthority,
+        h1::{
+            MOST_METHOD, content_length, is_host, origin_form,
+            request::{RequestLimits, is_same_authority},
+        },
         header, is_token_byte,
     },
 };
@@ -32,10 +35,12 @@ impl StreamHead {
     }
 }
 
-/// Reads the fields of a section in their order, pseudo-fields included. `is_whole`: no content follows.
+/// Reads the fields of a section in their order, pseudo-fields included. `is_whole`: no content follows; `is_secured`: the
+/// connection has TLS.
 pub fn read<'a>(
     fields: impl IntoIterator<Item = (&'a [u8], &'a [u8])>,
     is_whole: bool,
+    is_secured: bool,
     limits: &RequestLimits,
 ) -> Result<StreamHead, Refusal> {
     let mut pseudo = PseudoFields::default();
@@ -50,7 +55,7 @@ pub fn read<'a>(
         section.count = 1;
     }
     for (name, value) in fields {
-        section.field(name, value, line.authority, limits)?;
+        section.field(name, value, &line, limits)?;
     }
     section.end();
     if line.is_tunnel {
@@ -77,7 +82,13 @@ pub fn read<'a>(
         parts: Box::new(RequestParts {
             method: line.method,
             target: line.target,
-            authority: None,
+            authority: line.authority.filter(|_| line.is_https && !is_secured).map(
+                // An https URL is for phase 2, as one in absolute form is in HTTP/1.1.
+                |authority| TargetAuthority {
+                    value: authority.owned(),
+                    is_https: true,
+                },
+            ),
             version: Version::HTTP_2,
             headers: section.headers,
         }),
@@ -103,6 +114,7 @@ struct Line<'a> {
     method: Method,
     target: PathAndQuery,
     authority: Option<FieldValue<'a>>,
+    is_https: bool,
     is_tunnel: bool,
 }
 
@@ -137,7 +149,8 @@ impl<'a> PseudoFields<'a> {
             _ => {}
         }
         let scheme = self.scheme.ok_or(Refusal::BadPseudoField)?;
-        if !scheme.eq_ignore_ascii_case(b"http") && !scheme.eq_ignore_ascii_case(b"https") {
+        let is_https = scheme.eq_ignore_ascii_case(b"https");
+        if !is_https && !scheme.eq_ignore_ascii_case(b"http") {
             return Err(Refusal::BadPseudoField);
         }
         let path = self.path.ok_or(Refusal::BadPseudoField)?;
@@ -162,6 +175,7 @@ impl<'a> PseudoFields<'a> {
             method,
             target,
             authority,
+            is_https,
             is_tunnel,
         })
     }
@@ -186,7 +200,7 @@ impl Section {
         &mut self,
         name: &[u8],
         value: &[u8],
-        authority: Option<FieldValue<'_>>,
+        line: &Line<'_>,
         limits: &RequestLimits,
     ) -> Result<(), Refusal> {
         if name.starts_with(b":") {
@@ -200,7 +214,7 @@ impl Section {
         let known = Known::of(name);
         self.count += usize::from(match known {
             Some(header::COOKIE) => self.cookie.is_empty(),
-            Some(header::HOST) => authority.is_none(),
+            Some(header::HOST) => line.authority.is_none(),
             _ => true,
         });
         if self.count > limits.head_fields {
@@ -223,9 +237,10 @@ impl Section {
                 if std::mem::replace(&mut self.has_host, true) || !is_host(value.as_bytes()) {
                     return Err(Refusal::BadHost);
                 }
-                // §8.3.1: it must name the same.
-                if let Some(authority) = authority {
-                    let same = value.as_bytes().eq_ignore_ascii_case(authority.as_bytes());
+                // §8.3.1: it must name the same, in whichever spelling.
+                if let Some(authority) = line.authority {
+                    let authority = authority.as_bytes();
+                    let same = is_same_authority(value.as_bytes(), authority, line.is_https);
                     return if same { Ok(()) } else { Err(Refusal::BadHost) };
                 }
             }
@@ -288,7 +303,7 @@ mod tests {
             let (name, value) = line.split_once(' ').unwrap_or((line, ""));
             (name.as_bytes(), value.as_bytes())
         });
-        read(fields, is_whole, &LIMITS)
+        read(fields, is_whole, true, &LIMITS)
     }
 
     const GET: &str = ":method GET\n:scheme https\n:authority a.example\n:path /a?b";
@@ -321,8 +336,32 @@ mod tests {
         let read = head(other, true).unwrap();
         assert_eq!(shown(&read), "OPTIONS * host=a.example:8443");
         assert_eq!(read.parts.version, Version::HTTP_2);
-        let spelled = get("host A.Example").unwrap();
-        assert_eq!(shown(&spelled), want, "the same host in another case");
+        for host in ["A.Example", "a.example:443", "a.example.", "a.example:"] {
+            let spelled = get(&format!("host {host}")).unwrap();
+            assert_eq!(shown(&spelled), want, "the same host as {host}");
+        }
+        assert_eq!(get("host a.example:80").unwrap_err(), Refusal::BadHost);
+    }
+
+    #[test]
+    fn an_https_url_is_the_target_where_the_connection_has_no_tls() {
+        for (scheme, is_secured, want) in [
+            ("https", false, true),
+            ("HTTPS", false, true),
+            ("https", true, false),
+            ("http", false, false),
+            ("http", true, false),
+        ] {
+            let fields = [
+                (&b":method"[..], &b"GET"[..]),
+                (b":scheme", scheme.as_bytes()),
+                (b":authority", b"a.example"),
+                (b":path", b"/"),
+            ];
+            let read = read(fields, true, is_secured, &LIMITS).unwrap();
+            let target = read.parts.authority.is_some_and(|target| target.is_https);
+            assert_eq!(target, want, "{scheme} {is_secured}");
+        }
     }
 
     #[test]
