@@ -12,6 +12,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509 import ocsp
+from cryptography.x509.ocsp import OCSPCertStatus
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from edgerouter import Certificate
@@ -100,17 +101,18 @@ class Authority:
         private.write_bytes(pem_of(key))
         return Issued(chain, private, made.public_bytes(serialization.Encoding.DER))
 
-    def ocsp(self, issued: Issued) -> bytes:
-        """A response of OCSP by which a certificate is good, in DER."""
+    def ocsp(self, issued: Issued, status: OCSPCertStatus = OCSPCertStatus.GOOD, days: int = 1) -> bytes:
+        """A response of OCSP about a certificate, in DER, that ends in so many days."""
         now = dt.datetime.now(dt.UTC)
+        began = now - dt.timedelta(days=2)
         builder = ocsp.OCSPResponseBuilder().add_response(
             cert=x509.load_der_x509_certificate(issued.der),
             issuer=self.certificate,
             algorithm=hashes.SHA256(),
-            cert_status=ocsp.OCSPCertStatus.GOOD,
-            this_update=now,
-            next_update=now + dt.timedelta(days=1),
-            revocation_time=None,
+            cert_status=status,
+            this_update=began,
+            next_update=now + dt.timedelta(days=days),
+            revocation_time=began if status is OCSPCertStatus.REVOKED else None,
             revocation_reason=None,
         )
         signed = builder.responder_id(ocsp.OCSPResponderEncoding.HASH, self.certificate).sign(self.key, hashes.SHA256())

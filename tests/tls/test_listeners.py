@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+from cryptography.x509.ocsp import OCSPCertStatus
 
 from edgerouter import Certificate, ConfigError, Edge, Limits, Secret, Tls, TlsLimits, _core, cache, secret_file
 
@@ -281,6 +282,11 @@ def test_a_certificate_file_that_cannot_be_used_is_refused_with_file_and_remedy(
     good, other = authority.issue("www.example.com"), authority.issue("other.example.com")
     (tmp_path / "text.pem").write_text("no certificate")
     missing, text = tmp_path / "missing.pem", tmp_path / "text.pem"
+    whole, issuer = good.chain.read_text(), authority.file.read_text()
+    behind, cut, bad = (tmp_path / f"{name}.pem" for name in ("behind", "cut", "bad"))
+    behind.write_text(issuer + whole)
+    cut.write_text(whole + issuer[:-60])
+    bad.write_text(whole + "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
     for certificate, path, message in (
         (Certificate(missing, good.key), "chain", f"file {missing}: cannot be read: No such file"),
         (Certificate(good.chain, missing), "key", f"file {missing}: cannot be read: No such file"),
@@ -289,6 +295,9 @@ def test_a_certificate_file_that_cannot_be_used_is_refused_with_file_and_remedy(
         (Certificate(good.chain, other.key), "key", f"file {other.key}: is not the key of the certificate"),
         (Certificate(good.key, good.key), "chain", f"file {good.key}: holds no certificate in PEM"),
         (Certificate(authority.file, good.key), "key", "is not the key of the certificate"),
+        (Certificate(behind, good.key), "chain", "of the key, which is number 2 in it; put that one first"),
+        (Certificate(cut, good.key), "chain", "holds a certificate in PEM that is damaged"),
+        (Certificate(bad, good.key), "chain", "holds a certificate that cannot be read, number 2 in it"),
     ):
         edge = site(Tls([good.certificate, certificate]))
         with pytest.raises(ConfigError) as refused:
@@ -422,24 +431,51 @@ def test_an_address_of_ipv6_serves_ipv4_too(authority: Authority, start: Start) 
             assert (answer.status, answer.body) == (200, b"hello"), host
 
 
-def test_a_response_of_ocsp_is_stapled(authority: Authority, start: Start, tmp_path: Path) -> None:
-    issued = authority.issue("www.example.com")
-    (tmp_path / "ocsp.der").write_bytes(authority.ocsp(issued))
-    server = start(site(Tls(Certificate(issued.chain, issued.key, ocsp=tmp_path / "ocsp.der"))))
+def test_a_response_of_ocsp_is_stapled_until_its_end(
+    authority: Authority, start: Start, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    issued, late = (authority.issue(f"{name}.example.com") for name in ("www", "late"))
+    responses = {"www": authority.ocsp(issued), "late": authority.ocsp(late, days=-1)}
+    for name, response in responses.items():
+        (tmp_path / f"{name}.der").write_bytes(response)
+    given = [
+        Certificate(certificate.chain, certificate.key, ocsp=tmp_path / f"{name}.der")
+        for name, certificate in (("www", issued), ("late", late))
+    ]
+    server = start(site(Tls(given)))
     host, port = address_of(server.urls[0])
-    client = subprocess.run(
-        [*f"openssl s_client -connect {host}:{port} -servername www.example.com -status".split()],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        timeout=30,
-        check=False,
-    )
-    assert b"OCSP Response Status: successful" in client.stdout
-    (tmp_path / "ocsp.der").write_bytes(b"nothing")
-    with pytest.raises(
-        ConfigError, match=r"certificates\[0\]\.ocsp: file .*ocsp\.der: is no successful response of OCSP in DER"
+    for name, status in (("www", b"OCSP Response Status: successful"), ("late", b"OCSP response: no response sent")):
+        client = subprocess.run(
+            [*f"openssl s_client -connect {host}:{port} -servername {name}.example.com -status".split()],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=30,
+            check=False,
+        )
+        assert status in client.stdout, name
+    logged = ""
+
+    def told() -> bool:
+        nonlocal logged
+        logged += capfd.readouterr().err
+        return "the response of OCSP for late.example.com is out of date" in logged
+
+    until(told)
+    assert "OCSP for www" not in logged
+
+
+def test_a_response_of_ocsp_that_clients_refuse_is_refused(authority: Authority, tmp_path: Path) -> None:
+    issued, other = authority.issue("www.example.com"), authority.issue("other.example.com")
+    for response, message in (
+        (b"nothing", "is no successful response of OCSP in DER"),
+        (authority.ocsp(issued)[:-1], "is no successful response of OCSP in DER"),
+        (authority.ocsp(other), "is about another certificate"),
+        (authority.ocsp(issued, OCSPCertStatus.REVOKED), "has the status revoked"),
+        (authority.ocsp(issued, OCSPCertStatus.UNKNOWN), "has the status unknown"),
     ):
-        site(Tls(Certificate(issued.chain, issued.key, ocsp=tmp_path / "ocsp.der"))).compile()
+        (tmp_path / "ocsp.der").write_bytes(response)
+        with pytest.raises(ConfigError, match=rf"certificates\[0\]\.ocsp: file .*ocsp\.der: {message}"):
+            site(Tls(Certificate(issued.chain, issued.key, ocsp=tmp_path / "ocsp.der"))).compile()
 
 
 def test_the_end_of_each_certificate_is_a_metric_and_is_logged_when_it_is_near(

@@ -2,7 +2,7 @@
 
 use edgerouter_core::{
     proxy_protocol::{self, ProxyHeader},
-    tls::{certificate_facts, is_ocsp_response},
+    tls::{certificate_facts, ocsp_end},
 };
 
 pub(crate) fn proxy_header(data: &[u8]) {
@@ -52,7 +52,7 @@ pub(crate) fn proxy_headers() -> Vec<Vec<u8>> {
 }
 
 pub(crate) fn certificate(data: &[u8]) {
-    let _ = is_ocsp_response(data);
+    let _ = ocsp_end(data, data);
     let Some(facts) = certificate_facts(data) else {
         return;
     };

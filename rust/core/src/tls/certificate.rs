@@ -102,18 +102,6 @@ pub fn pin(digest: &[u8]) -> String {
     format!("sha256//{}", STANDARD.encode(digest))
 }
 
-/// True for a response of OCSP (RFC 6960 §4.2.1) that is about a certificate, and no error.
-pub fn is_ocsp_response(der: &[u8]) -> bool {
-    const ENUMERATED: u8 = 0x0a;
-    let mut outside = Der(der);
-    let fields = outside.next_of(SEQUENCE).map(|response| response.inside());
-    let (Some(mut fields), None) = (fields, outside.next()) else {
-        return false;
-    };
-    let status = fields.next_of(ENUMERATED);
-    status.is_some_and(|status| status.content == [0]) && fields.next_of(0xa0).is_some()
-}
-
 /// Lower-case hexadecimal digits.
 pub fn hexadecimal(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len() * 2);
@@ -173,11 +161,13 @@ fn distinguished(name: Element<'_>) -> Option<String> {
         while let Some(attribute) = attributes.next_of(SEQUENCE) {
             let mut fields = attribute.inside();
             let kind = fields.next_of(OBJECT_IDENTIFIER)?;
+            let from = fields.0;
             let value = fields.next()?;
+            let whole = from.get(..from.len() - fields.0.len())?;
             if !text.is_empty() {
                 text.push('+');
             }
-            attribute_text(&mut text, kind.content, value);
+            attribute_text(&mut text, kind.content, value, whole);
         }
         sets.push(text);
     }
@@ -185,7 +175,8 @@ fn distinguished(name: Element<'_>) -> Option<String> {
     Some(sets.join(","))
 }
 
-fn attribute_text(text: &mut String, kind: &[u8], value: Element<'_>) {
+/// `whole`: of the value, in BER.
+fn attribute_text(text: &mut String, kind: &[u8], value: Element<'_>, whole: &[u8]) {
     // RFC 4514 §3, and the address that certificates of people have.
     let short = match kind {
         [0x55, 0x04, 0x03] => Some("CN"),
@@ -215,7 +206,7 @@ fn attribute_text(text: &mut String, kind: &[u8], value: Element<'_>) {
         }
         _ => {
             dotted(text, kind);
-            let _ = write!(text, "=#{}", hexadecimal(value.content));
+            let _ = write!(text, "=#{}", hexadecimal(whole));
         }
     }
 }
@@ -249,7 +240,7 @@ fn dotted(text: &mut String, bytes: &[u8]) {
 }
 
 /// Unix seconds of a time (RFC 5280 §4.1.2.5): `YYMMDDHHMMSSZ`, or with four digits of the year.
-fn time(element: Element<'_>) -> Option<i64> {
+pub(super) fn time(element: Element<'_>) -> Option<i64> {
     let digits = element.content.strip_suffix(b"Z")?;
     let digits = match element.tag {
         0x17 => digits.to_vec(),
@@ -326,7 +317,7 @@ mod tests {
                 r"CN=ada,O=Ex\2C Inc",
             ),
             (vec![attribute(0x03, " #é\r\n")], r"CN=\20#\C3\A9\0D\0A"),
-            (vec![attribute(0x05, "7")], "2.5.4.5=#37"),
+            (vec![attribute(0x05, "7")], "2.5.4.5=#0c0137"),
             (vec![], ""),
         ] {
             let content = parts.concat();

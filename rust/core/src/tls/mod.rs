@@ -9,11 +9,12 @@ mod certificate;
 mod client;
 mod der;
 mod names;
+mod ocsp;
 
 pub use authority::{ConnectionTerms, PolicyNames, TermsDigest};
 pub use certificate::{
-    CertificateFacts, certificate_facts, hexadecimal, is_ocsp_response, pin, public_key,
-    renewal_identifier,
+    CertificateFacts, certificate_facts, hexadecimal, pin, public_key, renewal_identifier,
 };
 pub use client::{ClientCertificate, client_fields};
 pub use names::NameTable;
+pub use ocsp::{OcspFault, ocsp_end};

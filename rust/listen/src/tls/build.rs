@@ -6,11 +6,11 @@ use ::aws_lc_rs::digest::{Context, SHA256};
 use edgerouter_acme::{IssuedCertificates, issuer_fault};
 use edgerouter_core::{
     plan::{
-        AcmePolicy, Certificate, ClientAuthentication, HttpProtocol, Listener, Plan, Problem,
-        SecurityPolicy, TlsPolicy,
+        AcmePolicy, ClientAuthentication, HttpProtocol, Listener, Plan, Problem, SecurityPolicy,
+        TlsPolicy,
     },
     secret::FileSecret,
-    tls::{NameTable, PolicyNames, TermsDigest, certificate_facts, is_ocsp_response},
+    tls::{NameTable, PolicyNames, TermsDigest},
 };
 use rustls::{
     RootCertStore, ServerConfig, SupportedCipherSuite, SupportedProtocolVersion,
@@ -18,13 +18,11 @@ use rustls::{
         CryptoProvider,
         aws_lc_rs::{self, cipher_suite, kx_group},
     },
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    pki_types::{CertificateDer, pem::PemObject},
     server::{WebPkiClientVerifier, danger::ClientCertVerifier},
-    sign::CertifiedKey,
     version::{TLS12, TLS13},
 };
 use tokio::sync::Semaphore;
-use webpki::EndEntityCert;
 
 use super::{
     PolicyService, TlsListener, TlsListeners,
@@ -192,7 +190,7 @@ fn cipher_suites(security: SecurityPolicy) -> Vec<SupportedCipherSuite> {
 }
 
 /// Cryptography by a policy, made once. The client chooses among the groups of key exchange, by its preference.
-fn provider(security: SecurityPolicy) -> Arc<CryptoProvider> {
+pub(super) fn provider(security: SecurityPolicy) -> Arc<CryptoProvider> {
     static MADE: [OnceLock<Arc<CryptoProvider>>; SecurityPolicy::ALL.len()] =
         [const { OnceLock::new() }; SecurityPolicy::ALL.len()];
     let make = || {
@@ -230,20 +228,20 @@ fn authorities(client: &ClientAuthentication) -> Result<RootCertStore, String> {
 }
 
 /// One policy being built.
-struct PolicyBuild<'a> {
+pub(super) struct PolicyBuild<'a> {
     path: String,
-    position: usize,
+    pub(super) position: usize,
     /// The names of the listener's certificates, each with the position of its policy.
-    names: &'a mut NameTable<usize>,
+    pub(super) names: &'a mut NameTable<usize>,
     /// The names of all listeners' certificates.
-    all: &'a mut NameTable<()>,
-    expiries: &'a mut Expiries,
+    pub(super) all: &'a mut NameTable<()>,
+    pub(super) expiries: &'a mut Expiries,
     issued: &'a Arc<IssuedCertificates>,
     problems: &'a mut Problems,
 }
 
 impl PolicyBuild<'_> {
-    fn refuse(&mut self, field: &str, message: impl Into<String>) {
+    pub(super) fn refuse(&mut self, field: &str, message: impl Into<String>) {
         self.problems.push(Problem {
             path: format!("{}{field}", self.path),
             value: None,
@@ -251,7 +249,7 @@ impl PolicyBuild<'_> {
         });
     }
 
-    fn refuse_file(&mut self, secret: &FileSecret, field: &str, message: &str) {
+    pub(super) fn refuse_file(&mut self, secret: &FileSecret, field: &str, message: &str) {
         self.refuse(field, secret.fault(message));
     }
 
@@ -267,14 +265,15 @@ impl PolicyBuild<'_> {
         let before = self.problems.len();
         for (at, certificate) in policy.certificates.iter().enumerate() {
             let field = format!(".certificates[{at}]");
-            if let Some(key) = self.certificate(certificate, &field, policy.security) {
+            let read = self.certificate(certificate, &field, policy.security);
+            if let Some((key, staple_end)) = read {
                 for der in &key.cert {
                     digest.update(&(der.len() as u64).to_be_bytes());
                     digest.update(der);
                 }
                 // The end of the chain.
                 digest.update(&0u64.to_be_bytes());
-                self.add(key, &mut certificates, &field);
+                self.add(key, staple_end, &mut certificates, &field);
             }
         }
         if let Some(terms) = &policy.acme {
@@ -344,109 +343,5 @@ impl PolicyBuild<'_> {
                 None
             }
         }
-    }
-
-    fn certificate(
-        &mut self,
-        certificate: &Certificate,
-        field: &str,
-        security: SecurityPolicy,
-    ) -> Option<CertifiedKey> {
-        let chain: Result<Vec<CertificateDer<'static>>, _> =
-            CertificateDer::pem_slice_iter(certificate.chain.as_bytes()).collect();
-        let chain = chain.unwrap_or_default();
-        if chain.is_empty() {
-            self.refuse_file(
-                &certificate.chain,
-                &format!("{field}.chain"),
-                "holds no certificate in PEM; give the file with the certificate and those that issued it, such as \
-                 fullchain.pem",
-            );
-        }
-        let key = PrivateKeyDer::from_pem_slice(certificate.key.as_bytes());
-        let Ok(key) = key else {
-            self.refuse_file(
-                &certificate.key,
-                &format!("{field}.key"),
-                "holds no private key in PEM; give the certificate's own, such as privkey.pem, not encrypted",
-            );
-            return None;
-        };
-        let key = match provider(security).key_provider.load_private_key(key) {
-            Ok(key) => key,
-            Err(_) => {
-                self.refuse_file(
-                    &certificate.key,
-                    &format!("{field}.key"),
-                    "is of a kind that is not supported; use ECDSA P-256 or P-384, RSA of 2,048 bits or more, or Ed25519",
-                );
-                return None;
-            }
-        };
-        if chain.is_empty() {
-            return None;
-        }
-        let mut key = CertifiedKey::new(chain, key);
-        if let Some(ocsp) = &certificate.ocsp {
-            if is_ocsp_response(ocsp.as_bytes()) {
-                key.ocsp = Some(ocsp.as_bytes().to_vec());
-            } else {
-                self.refuse_file(
-                    ocsp,
-                    &format!("{field}.ocsp"),
-                    "is no successful response of OCSP in DER; fetch it again, as with openssl ocsp -respout",
-                );
-            }
-        }
-        match key.keys_match() {
-            Ok(()) | Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::Unknown)) => {
-                Some(key)
-            }
-            Err(rustls::Error::InconsistentKeys(_)) => {
-                self.refuse_file(
-                    &certificate.key,
-                    &format!("{field}.key"),
-                    "is not the key of the certificate; give the two that were issued together",
-                );
-                None
-            }
-            Err(error) => {
-                self.refuse(
-                    &format!("{field}.chain"),
-                    format!("does not begin with a certificate of a server: {error}"),
-                );
-                None
-            }
-        }
-    }
-
-    /// Adds a certificate by its names, each of which may select one policy of the listener only.
-    fn add(&mut self, key: CertifiedKey, certificates: &mut Certificates, field: &str) {
-        let key = Arc::new(key);
-        let end_entity = key.cert.first().map(EndEntityCert::try_from);
-        let Some(Ok(end_entity)) = end_entity else {
-            let why =
-                "does not begin with a certificate of a server; put the one for this host first";
-            return self.refuse(&format!("{field}.chain"), why);
-        };
-        let mut names = Vec::new();
-        for name in end_entity.valid_dns_names() {
-            self.all.entry(name, || ());
-            let position = *self.names.entry(name, || self.position);
-            if position == self.position {
-                names.push(name);
-            } else {
-                let why = format!(
-                    "is for {name}, and so is a certificate of tls[{position}]: a name selects one TLS policy; remove one \
-                     of them"
-                );
-                self.refuse(&format!("{field}.chain"), why);
-            }
-        }
-        if let Some(facts) = key.cert.first().and_then(|der| certificate_facts(der)) {
-            let first = names.first().copied().unwrap_or(&facts.subject);
-            self.expiries.note(first, facts.valid.1);
-        }
-        certificates.add(Arc::clone(&key), names.into_iter());
     }
 }

@@ -2,6 +2,7 @@
 
 use std::{borrow::Cow, sync::Arc};
 
+use super::resumption::unix_now;
 use edgerouter_acme::IssuedCertificates;
 use edgerouter_core::{
     plan::{AcmePolicy, OnDemand},
@@ -16,8 +17,18 @@ use rustls::{
 pub(super) struct Certificates {
     all: Vec<Arc<CertifiedKey>>,
     by_name: NameTable<Vec<Arc<CertifiedKey>>>,
+    staples: Vec<Staple>,
     /// Those that the edge obtains by itself.
     obtained: Option<Obtained>,
+}
+
+/// A response of OCSP that clients refuse from its end on.
+#[derive(Debug)]
+struct Staple {
+    of: Arc<CertifiedKey>,
+    end: i64,
+    /// The certificate without it.
+    bare: Arc<CertifiedKey>,
 }
 
 #[derive(Debug)]
@@ -40,6 +51,27 @@ impl Certificates {
             of_name.push(Arc::clone(&certificate));
         }
         self.all.push(certificate);
+    }
+
+    /// Notes the Unix second from which a certificate goes without its response of OCSP.
+    pub(super) fn staple_until(&mut self, certificate: &Arc<CertifiedKey>, end: i64) {
+        let mut bare = CertifiedKey::clone(certificate);
+        bare.ocsp = None;
+        self.staples.push(Staple {
+            of: Arc::clone(certificate),
+            end,
+            bare: Arc::new(bare),
+        });
+    }
+
+    fn stapled(&self, certificate: Arc<CertifiedKey>) -> Arc<CertifiedKey> {
+        let mut staples = self.staples.iter();
+        let staple = staples.find(|staple| Arc::ptr_eq(&staple.of, &certificate));
+        let now = i64::try_from(unix_now()).unwrap_or(i64::MAX);
+        match staple.filter(|staple| staple.end <= now) {
+            Some(staple) => Arc::clone(&staple.bare),
+            None => certificate,
+        }
     }
 
     pub(super) fn add_obtained(&mut self, issued: &Arc<IssuedCertificates>, terms: &AcmePolicy) {
@@ -106,6 +138,10 @@ impl ResolvesServerCert for Certificates {
             let schemes = hello.signature_schemes();
             certificate.key.choose_scheme(schemes).is_some()
         });
-        verifiable.or_else(|| candidates.first()).cloned()
+        let certificate = verifiable.or_else(|| candidates.first()).cloned()?;
+        Some(match certificate.ocsp {
+            Some(_) => self.stapled(certificate),
+            None => certificate,
+        })
     }
 }

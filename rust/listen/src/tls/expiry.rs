@@ -2,9 +2,12 @@
 
 use edgerouter_telemetry::text;
 
-/// Each certificate's first name, and the Unix second until which it is valid.
+/// By each certificate's first name the Unix second until which it is valid, and that of its response of OCSP.
 #[derive(Debug, Default)]
-pub(super) struct Expiries(Vec<(String, i64)>);
+pub(super) struct Expiries {
+    certificates: Vec<(String, i64)>,
+    staples: Vec<(String, i64)>,
+}
 
 const DAY: i64 = 86_400;
 /// Time before the end of a certificate from which a warning is logged: those that are renewed by programs are new by
@@ -14,18 +17,28 @@ const SOON: i64 = 14 * DAY;
 impl Expiries {
     /// Notes a certificate; of several with one name the first that ends counts.
     pub(super) fn note(&mut self, name: &str, end: i64) {
-        match self.0.iter_mut().find(|(known, _)| known == name) {
+        match self
+            .certificates
+            .iter_mut()
+            .find(|(known, _)| known == name)
+        {
             Some((_, known)) => *known = end.min(*known),
-            None => self.0.push((name.to_owned(), end)),
+            None => self.certificates.push((name.to_owned(), end)),
         }
+    }
+
+    /// Notes a response of OCSP.
+    pub(super) fn note_staple(&mut self, name: &str, end: i64) {
+        self.staples.push((name.to_owned(), end));
     }
 
     /// Writes them, and those of certificates that were obtained.
     pub(super) fn render(&self, out: &mut String, obtained: &[(Box<str>, i64)]) {
-        let given = self.0.iter().map(|(of, end)| (&**of, end));
+        let given = self.certificates.iter().map(|(of, end)| (&**of, end));
         let obtained = obtained.iter().map(|(of, end)| (&**of, end));
         // A name that has one of each is known by the one that handshakes use.
-        let obtained = obtained.filter(|(of, _)| self.0.iter().all(|(known, _)| known != of));
+        let is_given = |name: &str| self.certificates.iter().any(|(known, _)| known == name);
+        let obtained = obtained.filter(|(of, _)| !is_given(of));
         text::labelled(
             out,
             "edgerouter_tls_certificate_expiry_timestamp_seconds",
@@ -37,7 +50,7 @@ impl Expiries {
 
     pub(super) fn warn(&self, now: u64) {
         let now = i64::try_from(now).unwrap_or(i64::MAX);
-        for (name, end) in &self.0 {
+        for (name, end) in &self.certificates {
             let days = (end - now) / DAY;
             if *end < now {
                 tracing::warn!(
@@ -48,6 +61,11 @@ impl Expiries {
                     "the certificate for {name} expires in {days} days; renew it and reload"
                 );
             }
+        }
+        for (name, _) in self.staples.iter().filter(|(_, end)| *end <= now) {
+            tracing::warn!(
+                "the response of OCSP for {name} is out of date and is not stapled; fetch a new one and reload"
+            );
         }
     }
 }
