@@ -39,10 +39,11 @@ class Watchdog:
         self.silence = silence
         self.ended = threading.Event()
         self.interval = 0.0
-        with contextlib.suppress(ValueError):
+        # A number that no clock takes, such as systemd's for "never", is none.
+        with contextlib.suppress(ValueError, OverflowError):
             own = os.environ.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
             self.interval = int(os.environ.get("WATCHDOG_USEC", "0")) / 1e6 / 2 if own else 0.0
-        if self.interval > 0:
+        if 0 < self.interval <= threading.TIMEOUT_MAX:
             threading.Thread(target=self.run, name="edge-watchdog", daemon=True).start()
 
     def run(self) -> None:

@@ -107,7 +107,8 @@ def test_no_request_fails_while_certificates_are_renewed(site: Site, pebble: Peb
 
 def test_the_list_of_certificates_has_their_state_and_check_warns_of_expired_ones(tmp_path: Path) -> None:
     authority = Authority(tmp_path)
-    given, old = authority.issue("given.example.com"), authority.issue("old.example.com", days=-1)
+    given = authority.issue("given.example.com")
+    old, late = (authority.issue(f"{name}.example.com", days=-1) for name in ("old", "late"))
     storage = tmp_path / "storage"
     (storage / "certificates").mkdir(parents=True)
     stored = storage / "certificates" / "old.example.com.pem"
@@ -118,7 +119,8 @@ def test_the_list_of_certificates_has_their_state_and_check_warns_of_expired_one
 from edgerouter import Acme, Certificate, Edge, Tls
 edge = Edge("test")
 acme = Acme(["new.example.com", "old.example.com", "bad.example.com"], storage={str(storage)!r})
-edge.listen("127.0.0.1:0", tls=Tls(Certificate({str(given.chain)!r}, {str(given.key)!r}), acme=acme))
+given = [Certificate(f"{{file}}.pem", f"{{file}}.key") for file in {[str(one.chain)[:-4] for one in (given, late)]!r}]
+edge.listen("127.0.0.1:0", tls=Tls(given, acme=acme))
 edge.route("/*", respond="hello")
 """)
     listed = command("cert", "list", str(app), "--json")
@@ -126,6 +128,7 @@ edge.route("/*", respond="hello")
     rows = json.loads(listed.stdout)["certificates"]
     assert [(row["name"], row["source"], row["state"]) for row in rows] == [
         ("given.example.com", "given", "valid"),
+        ("late.example.com", "given", "expired"),
         ("new.example.com", "acme", "absent"),
         ("old.example.com", "acme", "expired"),
         ("bad.example.com", "acme", "unreadable"),
@@ -133,5 +136,10 @@ edge.route("/*", respond="hello")
     assert "old.example.com  expired  " in command("cert", "list", str(app)).stdout
     checked = command("check", str(app), "--strict")
     assert checked.returncode == 1
-    for warning in ("for old.example.com is expired", "for bad.example.com is unreadable"):
+    warnings = (
+        "for old.example.com is expired",
+        "for bad.example.com is unreadable",
+        "for late.example.com has expired",
+    )
+    for warning in warnings:
         assert warning in " ".join(checked.stdout.split())

@@ -79,6 +79,17 @@ def test_a_listener_of_the_application_takes_the_socket_of_its_port_and_others_a
     assert process.end() == 0
 
 
+def test_a_socket_of_the_service_manager_without_a_listener_is_logged_with_the_remedy(start: Start) -> None:
+    passed, own = free_port(), free_port()
+    process = start("--listen", f"127.0.0.1:{own}", sockets=(f"127.0.0.1:{passed}",))
+    listening(process, 1)
+    # A connection starts the edge, and nobody takes it.
+    with socket.create_connection(("127.0.0.1", passed), timeout=PATIENCE):
+        process.wait_for(f"the socket 127.0.0.1:{passed} of the service manager has no listener")
+        assert get(own) == "here"
+        assert process.end() == 0
+
+
 def test_a_unix_socket_of_the_service_manager_is_served_and_its_file_is_left(start: Start, tmp_path: Path) -> None:
     path = tmp_path / "edge.sock"
     process = start(listen=f"edge.listen('unix:{path}')\n", sockets=(str(path),))
@@ -150,6 +161,14 @@ def test_without_a_service_manager_nothing_is_sent(variables: dict[str, str], mo
         monkeypatch.setenv(name, value)
     service_manager.notify("READY=1")
     assert service_manager.Watchdog(lambda: 0.0).interval == 0
+
+
+@pytest.mark.parametrize("interval", ["", "soon", "-1", "0", str(2**64 - 1), "9" * 400])
+def test_an_interval_of_the_watchdog_that_is_none_starts_none(interval: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WATCHDOG_USEC", interval)
+    before = {thread.name for thread in threading.enumerate()}
+    service_manager.Watchdog(lambda: 0.0)
+    assert "edge-watchdog" not in {thread.name for thread in threading.enumerate()} - before
 
 
 def test_systemd_finds_no_fault_in_the_units(tmp_path: Path) -> None:

@@ -83,6 +83,8 @@ def test_what_cannot_be_written_or_certified_is_refused_with_the_remedy(home: di
     odd = cert(home, tmp_path, *(word for name in names for word in ("--name", name)))
     assert (odd.returncode, odd.stderr.count("cannot be certified: give a host name")) == (1, len(names))
     assert not list(tmp_path.parent.glob("*.pem"))
+    bare = cert(home, tmp_path, "shop.test")
+    assert (bare.returncode, "give --name shop.test" in bare.stderr) == (2, True)
     (tmp_path / "file").write_text("")
     blocked = cert({**home, "XDG_DATA_HOME": str(tmp_path / "file")}, tmp_path)
     assert (blocked.returncode, "XDG_DATA_HOME" in blocked.stderr) == (1, True)

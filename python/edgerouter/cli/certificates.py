@@ -21,7 +21,17 @@ if TYPE_CHECKING:
 
 __all__ = ["advice", "app", "held"]
 
-app = typer.Typer()
+
+class _Cert(typer.core.TyperGroup):
+    """A group that has the remedy for a name without its option, which would be taken for a command."""
+
+    def resolve_command(self, ctx: typer.Context, args: list[str]) -> Any:  # type: ignore[override]
+        if args and args[0] not in self.commands:
+            ctx.fail(f"{args[0]!r} is no command; to certify it, give --name {args[0]}")
+        return super().resolve_command(ctx, args)
+
+
+app = typer.Typer(cls=_Cert)
 
 
 @app.callback(invoke_without_command=True)
@@ -88,8 +98,10 @@ def held(plan: Mapping[str, Any]) -> list[dict[str, str | None]]:
 
 
 def advice(plan: Mapping[str, Any]) -> Iterator[_core.Lint]:
-    """Warnings of ``edgerouter check`` about certificates that the edge obtains by itself."""
+    """Warnings of ``edgerouter check`` about certificates."""
     for row in held(plan):
+        if row["source"] == "given" and row["state"] == "expired":
+            yield _warning(f"the certificate for {row['name']} has expired", f"renew {row['file'] or 'it'}")
         if row["source"] == "acme" and row["state"] in ("expired", "unreadable"):
             yield _warning(
                 f"the stored certificate for {row['name']} is {row['state']}",

@@ -165,7 +165,7 @@ def check(
 
     All problems are printed, one a line, and the exit code is 1. The table says which routes and phases touch Python.
     """
-    from edgerouter import _core, storage
+    from edgerouter import _core, secrets, storage
     from edgerouter.cli import show
 
     # The process ends soon, and until then the plan of a large site would be walked again and again.
@@ -177,6 +177,8 @@ def check(
         if (problem := storage.problem(plan)) is not None:
             raise ConfigError([problem])
         advice = _core.lint(edge.encode())
+        # Certificates are looked at, and no other secret is needed.
+        secrets.resolve({"listeners": plan.get("listeners", ())})
         advice.extend(certificates.advice(plan))
         if (shortage := storage.shortage(plan)) is not None:
             advice.append(

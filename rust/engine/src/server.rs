@@ -31,7 +31,7 @@ use crate::{
     functions::Functions,
     life::Life,
     listen::{
-        tcp,
+        inherited, tcp,
         unix::{self, SocketFile},
     },
     navigation::QUEUE,
@@ -105,6 +105,12 @@ impl Engine {
             for (socket, worker) in bound.into_iter().zip(&mut sockets) {
                 worker.push(socket);
             }
+        }
+        for address in inherited::unused() {
+            tracing::warn!(
+                "the socket {address} of the service manager has no listener, so its connections wait for nothing: add \
+                 --listen or Edge.listen for it, or take it out of the unit"
+            );
         }
         let admin_tcp = match settings.admin {
             Some(address) => tcp::bind(address, 1, "--admin")?.pop(),

@@ -49,6 +49,17 @@ pub fn addresses() -> Vec<SocketAddr> {
     addresses.filter_map(Result::ok).collect()
 }
 
+/// All that no listener has taken, as users write addresses.
+pub fn unused() -> Vec<String> {
+    let tcp = addresses();
+    let inherited = inherited().lock();
+    let paths = inherited.unix.iter().filter_map(|socket| {
+        let bound = socket.local_addr().ok()?;
+        Some(format!("unix:{}", bound.as_pathname()?.display()))
+    });
+    tcp.iter().map(SocketAddr::to_string).chain(paths).collect()
+}
+
 /// Takes the one for an address: of the same port, on it or on all addresses.
 pub(crate) fn tcp(address: SocketAddr) -> Option<TcpListener> {
     let mut inherited = inherited().lock();
