@@ -132,6 +132,7 @@ class AsgiCall:
     broken: BodyError | None = None
     head: Message | None = None
     begun = False
+    to_head = False
     written: Written | None = None
     sink: Sink | None = None
     over = False
@@ -195,31 +196,34 @@ class AsgiCall:
                 # A number is none: ``bytes`` would make as many.
                 body = bytes(memoryview(body))
             if self.begun and self.sink is None:
-                # Its first piece was the whole.
-                if body:
+                # Its first piece was the whole, or nobody wants one.
+                if body and not self.to_head:
                     raise RuntimeError("http.response.body has more bytes than the content-length of the response")
                 self.over = not more
+                await asyncio.sleep(0)
             elif self.gone:
                 raise OSError("the client is gone")
-            elif self.sink is None:
-                self.begin(self.head, body, more)
             else:
-                await self.put(self.sink, body, more)
+                sink = self.sink or self.begin(self.head, body, more)
+                if sink is not None:
+                    await self.put(sink, body, more)
         else:
             raise RuntimeError(f"{kind} is no message of an HTTP response that this server offers")
 
-    def begin(self, head: Message, body: bytes, more: bool) -> None:
-        """Answers with the head and the first or only piece."""
+    def begin(self, head: Message, body: bytes, more: bool) -> Sink | None:
+        """Answers with the head and all of the content, or gives the sink for its pieces."""
         status, fields = int(head["status"]), head.get("headers", ())
         if more:
             fields = list(fields)
-        if not more or _declares(fields, len(body)):
-            response = asgi_response(status, fields, body)
+            self.to_head = self.request.method == "HEAD"
+        if not more or self.to_head or _declares(fields, len(body)):
+            # Content is dropped as it comes, so that the application runs to its end for HEAD, too.
+            response = asgi_response(status, fields, b"" if self.to_head else body)
             self.begun = True
             self.over = not more
             self.ctx._answer(response)
             self.leave()
-            return
+            return None
         if self.pieces is None:
             # The request ends with the call, its body does not.
             self.pieces = aiter(self.request)
@@ -229,14 +233,15 @@ class AsgiCall:
         self.ctx._answer(response)
         self.sink = sink = written.sink
         loop = asyncio.get_running_loop()
-        if sink is None or not sink.when_unwanted(_soon(loop, self.left)) or sink.put(body) is None:
+        if sink is None or not sink.when_unwanted(_soon(loop, self.left)):
             # It was answered otherwise, or its client has left.
             self.left()
             raise OSError("the client is gone")
         sink.turns_with(loop)
+        return sink
 
     async def put(self, sink: Sink, body: bytes, more: bool) -> None:
-        """Sends a further piece, and waits for room for the next."""
+        """Sends a piece, and waits for room for the next."""
         room = sink.put(body)
         if room is None:
             self.left()

@@ -80,6 +80,22 @@ def test_a_length_that_an_application_states_is_that_of_its_response(cache: Cach
             assert (b"content-length: 3\r\n" in got) == stated, path
 
 
+def test_an_application_runs_to_its_end_for_head() -> None:
+    ended: list[str] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            raise NotImplementedError(scope["type"])
+        await sends((b"a", True), (b"b", True), (b"", False))(scope, receive, send)
+        ended.append(scope["method"])
+
+    edge = Edge("test")
+    edge.mount("/", app)
+    with running(edge) as served, client_of(served) as client:
+        assert (client.head("/").content, client.get("/").content) == (b"", b"ab")
+        wait_until(lambda: ended == ["HEAD", "GET"], PATIENCE, "both ends")
+
+
 def test_fields_of_a_connection_stay_on_it() -> None:
     fields = [(b"connection", b"x-a"), (b"x-a", b"1"), (b"keep-alive", b"3"), (b"upgrade", b"x"), (b"x-b", b"2")]
     edge = Edge("test")

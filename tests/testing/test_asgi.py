@@ -88,6 +88,7 @@ def came(message: dict[str, Any]) -> dict[str, Any]:
             id="a socket",
         ),
         pytest.param(SOCKET, [came(CONNECT), {"type": "websocket.close", "code": 1000}], id="a socket refused"),
+        pytest.param(SOCKET, [{"type": "websocket.close", "code": 4404}], id="a socket refused before it connects"),
         pytest.param(
             SOCKET,
             [

@@ -226,7 +226,8 @@ class _WebSocket:
                 _fail("application", f"websocket.send was sent in the state {self.state}")
         elif kind == "websocket.close":
             _known("application", message, {}, {"code": int, "reason": str})
-            if self.state not in ("connecting", "open", "closed"):
+            # Litestar refuses a path without a look at the first message.
+            if self.state not in ("new", "connecting", "open", "closed"):
                 _fail("application", f"websocket.close was sent in the state {self.state}")
             self.state = "closed"
         elif isinstance(kind, str) and kind.startswith("websocket.http.response."):
