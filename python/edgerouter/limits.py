@@ -44,6 +44,8 @@ class HttpLimits(Value, frozen=True, kw_only=True):
     ``rate_keys``  clients, fields or claims whose counts under rate limits are kept, 16 bytes each; read at the start
     ``delayed_requests``  that wait for their turn under a rate limit, or for the first keys of an issuer;
         more are refused
+    ``pipes``  of one worker, by which the kernel moves content from an origin's socket into a client's without a copy;
+        past them, and for 0, it is copied
     ``request_memory_bytes``  beside the cache, for all that clients can make grow: responses on their way, bodies and
         heads that are held
     ``drain_timeout``  seconds for requests under way when the edge stops
@@ -65,6 +67,7 @@ class HttpLimits(Value, frozen=True, kw_only=True):
     min_rate: int = 240
     rate_keys: int = 131_072
     delayed_requests: int = 1_000
+    pipes: int = 16
     request_memory_bytes: Size = 67_108_864
     drain_timeout: Duration = 30.0
 
@@ -76,6 +79,7 @@ class HttpLimits(Value, frozen=True, kw_only=True):
         check.whole("min_rate")
         check.whole("rate_keys", least=1_024, most=16_777_216)
         check.whole("delayed_requests", most=1_048_576)
+        check.whole("pipes", most=1_024)
         check.whole("request_memory_bytes", least=1_048_576)
         check.seconds("head_timeout", "body_timeout", "half_close_timeout", "tunnel_idle_timeout", positive=True)
         check.seconds("idle_timeout", positive=True)

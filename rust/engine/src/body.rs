@@ -17,7 +17,7 @@ use smallvec::SmallVec;
 
 use crate::{
     account::UnderWay,
-    connection::{ResponseBody, SendFile, Stream, queue::Ahead},
+    connection::{ResponseBody, SendFile, Stream, TakeContent, queue::Ahead},
     files::FileBody,
     store::{Chunks, arriving::ArrivalReader, range_of},
     upstream::{BoxError, UpstreamBody},
@@ -257,7 +257,34 @@ impl ResponseBody for EdgeBody {
         }
         sent
     }
+
+    fn moves(&self) -> bool {
+        matches!(&self.source, Source::Upstream(body) if body.moves())
+    }
+
+    fn poll_moved(
+        &mut self,
+        cx: &mut Context<'_>,
+        take: &mut TakeContent<'_>,
+    ) -> Poll<io::Result<usize>> {
+        let (Source::Upstream(body), Some(busy)) = (&mut self.source, &self._busy) else {
+            return Poll::Ready(Err(io::ErrorKind::Unsupported.into()));
+        };
+        let queue = &busy.0.queue;
+        ready!(queue.poll_room(Ahead::Piece, cx));
+        let most = usize::try_from(queue.allowance(MOST_MOVED)).unwrap_or(usize::MAX);
+        let moved = body.poll_moved(cx, &mut |from, left| take(from, left.min(most)));
+        let count = ready!(moved).map_err(io::Error::other)?;
+        queue.put(count as u64, false);
+        if let Some(account) = &mut self.account {
+            account.bytes += count as u64;
+        }
+        Poll::Ready(Ok(count))
+    }
 }
+
+/// Content that the kernel moves at a time, at most.
+const MOST_MOVED: u64 = 512 << 10;
 
 impl Body for EdgeBody {
     type Data = Bytes;

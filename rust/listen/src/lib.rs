@@ -14,6 +14,7 @@ mod http;
 mod http1;
 mod http2;
 pub mod inherited;
+mod pipes;
 mod proxied;
 mod socket;
 pub mod spread;

@@ -36,6 +36,7 @@ pub fn descriptors(limit: u64, workers: usize) -> Descriptors {
         open: open as u64,
         // The background, the admin listener and Python have loops of their own.
         loops: workers as u64 + 3,
+        workers: workers as u64,
     }
 }
 

@@ -14,7 +14,10 @@ use edgerouter_core::{boxed, http::framing::BodyFraming, origin::unanswered::Fet
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::Instant;
 
-use super::pool::Connected;
+use super::{
+    connection::{MoveContent, OriginConnection},
+    pool::Connected,
+};
 
 /// A response's body. It drives its connection while it is read, and gives it back to the pool at its end; dropped
 /// before, it closes the connection.
@@ -198,22 +201,60 @@ impl UpstreamBody {
         self.hold = None;
     }
 
+    /// True if the kernel can move the next content.
+    pub fn moves(&self) -> bool {
+        let moves = |connected: &Connected| connected.connection.moves();
+        let is_held = self.first.is_some() || !self.held.is_empty();
+        !self.dropped && !is_held && self.connected.as_ref().is_some_and(moves)
+    }
+
+    /// Has `take` move content out of the origin's socket, as soon as there is some: its number of bytes.
+    pub fn poll_moved(
+        &mut self,
+        cx: &mut Context<'_>,
+        take: &mut MoveContent<'_>,
+    ) -> Poll<Result<usize, FetchError>> {
+        self.poll_part(cx, |connection, cx| {
+            let moved = connection.poll_moved(cx, take);
+            moved.map_ok(|count| (count as u64, count))
+        })
+    }
+
     fn poll_incoming(
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, FetchError>>> {
-        let Some(connected) = &mut self.connected else {
+        if self.connected.is_none() {
             return Poll::Ready(None);
-        };
-        let error = match connected.connection.poll_content(cx) {
-            Poll::Ready(Ok(frame)) => {
-                self.deadline = None;
+        }
+        let part = self.poll_part(cx, |connection, cx| {
+            let frame = connection.poll_content(cx);
+            frame.map_ok(|frame| {
                 let data = frame.as_ref().and_then(Frame::data_ref);
-                self.received.bytes += data.map_or(0, |data| data.len() as u64);
+                (data.map_or(0, |data| data.len() as u64), frame)
+            })
+        });
+        part.map(Result::transpose)
+    }
+
+    /// The next part of the content, as `next` takes it from the connection with its number of bytes.
+    fn poll_part<P>(
+        &mut self,
+        cx: &mut Context<'_>,
+        next: impl FnOnce(&mut OriginConnection, &mut Context<'_>) -> Poll<Result<(u64, P), String>>,
+    ) -> Poll<Result<P, FetchError>> {
+        let Some(connected) = &mut self.connected else {
+            let gone = "its connection is gone".to_owned();
+            return Poll::Ready(Err(FetchError::BodyAborted(self.name(), gone)));
+        };
+        let error = match next(&mut connected.connection, cx) {
+            Poll::Ready(Ok((bytes, part))) => {
+                self.deadline = None;
+                self.received.bytes += bytes;
                 if connected.connection.is_over() {
                     self.give_back();
                 }
-                return Poll::Ready(frame.map(Ok));
+                return Poll::Ready(Ok(part));
             }
             Poll::Ready(Err(why)) => FetchError::BodyAborted(self.name(), why),
             Poll::Pending => match self.timed_out(cx) {
@@ -222,7 +263,7 @@ impl UpstreamBody {
             },
         };
         self.connected = None;
-        Poll::Ready(Some(Err(error)))
+        Poll::Ready(Err(error))
     }
 
     fn timed_out(&mut self, cx: &mut Context<'_>) -> Option<FetchError> {

@@ -6,6 +6,7 @@
 
 use std::{
     fmt, io,
+    os::fd::BorrowedFd,
     pin::{Pin, pin},
     task::{Context, Poll, Waker, ready},
 };
@@ -48,6 +49,9 @@ const MOST_AHEAD: usize = 64 << 10;
 /// Content that is read at a stretch. A fast origin would leave the worker no time for its clients otherwise: it looks
 /// for what has happened on its sockets only every so many turns of its tasks.
 const MOST_AT_A_STRETCH: usize = 256 << 10;
+
+/// Content that is still to come from this length on is moved by the kernel: less is copied faster.
+const LEAST_MOVED: u64 = 16 << 10;
 
 /// A connection to an origin, between requests or in one.
 pub(super) struct OriginConnection {
@@ -117,6 +121,9 @@ impl std::fmt::Debug for HearInterims<'_> {
         f.write_str("HearInterims")
     }
 }
+
+/// Has the kernel take content out of a socket: its number of bytes. An error that says so if there is none yet.
+pub type MoveContent<'t> = dyn FnMut(BorrowedFd<'_>, usize) -> io::Result<usize> + 't;
 
 /// The reason why a connection brings no response.
 #[derive(Debug)]
@@ -387,6 +394,34 @@ impl OriginConnection {
                 return Poll::Ready(Ok(Some(Frame::data(piece))));
             }
         }
+    }
+
+    /// True if the kernel can move the next content: the bytes of the socket are those of the content, up to its end.
+    pub(super) fn moves(&self) -> bool {
+        let is_written = self.output.is_empty() && !self.is_unflushed && self.sending.is_none();
+        let is_long = matches!(self.reader.expected(), Expected::Length(LEAST_MOVED..));
+        is_long && is_written && self.first.is_empty() && self.stream.is_plain()
+    }
+
+    /// Has `take` move content of the response, as soon as there is some. An error says how it broke off.
+    pub(super) fn poll_moved(
+        &mut self,
+        cx: &mut Context<'_>,
+        take: &mut MoveContent<'_>,
+    ) -> Poll<Result<usize, String>> {
+        let left = match self.reader.expected() {
+            Expected::Length(left) => usize::try_from(left).unwrap_or(usize::MAX),
+            _ => 0,
+        };
+        let moved = self.stream.poll_moved(cx, &mut |socket| take(socket, left));
+        Poll::Ready(match ready!(moved) {
+            Ok(0) => Err("the connection ended".to_owned()),
+            Ok(count) => {
+                self.reader.moved(count as u64);
+                Ok(count)
+            }
+            Err(error) => Err(error.to_string()),
+        })
     }
 
     /// Writes as much of the request as can be written now. `Err` when its content breaks off.

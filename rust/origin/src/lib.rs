@@ -18,7 +18,7 @@ mod upgraded;
 mod wanted;
 
 pub use body::UpstreamBody;
-pub use connection::HearInterims;
+pub use connection::{HearInterims, MoveContent};
 pub use fetch::Upstreams;
 pub use health::{HealthBoard, OriginState, render_states};
 pub use message::{UpstreamRequest, UpstreamResponse};

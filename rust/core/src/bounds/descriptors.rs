@@ -8,6 +8,8 @@ const ADMIN: u64 = 72;
 const PYTHON: u64 = 64;
 /// For each event loop: its epoll instance, its waker, and the sockets that it has accepted but not counted yet.
 const A_LOOP: u64 = 12;
+/// For each pipe of a worker.
+const A_PIPE: u64 = 2;
 /// For each thread that opens files: the folder of the route, a folder on the way, a file and a coding of it, and one
 /// for a change of folders.
 const A_FILE_THREAD: u64 = 5;
@@ -23,6 +25,8 @@ pub struct Descriptors {
     pub open: u64,
     /// Event loops.
     pub loops: u64,
+    /// Those of them that serve.
+    pub workers: u64,
 }
 
 impl Descriptors {
@@ -38,6 +42,7 @@ impl Descriptors {
     /// The number reserved for everything but client connections.
     pub fn reserve(&self, plan: &Plan) -> u64 {
         let loops = self.loops.saturating_mul(A_LOOP);
+        let pipes = (plan.limits.http.pipes as u64).saturating_mul(A_PIPE * self.workers);
         let disk = plan.disk_cache.as_ref().map_or(0, |disk| {
             let segment = disk.segment_bytes.unwrap_or(disk.size / 128);
             let segment = segment.clamp(64 << 10, 1 << 30);
@@ -55,6 +60,7 @@ impl Descriptors {
             ADMIN,
             PYTHON,
             loops,
+            pipes,
             disk,
             files,
             self.origins(plan),
@@ -118,26 +124,29 @@ mod tests {
             limit,
             open: 40,
             loops: 4,
+            workers: 2,
         }
     }
 
     #[test]
     fn connections_fit_beside_what_else_needs_descriptors() {
         let origin = r#","origins":[{"name":"a","url":"http://a.example"}]"#;
+        let piped = r#","limits":{"http":{"pipes":0}}"#;
         let disk = r#","disk_cache":{"path":"/d","size":134217728,"segment_bytes":1048576}"#;
         let wanted = r#","limits":{"http":{"connections":100}}"#;
         let files = r#","routes":[{"pattern":"/*","files":{"folder":"/srv"}}]"#;
-        // open + admin + Python + loops: 40 + 72 + 64 + 48.
+        // open + admin + Python + loops + pipes: 40 + 72 + 64 + 48 + 64.
         for (more, limit, connections) in [
             ("", 1_048_576, 50_000),
-            ("", 1_024, 800),
+            ("", 1_024, 736),
             (wanted, 1_024, 100),
             // 256 for each loop, but no more than a quarter.
-            (origin, 1_024, 800 - 256),
+            (origin, 1_024, 736 - 256),
             (origin, 65_536, 50_000),
-            (disk, 1_024, 800 - 136),
+            (disk, 1_024, 736 - 136),
             // 5 for each of 8 threads, and a quarter of all for open files.
-            (files, 1_024, 800 - 40 - 256),
+            (files, 1_024, 736 - 40 - 256),
+            (piped, 1_024, 800),
             ("", 230, 16),
             ("", 0, 16),
         ] {

@@ -99,6 +99,8 @@ limits! {
         rate_keys: usize = 128 << 10,
         /// Requests that wait for their turn under a rate limit.
         delayed_requests: usize = 1_000,
+        /// Pipes of one worker through which the kernel moves content from an origin to a client; 0: it is copied.
+        pipes: usize = 16,
         /// The account of memory that clients can make grow.
         request_memory_bytes: u64 = 64 << 20,
         /// Time for requests under way when the edge stops.

@@ -12,7 +12,7 @@ use edgerouter_core::{
     },
     identity::jwt::{self, Claims, JwtPolicy, TokenError},
     outcome::{PasswordResult, TokenResult},
-    path::{LookUps, PathDecision, PathEnd},
+    path::{Admitted, LookUps, PathDecision, PathEnd},
     plan::Route,
 };
 
@@ -34,20 +34,16 @@ struct Worked<'a> {
 }
 
 impl<'a> Worked<'a> {
-    fn of(
-        worker: &'a Worker,
-        chain: &'a FetchChain,
-        live: &'a LocalLive,
-        now: u64,
-        started: Instant,
-    ) -> Self {
-        Self {
-            worker,
-            chain,
+    /// Those of an exchange, beside its request, which the decisions write to.
+    fn of(exchange: &'a mut Exchange, live: &'a LocalLive) -> (&'a mut Admitted, Self) {
+        let worked = Self {
+            worker: &exchange.worker,
+            chain: &exchange.chain,
             live,
-            now,
-            started,
-        }
+            now: exchange.now,
+            started: exchange.started,
+        };
+        (&mut exchange.request, worked)
     }
 }
 
@@ -134,14 +130,8 @@ pub(super) fn decide<'l>(
     exchange: &mut Exchange,
     live: &'l LocalLive,
 ) -> Result<&'l Route, PathEnd> {
-    let mut look_ups = Worked::of(
-        &exchange.worker,
-        &exchange.chain,
-        live,
-        exchange.now,
-        exchange.started,
-    );
-    exchange.request.decide(&live.plan, &mut look_ups)
+    let (request, mut look_ups) = Worked::of(exchange, live);
+    request.decide(&live.plan, &mut look_ups)
 }
 
 /// The route of a request whose password is verified first. Each client may fail a few times a minute.
@@ -209,14 +199,8 @@ pub(super) async fn with_first_keys<'l>(
 }
 
 fn identified_again<'l>(exchange: &mut Exchange, live: &'l LocalLive) -> Result<&'l Route, Early> {
-    let mut look_ups = Worked::of(
-        &exchange.worker,
-        &exchange.chain,
-        live,
-        exchange.now,
-        exchange.started,
-    );
-    let decided = exchange.request.identify_again(&live.plan, &mut look_ups);
+    let (request, mut look_ups) = Worked::of(exchange, live);
+    let decided = request.identify_again(&live.plan, &mut look_ups);
     decided.map_err(|end| exchange.end(end))
 }
 
@@ -224,14 +208,8 @@ fn identified_again<'l>(exchange: &mut Exchange, live: &'l LocalLive) -> Result<
 pub(super) async fn wait_for_turn(exchange: &mut Exchange, live: &LocalLive) -> Result<(), Early> {
     let most = live.plan.limits.http.delayed_requests;
     let Some(waiting) = exchange.worker.shared.rates.wait(most) else {
-        let mut look_ups = Worked::of(
-            &exchange.worker,
-            &exchange.chain,
-            live,
-            exchange.now,
-            exchange.started,
-        );
-        exchange.request.take_back(&mut look_ups);
+        let (request, mut look_ups) = Worked::of(exchange, live);
+        request.take_back(&mut look_ups);
         return Err(exchange.end(PathEnd::RateLimited(1)));
     };
     tokio::time::sleep(exchange.turn_in()).await;

@@ -207,7 +207,7 @@ async fn path(exchange: &mut Exchange) -> Result<EdgeResponse, Early> {
         Target::Respond(fixed) => responded(exchange, fixed),
         Target::Function(call) if !route.cache.enabled => {
             exchange.enter()?;
-            pinned!(hooks::function(exchange, *call)).await?
+            hooks::function(exchange, *call).await?
         }
         Target::Files(folder) => {
             exchange.enter()?;
@@ -250,7 +250,7 @@ async fn path(exchange: &mut Exchange) -> Result<EdgeResponse, Early> {
                 exchange.enter()?;
                 match route.target {
                     Target::Function(call) => {
-                        let response = pinned!(hooks::function(exchange, call)).await?;
+                        let response = hooks::function(exchange, call).await?;
                         pages::outdate(exchange, response.status(), [response.headers()]);
                         response
                     }

@@ -19,7 +19,9 @@ mod stream;
 pub(crate) use backlog::{Backlog, NextTurn};
 pub use content::ClientBody;
 pub(crate) use content::Inflow;
-pub use owner::{AllConnections, ConnectionOwner, Connections, ResponseBody, SendFile};
+pub use owner::{
+    AllConnections, ConnectionOwner, Connections, ResponseBody, SendFile, TakeContent,
+};
 pub(crate) use serving::Serving;
 pub use serving::{Arrived, IdleServers};
 pub(crate) use share::{Handed, Place, Share};

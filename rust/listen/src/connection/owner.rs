@@ -11,7 +11,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
-    task::Poll,
+    task::{Context, Poll},
     time::Instant,
 };
 
@@ -26,7 +26,10 @@ use http_body::Body;
 use slab::Slab;
 use tokio::sync::Notify;
 
-use crate::tls::{HandshakeCounts, TlsListener};
+use crate::{
+    pipes::Pipes,
+    tls::{HandshakeCounts, TlsListener},
+};
 
 use super::{Arrived, Backlog, Connection, ConnectionState, IdleServers, Share, Stream};
 
@@ -39,6 +42,9 @@ pub(super) type BodyError = Box<dyn Error + Send + Sync>;
 /// Sends this many bytes at this position of a file, as many of them as the socket takes.
 pub type SendFile<'s> = dyn FnMut(BorrowedFd<'_>, u64, usize) -> Poll<io::Result<usize>> + 's;
 
+/// Takes bytes out of a socket, this many at most.
+pub type TakeContent<'t> = dyn FnMut(BorrowedFd<'_>, usize) -> io::Result<usize> + 't;
+
 /// Content of a response.
 pub trait ResponseBody: Body<Data = Bytes, Error: Into<BodyError>> + Unpin + 'static {
     /// True if some of it is in a file.
@@ -49,6 +55,20 @@ pub trait ResponseBody: Body<Data = Bytes, Error: Into<BodyError>> + Unpin + 'st
     /// Has the next content sent from its file. `None`: it comes as a frame instead.
     fn send_file(&mut self, _send: &mut SendFile<'_>) -> Option<Poll<io::Result<usize>>> {
         None
+    }
+
+    /// True if the kernel can move its next content out of the socket by which it comes.
+    fn moves(&self) -> bool {
+        false
+    }
+
+    /// Has content moved out of its socket, as soon as there is some.
+    fn poll_moved(
+        &mut self,
+        _cx: &mut Context<'_>,
+        _take: &mut TakeContent<'_>,
+    ) -> Poll<io::Result<usize>> {
+        Poll::Ready(Err(io::ErrorKind::Unsupported.into()))
     }
 }
 
@@ -131,6 +151,8 @@ pub struct Connections {
     /// Memory for the next response of HTTP/1.1 on its way to a socket: nearly all leave at once, and the memory stays in
     /// the cache of the core.
     pub(crate) outbox: RefCell<Vec<u8>>,
+    /// The ways of content from origins to clients.
+    pub(crate) pipes: Rc<Pipes>,
     pub(crate) backlog: Backlog,
 }
 
@@ -146,6 +168,7 @@ impl Connections {
             idlest: RefCell::default(),
             inbox: RefCell::new(vec![0; INBOX].into_boxed_slice()),
             outbox: RefCell::default(),
+            pipes: Rc::default(),
             backlog: Backlog::default(),
         }
     }

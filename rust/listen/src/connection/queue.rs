@@ -123,6 +123,18 @@ impl Queue {
         Poll::Pending
     }
 
+    /// The last write has left some.
+    pub(crate) fn is_slow(&self) -> bool {
+        self.is_slow.get()
+    }
+
+    /// The number of bytes that one piece may have now, of the `most` that it wants.
+    pub fn allowance(&self, most: u64) -> u64 {
+        let open = self.open.borrow();
+        let allowed = open.as_ref().map(|open| open.hold.allowance(LEAST, most));
+        allowed.unwrap_or(LEAST)
+    }
+
     /// So many bytes were taken. `cached`: the cache has them, too.
     pub fn put(&self, bytes: u64, cached: bool) {
         let open = self.open.borrow();

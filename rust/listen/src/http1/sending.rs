@@ -4,6 +4,7 @@ use std::{
     cell::RefCell,
     error::Error,
     io,
+    os::fd::BorrowedFd,
     pin::Pin,
     task::{Context, Poll, ready},
     time::{SystemTime, UNIX_EPOCH},
@@ -14,6 +15,7 @@ use crate::{
     Transport,
     connection::{ConnectionOwner, ConnectionState, ResponseBody},
     file,
+    pipes::Pipe,
 };
 use edgerouter_core::http::{FieldName, Fields, Response};
 use edgerouter_core::http::{
@@ -85,6 +87,7 @@ impl<T: Transport, O: ConnectionOwner> Http1<T, O> {
             content: written.content,
             trailers: write::announced_trailers(response.headers()),
             body: Some(response.into_body()),
+            pipe: None,
             is_broken: false,
             probes: 0,
         };
@@ -110,7 +113,11 @@ impl<T: Transport, O: ConnectionOwner> Http1<T, O> {
     ) -> Poll<io::Result<()>> {
         let mut turn = 0;
         loop {
-            let is_waiting = match self.poll_send_file(sending, cx)? {
+            let by_kernel = match self.poll_send_file(sending, cx)? {
+                None => self.poll_move(sending, cx)?,
+                sent => sent,
+            };
+            let is_waiting = match by_kernel {
                 Some(Poll::Ready(count)) => {
                     turn += count;
                     if turn >= MOST_TURN {
@@ -122,7 +129,8 @@ impl<T: Transport, O: ConnectionOwner> Http1<T, O> {
                 Some(Poll::Pending) => true,
                 None => {
                     self.output.lend(&self.owner.connections().outbox);
-                    let waits = sending.take(&mut self.output, cx);
+                    let is_bare = self.transport.bare().is_some();
+                    let waits = sending.take(&mut self.output, is_bare, cx);
                     let is_written = self.poll_write(cx)?.is_ready();
                     if is_written && sending.body.is_none() {
                         return Poll::Ready(Ok(()));
@@ -216,11 +224,60 @@ impl<T: Transport, O: ConnectionOwner> Http1<T, O> {
     }
 }
 
+/// The part of content that comes from another socket, and that the kernel moves.
+impl<T: Transport, O: ConnectionOwner> Http1<T, O> {
+    /// Moves content through a pipe, once all before it is written. `None`: the next content comes as a frame.
+    fn poll_move(
+        &mut self,
+        sending: &mut Sending<O::Body>,
+        cx: &mut Context<'_>,
+    ) -> io::Result<Option<Poll<usize>>> {
+        let Some(socket) = self.transport.bare() else {
+            return Ok(None);
+        };
+        let (queue, connection) = (&self.stream.queue, &self.stream.connection);
+        if sending.pipe.is_none() {
+            if !self.output.is_empty() || !sending.moves() {
+                return Ok(None);
+            }
+            let most = self.owner.with_plan(|plan, _| plan.limits.http.pipes);
+            let pipes = &self.owner.connections().pipes;
+            let Some(mut pipe) = pipes.lend(most, queue.is_slow()) else {
+                return Ok(None);
+            };
+            match sending.fill(&mut pipe, cx) {
+                Poll::Pending => return Ok(Some(Poll::Pending)),
+                Poll::Ready(()) if pipe.is_empty() => return Ok(Some(Poll::Ready(0))),
+                Poll::Ready(()) => sending.pipe = Some(pipe),
+            }
+        }
+        let Some(pipe) = &mut sending.pipe else {
+            return Ok(None);
+        };
+        let polled = pipe.poll_empty(socket, cx);
+        connection.write_blocked(polled.is_pending());
+        Ok(Some(match polled {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(count) => {
+                let count = count?;
+                connection.taken(count);
+                queue.written(count);
+                if pipe.is_empty() {
+                    sending.pipe = None;
+                }
+                Poll::Ready(count)
+            }
+        }))
+    }
+}
+
 /// A response whose head was written.
 struct Sending<B> {
     /// `None` at the end of the content.
     body: Option<B>,
     content: ContentWriter,
+    /// Content of the body on its way through the kernel.
+    pipe: Option<Pipe>,
     /// Trailers that the head announced.
     trailers: Vec<FieldName>,
     /// The content ended before its end.
@@ -230,14 +287,35 @@ struct Sending<B> {
 }
 
 impl<B: ResponseBody> Sending<B> {
-    /// Takes content until the output is full or the body has none; true if the body has to be waited for.
-    fn take(&mut self, output: &mut Outgoing, cx: &mut Context<'_>) -> bool {
+    /// True if the kernel can move the next content.
+    fn moves(&self) -> bool {
+        let counts = matches!(self.content, ContentWriter::Length(1..));
+        counts && self.body.as_ref().is_some_and(ResponseBody::moves)
+    }
+
+    /// Moves content of the body into a pipe. It stays empty where the body breaks off.
+    fn fill(&mut self, pipe: &mut Pipe, cx: &mut Context<'_>) -> Poll<()> {
+        let (Some(body), ContentWriter::Length(left)) = (&mut self.body, &mut self.content) else {
+            return Poll::Ready(());
+        };
+        let most = usize::try_from(*left).unwrap_or(usize::MAX);
+        let mut take = |from: BorrowedFd<'_>, length: usize| pipe.fill(from, length.min(most));
+        match ready!(body.poll_moved(cx, &mut take)) {
+            Ok(count) => *left = left.saturating_sub(count as u64),
+            Err(error) => self.break_off(&error),
+        }
+        Poll::Ready(())
+    }
+
+    /// Takes content until the output is full or the body has none; true if the body has to be waited for. `is_bare`:
+    /// content that the kernel can move is left to it, once all before has been written.
+    fn take(&mut self, output: &mut Outgoing, is_bare: bool, cx: &mut Context<'_>) -> bool {
         while let Some(body) = &mut self.body {
             if matches!(self.content, ContentWriter::None | ContentWriter::Length(0)) {
                 self.body = None;
                 return false;
             }
-            if output.len() >= MOST_AHEAD {
+            if output.len() >= MOST_AHEAD || is_bare && !output.is_empty() && body.moves() {
                 return false;
             }
             let polled = Pin::new(&mut *body).poll_frame(cx);

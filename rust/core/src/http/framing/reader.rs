@@ -118,11 +118,8 @@ impl ResponseReader {
             }
             State::Length(left) => {
                 let now = (bytes.len() as u64).min(*left);
-                *left -= now;
-                let is_last = *left == 0;
-                if is_last {
-                    self.state = State::Idle;
-                }
+                self.moved(now);
+                let is_last = matches!(self.state, State::Idle);
                 return Ok(ContentPiece::plain(now as usize, is_last));
             }
             State::Chunked(chunked) => chunked,
@@ -134,6 +131,16 @@ impl ResponseReader {
             self.state = State::Idle;
         }
         Ok(piece)
+    }
+
+    /// Notes that bytes of content of a known length have passed by.
+    pub fn moved(&mut self, bytes: u64) {
+        if let State::Length(left) = &mut self.state {
+            *left = left.saturating_sub(bytes);
+            if *left == 0 {
+                self.state = State::Idle;
+            }
+        }
     }
 
     /// Notes that the origin has closed; true if that is the end of the response (RFC 9112 §6.3, rule 8).

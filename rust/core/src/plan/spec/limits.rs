@@ -45,6 +45,7 @@ pub(super) fn read(value: &Value, problems: &Problems) -> Limits {
         group.whole("min_rate", &mut http.min_rate, 0, LARGEST);
         group.whole("rate_keys", &mut http.rate_keys, KIB, 16 * MIB);
         group.whole("delayed_requests", &mut http.delayed_requests, 0, MIB);
+        group.whole("pipes", &mut http.pipes, 0, 1024);
         let memory = &mut http.request_memory_bytes;
         group.whole("request_memory_bytes", memory, MIB, LARGEST);
         group.seconds("drain_timeout", &mut http.drain_timeout);

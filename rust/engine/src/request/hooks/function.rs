@@ -55,7 +55,7 @@ pub(crate) async fn function(
     let mut wanted = None;
     match exchange.body.take().filter(|_| exchange.has_body) {
         Some(body) if live.functions.waits_for_content(call) || body.is_complete() => {
-            content = gathered(exchange, body, most).await?;
+            content = Box::pin(gathered(exchange, body, most)).await?;
         }
         Some(body) => {
             let (writer, reader) = pipe();
@@ -87,7 +87,7 @@ pub(crate) async fn function(
     let call_under_way = invoke(worker, &live, call, phase, head, content, None);
     let output = match wanted {
         None => call_under_way.await,
-        Some((body, writer)) => fed(exchange, call_under_way, body, writer).await,
+        Some((body, writer)) => Box::pin(fed(exchange, call_under_way, body, writer)).await,
     };
     match output {
         Ok(FunctionOutput::Answer(answer)) => {
