@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import importlib.machinery
 import importlib.util
+import inspect
 import os
 import re
 import sys
@@ -249,7 +250,9 @@ class FileApplication(Application):
             found = _mounted(found, wanted) or found if self._attribute is not None else found
         if not isinstance(found, Edge):
             got = "there is no such name" if found is None else f"it is a {type(found).__name__}"
-            message = f"must be an Edge ({got}); name another with {self._shown()}:NAME"
+            if inspect.iscoroutine(found):
+                found.close()
+            message = f"must be an Edge, or an ASGI or WSGI application ({got}); name another with {self._shown()}:NAME"
             raise ConfigError([Problem(f"{self._shown()}:{wanted}", None, message)])
         return self._served_edge(found, self._shown())
 

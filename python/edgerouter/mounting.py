@@ -37,13 +37,15 @@ def interface_of(app: object) -> Interface | None:
     """The interface that a callable has; ``None``: neither."""
     if not callable(app):
         return None
-    kinds = (app, type(app).__call__)
-    if any(inspect.iscoroutinefunction(kind) for kind in kinds):
-        return "asgi"
+    awaits = any(inspect.iscoroutinefunction(kind) for kind in (app, type(app).__call__))
     try:
-        parameters = inspect.signature(app).parameters.values()
+        signature = inspect.signature(app)
+        if awaits:
+            signature.bind("scope", "receive", "send")
+            return "asgi"
     except (TypeError, ValueError):
         return None
+    parameters = signature.parameters.values()
     positional = [it for it in parameters if it.kind in (it.POSITIONAL_ONLY, it.POSITIONAL_OR_KEYWORD)]
     required = [it for it in positional if it.default is it.empty]
     if len(required) == 3:
@@ -362,7 +364,13 @@ class Lifespan:
         """The application's next message; ``None``: it ended without one."""
         assert self.running is not None
         answer = asyncio.ensure_future(self.answers.get())
-        await asyncio.wait({self.running, answer}, return_when=asyncio.FIRST_COMPLETED)
+        try:
+            await asyncio.wait({self.running, answer}, return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            # Its time is over.
+            self.running.cancel()
+            answer.cancel()
+            raise
         if answer.done():
             return answer.result()
         answer.cancel()

@@ -18,13 +18,14 @@ from starlette.responses import PlainTextResponse
 from starlette.responses import Response as StarletteResponse
 from starlette.routing import Route
 
-from edgerouter import CachePolicy, Edge
+from edgerouter import CachePolicy, ConfigError, Edge
 from edgerouter.application import FileApplication
+from edgerouter.mounting import AsgiMount
 from edgerouter.testing import Running, running
 
 from ..http2.clients import head, http2
 from ..origins import wait_until
-from ..raw import connect, read_all
+from ..raw import connect, read_all, read_until
 from .applications import LARGE, PATIENCE, client_of
 
 
@@ -164,6 +165,81 @@ def test_a_client_that_leaves_and_content_that_breaks_off_are_a_disconnection() 
             client.http.reset_stream(stream)
             client.flush()
             wait_until(lambda: seen == ["waits", "gone"], PATIENCE, "the disconnection")
+
+
+STEPS = """
+import asyncio
+from edgerouter import Edge
+
+async def app(scope, receive, send):
+    if scope["type"] != "http":
+        raise NotImplementedError
+    for _ in range(3):
+        waits = asyncio.ensure_future(receive())
+        for _ in range(3):
+            await asyncio.sleep(0)
+        waits.cancel()
+        await asyncio.wait({waits})
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"go ", "more_body": True})
+    content, more = b"", True
+    while more:
+        message = await receive()
+        content, more = content + message["body"], message["more_body"]
+    await send({"type": "http.response.body", "body": content})
+
+edge = Edge("steps")
+edge.mount("/here", app)
+edge.mount("/there", app, isolation="process")
+"""
+
+
+def test_a_receive_that_is_cancelled_loses_no_content(tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text(STEPS)
+    with running(FileApplication("app.py", folder=tmp_path).load()) as served:
+        for path in ("here", "there"):
+            with connect(served.url, PATIENCE) as raw:
+                length = 400_000
+                raw.sendall(f"POST /{path} HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n".encode())
+                read_until(raw, b"go \r\n")
+                raw.sendall(b"x" * length)
+                raw.shutdown(1)
+                assert read_all(raw).count(b"x") == length, path
+
+
+def test_a_lifespan_whose_time_is_over_is_cancelled() -> None:
+    seen: list[str] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        try:
+            await receive()
+            seen.append("begins")
+            await asyncio.Event().wait()
+        finally:
+            seen.append("ends")
+
+    async def starts() -> None:
+        mount = AsgiMount(app, "")
+        starting = asyncio.ensure_future(mount.start())
+        while not seen:
+            await asyncio.sleep(0)
+        starting.cancel()
+        await asyncio.wait({starting})
+        await asyncio.sleep(0)
+
+    asyncio.run(asyncio.wait_for(starts(), PATIENCE))
+    assert seen == ["begins", "ends"]
+
+
+def test_an_async_function_that_is_no_application_is_refused(tmp_path: Path) -> None:
+    async def page(request: Any, ctx: Any) -> str:
+        return ""
+
+    with pytest.raises(ConfigError, match="no ASGI or WSGI application"):
+        Edge("test").mount("/", page)
+    (tmp_path / "app.py").write_text("async def make():\n    return None\n")
+    with pytest.raises(ConfigError, match="must be an Edge, or an ASGI or WSGI application"):
+        FileApplication("app.py:make", folder=tmp_path).load()
 
 
 def test_a_body_that_is_a_number_is_none_of_as_many_bytes() -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from edgerouter.functions import process_messages as messages
 from edgerouter.functions.fetching import pairs
 from edgerouter.functions.process_bindings import Env
-from edgerouter.functions.process_calls import EdgeCalls, Line
+from edgerouter.functions.process_calls import Awaited, EdgeCalls, Line
 
 if TYPE_CHECKING:
     from edgerouter._core import Request, Response
@@ -100,15 +100,39 @@ class RequestContent:
         body, shared = parts
         return messages.load(self._memory, body, shared, MOST_PIECE)
 
-    async def awaited(self) -> AsyncIterator[bytes]:
+    def awaited(self) -> AsyncIterator[bytes]:
         """The pieces, for async functions."""
-        while piece := await self._line.begin("content", self._load):
-            yield piece
+        return _AwaitedPieces(lambda: self._line.begin("content", self._load))
 
     def waited_for(self) -> Iterator[bytes]:
         """The pieces, for plain functions."""
         while piece := self._line.begin("content", self._load):
             yield piece
+
+
+class _AwaitedPieces:
+    """The pieces of a content. A task that is cancelled while it waits for one leaves it to the next."""
+
+    def __init__(self, request: Callable[[], Awaited]) -> None:
+        self.request = request
+        self.coming: Awaited | None = None
+        self.over = False
+
+    def __aiter__(self) -> _AwaitedPieces:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if self.over:
+            raise StopAsyncIteration
+        if self.coming is None:
+            self.coming = self.request()
+        await asyncio.wait({self.coming.future})
+        coming, self.coming = self.coming, None
+        piece: bytes = await coming
+        self.over = not piece
+        if self.over:
+            raise StopAsyncIteration
+        return piece
 
 
 class WorkerContext:

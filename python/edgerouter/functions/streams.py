@@ -195,18 +195,36 @@ def failed(call: AsyncContext | Context | None, error: BaseException, sink: Piec
     log.error("error id %s: %s %s: %s", identifier, name, happened, type(error).__name__, exc_info=trace, extra=extra)
 
 
-async def awaited(first: bytes, rest: PieceSource | None) -> AsyncIterator[bytes]:
+def awaited(first: bytes, rest: PieceSource | None) -> AsyncIterator[bytes]:
     """The pieces of a request's content, for async functions."""
-    if first:
-        yield first
-    while rest is not None:
-        piece = rest.take()
-        if piece is None:
-            await ready(rest.when_ready)
-        elif piece:
-            yield piece
-        else:
-            return
+    return ContentPieces(first, rest)
+
+
+class ContentPieces:
+    """The pieces of a request's content. A task that is cancelled while it waits for one loses none.
+
+    An async generator would be over then, and the content would pass for complete.
+    """
+
+    def __init__(self, first: bytes, rest: PieceSource | None) -> None:
+        self.first, self.rest = first, rest
+
+    def __aiter__(self) -> ContentPieces:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if self.first:
+            first, self.first = self.first, b""
+            return first
+        while self.rest is not None:
+            piece = self.rest.take()
+            if piece is None:
+                await ready(self.rest.when_ready)
+            elif piece:
+                return piece
+            else:
+                self.rest = None
+        raise StopAsyncIteration
 
 
 def waited_for(first: bytes, rest: PieceSource | None) -> Iterator[bytes]:
