@@ -19,6 +19,9 @@ from edgerouter.secrets import Secret, as_secret, reveal, secret_file, text_or_f
 __all__ = ["AddressPolicy", "BasicAuth", "Cors", "Hsts", "RateLimit", "SecurityHeaders", "SignedUrls"]
 
 
+_NETWORK = 'an address or a network such as "10.0.0.0/8", IPv4 written as IPv4'
+
+
 def _is_network(text: str) -> bool:
     import ipaddress
 
@@ -50,7 +53,7 @@ class AddressPolicy(Value, frozen=True, kw_only=True):
     deny_asns: Collection[int] = ()
 
     def _check(self, check: Check) -> None:
-        must = 'must be an address or a network such as "10.0.0.0/8", IPv4 written as IPv4'
+        must = f"must be {_NETWORK}"
         check.texts("allow", optional=True, test=_is_network, must=must)
         check.texts("deny", test=_is_network, must=must)
         must = 'must be two letters as in "DE" (ISO 3166-1)'
@@ -210,7 +213,8 @@ class SignedUrls(Value, frozen=True, kw_only=True):
     ) -> str:
         """The URL with the signature of a shared secret. Public keys have their own signers, such as botocore's.
 
-        The URL is ``https://host/path?query`` as a page has it; other characters than ASCII are escaped as browsers do.
+        The URL is ``https://host/path?query`` as a page has it; other characters than ASCII are escaped as browsers do,
+        and escapes of the path are brought into their normal form (RFC 3986 §6.2.2).
 
         ``expires``  Unix time, or a ``timedelta`` from now
         ``key``  the name of the secret; the only one when ``None``
@@ -223,6 +227,10 @@ class SignedUrls(Value, frozen=True, kw_only=True):
         import hmac
         import json
         import time
+        from urllib.parse import quote
+
+        def fail(field: str, value: object, must: str) -> ConfigError:
+            return ConfigError([Problem("SignedUrls.sign", shown(value), f"{field} {must}")])
 
         if key is None and len(self.secrets) == 1:
             (key,) = self.secrets
@@ -230,14 +238,25 @@ class SignedUrls(Value, frozen=True, kw_only=True):
         if not isinstance(secret, Secret):
             known = ", ".join(self.secrets) or "there are none"
             raise ConfigError([Problem("SignedUrls.sign", key, f"key must be the name of a shared secret: {known}")])
+        # Neither would open anything.
+        if resource is not None and not re.match(r"https?://|http\*://|\*", resource):
+            raise fail(
+                "resource", resource, 'must be a pattern of whole URLs, as in "https://www.example.com/videos/*"'
+            )
+        if network is not None and not _is_network(network):
+            raise fail("network", network, f"must be {_NETWORK}")
         url = _signable(url)
         until = int(time.time() + expires.total_seconds() if isinstance(expires, timedelta) else expires)
+        if not 0 < until < 10**15:
+            raise fail("expires", expires, "must be a Unix time, or a timedelta from now")
         conditions: dict[str, Any] = {"DateLessThan": {"AWS:EpochTime": until}}
         if starts is not None:
             conditions["DateGreaterThan"] = {"AWS:EpochTime": int(starts)}
         if network is not None:
             conditions["IpAddress"] = {"AWS:SourceIp": network}
-        policy = {"Statement": [{"Resource": resource or url, "Condition": conditions}]}
+        policy = {
+            "Statement": [{"Resource": quote(resource, safe=_UNESCAPED) if resource else url, "Condition": conditions}]
+        }
         text = json.dumps(policy, separators=(",", ":"), ensure_ascii=False).encode()
         mac = hmac.new(reveal(secret, "SignedUrls.secrets").encode(), text, hashlib.sha256).digest()
 
@@ -256,7 +275,9 @@ _PARAMETERS = ("Policy", "Expires", "Signature", "Key-Pair-Id", "Hash-Algorithm"
 
 def _signable(url: str) -> str:
     """The URL as the edge sees it when it is requested."""
-    from urllib.parse import quote, urlsplit
+    from urllib.parse import quote, unquote, urlsplit
+
+    from edgerouter import _core
 
     def fail(must: str) -> ConfigError:
         return ConfigError([Problem("SignedUrls.sign", shown(url), f"url {must}")])
@@ -270,7 +291,7 @@ def _signable(url: str) -> str:
         raise fail('must begin with https:// or http:// and a host, as in "https://www.example.com/videos/1.mp4"')
     if "#" in url:
         raise fail("must have no fragment: browsers do not send it, so put it behind the signature")
-    if any(segment in (".", "..") for segment in parts.path.split("/")):
+    if any(unquote(segment) in (".", "..") for segment in parts.path.split("/")):
         raise fail("must have no segments . and ..: browsers resolve them before they request it")
     for name in _PARAMETERS:
         if any(pair.split("=", 1)[0] == name for pair in parts.query.split("&")):
@@ -280,7 +301,11 @@ def _signable(url: str) -> str:
     text = f"{scheme}://{f'[{host}]' if ':' in host else host.rstrip('.')}"
     if port is not None and port != {"http": 80, "https": 443}[scheme]:
         text += f":{port}"
-    text += quote(parts.path or "/", safe=_UNESCAPED)
+    try:
+        # The edge compares it in this form (RFC 3986 §6.2.2).
+        text += _core.normalise_path(quote(parts.path or "/", safe=_UNESCAPED))
+    except ValueError as error:
+        raise fail(f"must have another path: {error}") from None
     return f"{text}?{quote(parts.query, safe=_UNESCAPED)}" if parts.query else text
 
 

@@ -24,6 +24,7 @@ Site = Callable[..., httpx.Client]
         (GUARDED, "/account/x.JS", "application/json", 200, False),
         (GUARDED, "/account/x.css;a=b", "text/html; charset=utf-8", 200, False),
         (GUARDED, "/account;x.css", "text/html", 200, False),
+        (GUARDED, "/account/x.css", "text/css, text/html", 200, False),
         (GUARDED, "/account", "text/html", 200, True),
         (GUARDED, "/page.html", "text/html", 200, True),
         (CachePolicy(negative_ttl={404: 60}, extension_guard=True), "/gone.css", "text/html", 404, True),

@@ -186,6 +186,7 @@ def test_a_url_is_signed_as_browsers_request_it(get: Get) -> None:
         "HTTP://WWW.Example.com:80/a",
         f"{SITE}",
         f"{SITE}?a=1",
+        f"{SITE}/a%2fb/%7Ec?q=%2f%7E",
     ):
         signed = POLICY.sign(url, expires=timedelta(hours=1))
         assert signed.isascii() and get(signed).status_code == 200, signed
@@ -203,6 +204,9 @@ def test_a_url_is_signed_as_browsers_request_it(get: Get) -> None:
         (7, "must be a URL"),
         (f"{SITE}/a#part", "fragment"),
         (f"{SITE}/a/../b", "segments"),
+        (f"{SITE}/a/%2e%2E/b", "segments"),
+        (f"{SITE}/100%", "another path: a % that is not followed by two"),
+        (f"{SITE}/a%00", "another path: an encoded NUL"),
         (f"{SITE}/a?x=1&Signature=abc", "parameter Signature"),
         ("https://b\u00fccher.example/a", "ASCII"),
     ],
@@ -210,6 +214,26 @@ def test_a_url_is_signed_as_browsers_request_it(get: Get) -> None:
 def test_a_url_that_no_signature_opens_is_refused(url: Any, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         POLICY.sign(url, expires=timedelta(hours=1))
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"resource": "/videos/*"}, "resource must be a pattern of whole URLs"),
+        ({"resource": ""}, "resource must be a pattern"),
+        ({"network": "300.1.2.3"}, "network must be an address or a network"),
+        ({"network": "::ffff:192.0.2.1"}, "IPv4 written as IPv4"),
+        ({"expires": -1}, "expires must be a Unix time"),
+    ],
+)
+def test_a_condition_that_nobody_meets_is_refused(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        POLICY.sign(f"{SITE}/a", **{"expires": timedelta(hours=1), **fields})
+
+
+def test_a_pattern_has_the_escapes_of_its_urls(get: Get) -> None:
+    url = f"{SITE}/b\u00fccher/a b"
+    assert get(POLICY.sign(url, expires=timedelta(hours=1), resource=f"{SITE}/b\u00fccher/*")).status_code == 200
 
 
 def opened_by(get: Get, policy: str) -> int:

@@ -3,7 +3,7 @@
 //! Many servers answer `/account/x.css` with the page of `/account`. A cache that goes by the name would store a
 //! visitor's own page for everybody. So a name that promises a static file keeps documents and data from being stored.
 
-use crate::http::{Fields, header};
+use crate::http::{Fields, header, list};
 
 /// True if the last extension of a path is one of static files: with its path parameters or without them. Some servers
 /// cut the name where they begin, so `/account;x.css` is the page of `/account` for these.
@@ -38,17 +38,18 @@ const EXTENSIONS: [&str; 50] = [
     "svg", "swf", "tar", "tif", "tiff", "ttf", "wasm", "webm", "webp", "woff", "woff2",
 ];
 
-/// True if the response is a page or data, whatever its URL is called.
+/// True if the response is a page or data, whatever its URL is called. Of several types browsers take the last one that
+/// they can read (Fetch §2.2.2), and others the first one: each counts.
 pub fn is_document(response: &Fields) -> bool {
-    let Some(kind) = response.get(header::CONTENT_TYPE) else {
-        return false;
-    };
-    let kind = kind
-        .as_bytes()
-        .split(|byte| *byte == b';')
-        .next()
-        .unwrap_or_default();
-    let kind = kind.trim_ascii().to_ascii_lowercase();
+    let lines = response.get_all(header::CONTENT_TYPE).iter();
+    lines
+        .flat_map(|line| list(line.as_bytes()))
+        .any(is_type_of_document)
+}
+
+fn is_type_of_document(kind: &[u8]) -> bool {
+    let kind = kind.split(|byte| *byte == b';').next();
+    let kind = kind.unwrap_or_default().trim_ascii().to_ascii_lowercase();
     matches!(
         &*kind,
         b"text/html" | b"application/xhtml+xml" | b"application/json" | b"text/json"
@@ -97,6 +98,7 @@ mod tests {
             (Some("Text/HTML"), true),
             (Some("application/json"), true),
             (Some("application/problem+json"), true),
+            (Some("text/css, text/html;charset=utf-8"), true),
             (Some("text/css"), false),
             (Some("image/svg+xml"), false),
             (Some("application/octet-stream"), false),
