@@ -29,6 +29,7 @@ __all__ = ["AsgiMount", "Interface", "interface_of"]
 Interface: TypeAlias = Literal["asgi", "wsgi"]
 Message: TypeAlias = MutableMapping[str, Any]
 
+OTHER_LENGTH = "the content of the response has another length than its content-length"
 #: Seconds that an application has after its client is gone, and again after it was cancelled.
 _GRACE = 1.0
 
@@ -135,6 +136,8 @@ class AsgiCall:
     head: Message | None = None
     begun = False
     to_head = False
+    #: Bytes that are still to come, where the application states the length.
+    missing: int | None = None
     written: Written | None = None
     sink: Sink | None = None
     over = False
@@ -200,7 +203,7 @@ class AsgiCall:
             if self.begun and self.sink is None:
                 # Its first piece was the whole, or nobody wants one.
                 if body and not self.to_head:
-                    raise RuntimeError("http.response.body has more bytes than the content-length of the response")
+                    raise RuntimeError(OTHER_LENGTH)
                 self.over = not more
                 await asyncio.sleep(0)
             elif self.gone:
@@ -217,8 +220,9 @@ class AsgiCall:
         status, fields = int(head["status"]), head.get("headers", ())
         if more:
             fields = list(fields)
+            self.missing = _stated(fields)
             self.to_head = self.request.method == "HEAD"
-        if not more or self.to_head or _declares(fields, len(body)):
+        if not more or self.to_head or self.missing == len(body):
             # Content is dropped as it comes, so that the application runs to its end for HEAD, too.
             response = asgi_response(status, fields, b"" if self.to_head else body)
             self.begun = True
@@ -244,6 +248,10 @@ class AsgiCall:
 
     async def put(self, sink: Sink, body: bytes, more: bool) -> None:
         """Sends a piece, and waits for room for the next."""
+        if self.missing is not None:
+            self.missing -= len(body)
+            if self.missing < 0 or (self.missing and not more):
+                raise RuntimeError(OTHER_LENGTH)
         room = sink.put(body)
         if room is None:
             self.left()
@@ -325,10 +333,10 @@ class AsgiCall:
         self.leave()
 
 
-def _declares(fields: list[Any], length: int) -> bool:
-    """True if the fields of a response give its length, and it is this one."""
+def _stated(fields: list[Any]) -> int | None:
+    """The length that the fields of a response state, if they do so once."""
     found = [field[1] for field in fields if field[0].lower() == b"content-length"]
-    return found == [b"%d" % length]
+    return int(found[0]) if len(found) == 1 and found[0].isdigit() else None
 
 
 def _soon(loop: asyncio.AbstractEventLoop, call: Callable[[], object]) -> Callable[[], None]:

@@ -11,6 +11,7 @@ from urllib.parse import unquote_to_bytes
 
 from edgerouter._core import Response, server_of
 from edgerouter.functions import logs
+from edgerouter.mounting import OTHER_LENGTH
 
 if TYPE_CHECKING:
     from edgerouter._core import Context, Request
@@ -110,7 +111,8 @@ class WsgiMount:
             whole = first is None
             if isinstance(content, (list, tuple)):
                 before, whole = before + b"".join(pieces), True
-            elif not whole and _declared(headers) == str(len(before)):
+            length = _stated(headers)
+            if not whole and length == len(before):
                 # The code behind its last piece runs, too.
                 step(next, pieces, None)
                 whole = True
@@ -122,22 +124,30 @@ class WsgiMount:
             return Response(before, number, headers)
         answered = True
         step(logs.CURRENT.set, ctx)
-        return Response.begun(_following(before, pieces, content, step), number, headers)
+        left = None if length is None or request.method == "HEAD" else length - len(before)
+        return Response.begun(_following(before, pieces, content, step, left), number, headers)
 
 
-def _declared(headers: list[tuple[str, str]]) -> str | None:
-    """The length that a response declares, if it does so once."""
+def _stated(headers: list[tuple[str, str]]) -> int | None:
+    """The length that a response states, if it does so once."""
     found = [value for name, value in headers if name.lower() == "content-length"]
-    return found[0] if len(found) == 1 else None
+    return int(found[0]) if len(found) == 1 and found[0].isascii() and found[0].isdigit() else None
 
 
-def _following(first: bytes, pieces: Iterator[bytes], content: object, step: Callable[..., Any]) -> Iterator[bytes]:
+def _following(
+    first: bytes, pieces: Iterator[bytes], content: object, step: Callable[..., Any], left: int | None
+) -> Iterator[bytes]:
+    """All content, of which ``left`` bytes follow the first piece."""
     try:
         yield first
         while (piece := step(next, pieces, None)) is not None:
             if not isinstance(piece, bytes):
                 raise TypeError(f"a WSGI application gives bytes, not {type(piece).__name__}")
+            if left is not None and (left := left - len(piece)) < 0:
+                raise RuntimeError(OTHER_LENGTH)
             yield piece
+        if left:
+            raise RuntimeError(OTHER_LENGTH)
     finally:
         _close(content, step)
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import sys
 import threading
 from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +81,24 @@ def test_a_length_that_an_application_states_is_that_of_its_response(cache: Cach
             assert head.endswith(b"\r\n\r\n"), path
             assert got.endswith(end), path
             assert (b"content-length: 3\r\n" in got) == stated, path
+
+
+def test_content_of_another_length_is_a_failure_with_a_reason(caplog: pytest.LogCaptureFixture) -> None:
+    def old(environ: dict[str, Any], start_response: Any) -> Iterator[bytes]:
+        start_response("200 OK", [("Content-Length", "3")])
+        yield from (b"a", b"b") if environ["PATH_INFO"] == "/short" else (b"a", b"bcd")
+
+    edge = Edge("test")
+    paths = ["/short", "/long", "/old/short", "/old/long"]
+    for path in paths[:2]:
+        edge.mount(path, LENGTHS[path][0])
+    edge.mount("/old", old)
+    with caplog.at_level(logging.ERROR, "edgerouter.functions"), running(edge) as served:
+        for number, path in enumerate(paths, 1):
+            assert answers_of(served, path).endswith((b"\r\n\r\na", b"\r\n\r\nab")), path
+            wait_until(partial(lambda lines: len(caplog.records) >= lines, number), PATIENCE, "the line of the log")
+        assert caplog.text.count("another length") >= 4
+        assert [record.levelno for record in caplog.records] == [logging.ERROR] * 4
 
 
 def test_an_application_runs_to_its_end_for_head() -> None:
