@@ -38,6 +38,16 @@ def test_a_success_ends_every_stored_variant_of_the_url(cached: Cached, method: 
     assert gets(cached, path) == 4
 
 
+@pytest.mark.parametrize("method", ["OPTIONS", "PROPFIND", "REPORT", "SEARCH", "QUERY"])
+def test_a_success_of_a_safe_method_leaves_what_is_stored(cached: Cached, method: str) -> None:
+    path = cached.path()
+    site(cached, path)
+    cached.get(path)
+    cached.client.request(method, path, content=b"x")
+    cached.get(path)
+    assert gets(cached, path) == 1
+
+
 @pytest.mark.parametrize("status", [204, 303])
 def test_a_redirection_or_an_empty_answer_is_a_success(cached: Cached, status: int) -> None:
     path = cached.path()

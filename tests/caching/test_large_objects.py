@@ -107,6 +107,13 @@ def test_a_range_of_an_unknown_object_fetches_its_slice_and_no_more(film: Film, 
     assert len(film.asked) == 1
 
 
+def test_the_digest_of_a_slice_is_not_said_of_other_content(film: Film, client: httpx.Client) -> None:
+    film.fields |= {"Content-Digest": "sha-256=:slice:", "Content-MD5": "slice", "Repr-Digest": "sha-256=:film:"}
+    for response in (part(client, "0-9"), part(client, "20-29"), client.get("/film"), client.head("/film")):
+        assert response.headers["repr-digest"] == "sha-256=:film:"
+        assert "content-digest" not in response.headers and "content-md5" not in response.headers
+
+
 def test_ranges_fill_what_is_missing_and_combine_to_the_whole(film: Film, client: httpx.Client) -> None:
     part(client, "0-9")
     part(client, f"{5 * SLICE}-{5 * SLICE + 1}")

@@ -41,6 +41,21 @@ def test_a_range_is_cut_from_the_stored_response(cached: Cached, asked: str, fir
     assert cached.origin.count(path) == 1
 
 
+@pytest.mark.parametrize("asked", ["bytes=0-4", "bytes=0-1, 4-5"])
+def test_a_part_keeps_the_digest_of_the_representation_and_loses_that_of_the_content(
+    cached: Cached, asked: str
+) -> None:
+    digests = {"Content-Digest": "sha-256=:x:", "Content-MD5": "x", "Repr-Digest": "sha-256=:x:", "Digest": "md5=x"}
+    path = stored(cached, **digests, ETag='"a"')
+    for fields, kept in (
+        ({}, set(digests)),
+        ({"range": asked}, {"Repr-Digest", "Digest"}),
+        ({"if-none-match": '"a"'}, {"Repr-Digest", "Digest"}),
+    ):
+        response = cached.get(path, **fields)
+        assert {name for name in digests if name in response.headers} == kept, fields
+
+
 @pytest.mark.parametrize("asked", ["bytes=3-1", "bytes=a-b", "bytes=", "items=0-1", "bytes", "bytes=0-,0-,0-"])
 def test_a_range_that_is_none_gets_the_whole(cached: Cached, asked: str) -> None:
     path = stored(cached)

@@ -165,6 +165,19 @@ def test_a_304_updates_the_stored_fields_but_those_that_describe_the_stored_byte
     assert cached.origin.count(path) == 2
 
 
+def test_a_304_does_not_bring_the_digest_of_its_own_content(cached: Cached) -> None:
+    path = cached.path()
+    whole = {"ETag": '"a"', "Cache-Control": "no-cache", "Content-Digest": "sha-256=:whole:"}
+
+    def answer(seen: Seen) -> Reply:
+        none = whole | {"Content-Digest": "sha-256=:none:"}
+        return Reply(304, none) if seen.get("if-none-match") else Reply(200, whole, "content")
+
+    cached.origin.on(path, answer)
+    for _ in range(3):
+        assert cached.get(path).headers["content-digest"] == "sha-256=:whole:"
+
+
 @pytest.mark.parametrize("now_says", ["no-store", "private"])
 def test_a_304_that_forbids_keeping_ends_the_stored_response(cached: Cached, now_says: str) -> None:
     path = cached.answer({"Cache-Control": "max-age=1", "ETag": '"a"'}, "content")

@@ -91,6 +91,12 @@ const OF_THE_CONTENT: KnownSet = KnownSet::of(&[
     header::CONTENT_MD5,
 ]);
 
+/// Fields that describe the content of one message (RFC 9530 §2, RFC 1864 §2): wrong beside a part of it, beside the
+/// whole that it is a part of, and without it. `Repr-Digest` and `Digest` are of the representation (RFC 9530 §3, RFC
+/// 3230 §4.3.2), so they stay.
+pub(crate) const OF_ONE_MESSAGE: KnownSet =
+    KnownSet::of(&[header::CONTENT_DIGEST, header::CONTENT_MD5]);
+
 /// Fits a head to content that a hook gave it: a 206 or 416 becomes a 200, and fields that described the old content
 /// are removed, except those that the hook `set` itself.
 pub fn replaced(status: &mut StatusCode, headers: &mut Fields, set: impl Fn(&FieldName) -> bool) {
@@ -176,6 +182,9 @@ pub fn partial(
     length: u64,
     random: u128,
 ) -> Option<Partial> {
+    if !ranges.is_empty() {
+        headers.remove_all(OF_ONE_MESSAGE);
+    }
     match ranges {
         [] => None,
         [range] => {

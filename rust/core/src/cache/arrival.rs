@@ -15,6 +15,7 @@ use super::{
     vary::{self, Vary},
 };
 use crate::{
+    finish::OF_ONE_MESSAGE,
     http::{
         cache_control::{RequestDirectives, ResponseDirectives},
         coding, date,
@@ -273,6 +274,9 @@ impl Storing {
 pub fn as_whole(status: &mut StatusCode, headers: &mut Fields, part: ContentRange) {
     *status = StatusCode::OK;
     headers.remove(header::CONTENT_RANGE);
+    if !part.is_all() {
+        headers.remove_all(OF_ONE_MESSAGE);
+    }
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from(part.complete));
 }
 

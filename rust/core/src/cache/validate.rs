@@ -117,7 +117,9 @@ pub fn has_validator(headers: &Fields) -> bool {
 /// encoded.
 const KEPT: KnownSet = KnownSet::of(&[
     header::CONTENT_LENGTH,
+    header::CONTENT_DIGEST,
     header::CONTENT_ENCODING,
+    header::CONTENT_MD5,
     header::CONTENT_RANGE,
     header::TRANSFER_ENCODING,
     header::VIA,
@@ -190,18 +192,20 @@ pub fn not_modified(headers: &mut Fields) {
     headers.remove_all(KnownSet::of(&[
         header::CONTENT_LENGTH,
         header::CONTENT_TYPE,
+        header::CONTENT_DIGEST,
         header::CONTENT_ENCODING,
         header::CONTENT_LANGUAGE,
+        header::CONTENT_MD5,
         header::CONTENT_RANGE,
     ]));
 }
 
 /// True if a response to this method invalidates stored ones (§4.4): the method is unsafe or unknown, and the response
-/// no error.
+/// no error. The safe ones are those of IANA's registry (RFC 9110 §16.1.1).
 pub fn invalidates(method: &Method, status: StatusCode) -> bool {
     let safe = matches!(
-        *method,
-        Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE
+        method.as_str(),
+        "GET" | "HEAD" | "OPTIONS" | "TRACE" | "PRI" | "PROPFIND" | "QUERY" | "REPORT" | "SEARCH"
     );
     !safe && (status.is_success() || status.is_redirection())
 }
