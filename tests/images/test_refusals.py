@@ -55,6 +55,7 @@ BOMB = zlib.compress(b"\0" * (20 << 20), 9)
         pytest.param(coded(photo(), "PNG")[:2_000], 422, "malformed or cut off", id="cut off PNG"),
         pytest.param(coded(photo(), "WEBP")[:500], 422, "malformed or cut off", id="cut off WebP"),
         pytest.param(coded(photo(), "JPEG")[:100], 422, "malformed or cut off", id="cut off JPEG"),
+        pytest.param(coded(photo(), "JPEG")[:-100], 422, "malformed or cut off", id="JPEG without its last rows"),
         pytest.param(b"\xff\xd8\xff" + b"\0" * 100, 422, "malformed or cut off", id="no JPEG"),
         pytest.param(b"GIF89a", 422, "malformed or cut off", id="no GIF"),
         pytest.param(b"", 415, "no image that this edge decodes", id="nothing"),

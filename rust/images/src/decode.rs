@@ -9,12 +9,19 @@ use image::{
     metadata::Orientation,
 };
 
-use super::{ImageError, reduced};
+use memchr::memmem;
+
+use super::{
+    ImageError,
+    reduced::{self, START_OF_SCAN},
+};
 
 /// Memory of a decoder for each pixel: up to four channels of 16 bits. Conversions take as much again.
 const BYTES_PER_PIXEL: u64 = 8;
 /// Memory of a decoder beside pixels, such as for colour profiles.
 const BYTES_BESIDE: u64 = 16 << 20;
+/// The marker at the end of a JPEG (T.81, table B.1).
+const END_OF_IMAGE: [u8; 2] = [0xFF, 0xD9];
 /// Columns or rows of an image: those of JPEG, at most.
 const MOST_SIDE: u32 = 65_535;
 
@@ -60,6 +67,9 @@ pub(crate) fn open(
     format: SourceFormat,
     most: u64,
 ) -> Result<Opened<'_>, ImageError> {
+    if format == SourceFormat::Jpeg && is_cut_off(bytes) {
+        return Err(ImageError::Broken);
+    }
     let limits = limits(most);
     let mut decoder = opened(bytes, format, &limits).map_err(|error| broken(&error))?;
     let (columns, rows) = decoder.dimensions();
@@ -110,6 +120,12 @@ impl Opened<'_> {
             profile,
         })
     }
+}
+
+/// True for a JPEG whose last scan does not end in the end of the image: the decoder would fill what is missing with
+/// grey. Thumbnails in the metadata have an end of their own, before that scan; coded data has neither marker.
+fn is_cut_off(bytes: &[u8]) -> bool {
+    memmem::rfind(bytes, &END_OF_IMAGE) < memmem::rfind(bytes, &START_OF_SCAN)
 }
 
 /// Exchanges columns and rows where an orientation does.

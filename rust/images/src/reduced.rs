@@ -11,7 +11,7 @@ use jpeg_decoder::{Decoder, PixelFormat};
 /// Scans of an image, at most: each may take as long as all pixels do, however few bytes it has. Ten are usual.
 const MOST_SCANS: usize = 32;
 /// The marker before each scan (T.81, table B.1). Thumbnails in the metadata have it, too.
-const START_OF_SCAN: [u8; 2] = [0xFF, 0xDA];
+pub(crate) const START_OF_SCAN: [u8; 2] = [0xFF, 0xDA];
 
 /// True for an image of three channels of which the first, the brightness, has more pixels than the others (T.81,
 /// B.2.2).
