@@ -42,7 +42,7 @@ class HttpLimits(Value, frozen=True, kw_only=True):
     ``min_rate``  bytes a second, over ``body_timeout``, that a client must send of a body or take of a response while
         the edge waits for it; 0: no bound
     ``rate_keys``  clients, fields or claims whose counts under rate limits are kept, 16 bytes each; read at the start
-    ``delayed_requests``  that wait for their turn under a rate limit, or for the first keys of an issuer;
+    ``delayed_requests``  that wait for their turn under a rate limit, or for keys of an issuer;
         more are refused
     ``pipes``  of one worker, by which the kernel moves content from an origin's socket into a client's without a copy;
         past them, and for 0, it is copied

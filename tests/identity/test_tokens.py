@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -18,6 +19,7 @@ from edgerouter import Edge, Jwt, cache
 from edgerouter.errors import ConfigError
 from edgerouter.testing import Running
 
+from ..metrics import metric
 from ..origins import Origin, Reply, Seen, wait_until
 from ..raw import connect, read_all, responses
 from .tokens import SECRET, b64, bearer, token
@@ -257,6 +259,42 @@ def test_a_token_waits_for_the_first_keys_of_its_issuer(
         second.wait_for(1)
         sent.set()
         assert responses(read_all(sock))[0].status == 200
+
+
+def test_a_token_with_a_new_key_waits_for_the_set_that_has_it(
+    second: Origin, serve: Callable[[Edge], Running], client_for: Client
+) -> None:
+    sent = threading.Event()
+    second.on("/keys", Reply(200, {}, jwks_of(one=PRIVATE["RS"])))
+    edge = Edge("test")
+    edge.route("/*", respond="x", auth=Jwt.jwks(f"{second.url}/keys", cooldown=1))
+    served = serve(edge)
+    client = client_for(served)
+    one = pyjwt.encode(GOOD, PRIVATE["RS"], algorithm="RS256", headers={"kid": "one"})
+    assert client.get("/", headers=bearer(one)).status_code == 200
+
+    def rotated(seen: Seen) -> Reply:
+        sent.wait(60)
+        return Reply(200, {}, jwks_of(two=PRIVATE["ES256"]))
+
+    second.on("/keys", rotated)
+    two = pyjwt.encode(GOOD, PRIVATE["ES256"], algorithm="ES256", headers={"kid": "two"})
+    got: list[int] = []
+
+    def ask() -> None:
+        while not sent.is_set():
+            got.append(client.get("/", headers=bearer(two)).status_code)
+
+    with ThreadPoolExecutor(1) as pool:
+        asking = pool.submit(ask)
+        # Refused within the cooldown; the one that causes the fetch waits for it.
+        try:
+            wait_until(lambda: metric(served, "edgerouter_rate_limit_waiting") == 1, what="a token that waits")
+            refused = len(got)
+        finally:
+            sent.set()
+        asking.result()
+    assert got == [403] * refused + [200]
 
 
 def test_es512_is_verified_by_a_key_set(second: Origin, api: Callable[..., httpx.Client]) -> None:

@@ -76,7 +76,7 @@ impl Rates {
         for (name, help, value) in [
             (
                 "edgerouter_rate_limit_waiting",
-                "Requests that wait for their turn under a rate limit, or for the first keys of an issuer.",
+                "Requests that wait for their turn under a rate limit, or for keys of an issuer.",
                 waiting,
             ),
             (

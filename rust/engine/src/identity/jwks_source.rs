@@ -23,8 +23,8 @@ const FETCH_TIMEOUT: Duration = Duration::from_secs(10);
 /// Delay after a failed fetch, doubled after each further failure, and at most the cooldown.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 
-/// Time that a token waits for the first fetch (`docs/limits.md` names it).
-const FIRST_KEYS: Duration = Duration::from_secs(3);
+/// Time that a token waits for a fetch (`docs/limits.md` names it).
+const KEYS_WAIT: Duration = Duration::from_secs(3);
 
 /// Fetches a URL: a GET that returns the content of a 200, at most [`MOST_BYTES`] of it, and otherwise a text for the
 /// log.
@@ -42,8 +42,8 @@ pub(crate) struct JwksSource {
     keys: ArcSwapOption<KeySet>,
     none: KeySet,
     wanted: Notify,
-    /// A fetch has ended, well or not.
-    tried: watch::Sender<bool>,
+    /// Fetches that have ended, well or not.
+    ended: watch::Sender<u64>,
     state: Mutex<State>,
 }
 
@@ -58,6 +58,7 @@ struct Times {
 struct State {
     last_attempt: Option<Instant>,
     last_success: Option<Instant>,
+    is_fetching: bool,
     /// In a row.
     failures: u32,
 }
@@ -90,7 +91,7 @@ impl JwksSource {
             keys: ArcSwapOption::empty(),
             none: KeySet::empty(),
             wanted: Notify::new(),
-            tried: watch::Sender::new(false),
+            ended: watch::Sender::new(0),
             state: Mutex::default(),
         }
     }
@@ -134,9 +135,20 @@ impl JwksSource {
     /// Waits for the first fetch, if none has ended yet: true once there are keys. Nothing waits for a later one, as the
     /// issuer may be down for long.
     pub(crate) async fn first_keys(&self) -> bool {
-        let mut tried = self.tried.subscribe();
-        let ended = tried.wait_for(|tried| *tried);
-        timeout(FIRST_KEYS, ended).await.is_ok() && self.keys.load().is_some()
+        let mut ended = self.ended.subscribe();
+        let first = ended.wait_for(|ended| *ended > 0);
+        timeout(KEYS_WAIT, first).await.is_ok() && self.keys.load().is_some()
+    }
+
+    /// Waits for the fetch that a token with an unknown key requested, as its issuer may have a new one: true if one has
+    /// ended. Within the cooldown none would come, so nothing waits.
+    pub(crate) async fn next_keys(&self) -> bool {
+        let mut ended = self.ended.subscribe();
+        let (due, earliest, _) = self.schedule();
+        if !self.state.lock().is_fetching && earliest.min(due) > Instant::now() {
+            return false;
+        }
+        timeout(KEYS_WAIT, ended.changed()).await.is_ok()
     }
 
     /// Keeps the keys fresh, for ever. Must be run by one task at a time; a later one continues where this was dropped.
@@ -200,7 +212,11 @@ impl JwksSource {
     }
 
     async fn attempt(&self, fetch: &impl Fetch) {
-        self.state.lock().last_attempt = Some(Instant::now());
+        {
+            let mut state = self.state.lock();
+            state.last_attempt = Some(Instant::now());
+            state.is_fetching = true;
+        }
         let found = match timeout(FETCH_TIMEOUT, fetch.get(&self.url)).await {
             Ok(Ok(json)) if json.len() > MOST_BYTES => {
                 Err(format!("the answer is longer than {MOST_BYTES} bytes"))
@@ -214,6 +230,7 @@ impl JwksSource {
         };
         let expired = {
             let mut state = self.state.lock();
+            state.is_fetching = false;
             match found {
                 Ok(keys) => {
                     state.failures = 0;
@@ -232,7 +249,7 @@ impl JwksSource {
         if expired {
             self.expire();
         }
-        self.tried.send_replace(true);
+        self.ended.send_modify(|ended| *ended += 1);
     }
 
     /// An equal set keeps its pointer, so that remembered tokens stay valid.

@@ -85,11 +85,13 @@ impl KeySources {
         }
     }
 
-    /// Waits for the first answer of a policy's issuer: true if there are keys now.
-    pub(crate) async fn first_keys(&self, policy: &JwtPolicy) -> bool {
-        match self.source(policy) {
-            Some(source) => source.first_keys().await,
-            None => false,
+    /// Waits for the answer of a policy's issuer that may have the key that a token lacked: the first one, or the next.
+    /// True if the token has to be verified again.
+    pub(crate) async fn awaited_keys(&self, policy: &JwtPolicy, lacked: &TokenError) -> bool {
+        match (self.source(policy), lacked) {
+            (Some(source), TokenError::NoKey) => source.first_keys().await,
+            (Some(source), _) => source.next_keys().await,
+            (None, _) => false,
         }
     }
 

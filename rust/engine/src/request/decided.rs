@@ -176,9 +176,9 @@ pub(super) async fn verified<'l>(
     identified_again(exchange, live)
 }
 
-/// The route of a request whose token came before the first keys of its issuer, as after a start: it waits for these. Only
-/// so many wait at a time, and `end` is the answer to the others.
-pub(super) async fn with_first_keys<'l>(
+/// The route of a request whose token came before the first keys of its issuer, as after a start, or before the edge has
+/// its key, as after a rotation: it waits for these. Only so many wait at a time, and `end` is the answer to the others.
+pub(super) async fn with_awaited_keys<'l>(
     exchange: &mut Exchange,
     live: &'l LocalLive,
     end: PathEnd,
@@ -190,7 +190,10 @@ pub(super) async fn with_first_keys<'l>(
     else {
         return Err(exchange.end(end));
     };
-    let there = live.keys.first_keys(policy).await;
+    let there = match &end {
+        PathEnd::Unauthorized(Some(lacked), ..) => live.keys.awaited_keys(policy, lacked).await,
+        _ => false,
+    };
     drop(waiting);
     if !there {
         return Err(exchange.end(end));

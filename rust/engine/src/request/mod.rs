@@ -175,9 +175,10 @@ async fn path(exchange: &mut Exchange) -> Result<EdgeResponse, Early> {
     // 3 route, 4 viewer, 5 identify, 6 bucket
     let route = match decided::decide(exchange, &live) {
         Err(PathEnd::Password) => Box::pin(decided::verified(exchange, &live)).await?,
-        Err(end @ PathEnd::Unauthorized(Some(TokenError::NoKey), ..)) => {
-            Box::pin(decided::with_first_keys(exchange, &live, end)).await?
-        }
+        Err(
+            end
+            @ PathEnd::Unauthorized(Some(TokenError::NoKey | TokenError::UnknownKey { .. }), ..),
+        ) => Box::pin(decided::with_awaited_keys(exchange, &live, end)).await?,
         decided => decided.map_err(|end| exchange.end(end))?,
     };
     if !exchange.turn_in().is_zero() {

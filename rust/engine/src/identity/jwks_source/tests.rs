@@ -179,7 +179,28 @@ fn a_failed_first_fetch_is_tried_again_soon() {
 }
 
 #[test]
-fn a_token_waits_for_the_first_fetch_and_for_no_other() {
+fn a_token_with_an_unknown_key_waits_for_the_fetch_that_it_causes_and_for_none_within_the_cooldown()
+{
+    let source = source(LONG, Duration::from_millis(20), LONG);
+    let issuer = Issuer::answers(&[ED_KEYS, ED_KEYS]);
+    run_until(&source, &issuer, async || {
+        assert!(source.first_keys().await);
+        while !source.next_keys().await {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            source.request();
+        }
+    });
+    assert_eq!(issuer.count.get(), 2);
+    let rested = self::source(LONG, LONG, LONG);
+    run_until(&rested, &Issuer::answers(&[ED_KEYS]), async || {
+        assert!(rested.first_keys().await);
+        rested.request();
+        assert!(!rested.next_keys().await);
+    });
+}
+
+#[test]
+fn a_token_without_keys_waits_for_the_first_fetch_and_for_no_other() {
     let slow = source(LONG, LONG, LONG);
     let issuer = Issuer::answers(&[ED_KEYS]);
     run_until(&slow, &issuer, async || {
