@@ -144,6 +144,7 @@ CHUNKS = [
     (b"0x3\r\nabc\r\n0\r\n\r\n", 400, "0x"),
     (b"1_0\r\nabc\r\n0\r\n\r\n", 400, "an underscore"),
     (b"3 \r\nabc\r\n0\r\n\r\n", 400, "a space after the size"),
+    (b"3 a\r\nabc\r\n0\r\n\r\n", 400, "a space and no extension"),
     (b"3;\x00\r\nabc\r\n0\r\n\r\n", 400, "NUL in an extension"),
     (b"3;a\nb\r\nabc\r\n0\r\n\r\n", 400, "bare LF in an extension"),
     (b"3;" + b"a" * 5000 + b"\r\nabc\r\n0\r\n\r\n", 400, "an endless extension"),
@@ -155,6 +156,15 @@ CHUNKS = [
 ]
 CHUNKED = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
 SMUGGLED = b"GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n"
+
+
+def test_white_space_before_an_extension_of_a_chunk_is_removed(origin: Origin, site: Site) -> None:
+    origin.default = Reply(200, {}, "reached")
+    closing = CHUNKED.replace(b"Host: a", b"Host: a\r\nConnection: close")
+    body = b'3 \t;a = "b" ; c\r\nabc\r\n0 ;d\r\n\r\n'
+    (answer,) = responses(exchange(str(site().base_url), closing + body))
+    assert answer.status == 200
+    assert [seen.body for seen in origin.requests] == [b"abc"]
 
 
 @pytest.mark.parametrize(("body", "status", "why"), CHUNKS, ids=[why for _, _, why in CHUNKS])

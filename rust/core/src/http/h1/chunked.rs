@@ -22,7 +22,8 @@ enum State {
         quoted: bool,
         escaped: bool,
     },
-    /// White space after a size.
+    /// White space after a size. A recipient removes it before an extension (RFC 9112 §7.1.1); origins pad sizes with
+    /// it.
     Padding,
     SizeLf,
     Data,
@@ -140,14 +141,14 @@ impl Chunked {
                     escaped: false,
                 }
             }
-            (State::Size { digits: 1.. } | State::Padding, b' ' | b'\t') if self.lenient => {
+            (State::Size { digits: 1.. } | State::Padding, b' ' | b'\t') => {
                 self.extension += 1;
                 if self.extension > MOST_EXTENSION {
                     return bad;
                 }
                 State::Padding
             }
-            (State::Padding, b'\r') => State::SizeLf,
+            (State::Padding, b'\r') if self.lenient => State::SizeLf,
             (State::Extension { quoted: false, .. }, b'\r') => State::SizeLf,
             (State::Extension { quoted, escaped }, b'\t' | 0x20..=0x7e | 0x80..) => {
                 self.extension += 1;
