@@ -68,7 +68,7 @@ class Experiment(_Named, frozen=True, kw_only=True):
         elif self.by is not None and self.by.startswith("header:") and not is_token(self.by[7:]):
             check.fail("by", "must name a header after header:")
         check.text("salt", empty=True)
-        check.seconds("max_age", whole=True)
+        check.seconds("max_age", whole=True, positive=True)
         check.flag("secure")
         check.choice("same_site", ("Lax", "Strict", "None"))
         if self.conversion is not None and (

@@ -11,7 +11,7 @@ import httpx
 import jwt as pyjwt
 import pytest
 
-from edgerouter import Edge, Experiment, Jwt
+from edgerouter import ConfigError, Edge, Experiment, Jwt
 from edgerouter.testing import Running
 
 from ..origins import Origin, Reply, Seen
@@ -39,6 +39,11 @@ def test_a_new_visitor_gets_a_variant_and_its_cookie_once(origin: Origin, site: 
     again = client.get("/", headers={"cookie": f"ab-variant={variant}"})
     assert again.text == variant
     assert "set-cookie" not in again.headers
+
+
+def test_a_cookie_that_browsers_drop_at_once_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"Experiment\.max_age: 0: must be > 0 seconds"):
+        home(max_age=0)
 
 
 def test_the_variant_is_part_of_the_key(origin: Origin, site: Site) -> None:

@@ -190,6 +190,10 @@ impl Experiment {
                 "browsers keep this prefix only with secure=True",
             );
         }
+        if spec.max_age == 0 {
+            let reason = "must be 1 second or more: a browser drops the cookie at once";
+            add("max_age", "0", reason);
+        }
         if spec.same_site == "None" && !spec.secure {
             add(
                 "same_site",
