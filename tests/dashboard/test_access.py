@@ -120,7 +120,7 @@ def test_a_stream_has_requests_that_meet_the_filter(guarded: Server, page: httpx
     assert (request["url"], request["status"], request["bytes"]) == ("/wanted?token=***", 200, 1)
 
 
-@pytest.mark.parametrize("query", ["status=abc", "slow=-1", "colour=red"])
+@pytest.mark.parametrize("query", ["status=abc", "slow=-1", "colour=red", "cache=hits"])
 def test_a_wrong_filter_is_explained(page: httpx.Client, query: str) -> None:
     log_in(page, READER)
     refused = page.get(f"/dashboard/api/v1/requests?{query}")

@@ -81,6 +81,16 @@ def test_an_order_is_checked_before_a_file_is_read(site: Deployed, field: str, v
     assert (answer.status_code, answer.json()["error"]["field"]) == (400, field)
 
 
+@pytest.mark.parametrize(
+    ("body", "field"), [("[]", "body"), ('"1"', "body"), ('{"di": 1}', "di"), ('{"id": "1"}', "id")]
+)
+@pytest.mark.parametrize("what", ["promote", "rollback", "percent"])
+def test_a_change_that_is_misspelt_changes_nothing(site: Deployed, what: str, body: str, field: str) -> None:
+    headers = {"content-type": "application/json"}
+    answer = site.admin.post(f"/v1/deploys/{what}", content=body, headers=headers)
+    assert (answer.status_code, answer.json()["error"]["field"]) == (400, field)
+
+
 def test_one_deploy_at_a_time_and_none_meets_another_plan(site: Deployed) -> None:
     first = site.deploy(percent=50)
     answer = site.order()
@@ -89,11 +99,12 @@ def test_one_deploy_at_a_time_and_none_meets_another_plan(site: Deployed) -> Non
     edge.route("/*", respond=Respond(body="reloaded"))
     with pytest.raises(EdgeError, match="is under way"):
         site.server.reload(edge)
-    for what in ("promote", "rollback", "percent"):
-        assert site.change(what, id=first + 7, percent=3).status_code == 409
+    share: dict[str, dict[str, int]] = {"promote": {}, "rollback": {}, "percent": {"percent": 3}}
+    for what in share:
+        assert site.change(what, id=first + 7, **share[what]).status_code == 409
     assert site.change("rollback", id=first).status_code == 200
-    for what in ("promote", "rollback", "percent"):
-        assert site.change(what, percent=3).status_code == 409
+    for what in share:
+        assert site.change(what, **share[what]).status_code == 409
     site.server.reload(edge)
     assert site.text() == "reloaded"
 
@@ -439,7 +450,7 @@ def test_a_token_opens_them_and_the_readers_one_only_shows(begin: Begin, method:
 
     def call(token: str) -> int:
         headers = {"authorization": f"Bearer {token}"} if token else {}
-        body = {"file": "new.py", "percent": 7} if path in ("", "/percent") else {}
+        body = {"": {"file": "new.py", "percent": 7}, "/percent": {"percent": 7}}.get(path, {})
         return httpx.request(method, base, json=body, headers=headers).status_code
 
     if path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from typing import Any
 
 import httpx
 import pytest
@@ -135,14 +136,18 @@ def test_a_url_is_looked_up_as_a_request_for_it_would_be(served: Running) -> Non
         ("entries", {"cursor": "x"}, "cursor"),
         ("entries", {"prefix": "static"}, "prefix"),
         ("entries", {"hosts": "x"}, "hosts"),
+        ("entries", {"host": ""}, "host"),
+        ("entries", {"tag": ""}, "tag"),
+        ("entries", {"limit": ["1", "2"]}, "limit"),
         ("stats", {"x": "1"}, "x"),
         ("entry", {}, "url"),
         ("entry", {"url": "/plain"}, "url"),
+        ("entry", {"url": ["http://h/", "http://i/"]}, "url"),
         ("entry", {"url": "http://h/", "header": "nonsense"}, "header"),
         ("entry", {"url": "http://h/", "client": "x"}, "client"),
     ],
 )
-def test_wrong_input_is_refused_by_its_name(served: Running, path: str, query: dict[str, str], field: str) -> None:
+def test_wrong_input_is_refused_by_its_name(served: Running, path: str, query: dict[str, Any], field: str) -> None:
     response = httpx.get(f"{served.admin_url}/v1/cache/{path}", params=query)
     assert (response.status_code, response.json()["error"]["field"]) == (400, field)
 

@@ -54,6 +54,30 @@ def test_an_unknown_endpoint_and_a_wrong_method_are_explained(admin: str) -> Non
     assert httpx.head(f"{admin}/metrics").text == ""
 
 
+@pytest.mark.parametrize(
+    ("method", "target", "field"),
+    [
+        ("GET", "/v1/purges/I1?limit=1", "limit"),
+        ("POST", "/v1/purges?dry_run=true", "dry_run"),
+        ("GET", "/v1/plan?x=1", "x"),
+        ("GET", "/v1/experiments?name=home", "name"),
+        ("GET", "/v1/costs?%78=1", "x"),
+        ("GET", "/v1/events?before=1", "before"),
+        ("GET", "/v1/events?after=abc", "after"),
+        ("GET", "/v1/live?after=-1", "after"),
+        ("GET", "/v1/requests?path=a&path=b", "path"),
+    ],
+)
+def test_a_parameter_that_would_be_ignored_is_refused(admin: str, method: str, target: str, field: str) -> None:
+    answer = httpx.request(method, f"{admin}{target}", headers={"content-type": "application/json"})
+    assert (answer.status_code, answer.json()["error"]["field"]) == (400, field)
+
+
+def test_probes_and_scrapers_may_append_parameters(admin: str) -> None:
+    for path in ("/", "/healthz", "/readyz", "/metrics", "/dashboard"):
+        assert httpx.get(f"{admin}{path}?at=1&at=2").status_code == 200
+
+
 def test_the_index_names_each_endpoint_once(admin: str) -> None:
     paths = httpx.get(f"{admin}/").text.split()[1:]
     assert "/v1/purges" in paths and len(set(paths)) == len(paths)

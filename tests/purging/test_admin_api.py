@@ -32,6 +32,20 @@ def test_a_purge_is_ordered_followed_and_listed(shop: Shop) -> None:
     assert httpx.get(f"{shop.admin}/v1/purges/I0").status_code == 404
 
 
+def test_a_list_has_the_newest_up_to_its_limit(shop: Shop) -> None:
+    url = f"{shop.admin}/v1/purges"
+    newest = [httpx.post(url, json={"tags": [tag]}).json()["id"] for tag in "abc"][::-1]
+    assert [purge["id"] for purge in httpx.get(f"{url}?limit=2").json()["purges"]] == newest[:2]
+    assert [purge["id"] for purge in httpx.get(f"{url}?limit=9").json()["purges"]] == newest
+    for limit in ("abc", "", "0", "-1", "1.0", "99999999999999999999"):
+        refused = httpx.get(url, params={"limit": limit})
+        assert refused.status_code == 400
+        assert refused.json()["error"] == {
+            "field": "limit",
+            "message": f'"{limit}" must be a whole number from 1 to 1000000',
+        }
+
+
 def test_the_same_reference_is_the_same_purge(shop: Shop) -> None:
     url = f"{shop.admin}/v1/purges"
     first = httpx.post(url, json={"paths": ["/a"], "reference": "r"}).json()

@@ -275,7 +275,7 @@ impl Engine {
     pub fn purges(&self, id: Option<&str>) -> Option<serde_json::Value> {
         match id {
             Some(id) => Some(self.shared.cache.purges.find(id)?.to_json()),
-            None => Some(purge::orders::list(&self.shared.cache.purges)),
+            None => Some(purge::orders::list(&self.shared.cache.purges, usize::MAX)),
         }
     }
 

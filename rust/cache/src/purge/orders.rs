@@ -32,9 +32,10 @@ pub fn place(purges: &Purges, store: &Store, plan: &Plan, order: &Value) -> Resu
     Ok(answer)
 }
 
-/// All remembered purges as JSON, newest first.
-pub fn list(purges: &Purges) -> Value {
-    let purges: Vec<Value> = purges.list().iter().map(|p| p.to_json()).collect();
+/// The remembered purges as JSON, newest first, at most so many.
+pub fn list(purges: &Purges, most: usize) -> Value {
+    let purges = purges.list();
+    let purges: Vec<Value> = purges.iter().take(most).map(|p| p.to_json()).collect();
     json!({"purges": purges})
 }
 

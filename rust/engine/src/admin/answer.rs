@@ -67,6 +67,11 @@ pub(super) fn error(status: StatusCode, field: Option<&str>, message: &str) -> A
     )
 }
 
+/// The fault of a parameter or of a field of the body.
+pub(super) fn wrong(field: &str, message: &str) -> Answer {
+    error(StatusCode::BAD_REQUEST, Some(field), message)
+}
+
 pub(super) fn of(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Answer {
     let body = Some(body.into()).filter(|body| !body.is_empty());
     headed(status, kind, AdminBody::Whole(body))

@@ -11,7 +11,7 @@ use http::StatusCode;
 use serde_json::json;
 
 use super::{
-    answer::{self, Answer},
+    answer::{self, Answer, wrong},
     call::{Call, Later, Room},
 };
 use crate::inspect::{self, Cursor, Filter};
@@ -19,28 +19,8 @@ use crate::inspect::{self, Cursor, Filter};
 const LIMIT: usize = 100;
 const MOST: usize = 1_000;
 
-pub(super) fn wrong(field: &str, message: &str) -> Answer {
-    answer::error(StatusCode::BAD_REQUEST, Some(field), message)
-}
-
-/// The first parameter that the endpoint does not know.
-pub(super) fn unknown(call: &Call, known: &[&str]) -> Option<Answer> {
-    query_pairs(&call.query)
-        .map(|(name, _)| decode(name).into_owned())
-        .find(|name| !known.contains(&name.as_str()))
-        .map(|name| {
-            wrong(
-                &name,
-                &format!("is unknown here; known are {}", known.join(", ")),
-            )
-        })
-}
-
-pub(super) fn stats(room: Rc<Room>, call: Call) -> Later {
+pub(super) fn stats(room: Rc<Room>, _call: Call) -> Later {
     Box::pin(async move {
-        if let Some(refused) = unknown(&call, &[]) {
-            return refused;
-        }
         answer::json(
             StatusCode::OK,
             &inspect::stats(&room.shared.cache, room.shared.unix_now()).await,
@@ -64,9 +44,6 @@ pub(super) fn entries(room: Rc<Room>, call: Call) -> Later {
 }
 
 fn listed(call: &Call) -> Result<(Filter, usize, Cursor), Answer> {
-    if let Some(refused) = unknown(call, &["host", "prefix", "tag", "limit", "cursor"]) {
-        return Err(refused);
-    }
     let prefix = call.query("prefix");
     if prefix
         .as_ref()
@@ -74,19 +51,7 @@ fn listed(call: &Call) -> Result<(Filter, usize, Cursor), Answer> {
     {
         return Err(wrong("prefix", "is of a path, so it must start with /"));
     }
-    let limit = match call.query("limit") {
-        None => LIMIT,
-        Some(text) => text
-            .parse()
-            .ok()
-            .filter(|limit| (1..=MOST).contains(limit))
-            .ok_or_else(|| {
-                wrong(
-                    "limit",
-                    &format!("{text:?} must be a whole number from 1 to {MOST}"),
-                )
-            })?,
-    };
+    let limit = call.limit(MOST)?.unwrap_or(LIMIT);
     let cursor = match call.query("cursor") {
         None => Cursor::default(),
         Some(text) => text
@@ -94,9 +59,9 @@ fn listed(call: &Call) -> Result<(Filter, usize, Cursor), Answer> {
             .map_err(|()| wrong("cursor", "must be the \"next\" of an answer"))?,
     };
     let filter = Filter {
-        host: call.query("host").map(|host| host.to_ascii_lowercase()),
+        host: call.choice("host")?.map(|host| host.to_ascii_lowercase()),
         prefix,
-        tag: call.query("tag"),
+        tag: call.choice("tag")?,
         key: None,
     };
     Ok((filter, limit, cursor))
@@ -119,9 +84,6 @@ pub(super) fn entry(room: Rc<Room>, call: Call) -> Later {
 }
 
 fn explained(call: &Call) -> Result<ExplainRequest, Answer> {
-    if let Some(refused) = unknown(call, &["url", "header", "client"]) {
-        return Err(refused);
-    }
     let url = call.query("url").ok_or_else(|| {
         wrong(
             "url",

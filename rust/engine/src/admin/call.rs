@@ -93,6 +93,37 @@ impl Call {
         edgerouter_core::http::uri::get_query(&self.query, name).map(|value| value.into_owned())
     }
 
+    /// The decoded value of a query parameter by which something is chosen: nothing has an empty one.
+    pub(super) fn choice(&self, name: &str) -> Result<Option<String>, Answer> {
+        match self.query(name) {
+            Some(value) if value.is_empty() => Err(answer::wrong(name, "must not be empty")),
+            value => Ok(value),
+        }
+    }
+
+    /// The query parameter `limit`, from 1 to `most`.
+    pub(super) fn limit(&self, most: usize) -> Result<Option<usize>, Answer> {
+        let Some(text) = self.query("limit") else {
+            return Ok(None);
+        };
+        let limit = (text.parse().ok()).filter(|limit| (1..=most).contains(limit));
+        limit.map(Some).ok_or_else(|| {
+            let message = format!("{text:?} must be a whole number from 1 to {most}");
+            answer::wrong("limit", &message)
+        })
+    }
+
+    /// The query parameter `after`: a number of an event or a time, of which the first is after 0.
+    pub(super) fn after(&self) -> Result<u64, Answer> {
+        let Some(text) = self.query("after") else {
+            return Ok(0);
+        };
+        text.parse().map_err(|_| {
+            let message = format!("{text:?} must be a whole number");
+            answer::wrong("after", &message)
+        })
+    }
+
     /// The body as JSON. A key that stands twice is a mistake of the caller, who may mean either value.
     pub(super) fn json(&self) -> Result<serde_json::Value, Answer> {
         strict_json::value(&self.body).map_err(|error| {

@@ -10,7 +10,7 @@ use http::StatusCode;
 use serde_json::{Map, Value, json};
 
 use super::{
-    answer::{self, Answer},
+    answer::{self, Answer, wrong},
     call::{Call, Later, Room},
 };
 use crate::deploys::{NoDeploy, NotTaken};
@@ -34,7 +34,7 @@ pub(super) fn list(room: &Room, _: &Call) -> Answer {
 
 pub(super) fn deploy(room: Rc<Room>, call: Call) -> Later {
     Box::pin(async move {
-        let order = match call.json().and_then(|body| checked(&body)) {
+        let order = match named(&call, &MEMBERS).and_then(|given| checked(&given)) {
             Ok(order) => order,
             Err(refused) => return refused,
         };
@@ -64,11 +64,11 @@ pub(super) fn roll_back(room: &Room, call: &Call) -> Answer {
 
 pub(super) fn share(room: &Room, call: &Call) -> Answer {
     let shared = &room.shared;
-    let set = id(call).and_then(|id| {
-        let percent = call.json()?.get("percent").and_then(Value::as_f64);
+    let set = named(call, &["id", "percent"]).and_then(|given| {
+        let percent = given.get("percent").and_then(Value::as_f64);
         let set = shared
             .deploys
-            .share(id, percent.unwrap_or(0.0))
+            .share(id_of(&given)?, percent.unwrap_or(0.0))
             .map_err(none)?;
         set.map_err(|()| no_percent())
     });
@@ -81,10 +81,6 @@ pub(super) fn share(room: &Room, call: &Call) -> Answer {
     }
 }
 
-fn wrong(field: &str, message: &str) -> Answer {
-    answer::error(StatusCode::BAD_REQUEST, Some(field), message)
-}
-
 fn no_percent() -> Answer {
     wrong("percent", "must be a number from 0.01 to 100")
 }
@@ -93,12 +89,13 @@ fn none(why: NoDeploy) -> Answer {
     answer::error(StatusCode::CONFLICT, Some("id"), &why.to_string())
 }
 
-/// The id of a deploy, if the body has one.
+/// The id of a deploy, if the body has one, and nothing else.
 fn id(call: &Call) -> Result<Option<u64>, Answer> {
-    if call.body.is_empty() {
-        return Ok(None);
-    }
-    match call.json()?.get("id") {
+    id_of(&named(call, &["id"])?)
+}
+
+fn id_of(given: &Map<String, Value>) -> Result<Option<u64>, Answer> {
+    match given.get("id") {
         None | Some(Value::Null) => Ok(None),
         Some(id) => {
             (id.as_u64().map(Some)).ok_or_else(|| wrong("id", "must be the number of a deploy"))
@@ -106,15 +103,23 @@ fn id(call: &Call) -> Result<Option<u64>, Answer> {
     }
 }
 
-/// The order with every member, each of which is valid; the file is for Python.
-fn checked(body: &Value) -> Result<Value, Answer> {
-    let Some(given) = body.as_object() else {
+/// The members of the body, all of which are known; none without a body.
+fn named(call: &Call, known: &[&str]) -> Result<Map<String, Value>, Answer> {
+    if call.body.is_empty() {
+        return Ok(Map::new());
+    }
+    let Value::Object(given) = call.json()? else {
         return Err(wrong("body", "must be a JSON object"));
     };
-    if let Some(unknown) = given.keys().find(|name| !MEMBERS.contains(&name.as_str())) {
-        let message = format!("is unknown; there are {}", MEMBERS.join(", "));
+    if let Some(unknown) = given.keys().find(|name| !known.contains(&name.as_str())) {
+        let message = format!("is unknown; there are {}", known.join(", "));
         return Err(wrong(unknown, &message));
     }
+    Ok(given)
+}
+
+/// The order with every member, each of which is valid; the file is for Python.
+fn checked(given: &Map<String, Value>) -> Result<Value, Answer> {
     if !given.get("file").is_some_and(Value::is_string) {
         return Err(wrong(
             "file",

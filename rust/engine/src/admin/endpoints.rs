@@ -3,10 +3,13 @@
 //! To add one, write a function that takes the room and the call and gives a response, and name it in [`ENDPOINTS`].
 //! Guarding, bounds on the body, methods and unknown paths are handled before it is called.
 
-use std::{rc::Rc, time::Duration};
+use std::{borrow::Cow, rc::Rc, time::Duration};
 
 use bytes::Bytes;
-use edgerouter_core::http::{Fields, header};
+use edgerouter_core::http::{
+    Fields, header,
+    uri::{decode, query_pairs},
+};
 use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
@@ -51,7 +54,57 @@ struct Endpoint {
     method: Method,
     path: &'static str,
     access: Access,
+    query: Query,
     work: EndpointHandler,
+}
+
+/// The query parameters that an endpoint takes.
+#[derive(Debug, Clone, Copy)]
+enum Query {
+    /// Any: probes and scrapers append their own, and CloudFront's calls have parameters of theirs.
+    Any,
+    /// These, each once unless its name ends in `*`, which is not part of it.
+    These(&'static [&'static str]),
+}
+
+impl Endpoint {
+    const fn any_query(mut self) -> Self {
+        self.query = Query::Any;
+        self
+    }
+
+    const fn query(mut self, known: &'static [&'static str]) -> Self {
+        self.query = Query::These(known);
+        self
+    }
+
+    /// Refuses a parameter that would be ignored, and one that may mean either of two values.
+    fn check_query(&self, query: &str) -> Result<(), Answer> {
+        let Query::These(known) = self.query else {
+            return Ok(());
+        };
+        let mut given: Vec<Cow<'_, str>> = Vec::new();
+        for (name, _) in query_pairs(query) {
+            let name = decode(name);
+            let is_repeatable = |known: &&&str| known.strip_suffix('*') == Some(&*name);
+            if known.contains(&&*name) {
+                if given.contains(&name) {
+                    return Err(answer::wrong(&name, "must be given once"));
+                }
+                given.push(name);
+            } else if !known.iter().any(|known| is_repeatable(&known)) {
+                let message = match known {
+                    [] => "is unknown: this endpoint takes no parameters".to_owned(),
+                    _ => format!(
+                        "is unknown here; known are {}",
+                        known.join(", ").replace('*', "")
+                    ),
+                };
+                return Err(answer::wrong(&name, &message));
+            }
+        }
+        Ok(())
+    }
 }
 
 const fn get(path: &'static str, access: Access, work: fn(&Room, &Call) -> Answer) -> Endpoint {
@@ -59,6 +112,7 @@ const fn get(path: &'static str, access: Access, work: fn(&Room, &Call) -> Answe
         method: Method::GET,
         path,
         access,
+        query: Query::These(&[]),
         work: EndpointHandler::Now(work),
     }
 }
@@ -74,6 +128,7 @@ const fn later(
         method,
         path,
         access,
+        query: Query::These(&[]),
         work: EndpointHandler::Later(work),
     }
 }
@@ -92,27 +147,31 @@ const fn now(path: &'static str, work: fn(&Room, &Call) -> Answer) -> Endpoint {
         method: Method::POST,
         path,
         access: Access::Proven,
+        query: Query::These(&[]),
         work: EndpointHandler::Now(work),
     }
 }
 
 const ENDPOINTS: &[Endpoint] = &[
-    get("/", Access::Token, probes::index),
-    get("/healthz", Access::Open, probes::health),
-    get("/readyz", Access::Token, probes::readiness),
-    get("/metrics", Access::Token, probes::metrics),
-    get(invalidations::LIST, Access::Signed, invalidations::list),
-    post(invalidations::LIST, Access::Signed, invalidations::create),
-    get(invalidations::ONE, Access::Signed, invalidations::get),
-    slow_get("/v1/purges", purges::list),
+    get("/", Access::Token, probes::index).any_query(),
+    get("/healthz", Access::Open, probes::health).any_query(),
+    get("/readyz", Access::Token, probes::readiness).any_query(),
+    get("/metrics", Access::Token, probes::metrics).any_query(),
+    get(invalidations::LIST, Access::Signed, invalidations::list).any_query(),
+    post(invalidations::LIST, Access::Signed, invalidations::create).any_query(),
+    get(invalidations::ONE, Access::Signed, invalidations::get).any_query(),
+    slow_get("/v1/purges", purges::list).query(&["limit"]),
     get("/v1/purges/{id}", Access::Token, purges::one),
     post("/v1/purges", Access::Token, purges::order),
     slow_get("/v1/cache/stats", cache::stats),
-    slow_get("/v1/cache/entries", cache::entries),
-    slow_get("/v1/cache/entry", cache::entry),
-    slow_get("/v1/live", streams::live),
-    slow_get("/v1/requests", streams::requests),
-    get("/v1/events", Access::Token, dashboard::events),
+    slow_get("/v1/cache/entries", cache::entries)
+        .query(&["host", "prefix", "tag", "limit", "cursor"]),
+    slow_get("/v1/cache/entry", cache::entry).query(&["url", "header*", "client"]),
+    slow_get("/v1/live", streams::live).query(&["after"]),
+    slow_get("/v1/requests", streams::requests).query(&[
+        "route", "host", "method", "path", "status", "cache", "reason", "slow",
+    ]),
+    get("/v1/events", Access::Token, dashboard::events).query(&["after"]),
     get("/v1/plan", Access::Token, dashboard::plan),
     slow_get("/v1/costs", costs::report),
     get("/v1/experiments", Access::Token, dashboard::experiments),
@@ -121,11 +180,11 @@ const ENDPOINTS: &[Endpoint] = &[
     post("/v1/deploys/promote", Access::Proven, deploys::promote),
     now("/v1/deploys/rollback", deploys::roll_back),
     now("/v1/deploys/percent", deploys::share),
-    get("/dashboard", Access::Open, dashboard::page),
+    get("/dashboard", Access::Open, dashboard::page).any_query(),
     get("/dashboard/session", Access::Open, login::session),
     post("/dashboard/login", Access::Open, login::login),
     post("/dashboard/logout", Access::Open, login::logout),
-    get("/dashboard/{file}", Access::Open, dashboard::asset),
+    get("/dashboard/{file}", Access::Open, dashboard::asset).any_query(),
 ];
 
 impl Room {
@@ -159,6 +218,10 @@ pub(super) async fn answer(room: Rc<Room>, peer: Peer, request: Request<Incoming
     if let Err(refused) = permit(&room, endpoint, &peer, &headers, by_page) {
         return refused;
     }
+    let query = head.uri.query().unwrap_or_default();
+    if let Err(refused) = endpoint.check_query(query) {
+        return refused;
+    }
     let body = match whole(body).await {
         Ok(body) => body,
         Err(refused) if endpoint.access == Access::Signed => {
@@ -168,7 +231,7 @@ pub(super) async fn answer(room: Rc<Room>, peer: Peer, request: Request<Incoming
     };
     let call = Call {
         path: path.to_owned(),
-        query: head.uri.query().unwrap_or_default().to_owned(),
+        query: query.to_owned(),
         method: head.method,
         headers,
         body,

@@ -14,6 +14,9 @@ use crate::{
     worker::Shared,
 };
 
+/// The largest `limit` of a list, which has all purges that are remembered without one.
+const MOST_LISTED: usize = 1_000_000;
+
 pub(super) fn order(room: Rc<Room>, call: Call) -> Later {
     Box::pin(async move {
         let order = match call.json() {
@@ -59,10 +62,14 @@ fn placed(placed: Result<Value, Denied>) -> Answer {
     }
 }
 
-pub(super) fn list(room: Rc<Room>, _call: Call) -> Later {
+pub(super) fn list(room: Rc<Room>, call: Call) -> Later {
     Box::pin(async move {
+        let most = match call.limit(MOST_LISTED) {
+            Ok(limit) => limit.unwrap_or(usize::MAX),
+            Err(refused) => return refused,
+        };
         let shared = Arc::clone(&room.shared);
-        room.aside(move || answer::json(StatusCode::OK, &orders::list(&shared.cache.purges)))
+        room.aside(move || answer::json(StatusCode::OK, &orders::list(&shared.cache.purges, most)))
             .await
     })
 }

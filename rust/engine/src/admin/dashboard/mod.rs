@@ -119,7 +119,11 @@ pub(super) fn experiments(room: &Room, _call: &Call) -> Answer {
 
 /// The last events of the log and of the timeline.
 pub(super) fn events(_room: &Room, call: &Call) -> Answer {
-    let after = call.query("after").and_then(|text| text.parse().ok());
-    let events = streams::events_since(after.unwrap_or(0));
-    answer::json(StatusCode::OK, &serde_json::json!({"events": events}))
+    match call.after() {
+        Ok(after) => {
+            let events = streams::events_since(after);
+            answer::json(StatusCode::OK, &serde_json::json!({"events": events}))
+        }
+        Err(refused) => refused,
+    }
 }

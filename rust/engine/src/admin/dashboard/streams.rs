@@ -9,6 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use edgerouter_core::outcome::Outcome;
 use http::StatusCode;
 use serde_json::{Value, json};
 use tokio::{
@@ -17,8 +18,7 @@ use tokio::{
 };
 
 use super::super::{
-    answer::{self, Answer},
-    cache::{unknown, wrong},
+    answer::{self, Answer, wrong},
     call::{Call, Later, Room},
 };
 use crate::{
@@ -78,16 +78,16 @@ async fn send(sender: &mpsc::Sender<Bytes>, event: Bytes) -> Result<(), ()> {
 /// `/v1/live`: the history, and then metrics, samples and events as they come.
 pub(crate) fn live(room: Rc<Room>, call: Call) -> Later {
     Box::pin(async move {
-        if let Some(refused) = unknown(&call, &["after"]) {
-            return refused;
-        }
+        let after = match call.after() {
+            Ok(after) => after,
+            Err(refused) => return refused,
+        };
         let Ok(permit) = std::sync::Arc::clone(&room.pages).try_acquire_owned() else {
             return too_many(MOST_LIVE);
         };
-        let after = call.query("after").and_then(|text| text.parse().ok());
         let (sender, receiver) = mpsc::channel(QUEUE);
         spawn_local(async move {
-            let _ = numbers(&room, &sender, permit, after.unwrap_or(0)).await;
+            let _ = numbers(&room, &sender, permit, after).await;
         });
         answer::events(receiver)
     })
@@ -179,12 +179,6 @@ async fn tail(sender: &mpsc::Sender<Bytes>, mut reader: TailReader) -> Result<()
 }
 
 fn filter(call: &Call) -> Result<TailFilter, Answer> {
-    let known = [
-        "route", "host", "method", "path", "status", "cache", "reason", "slow",
-    ];
-    if let Some(refused) = unknown(call, &known) {
-        return Err(refused);
-    }
     let given = |name: &str| call.query(name).filter(|text| !text.is_empty());
     let status = match given("status") {
         None => None,
@@ -204,13 +198,19 @@ fn filter(call: &Call) -> Result<TailFilter, Answer> {
             .map(|seconds| (seconds * 1e6) as u64)
             .ok_or_else(|| wrong("slow", "must be seconds from 0 to 3600"))?,
     };
+    let cache = given("cache");
+    let is_word = |word: &String| Outcome::ALL.iter().any(|known| known.as_str() == word);
+    if !cache.as_ref().is_none_or(is_word) {
+        let words = Outcome::ALL.map(Outcome::as_str).join(", ");
+        return Err(wrong("cache", &format!("must be one of {words}")));
+    }
     Ok(TailFilter {
         route: given("route"),
         host: given("host"),
         method: given("method"),
         path: given("path"),
         status,
-        cache: given("cache"),
+        cache,
         reason: given("reason"),
         slow,
     })
