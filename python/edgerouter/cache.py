@@ -195,6 +195,9 @@ class CachePolicy(Value, frozen=True, kw_only=True):
         check.seconds("ttl", "default_ttl", "max_ttl", optional=True, whole=True)
         check.seconds("stale_while_revalidate", "stale_if_error", "grace", "sick_grace", optional=True, whole=True)
         check.number("refresh_beta", above=0, most=1_000)
+        beta = self.refresh_beta
+        if self.refresh_ahead is False and isinstance(beta, (int, float)) and 0 < beta <= 1_000 and beta != 1:
+            check.fail("refresh_beta", "has no effect without refresh_ahead=True")
         check.seconds("min_ttl", "stale_when_disconnected", whole=True)
         least, most = self.min_ttl, self.max_ttl
         if isinstance(least, (int, float)) and isinstance(most, (int, float)) and least > most:

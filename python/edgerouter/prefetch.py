@@ -26,6 +26,8 @@ class Prefetch(_Urls, frozen=True, kw_only=True):
 
     def _check(self, check: Check) -> None:
         check.texts("urls", test=_is_url, must="must be a path that starts with /, or a URL of http or https")
+        if not self.urls:
+            check.fail("urls", "must name at least one path or URL")
         check.seconds("every", optional=True, positive=True)
         check.flag("on_start")
         check.text("host", optional=True)

@@ -245,6 +245,7 @@ def test_head_requests_never_refresh_ahead(origin: Origin, site: Site) -> None:
         ({"sick_grace": "long"}, "CachePolicy.sick_grace"),
         ({"grace": 60, "sick_grace": 10}, "CachePolicy.sick_grace"),
         ({"refresh_beta": 0}, "CachePolicy.refresh_beta"),
+        ({"refresh_beta": 2}, "CachePolicy.refresh_beta"),
         ({"refresh_beta": 2000}, "CachePolicy.refresh_beta"),
         ({"refresh_ahead": 1}, "CachePolicy.refresh_ahead"),
     ],

@@ -46,6 +46,12 @@ def test_a_cookie_that_browsers_drop_at_once_is_refused() -> None:
         home(max_age=0)
 
 
+@pytest.mark.parametrize("header", ["Host", "Content-Length", "cookie"])
+def test_a_variant_goes_in_no_field_that_frames_a_message_or_has_credentials(site: Site, header: str) -> None:
+    with pytest.raises(ConfigError, match="must not be a header that frames a message or carries credentials"):
+        site(experiment=home(header=header))
+
+
 def test_the_variant_is_part_of_the_key(origin: Origin, site: Site) -> None:
     origin.default = echo_variant
     client = site(experiment=home())

@@ -119,6 +119,7 @@ HOSTILE: dict[str, tuple[str, bytes]] = {
     "deep nginx": ("deep.conf", b"server {" * 5_000),
     "an nginx configuration that does not end": ("open.conf", b"server { listen 80;"),
     "an nginx configuration that ends twice": ("twice.conf", b"server { listen 80; } }"),
+    "words that are no nginx configuration": ("words.conf", b"hello world\n"),
     "nginx without a server": ("none.conf", b"worker_processes 1;\n"),
     "nginx that includes itself": ("self.conf", b"include self.conf;\n"),
     "very many locations": ("many.conf", b"server {" + b"location /a { return 200; }\n" * 1_100 + b"}"),
@@ -152,6 +153,7 @@ def test_a_hostile_file_ends_in_one_line(name: str, tmp_path: Path) -> None:
         read(tmp_path / file)
     assert len(str(caught.value).splitlines()) == 1
     assert str(caught.value).isprintable()
+    assert not str(caught.value).endswith((" ", ":"))
 
 
 @pytest.mark.parametrize("name", ["a bomb of aliases", "deep HCL", "binary", "an object of Python"])

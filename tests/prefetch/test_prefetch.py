@@ -238,3 +238,5 @@ def test_a_wrong_value_is_refused_by_name() -> None:
         "Prefetch.every",
         "Prefetch.scheme",
     ]
+    with pytest.raises(ConfigError, match=r"Prefetch\.urls: \(\): must name at least one path or URL"):
+        Edge("t").prefetch([])

@@ -131,6 +131,8 @@ def _read(path: Path, text: str, report: Report, folder: Path, outer: str, files
     for problem in payload.get("errors", ()):
         where = f"line {problem['line']}: " if problem.get("line") else ""
         reason = re.sub(r" in \S+:\d+$", "", str(problem.get("error", "")))
+        # The parser has no words for a text that ends within a directive.
+        reason = reason or "a directive has no end: ; or a block"
         raise SourceError(f"{where}is no nginx configuration: {reason}")
     parsed = payload["config"][0]["parsed"] if payload.get("config") else []
     return _made(parsed, report, folder, outer, files)

@@ -24,7 +24,7 @@ use http::HeaderValue;
 
 use crate::{
     http::cookie,
-    identity::jwt::{Claims, is_token},
+    identity::jwt::{Claims, NOT_FORWARDED, is_token},
     outcome::words,
     problem::SubProblem,
 };
@@ -218,12 +218,15 @@ impl Experiment {
             },
         };
         let header = FieldName::from_bytes(spec.header.as_bytes());
-        if header.is_err() {
-            add(
-                "header",
-                &spec.header,
-                "must be a header name (RFC 9110 §5.1)",
-            );
+        let wrong = match &header {
+            Err(_) => Some("must be a header name (RFC 9110 §5.1)"),
+            Ok(name) if name.is_of(NOT_FORWARDED) => {
+                Some("must not be a header that frames a message or carries credentials")
+            }
+            Ok(_) => None,
+        };
+        if let Some(message) = wrong {
+            add("header", &spec.header, message);
         }
         for (i, (name, _)) in spec.variants.iter().enumerate() {
             if !is_token(name) {

@@ -21,6 +21,7 @@ pub use extract::{Extracted, challenge, extract};
 pub use key::JwtKey;
 pub(crate) use pem::{PemFamily, public_pem};
 pub(crate) use policy::is_token;
+pub(crate) use policy::NOT_FORWARDED;
 pub use policy::{JwtPolicy, KeySource};
 pub use spec::{JwtKeysSpec, JwtSpec};
 pub use verify::verify;

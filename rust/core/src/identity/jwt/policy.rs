@@ -65,8 +65,8 @@ pub enum KeySource {
 /// The default of `limits.identity.token_bytes` (docs/design.md §11).
 const TOKEN_BYTES: usize = 8 << 10;
 
-/// Fields that frame or route a message, or that carry other credentials: no claim may be forwarded in them.
-const NOT_FORWARDED: KnownSet = KnownSet::of(&[
+/// Fields that frame or route a message, or that carry other credentials: no claim and no variant goes in them.
+pub(crate) const NOT_FORWARDED: KnownSet = KnownSet::of(&[
     header::HOST,
     header::CONTENT_LENGTH,
     header::CONTENT_TYPE,
