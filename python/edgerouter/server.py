@@ -229,8 +229,9 @@ class Server(Purging):
     def stop(self, drain: Duration | None = None) -> bool:
         """Stops accepting; requests under way may finish within ``drain`` seconds (``limits.http.drain_timeout``).
 
-        ``True`` when all of them did.
+        ``True`` when all of them did. WebSockets of applications, which have no end of their own, are closed with 1001.
         """
+        self._leave_websockets()
         seconds = drain.total_seconds() if isinstance(drain, timedelta) else drain
         drained = self._engine.stop(None if seconds is None else float(seconds), self._end)
         if self.deploys is not None:
@@ -238,6 +239,12 @@ class Server(Purging):
         self._edge.server = None
         self._stopped.set()
         return drained
+
+    def _leave_websockets(self) -> None:
+        # Imported by the first one.
+        websocket = sys.modules.get("edgerouter.websocket")
+        if websocket is not None and websocket.are_open():
+            websocket.leave([loop.loop for loop in self._engine.runtime().loops])
 
     def _end(self) -> None:
         """Ends the version in service, and those before it whose end is not over."""

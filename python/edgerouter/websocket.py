@@ -12,7 +12,7 @@ import binascii
 import contextlib
 import hashlib
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Coroutine, MutableMapping
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, MutableMapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from edgerouter._core import Response, WebSocketCodec
@@ -22,7 +22,7 @@ from edgerouter.functions.streams import failed
 if TYPE_CHECKING:
     from edgerouter._core import AsyncContext, Request
 
-__all__ = ["GoneError", "answered", "offered"]
+__all__ = ["GoneError", "answered", "are_open", "leave", "offered"]
 
 Message: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Coroutine[Any, Any, Message]]
@@ -83,6 +83,20 @@ async def answered(
     return await WebSocketCall(request, tunnel, most).response(app, ctx)
 
 
+def are_open() -> bool:
+    """If any connection of this process is open."""
+    return bool(_open)
+
+
+def leave(loops: Collection[asyncio.AbstractEventLoop]) -> None:
+    """Begins the close of all connections on event loops whose server stops. May be called from any thread."""
+    for call in list(_open):
+        if call.loop in loops:
+            # A loop that has ended has no connection.
+            with contextlib.suppress(RuntimeError):
+                call.loop.call_soon_threadsafe(call.leave)
+
+
 class WebSocketCall:
     """One connection to an application."""
 
@@ -91,8 +105,9 @@ class WebSocketCall:
         self.key = request.headers.get("sec-websocket-key", "")
         self.offered = offered(request)
         self.codec = WebSocketCodec(most)
+        self.loop = asyncio.get_running_loop()
         #: The application's answer to the handshake.
-        self.answer: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
+        self.answer: asyncio.Future[Response] = self.loop.create_future()
         self.accepted = False
         self.connected = False
         self.denial: tuple[int, list[tuple[str, str]]] | None = None
@@ -101,8 +116,9 @@ class WebSocketCall:
         self.held = 0
         #: Code and reason, once the connection has ended.
         self.closed: tuple[int, str] | None = None
-        #: The application has begun the close.
+        #: The application has begun the close, or the server has, which stops.
         self.closing = False
+        self.leaving = False
         self.heard = False
         self.running: asyncio.Future[None] | None = None
         self.arrived, self.taken, self.written, self.drained = (asyncio.Event() for _ in range(4))
@@ -175,6 +191,8 @@ class WebSocketCall:
             await self.drained.wait()
         if self.closed is not None:
             raise GoneError("the client is gone")
+        if self.leaving:
+            raise GoneError("the server is stopping")
         if self.closing:
             raise RuntimeError("websocket.send was sent after websocket.close")
         if (text := message.get("text")) is not None:
@@ -189,6 +207,12 @@ class WebSocketCall:
             self.codec.close(code, reason)
             self.closing = True
             self.written.set()
+
+    def leave(self) -> None:
+        """Begins the closing handshake of a server that stops (RFC 6455 §7.4.1)."""
+        if not self.closing:
+            self.leaving = True
+            self.close(1001, "the server is stopping")
 
     def ended(self, code: int, reason: str) -> None:
         """Nothing more comes of the client."""
@@ -243,8 +267,8 @@ class WebSocketCall:
 
     async def frames(self) -> AsyncIterator[bytes]:
         """The bytes for the client, until both sides have closed."""
+        _open.add(self)
         reading, beating = asyncio.create_task(self.read()), asyncio.create_task(self.beat())
-        loop = asyncio.get_running_loop()
         until: float | None = None
         try:
             while True:
@@ -260,12 +284,13 @@ class WebSocketCall:
                     await self.written.wait()
                 else:
                     # The client's part of the close.
-                    until = until or loop.time() + GRACE
+                    until = until or self.loop.time() + GRACE
                     try:
-                        await asyncio.wait_for(self.written.wait(), max(0.0, until - loop.time()))
+                        await asyncio.wait_for(self.written.wait(), max(0.0, until - self.loop.time()))
                     except TimeoutError:
                         return
         finally:
+            _open.discard(self)
             self.ended(1006, "")
             reading.cancel()
             beating.cancel()
@@ -300,3 +325,7 @@ class WebSocketCall:
         if not self.accepted and not running.done() and not ctx.wait_until(running):
             running.cancel()
         return self.answer.result()
+
+
+#: Connections that are open, of all servers of the process.
+_open: set[WebSocketCall] = set()

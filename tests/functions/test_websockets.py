@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import threading
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -250,6 +251,30 @@ def test_a_version_ends_after_its_last_websocket(serve: Serve) -> None:
         assert socket.recv(10) == "Message text was: a"
         assert seen == []
     wait_until(lambda: sorted(map(str, seen)) == ["1000", "stopped"])
+
+
+def test_a_stop_closes_websockets_and_does_not_wait_for_them(serve: Serve) -> None:
+    """RFC 6455 §7.4.1. Clients got no code, and only when the time to drain was over."""
+    edge, other = Edge("test"), Edge("other")
+    for each in (edge, other):
+        each.mount("/app", APP)
+    served, beside = serve(edge), serve(other)
+    with to(served, "/app/echo") as socket, to(served, "/app/floods") as flood, to(beside, "/app/echo") as kept:
+        for one in (socket, kept):
+            one.send("a")
+            assert one.recv(10) == "Message text was: a"
+        stopping = threading.Thread(target=served.server.stop, args=(600.0,))
+        stopping.start()
+        assert closed(socket) == (1001, "the server is stopping")
+        while closed(flood)[0] is None:
+            continue
+        assert flood.close_code == 1001
+        # Long before the time to drain is over.
+        stopping.join(60)
+        assert not stopping.is_alive()
+        wait_until(lambda: {1001, "gone"} <= set(seen))
+        kept.send("b")
+        assert kept.recv(10) == "Message text was: b"
 
 
 def test_fastapis_example_runs_on_a_stream_of_http2(serve: Serve) -> None:
