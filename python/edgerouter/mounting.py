@@ -16,7 +16,7 @@ from urllib.parse import unquote
 
 from edgerouter._core import asgi_response, asgi_scope
 from edgerouter.errors import BodyError, ConfigError, EdgeError, Problem
-from edgerouter.functions.written import Handed, Written
+from edgerouter.functions.written import Handed, Written, bytes_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -198,8 +198,7 @@ class AsgiCall:
             more = bool(message.get("more_body", False))
             body = message.get("body", b"")
             if type(body) is not bytes:
-                # A number is none: ``bytes`` would make as many.
-                body = bytes(memoryview(body))
+                body = bytes_of(body)
             if self.begun and self.sink is None:
                 # Its first piece was the whole, or nobody wants one.
                 if body and not self.to_head:

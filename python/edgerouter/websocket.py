@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from edgerouter._core import Response, WebSocketCodec
 from edgerouter.errors import BodyError
 from edgerouter.functions.streams import failed
+from edgerouter.functions.written import bytes_of
 
 if TYPE_CHECKING:
     from edgerouter._core import AsyncContext, Request
@@ -67,11 +68,6 @@ def offered(request: Request) -> list[str]:
     """The subprotocols that the client offers."""
     lines = request.headers.get_all("sec-websocket-protocol")
     return [name for line in lines for name in (part.strip() for part in line.split(",")) if name]
-
-
-def bytes_of(content: Any) -> bytes:
-    """The bytes of a message. A number is none: ``bytes`` would make as many."""
-    return bytes(memoryview(content))
 
 
 async def answered(
@@ -197,8 +193,10 @@ class WebSocketCall:
             raise RuntimeError("websocket.send was sent after websocket.close")
         if (text := message.get("text")) is not None:
             self.codec.send_text(text)
+        elif (content := message.get("bytes")) is not None:
+            self.codec.send_bytes(bytes_of(content))
         else:
-            self.codec.send_bytes(bytes_of(message["bytes"]))
+            raise RuntimeError("websocket.send has neither text nor bytes")
         self.written.set()
 
     def close(self, code: int, reason: str = "") -> None:

@@ -81,6 +81,11 @@ async def fails(websocket: WebSocket) -> None:
     raise ValueError("the reason")
 
 
+async def empties(websocket: WebSocket) -> None:
+    await websocket.accept()
+    await websocket.send({"type": "websocket.send"})
+
+
 async def refuses(websocket: WebSocket) -> None:
     await websocket.close()
 
@@ -111,7 +116,10 @@ APP = Starlette(
     routes=[
         WebSocketRoute("/echo", Echo),
         Mount("/below", routes=[WebSocketRoute("/{name}", about)]),
-        *(WebSocketRoute(f"/{it.__name__}", it) for it in (closes, returns, fails, refuses, denies, breaks, floods)),
+        *(
+            WebSocketRoute(f"/{it.__name__}", it)
+            for it in (closes, returns, fails, empties, refuses, denies, breaks, floods)
+        ),
         Route("/page", page),
     ]
 )
@@ -154,7 +162,12 @@ def test_the_scope_has_the_path_below_the_mount(served: Running) -> None:
 
 @pytest.mark.parametrize(
     ("path", "first", "code"),
-    [("closes", '{"a":1}', (4001, "enough")), ("returns", "", (1000, "")), ("fails", "x", (1011, ""))],
+    [
+        ("closes", '{"a":1}', (4001, "enough")),
+        ("returns", "", (1000, "")),
+        ("fails", "x", (1011, "")),
+        ("empties", "", (1011, "")),
+    ],
 )
 def test_the_application_closes(
     served: Running, caplog: pytest.LogCaptureFixture, path: str, first: str, code: tuple[int, str]
@@ -163,8 +176,9 @@ def test_the_application_closes(
         if first:
             socket.send(first)
         assert closed(socket) == code
-        wait_until(lambda: path != "fails" or "the reason" in caplog.text)
-    assert (path == "fails") == bool(caplog.text)
+        reason = {"fails": "the reason", "empties": "neither text nor bytes"}.get(path, "")
+        wait_until(lambda: reason in caplog.text)
+    assert bool(reason) == bool(caplog.text)
 
 
 @pytest.mark.parametrize(

@@ -9,15 +9,20 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from edgerouter._core import AsyncContext, PieceSink
 
-__all__ = ["Handed", "Sink", "Written"]
+__all__ = ["Handed", "Sink", "Written", "bytes_of"]
 
 #: Pieces that a ``Handed`` keeps before its writer has to wait.
 _WAITING = 2
+
+
+def bytes_of(content: Any) -> bytes:
+    """The bytes of a message. A number is none: ``bytes`` would make as many."""
+    return bytes(memoryview(content))
 
 
 class Sink(Protocol):
