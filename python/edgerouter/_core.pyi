@@ -838,8 +838,12 @@ class Response:
         """
     def edit_html(self, *edits: HtmlEdit) -> None:
         """Has elements of HTML that passes a hook edited, while it streams; other content passes as it is."""
-    def delete_cookie(self, name: str, *, path: str = "/", domain: str | None = None) -> None:
-        """Has the client forget a cookie: name it with the path and domain that it was set with."""
+    def delete_cookie(
+        self, name: str, *, path: str = "/", domain: str | None = None, partitioned: bool = False
+    ) -> None:
+        """Has the client forget a cookie: name it with the path and domain that it was set with, and ``partitioned``
+        if it was.
+        """
 
 @final
 class TracePlace:

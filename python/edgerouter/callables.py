@@ -259,7 +259,7 @@ class Callables:
         Of several processes of one user on a machine, one runs it each time. A time that comes while the job still runs
         is left out; a failure is logged under an id.
 
-        ``expression``  minute, hour, day, month and weekday, as in ``*/5 * * * *``
+        ``expression``  minute, hour, day, month and weekday, as in ``*/5 * * * *``; six fields begin with the second
         ``timezone``  an IANA name, by which they are read
         ``timeout``  seconds that a run may take
         """

@@ -41,7 +41,10 @@ class Job(NamedTuple):
         try:
             next(self.times(datetime.datetime.now(datetime.UTC)))
         except CronSimError as error:
-            message = f"is no cron expression: {error}; five fields are minute, hour, day, month and weekday"
+            message = (
+                f"is no cron expression: {error}; five fields are minute, hour, day, month and weekday, "
+                "and six begin with the second"
+            )
             raise ConfigError([Problem("schedule", self.expression, message)]) from None
         except StopIteration:
             raise ConfigError([Problem("schedule", self.expression, "never comes true")]) from None

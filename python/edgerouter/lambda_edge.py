@@ -212,7 +212,8 @@ def _made(returned: Mapping[str, Any], kind: str) -> Response:
         fields += [(low, value) for value in values_of(low, lines)]
     content = _body(returned)
     _check_size(content, fields, kind)
-    return Response(content, _status(returned["status"]), fields)
+    status = _status(returned["status"])
+    return Response(content if status not in (204, 205, 304) else b"", status, fields)
 
 
 def _status(given: object) -> int:

@@ -121,7 +121,8 @@ class WsgiMount:
             raise
         if whole:
             _close(content, step)
-            return Response(before, number, headers)
+            # Content of these statuses is dropped, as a stream of it is.
+            return Response(before if number not in (204, 205, 304) else b"", number, headers)
         answered = True
         step(logs.CURRENT.set, ctx)
         left = None if length is None or request.method == "HEAD" else length - len(before)

@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import httpx
 import pytest
@@ -246,3 +247,39 @@ def test_a_redirect_is_a_url_whatever_characters_it_is_given(url: str, location:
 def test_a_redirect_has_no_line_ends() -> None:
     with pytest.raises(ValueError, match="may not hold line ends"):
         Response.redirect("/a\r\nx: y")
+
+
+@pytest.mark.parametrize("status", [204, 205, 304])
+def test_a_response_of_a_status_without_content_has_none(status: int) -> None:
+    makes: list[Callable[[], Response]] = [
+        lambda: Response("a", status),
+        lambda: Response(iter(["a"]), status),
+        lambda: Response.json({}, status),
+        lambda: Response.text("a", status),
+        lambda: Response.html("a", status),
+    ]
+    for make in makes:
+        with pytest.raises(ValueError, match=rf"a {status} has no body.*Response\(None, {status}\)"):
+            make()
+    assert Response(None, status).status == Response("", status).status == status
+
+
+@pytest.mark.parametrize(
+    ("result", "reason"),
+    [
+        (({"a": 1}, 204), "a 204 with content"),
+        ((Response("a"), 205), "a 205 with content"),
+        (("a", 999), "no pair of a value and a status from 200 to 599"),
+        (("a", 201, {}), "no pair of a value and a status from 200 to 599"),
+    ],
+)
+def test_a_pair_whose_status_does_not_fit_is_named(result: Any, reason: str, caplog: pytest.LogCaptureFixture) -> None:
+    edge = Edge("test")
+
+    @edge.function("/")
+    def function(request: Request, ctx: Context) -> Any:
+        return result
+
+    with running(edge) as served:
+        assert httpx.get(served.url, timeout=PATIENCE).status_code == 502
+    assert reason in caplog.text

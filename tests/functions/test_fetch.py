@@ -299,14 +299,16 @@ def test_what_gets_no_whole_response_is_an_error_of_its_own(origin: Origin) -> N
         ("http://127.0.0.1@other.example/", {}, "names a user"),
         ("http://127.0.0.1:1/", {}, "not the host"),
         ("http://127.0.0.1:x/", {}, "Port"),
-        ("/a b", {}, "no path"),
+        ("/a\0b", {}, "percent-encoded"),
+        ("/", {"body": "a"}, "a GET has no body"),
+        ("/", {"method": "head", "json": {}}, "a HEAD has no body"),
         ("/", {"method": "CONNECT"}, "no method"),
         ("/", {"method": "Trace"}, "no method"),
         ("/", {"method": "G T"}, "no method"),
         ("/", {"cache": "never"}, "must be default"),
         ("/", {"timeout": 0}, "timeout"),
         ("/", {"timeout": float("nan")}, "timeout"),
-        ("/", {"body": "a", "json": {}}, "combined"),
+        ("/", {"method": "POST", "body": "a", "json": {}}, "combined"),
         ("/", {"headers": {"a b": "c"}}, "field name"),
         ("/", {"headers": {"a": "b\r\nc: d"}}, "line ends"),
         ("/", {"method": ""}, "no method"),
@@ -453,7 +455,8 @@ def test_the_method_of_a_request_is_spelled_as_the_fetch_standard_says(given: st
         ("https://u:p@a.example/", "GET", "user name or password"),
         ("https://a.example:99999/", "GET", "port"),
         ("https://a.example:8o/", "GET", "port|character"),
-        ("https://a.example/b c", "GET", "percent-encode"),
+        ("https://a.example/b\nc", "GET", "control character"),
+        ("https://a b.example/", "GET", "xn--"),
         ("https://bücher.example/", "GET", "xn--"),
         ("https://a.example/%zz", "GET", "invalid escape"),
         ("https://a.example/", "connect", "no method of a request"),
@@ -465,6 +468,56 @@ def test_the_method_of_a_request_is_spelled_as_the_fetch_standard_says(given: st
 def test_a_request_that_cannot_be_is_a_value_error_with_the_reason(url: str, method: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Request(url, method)
+
+
+@pytest.mark.parametrize(
+    ("url", "spelling"),
+    [
+        ("https://a.example/ü b?q=ü b#ü", "https://a.example/%C3%BC%20b?q=%C3%BC%20b"),
+        ("https://a.example?ü", "https://a.example/?%C3%BC"),
+        ('https://a.example/<"{|}^`>\\', "https://a.example/%3C%22%7B%7C%7D%5E%60%3E%5C"),
+        ("https://A.example:443/%C3%BC/../b", "https://a.example/b"),
+    ],
+)
+def test_the_url_of_a_request_has_what_it_cannot_have_percent_encoded(url: str, spelling: str) -> None:
+    assert Request(url).url == spelling
+
+
+def test_a_path_with_any_characters_is_fetched() -> None:
+    edge = Edge("test")
+
+    @edge.function("/ü b")
+    def place(request: Request, ctx: Context) -> str:
+        return f"{request.path} {request.query['q']}"
+
+    @edge.function("/")
+    async def call(request: Request, ctx: AsyncContext) -> list[str]:
+        urls = ["/ü b?q=ü b", "/%C3%BC%20b?q=%C3%BC+b", f"http://{request.headers['host']}/ü b?q=ü b"]
+        return [(await ctx.fetch(url)).text() for url in urls]
+
+    with running(edge) as served, client_of(served) as client:
+        assert client.get("/").json() == ["/%C3%BC%20b ü b"] * 3
+
+
+def test_only_if_cached_requests_nothing_where_nothing_is_stored(origin: Origin) -> None:
+    edge = Edge("test")
+    edge.route("/page", to=edge.origin("o", origin.url), cache=CachePolicy(enabled=False))
+    called: list[str] = []
+
+    @edge.function("/function")
+    def function(request: Request, ctx: Context) -> str:
+        called.append(request.method)
+        return "called"
+
+    @edge.function("/{path}/{method}")
+    async def call(request: Request, ctx: AsyncContext, path: str, method: str) -> Response:
+        return await ctx.fetch(f"/{path}", method=method, cache="only-if-cached")
+
+    with running(edge) as served, client_of(served) as client:
+        for path in ("/page/GET", "/page/POST", "/function/GET", "/function/POST"):
+            found = client.get(path)
+            assert (found.status_code, "detail=only-if-cached" in found.headers["cache-status"]) == (504, True)
+    assert not called and not origin.requests
 
 
 def test_requests_and_responses_are_made_of_others_and_cloned(origin: Origin) -> None:

@@ -135,6 +135,18 @@ def segfaults(request, ctx):
     ctypes.string_at(1)
 
 
+@at("/forks/{where}", isolation=ONE)
+def forks(request, ctx, where):
+    child = os.fork()
+    if child:
+        return f"parent of {child}"
+    if where == "log":
+        logging.getLogger("child").error("nothing of a child is logged")
+    if where == "stays":
+        time.sleep(600)
+    return "x" * 100_000
+
+
 @at("/spins", timeout=30)
 def spins(request, ctx):
     # In C, with the interpreter's lock: no exception reaches it.
@@ -166,6 +178,11 @@ def grows(request, ctx):
 @at("/one", isolation=ONE)
 def one(request, ctx):
     return str(os.getpid())
+
+
+@at("/one/exits", isolation=ONE)
+def one_exits(request, ctx):
+    os._exit(3)
 
 
 @at("/cached", isolation=ONE, cache=CachePolicy(default_ttl=60), varies=[])
@@ -308,6 +325,30 @@ def test_a_process_that_ends_or_must_be_ended_costs_its_own_call(
     wait_until(lambda: text is None or text in caplog.text, what=f"{text} in the log")
     # Another takes its place.
     wait_until(lambda: len({pid(client) for _ in range(4)} | before) > len(before))
+
+
+def test_a_process_that_a_function_forks_answers_no_call_and_ends_with_its_own(
+    client: httpx.Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    children = []
+    for where in ("returns", "log", "stays"):
+        answer = client.get(f"/forks/{where}").text
+        assert answer.startswith("parent of ")
+        children.append(int(answer.split()[-1]))
+        # Answers of children would be those of later calls.
+        assert len({client.get("/one").text for _ in range(3)}) == 1
+    assert "nothing of a child" not in caplog.text
+    assert Path(f"/proc/{children[-1]}").exists()
+    assert client.get("/one/exits").status_code == 502
+    wait_until(lambda: ended(children[-1]), what="the end of the child")
+
+
+def ended(pid: int) -> bool:
+    """True if a process is gone, or waits for its parent to take notice."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True
 
 
 def test_metrics_have_the_processes_and_the_causes_of_their_ends(served: Running, client: httpx.Client) -> None:

@@ -144,7 +144,6 @@ def test_a_job_runs_at_its_times_and_its_failures_are_logged(
     edge = Edge("test")
     edge.route("/", respond="fixed")
 
-    # cronsim reads a sixth field, seconds, in front.
     @edge.schedule("* * * * * *")
     async def counts() -> None:
         ran.append(time.time())
@@ -285,10 +284,120 @@ def test_of_several_processes_one_runs_a_job_at_each_time(tmp_path: Path, monkey
     assert first("b", counted, due)
 
 
+def test_a_time_that_a_wrong_clock_has_written_keeps_no_job_from_running(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    counted = job("counts", lambda: None, "* * * * *", "UTC", 1)
+    due = datetime.datetime(2026, 1, 31, tzinfo=datetime.UTC)
+    for at in (due + datetime.timedelta(days=400), due):
+        with lifecycle.alone("a", counted, at) as first:
+            assert first
+
+
+def test_jobs_of_one_name_and_times_run_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    ran: set[str] = set()
+    edge = Edge("test")
+    edge.route("/", respond="fixed")
+    for site in ("a", "b"):
+
+        @edge.schedule("* * * * * *")
+        def refresh(site: str = site) -> None:
+            ran.add(site)
+
+    with running(edge):
+        wait_until(lambda: ran == {"a", "b"}, PATIENCE, "a run of both")
+
+
+ENDS: list[Any] = [SystemExit(3), KeyboardInterrupt(), asyncio.CancelledError(), GeneratorExit()]
+
+
+@pytest.mark.parametrize(
+    ("error", "awaits"),
+    [(ENDS[0], True), (ENDS[0], False), (ENDS[1], True), (ENDS[2], True)],
+    ids=["an exit", "an exit of a plain one", "an interrupt", "a cancellation"],
+)
+def test_a_job_that_raises_an_exit_runs_again_and_costs_no_call(
+    error: BaseException,
+    awaits: bool,
+    caplog: pytest.LogCaptureFixture,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+
+    class Often(Job):
+        def times(self, after: datetime.datetime) -> Iterator[datetime.datetime]:
+            for _ in range(2):
+                yield datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=0.05)
+
+    ran: list[str] = []
+
+    def ends() -> None:
+        ran.append("a run")
+        raise error
+
+    async def ends_async() -> None:
+        ends()
+
+    monkeypatch.setattr(lifecycle, "alone", lambda *_: contextlib.nullcontext(True))
+    edge = Edge("test")
+    edge.schedule("* * * * *")(ends_async if awaits else ends)
+    edge._declared.jobs[0] = Often(*edge._declared.jobs[0])
+
+    @edge.function("/")
+    async def function(request: Request, ctx: AsyncContext) -> str:
+        return "goes on"
+
+    with running(edge) as served:
+        wait_until(lambda: len(ran) == 2, PATIENCE, "another run")
+        assert httpx.get(served, timeout=PATIENCE).text == "goes on"
+    raised = [record.exc_info for record in caplog.records if "the scheduled job" in record.getMessage()]
+    assert [info[0] for info in raised if info] == [type(error)] * 2
+
+
+@pytest.mark.parametrize("error", ENDS, ids=lambda error: type(error).__name__)
+def test_a_start_that_raises_an_exit_is_refused_with_its_name(error: BaseException) -> None:
+    edge = Edge("test")
+    edge.route("/", respond="fixed")
+
+    @edge.on("start")
+    async def exits() -> None:
+        raise error
+
+    with pytest.raises(EdgeError, match=f"exits raised {type(error).__name__}"), running(edge):
+        pass
+
+
+def test_a_stop_handler_that_holds_the_event_loop_keeps_the_others_for_a_short_time_only(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    released = threading.Event()
+    edge = Edge("test")
+    edge.route("/", respond="fixed")
+
+    @edge.on("stop", timeout=0.1)
+    async def holds() -> None:
+        released.wait(PATIENCE)
+
+    # With the default of 30 seconds.
+    edge.on("stop")(lambda: None)
+    try:
+        with running(edge):
+            pass
+    finally:
+        released.set()
+    said = [record.getMessage() for record in caplog.records]
+    assert any("holds did not end within 0.1 s" in line for line in said)
+    assert sum("was not called: another one holds the event loop" in line for line in said) == 1
+
+
 @pytest.mark.parametrize(
     ("expression", "options", "message"),
     [
-        ("* * * *", {}, "no cron expression"),
+        ("* * * *", {}, "six begin with the second"),
+        ("* * * * * * *", {}, "no cron expression"),
         ("61 * * * *", {}, "no cron expression"),
         ("", {}, "no cron expression"),
         ("0 0 30 2 *", {}, "never comes true|no cron expression"),

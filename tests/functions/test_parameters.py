@@ -230,7 +230,9 @@ def test_cookies_are_set_and_forgotten() -> None:
                 samesite="none",
                 partitioned=True,
             )
+            response.set_cookie("strict", "v", samesite="Strict")  # type: ignore[arg-type]
             response.delete_cookie("old", path="/a", domain="example.com")
+            response.delete_cookie("__Host-all", partitioned=True)
             return response
 
     assert get(declare, "/")[0].headers.get_list("set-cookie") == [
@@ -239,7 +241,9 @@ def test_cookies_are_set_and_forgotten() -> None:
             "__Host-all=x=y; Max-Age=60; Expires=Sat, 31 Jan 2026 12:00:00 GMT; Path=/; Secure; HttpOnly; "
             "SameSite=None; Partitioned"
         ),
+        "strict=v; Path=/; SameSite=Strict",
         "old=; Max-Age=0; Path=/a; Domain=example.com; SameSite=Lax",
+        "__Host-all=; Max-Age=0; Path=/; Secure; HttpOnly; SameSite=Lax; Partitioned",
     ]
 
 
@@ -260,10 +264,16 @@ def test_cookies_are_set_and_forgotten() -> None:
         ({"max_age": 1.5}, "max_age"),
         ({"max_age": True}, "max_age"),
         ({"expires": datetime.datetime(2026, 1, 1)}, "expires"),  # noqa: DTZ001
-        ({"samesite": "Lax"}, "samesite"),
+        ({"samesite": "loose"}, "samesite"),
         ({"samesite": "none"}, "secure"),
+        ({"samesite": "None"}, "secure"),
+        ({"value": "v" * 4096}, "4097 bytes"),
+        ({"path": "/" + "p" * 1024}, "1025 bytes"),
         ({"partitioned": True}, "secure"),
         ({"name": "__Secure-a"}, "secure"),
+        ({"name": "__host-a"}, "secure"),
+        ({"name": "__Http-a", "secure": True}, "httponly"),
+        ({"name": "__Host-Http-a", "secure": True}, "httponly"),
         ({"name": "__Host-a", "secure": True, "path": "/b"}, "path"),
         ({"name": "__Host-a", "secure": True, "domain": "a.example"}, "domain"),
     ],

@@ -95,6 +95,9 @@ def test_the_clock_is_set_and_origins_follow_it(client: Client) -> None:
     assert client.cache.ttl in SIXTY and first.text == "/base/page/a origin.example.net None"
     with pytest.raises(ValueError, match="time zone"):
         client.clock.set(datetime(2030, 1, 1))  # noqa: DTZ001  # it is refused
+    for wrong in (float("nan"), "60", True):
+        with pytest.raises(ValueError, match="must be seconds"):
+            client.clock.advance(wrong)  # type: ignore[arg-type]
 
 
 def test_a_client_has_any_address_and_host_with_and_without_tls(client: Client) -> None:
@@ -163,6 +166,8 @@ def test_a_stalled_origin_is_waited_for_and_goes_on() -> None:
         assert answer.result(60).text == "there"
     with pytest.raises(ValueError, match="must be one of refuse, reset"):
         FakeOrigin().fault("burns")  # type: ignore[arg-type]  # it is refused
+    with pytest.raises(ValueError, match="times -1 must be a number of requests"):
+        FakeOrigin().fault("reset", times=-1)
 
 
 def test_what_is_no_reply_is_refused_when_it_is_given_or_answered_with_the_reason() -> None:

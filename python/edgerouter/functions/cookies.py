@@ -13,6 +13,8 @@ _NAME = re.compile(r"[A-Za-z0-9!#$%&'*+\-.^_`|~]+\Z")
 _VALUE = re.compile(r"[\x21\x23-\x2B\x2D-\x3A\x3C-\x5B\x5D-\x7E]*\Z")
 _ATTRIBUTE = re.compile(r"[\x20-\x3A\x3C-\x7E]*\Z")
 _SAME_SITE = {"strict": "Strict", "lax": "Lax", "none": "None"}
+#: Bytes of name and value, and of an attribute, beyond which clients ignore them (RFC 6265bis §5.6, §5.7).
+_LONGEST, _LONGEST_ATTRIBUTE = 4096, 1024
 
 
 def line(
@@ -42,6 +44,9 @@ def line(
             "must be ASCII without spaces, quotes, commas, "
             "semicolons and backslashes; encode it, as by urllib.parse.quote",
         )
+    if (size := len(name) + len(value)) > _LONGEST:
+        message = f"set_cookie: name and value of {name[:40]!r} have {size} bytes: clients ignore more than {_LONGEST}"
+        raise ValueError(message)
     found = [f"{name}={value}"]
     if max_age is not None:
         seconds = max_age.total_seconds() if isinstance(max_age, timedelta) else max_age
@@ -57,24 +62,33 @@ def line(
             continue
         if not isinstance(text, str) or not text or not _ATTRIBUTE.match(text):
             raise refuse(field.lower(), text, "must be ASCII without semicolons and control characters")
+        if len(text) > _LONGEST_ATTRIBUTE:
+            raise refuse(
+                field.lower(), text[:40], f"has {len(text)} bytes: clients ignore more than {_LONGEST_ATTRIBUTE}"
+            )
         found.append(f"{field}={text}")
     if path is not None and not path.startswith("/"):
         raise refuse("path", path, "must start with /")
-    if samesite is not None and samesite not in _SAME_SITE:
+    site = None if samesite is None else _SAME_SITE.get(str(samesite).lower())
+    if samesite is not None and site is None:
         raise refuse("samesite", samesite, "must be strict, lax or none")
-    if not secure and (samesite == "none" or partitioned or name.startswith(("__Secure-", "__Host-"))):
-        what = "samesite 'none'" if samesite == "none" else "partitioned" if partitioned else f"the name {name!r}"
+    # Clients compare prefixes in any case (RFC 6265bis §5.7).
+    prefix = name.lower()
+    if not secure and (site == "None" or partitioned or prefix.startswith(("__secure-", "__host-", "__http-"))):
+        what = "samesite 'none'" if site == "None" else "partitioned" if partitioned else f"the name {name!r}"
         raise ValueError(f"set_cookie: {what} needs secure=True: clients ignore the cookie otherwise")
-    if name.startswith("__Host-") and (domain is not None or path != "/"):
+    if prefix.startswith("__host-") and (domain is not None or path != "/"):
         raise ValueError(
             f"set_cookie: the name {name!r} needs path='/' and no domain: clients ignore the cookie otherwise"
         )
+    if prefix.startswith(("__http-", "__host-http-")) and not httponly:
+        raise ValueError(f"set_cookie: the name {name!r} needs httponly=True: clients ignore the cookie otherwise")
     if secure:
         found.append("Secure")
     if httponly:
         found.append("HttpOnly")
-    if samesite is not None:
-        found.append(f"SameSite={_SAME_SITE[samesite]}")
+    if site is not None:
+        found.append(f"SameSite={site}")
     if partitioned:
         found.append("Partitioned")
     return "; ".join(found)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import logging
 import os
 import sys
 import threading
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from edgerouter._core import LoopQueue, Runner
 
 __all__ = ["PATIENCE", "Loop"]
+
+log = logging.getLogger("edgerouter.functions")
 
 #: Seconds that ``stop`` waits for a loop, and that a loop which was left behind gives its tasks.
 PATIENCE = 1.0
@@ -35,6 +38,7 @@ class Loop:
         self.queue: LoopQueue | None = None
         #: Turns that the watchdog has requested, the number due at its next look, and the code that it saw at the last.
         self.beats = 0
+        self.over = False
         self.expected: int | None = None
         self.seen: CodeType | None = None
         self.thread = threading.Thread(target=self.run, name=f"edge-python-{number}", daemon=True)
@@ -56,14 +60,19 @@ class Loop:
                 self.loop.close()
 
     def turn(self) -> None:
-        """Turns the loop until it is stopped."""
-        while True:
+        """Turns the loop until its end. A task or callback of the program must not end it for all other calls."""
+        while not self.over:
             try:
                 self.loop.run_forever()
             except TimeLimit:
                 # It arrived between two steps of the loop, where no call is past its time.
                 continue
-            return
+            except (SystemExit, KeyboardInterrupt) as error:
+                # asyncio raises these from the loop itself.
+                log.error("a task raised %s in the event loop of functions, which goes on", type(error).__name__)
+                continue
+            if not self.over:
+                log.error("a callable stopped the event loop of functions, which goes on")
 
     def take(self, woken: bool) -> None:
         """Takes a batch and starts all of it."""
@@ -129,6 +138,7 @@ class Loop:
             if tasks:
                 await asyncio.wait(tasks, timeout=PATIENCE)
             await self.loop.shutdown_asyncgens()
+            self.over = True
             self.loop.stop()
 
         self.last = self.loop.create_task(ending())

@@ -125,6 +125,9 @@ class Fetch:
         if not isinstance(body, (str, bytes, bytearray, memoryview, type(None))):
             raise TypeError(f"fetch: body is str or bytes, not {type(body).__name__}; data goes in json=")
         self.content = body.encode() if isinstance(body, str) else bytes(body or b"")
+        # The content of a request of a client is its own.
+        if self.content and self.method in ("GET", "HEAD") and not isinstance(request, Request):
+            raise ValueError(f'fetch: a {self.method} has no body: give it another method, as in method="POST"')
         if not isinstance(cache, str):
             raise TypeError(f"fetch: cache is a word such as 'no-store', not {type(cache).__name__}")
         self.cache = cache

@@ -7,6 +7,7 @@ reload begins that of the new one before it serves, and ends that of the old one
 from __future__ import annotations
 
 import asyncio
+import collections
 import concurrent.futures
 import contextlib
 import datetime
@@ -24,6 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgerouter.errors import EdgeError
+from edgerouter.functions.event_loop import PATIENCE
 from edgerouter.functions.threads import settled_by
 
 if TYPE_CHECKING:
@@ -32,6 +34,9 @@ if TYPE_CHECKING:
 __all__ = ["Life"]
 
 log = logging.getLogger("edgerouter.functions")
+
+#: Seconds after which a time that was missed is left out.
+LATE = 60
 
 
 class Life:
@@ -60,7 +65,7 @@ class Life:
                 if isinstance(error, TimeoutError):
                     message = f"the start handler {handler.name} did not end within {handler.timeout:g} s"
                 else:
-                    message = f"the start handler {handler.name} raised {type(error).__name__}: {error}"
+                    message = f"the start handler {handler.name} raised {error}"
                 raise EdgeError(message) from error
 
     def serve(self) -> None:
@@ -68,8 +73,18 @@ class Life:
         if self.jobs and self.loop is not None:
             loop = self.loop()
             loop.call_soon_threadsafe(
-                lambda: self.running.extend(loop.create_task(self.repeat(job)) for job in self.jobs)
+                lambda: self.running.extend(
+                    loop.create_task(self.repeat(job, number)) for job, number in self.numbered()
+                )
             )
+
+    def numbered(self) -> Iterator[tuple[Job, int]]:
+        """The jobs, each with its number among those of one name and times, as a loop or a factory declares them."""
+        before: collections.Counter[tuple[str, str, str]] = collections.Counter()
+        for job in self.jobs:
+            alike = (job.name, job.expression, str(job.timezone))
+            yield job, before[alike]
+            before[alike] += 1
 
     def retire(self) -> None:
         """Starts no further runs of jobs: another version is in service. Calls and runs of this one go on."""
@@ -94,11 +109,13 @@ class Life:
             for handler in self.stops:
                 try:
                     self.wait(handler)
+                except _Stuck:
+                    log.error("the stop handler %s was not called: another one holds the event loop", handler.name)
                 except TimeoutError:
                     log.error("the stop handler %s did not end within %g s", handler.name, handler.timeout)
                 except Exception as error:
                     what = f"error id {secrets.token_hex(6)}: the stop handler {handler.name} raised"
-                    log.error(what, exc_info=error)
+                    log.error(what, exc_info=error.__cause__ or error)
 
     def cancel(self) -> None:
         """Cancels the runs of jobs, also for a caller of ``end`` that waits for them."""
@@ -122,28 +139,39 @@ class Life:
     def wait(self, handler: Handler) -> None:
         """Runs a handler on the loop and waits for it."""
         assert self.loop is not None  # set by ``begin``
-        running = asyncio.run_coroutine_threadsafe(called(handler.function, handler.timeout), self.loop())
-        # The loop itself may be stuck.
+        begun = threading.Event()
+
+        async def run() -> None:
+            begun.set()
+            await called(handler.function, handler.timeout)
+
+        running = asyncio.run_coroutine_threadsafe(run(), self.loop())
+        if not begun.wait(PATIENCE):
+            # A handler before this one has not come back.
+            running.cancel()
+            raise _Stuck
+        # The loop may be stuck from now on.
         running.result(handler.timeout + 1)
 
-    async def repeat(self, job: Job) -> None:
+    async def repeat(self, job: Job, number: int = 0) -> None:
         """Runs a job at its times."""
         after = datetime.datetime.now(datetime.UTC)
         ended = 0.0
         for due in job.times(after):
             if not await self.comes(due.timestamp()):
                 return
-            if due.timestamp() <= ended or time.time() - due.timestamp() > 60:
+            if due.timestamp() <= ended or time.time() - due.timestamp() > LATE:
                 # The run before took longer, or the machine slept.
                 continue
             try:
-                with alone(self.name, job, due) as first:
+                with alone(self.name, job, due, number) as first:
                     if first:
                         await called(job.function, job.timeout)
             except TimeoutError:
                 log.error("the scheduled job %s did not end within %g s", job.name, job.timeout)
             except Exception as error:
-                log.error("error id %s: the scheduled job %s raised", secrets.token_hex(6), job.name, exc_info=error)
+                raised = error.__cause__ or error
+                log.error("error id %s: the scheduled job %s raised", secrets.token_hex(6), job.name, exc_info=raised)
             ended = time.time()
 
     async def comes(self, due: float) -> bool:
@@ -165,25 +193,44 @@ def begin(call: Callable[[], None]) -> None:
     threading.Thread(target=call, name="edge-life", daemon=True).start()
 
 
+class _Stuck(Exception):  # noqa: N818  # it ends no handler
+    """The event loop did not begin with a handler."""
+
+
+class _Raised(Exception):  # noqa: N818  # it stands for its cause
+    """The failure of a handler or job, whatever its class: an exit would end the loop of all others."""
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__(f"{type(error).__name__}: {error}")
+        self.__cause__ = error
+
+
 async def called(function: Callable[[], Any], timeout: float) -> None:
-    """Calls and awaits; a plain function runs on a thread."""
+    """Calls and awaits; a plain function runs on a thread. ``_Raised`` has what it raises."""
 
     async def run() -> None:
-        result: Any = function() if inspect.iscoroutinefunction(function) else await settled_by(function, begin)
-        if isinstance(result, Awaitable):
-            await result
+        try:
+            result: Any = function() if inspect.iscoroutinefunction(function) else await settled_by(function, begin)
+            if isinstance(result, Awaitable):
+                await result
+        except BaseException as error:
+            task = asyncio.current_task()
+            if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+                raise
+            raise _Raised(error) from error
 
     await asyncio.wait_for(run(), timeout)
 
 
 @contextlib.contextmanager
-def alone(name: str, job: Job, due: datetime.datetime) -> Iterator[bool]:
+def alone(name: str, job: Job, due: datetime.datetime, number: int = 0) -> Iterator[bool]:
     """True in one process of this user on this machine for each time of a job."""
     folder = Path(os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()) / f"edgerouter-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
-    if folder.stat().st_uid != os.getuid():
+    if folder.lstat().st_uid != os.getuid():
         raise EdgeError(f"{folder} belongs to another user; set XDG_RUNTIME_DIR")
-    key = hashlib.sha256(f"{name}\0{job.name}\0{job.expression}".encode()).hexdigest()[:32]
+    alike = f"{name}\0{job.name}\0{job.expression}\0{job.timezone}\0{number}"
+    key = hashlib.sha256(alike.encode()).hexdigest()[:32]
     with (folder / f"{key}.job").open("a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -192,7 +239,8 @@ def alone(name: str, job: Job, due: datetime.datetime) -> Iterator[bool]:
             return
         file.seek(0)
         text = file.read(32)
-        if text.isdigit() and int(text) >= int(due.timestamp()):
+        # A time further ahead was written by a clock that was wrong.
+        if text.isdigit() and 0 <= int(text) - int(due.timestamp()) <= LATE:
             yield False
             return
         file.seek(0)

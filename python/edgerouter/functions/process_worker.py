@@ -49,9 +49,17 @@ class Channel:
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
         self.lock = threading.Lock()
+        self.process = os.getpid()
 
     def send(self, message: messages.ToEdge) -> None:
-        """Sends a message. Records of logs come from any thread."""
+        """Sends a message. Records of logs come from any thread.
+
+        A process that the function has forked ends here: its parent answers the call.
+        """
+        if os.getpid() != self.process:
+            if isinstance(message, messages.Log):
+                return
+            leave()
         encoded = messages.encode(message)
         if len(encoded) > messages.MOST_MESSAGE:
             most = messages.MOST_MESSAGE
@@ -75,8 +83,24 @@ class Channel:
 
 
 def leave() -> NoReturn:
-    """Ends the process at once, without the handlers that modules have registered for its end."""
+    """Ends the process at once, without the handlers that modules have registered for its end.
+
+    The processes that its functions have started end with it. They are of its group, which it leads.
+    """
+    if os.getpgrp() == os.getpid():
+        os.killpg(0, signal.SIGKILL)
     os._exit(0)
+
+
+def cut_off(*descriptors: int) -> None:
+    """Takes the channel and the shared memory from a process that a function has forked.
+
+    It would answer calls, and keep the end of the edge from being seen.
+    """
+    null = os.open(os.devnull, os.O_RDWR)
+    for descriptor in descriptors:
+        os.dup2(null, descriptor, inheritable=False)
+    os.close(null)
 
 
 class Forward(logging.Handler):
@@ -403,6 +427,7 @@ def main() -> NoReturn:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGPROF, signal.SIG_DFL)
     channel = Channel(socket.socket(fileno=sock))
+    os.register_at_fork(after_in_child=partial(cut_off, sock, requests, responses))
     start = channel.receive()
     if not isinstance(start, messages.Start):
         leave()

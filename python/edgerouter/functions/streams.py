@@ -87,10 +87,14 @@ class Pump:
                 complete = await self.async_pieces(source, sink)
             else:
                 complete = await self.plain_pieces(source, sink)
-        except asyncio.CancelledError:
-            if not sink.unwanted:
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is not None and not task.cancelling():
+                # Nobody has cancelled this task: the iterator waited for another one.
+                failed(call, error, sink)
+            elif not sink.unwanted:
                 raise
-        except (Exception, TimeLimit) as error:  # noqa: BLE001  # whatever the iterator raises
+        except (Exception, SystemExit, KeyboardInterrupt, TimeLimit) as error:  # noqa: BLE001  # whatever it raises
             failed(call, error, sink)
         finally:
             sink.end(complete)

@@ -160,13 +160,16 @@ class Worker:
             self.cause, self.why = cause, why
 
     def kill(self) -> None:
-        """Ends the process. A second time does nothing."""
+        """Ends the process and those that its functions have started. A second time does nothing."""
         if not self.over:
             self.over = True
             # One that has ended by itself keeps the code of its end until it is waited for.
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self.process.wait(0.02 if self.why is None else 0)
             self.process.kill()
+            # It leads the group of all that it has started, whose number no other process gets as long as one is left.
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.process.pid, signal.SIGKILL)
             code = self.process.wait()
             process_ended(self.cause or ("cpu" if code == -signal.SIGPROF else "crashed"))
             self.close()

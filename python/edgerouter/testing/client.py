@@ -112,17 +112,25 @@ class Clock:
         """Sets it to a time with a zone, or to Unix seconds."""
         if isinstance(at, datetime) and at.tzinfo is None:
             raise ValueError(f"Clock.set: {at!r} must have a time zone, such as datetime.UTC")
-        seconds = at.timestamp() if isinstance(at, datetime) else float(at)
+        seconds = at.timestamp() if isinstance(at, datetime) else _finite("set", at)
         self._move(math.ceil(seconds - time.time()))
 
     def advance(self, by: timedelta | float) -> None:
         """Sets it forward, or back by a negative time."""
-        seconds = by.total_seconds() if isinstance(by, timedelta) else by
+        seconds = by.total_seconds() if isinstance(by, timedelta) else _finite("advance", by)
         self._move(self._offset + round(seconds))
 
     def _move(self, offset: int) -> None:
         self._shift(offset)
         self._offset = offset
+
+
+def _finite(method: str, given: float) -> float:
+    if isinstance(given, bool) or not isinstance(given, (int, float)) or not math.isfinite(given):
+        raise ValueError(
+            f"Clock.{method}: {given!r} must be seconds, a {'datetime' if method == 'set' else 'timedelta'}"
+        )
+    return given
 
 
 class Client(httpx.Client):

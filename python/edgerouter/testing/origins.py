@@ -151,6 +151,8 @@ class FakeOrigin:
         """
         if kind is not None and kind not in _FAULTS:
             raise ValueError(f"fault: {kind!r} must be one of {', '.join(_FAULTS)}, or None")
+        if times is not None and (isinstance(times, bool) or not isinstance(times, int) or times < 1):
+            raise ValueError(f"fault: times {times!r} must be a number of requests, 1 or more")
         self._faults.clear()
         self._standing = None
         self._resumed.set()

@@ -43,6 +43,10 @@ use crate::{
 /// inline callables on a worker, and bounds them for a stack of this size.
 const STACK: usize = 8 << 20;
 
+/// Time that the threads have for their end when a stop cuts calls off. An inline callable that catches its interrupt
+/// would keep its thread for ever.
+const ENDING: Duration = Duration::from_secs(5);
+
 /// A running engine.
 #[derive(Debug)]
 pub struct Engine {
@@ -320,9 +324,7 @@ impl Engine {
         let drained = self.shared.connections.count() == 0;
         self.life.send_replace(Life::Ended);
         self.shared.cache.purges.wake();
-        for thread in self.threads.lock().drain(..) {
-            let _ = thread.join();
-        }
+        let drained = self.join() && drained;
         self.files.lock().clear();
         self.shared.acme.close();
         self.shared.counting.close();
@@ -338,6 +340,30 @@ impl Engine {
         }
         tracing::debug!(drained, "stopped");
         drained
+    }
+}
+
+impl Engine {
+    /// Waits for the end of the threads. False: an inline callable that does not come back holds one, which is abandoned.
+    fn join(&self) -> bool {
+        let deadline = Instant::now() + ENDING;
+        let mut all = true;
+        for thread in self.threads.lock().drain(..) {
+            while !thread.is_finished() && Instant::now() < deadline {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            if thread.is_finished() {
+                let _ = thread.join();
+                continue;
+            }
+            let name = thread.thread().name().unwrap_or_default();
+            tracing::error!(
+                thread = name,
+                "a thread did not end: an inline callable on it does not come back"
+            );
+            all = false;
+        }
+        all
     }
 }
 

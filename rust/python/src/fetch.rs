@@ -9,7 +9,7 @@ use std::{
 
 use bytes::Bytes;
 use edgerouter_core::{
-    http::{Fields, PathAndQuery},
+    http::{Fields, PathAndQuery, uri::escape_reference},
     plan::Scheme,
 };
 use edgerouter_functions::{
@@ -118,11 +118,13 @@ impl FetchFrom {
                 "fetch: cache {cache:?} must be default, no-store, reload, no-cache, force-cache or only-if-cached"
             ))
         })?;
-        let target = PathAndQuery::try_from(target.clone())
+        let target = PathAndQuery::try_from(&*escape_reference(&target))
             .ok()
             .filter(|parsed| parsed.path().starts_with('/'))
             .ok_or_else(|| {
-                PyValueError::new_err(format!("fetch: {target:?} is no path and query"))
+                PyValueError::new_err(format!(
+                    "fetch: {target:?} is no path and query: it has a control character, which must be percent-encoded, as by urllib.parse.quote"
+                ))
             })?;
         let mut given = Fields::new();
         headers::fill(&mut given, fields)?;

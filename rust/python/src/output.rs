@@ -88,9 +88,17 @@ impl SignalWatch {
 
 fn watch(mut read: UnixStream, engine: &Weak<Engine>, heard: &AtomicBool) {
     let mut number = [0];
+    let mut signals = 0;
     while read.read_exact(&mut number).is_ok() {
-        // Later signals are Python's own affair; their bytes are read away.
-        if heard.load(Ordering::Acquire) || !number.iter().all(|number| STOP.contains(number)) {
+        if !number.iter().all(|number| STOP.contains(number)) {
+            continue;
+        }
+        signals += 1;
+        if heard.load(Ordering::Acquire) {
+            // Python ends the process at the second one, unless a callable keeps the interpreter from it.
+            if signals > 1 && !closes(&mut read) {
+                leave("ended by a second signal while Python was busy", 1);
+            }
             continue;
         }
         let Some(running) = engine.upgrade() else {
@@ -117,13 +125,31 @@ fn watch(mut read: UnixStream, engine: &Weak<Engine>, heard: &AtomicBool) {
             let patience = if again { AGAIN } else { HEARING };
             let over = began.elapsed() >= patience;
             if over && (again || !busy || Instant::now() >= deadline) {
-                tracing::warn!("stopped by a signal while Python was busy (a reload that hangs?)");
-                log::flush();
-                // Python cannot end in order: it does not react.
-                std::process::exit(i32::from(again));
+                let why = "stopped by a signal while Python was busy (a reload that hangs?)";
+                leave(why, i32::from(again));
             }
         }
+        signals += i32::from(again);
     }
+}
+
+/// True if the other end is closed in the time that Python has to react.
+fn closes(read: &mut UnixStream) -> bool {
+    let until = Instant::now() + HEARING;
+    let _ = read.set_read_timeout(Some(LOOK));
+    let mut closed = false;
+    while !closed && Instant::now() < until {
+        closed = matches!(read.read(&mut [0]), Ok(0));
+    }
+    let _ = read.set_read_timeout(None);
+    closed
+}
+
+/// Ends the process. Python cannot end in order: it does not react.
+fn leave(why: &str, code: i32) -> ! {
+    tracing::warn!("{why}");
+    log::flush();
+    std::process::exit(code)
 }
 
 pub(crate) fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {

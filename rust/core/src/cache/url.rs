@@ -1,5 +1,7 @@
 //! An absolute URL under which a function stores a response, and its key.
 
+use std::borrow::Cow;
+
 use http::Uri;
 
 use super::key::{Base, Key};
@@ -32,10 +34,9 @@ pub enum PlaceError {
     /// No scheme or no host, or no URL at all.
     #[error("it must be absolute, as in https://www.example.com/path")]
     NotAbsolute,
-    /// A character that a URL cannot have.
+    /// A character that a URL cannot have, and that no escape stands for.
     #[error(
-        "it has a character that a URL cannot have: percent-encode it, as by urllib.parse.quote, and write a host in \
-         its xn-- form"
+        "it has a control character, or a host with a character that a host cannot have: write a name in its xn-- form"
     )]
     Character,
     /// A port that is none.
@@ -56,11 +57,19 @@ pub enum PlaceError {
 }
 
 impl CacheUrl {
-    /// Reads a URL. A fragment is left out: it never leaves the client (RFC 9110 §4.2.5).
+    /// Reads a URL. A fragment is left out: it never leaves the client (RFC 9110 §4.2.5). In path and query, characters
+    /// that a URL cannot have are percent-encoded as UTF-8.
     pub fn parse(url: &str) -> Result<Self, PlaceError> {
-        if url.len() > LONGEST_URL {
-            return Err(PlaceError::TooLong(url.len()));
+        let (before, after) = split_at_path(url);
+        let escaped = uri::escape_reference(after);
+        let length = before.len() + escaped.len();
+        if length > LONGEST_URL {
+            return Err(PlaceError::TooLong(length));
         }
+        let url = &*match escaped {
+            Cow::Borrowed(_) => Cow::Borrowed(url),
+            Cow::Owned(after) => Cow::Owned(format!("{before}{after}")),
+        };
         let malformed = || match url.split_once("://") {
             Some((scheme, rest)) if !scheme.is_empty() && !rest.starts_with('/') => {
                 PlaceError::Character
@@ -121,4 +130,14 @@ impl CacheUrl {
         key.mark(cache);
         key
     }
+}
+
+/// A URL as the part with scheme and host, and the rest.
+fn split_at_path(url: &str) -> (&str, &str) {
+    let host = url.find("://").map_or(0, |at| at + 3);
+    let path = url
+        .char_indices()
+        .find(|(at, character)| *at >= host && matches!(character, '/' | '?' | '#'))
+        .map_or(url.len(), |(at, _)| at);
+    url.split_at_checked(path).unwrap_or((url, ""))
 }

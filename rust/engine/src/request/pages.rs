@@ -31,6 +31,9 @@ use crate::{
 
 /// Phases 10 to 12 where the cache may not be used: methods other than GET and HEAD, routes without caching, upgrades.
 pub(crate) async fn passed(exchange: &mut Exchange, route: &Route) -> Result<EdgeResponse, Early> {
+    if let Some(refused) = cached::refuse_unstored(exchange) {
+        return Ok(refused);
+    }
     exchange.note.outcome = Outcome::Pass;
     let by_method = !matches!(exchange.head.method, Method::GET | Method::HEAD);
     let (forward, why) = if !route.cache.enabled {

@@ -25,7 +25,10 @@ use super::{
 };
 use crate::json;
 
-pub(crate) use parts::{BYTES, JSON, ResponseParts, TEXT, bytes_of, gives_pieces, status_of};
+use parts::allow_content;
+pub(crate) use parts::{
+    BYTES, JSON, ResponseParts, TEXT, bytes_of, gives_pieces, has_content, status_of,
+};
 
 /// A response: made by a callable, or seen by one in a response phase.
 ///
@@ -52,7 +55,7 @@ fn json_response(
     status: u16,
     headers: Option<&Bound<'_, PyAny>>,
 ) -> PyResult<Response> {
-    ResponseParts::new(status_of(status)?, json::encode(value)?, Some(JSON)).with(headers)
+    ResponseParts::whole(status, json::encode(value)?, Some(JSON))?.with(headers)
 }
 
 /// A response with text in UTF-8.
@@ -63,7 +66,7 @@ fn text_response(
     status: u16,
     headers: Option<&Bound<'_, PyAny>>,
 ) -> PyResult<Response> {
-    ResponseParts::new(status_of(status)?, Bytes::from(text), Some(TEXT)).with(headers)
+    ResponseParts::whole(status, Bytes::from(text), Some(TEXT))?.with(headers)
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -117,10 +120,12 @@ impl Response {
         if let Some(body) = body
             && gives_pieces(body)?
         {
-            return ResponseParts::streamed(status_of(status)?, body, None).with(headers);
+            let status = status_of(status)?;
+            allow_content(status)?;
+            return ResponseParts::streamed(status, body, None).with(headers);
         }
         let (body, is_text) = body.map_or_else(|| Ok((Bytes::new(), false)), bytes_of)?;
-        ResponseParts::new(status_of(status)?, body, is_text.then_some(TEXT)).with(headers)
+        ResponseParts::whole(status, body, is_text.then_some(TEXT))?.with(headers)
     }
 
     /// `Response.json(value)` makes a response, `response.json()` reads one.
@@ -158,7 +163,7 @@ impl Response {
     #[staticmethod]
     #[pyo3(signature = (html, status=200, headers=None))]
     fn html(html: String, status: u16, headers: Option<&Bound<'_, PyAny>>) -> PyResult<Self> {
-        ResponseParts::new(status_of(status)?, Bytes::from(html), Some(HTML)).with(headers)
+        ResponseParts::whole(status, Bytes::from(html), Some(HTML))?.with(headers)
     }
 
     /// Server-sent events (HTML, 9.2): each item is an `Event`, text, or data for JSON. Every `heartbeat` seconds
@@ -285,20 +290,24 @@ impl Response {
     }
 
     /// Has the client forget a cookie: it must be named with the path and domain that it was set with.
-    #[pyo3(signature = (name, *, path="/", domain=None))]
+    #[pyo3(signature = (name, *, path="/", domain=None, partitioned=false))]
     fn delete_cookie(
         &self,
         py: Python<'_>,
         name: &str,
         path: &str,
         domain: Option<&str>,
+        partitioned: bool,
     ) -> PyResult<()> {
         let attributes = PyDict::new(py);
         attributes.set_item("max_age", 0)?;
         attributes.set_item("path", path)?;
         attributes.set_item("domain", domain)?;
-        if name.starts_with("__") {
+        // A partitioned cookie is another one than that of the same name, domain and path.
+        attributes.set_item("partitioned", partitioned)?;
+        if partitioned || name.starts_with("__") {
             attributes.set_item("secure", true)?;
+            attributes.set_item("httponly", true)?;
         }
         self.set_cookie(py, name, "", Some(&attributes))
     }

@@ -339,15 +339,20 @@ impl Views {
                 let parts = ResponseParts::new(status, Bytes::new(), None);
                 return self.answer(result.py(), phase, parts);
             }
-            return self.meaning(phase, &value).map(|output| match output {
+            return Ok(match self.meaning(phase, &value)? {
                 FunctionOutput::Answer(answer) => {
-                    FunctionOutput::Answer(Answer { status, ..answer })
+                    let answer = Answer { status, ..answer };
+                    FunctionOutput::Answer(with_content(answer)?)
                 }
                 FunctionOutput::Stream(answer) => {
                     FunctionOutput::Stream(StreamedAnswer { status, ..answer })
                 }
-                other => other,
+                other @ FunctionOutput::Continue { .. } => other,
             });
+        }
+        if result.is_instance_of::<PyTuple>() {
+            let kind = "a tuple that is no pair of a value and a status from 200 to 599";
+            return Err(kind.to_owned().into());
         }
         let (body, kind) = if let Ok(text) = result.cast::<PyString>() {
             let text = text
@@ -383,11 +388,11 @@ impl Views {
         parts: ResponseParts,
     ) -> Result<FunctionOutput, Misfit> {
         let Some(stream) = &parts.stream else {
-            return Ok(FunctionOutput::Answer(Answer {
+            return Ok(FunctionOutput::Answer(with_content(Answer {
                 status: parts.status,
                 headers: parts.headers,
                 body: parts.body.unwrap_or_default(),
-            }));
+            })?));
         };
         if phase != Phase::Function {
             let kind = "a response that is streamed, which functions send and hooks do not";
@@ -416,6 +421,18 @@ impl Views {
 #[expect(deprecated)]
 fn is_only_one(result: &Bound<'_, PyAny>) -> bool {
     result.get_refcnt() == 1
+}
+
+/// The answer, unless it has content that its status would drop.
+fn with_content(answer: Answer) -> Result<Answer, Misfit> {
+    if answer.body.is_empty() || response::has_content(answer.status) {
+        return Ok(answer);
+    }
+    let status = answer.status.as_u16();
+    Err(
+        format!("a {status} with content, which that status has not (None, {status} has none)")
+            .into(),
+    )
 }
 
 /// The two parts of a pair whose second is a final status.

@@ -84,16 +84,23 @@ pub(crate) async fn look_up(exchange: &mut Exchange, route: &Route) -> Found {
             Found::Answer(stored(exchange, route, &entry, object, served, begin))
         }
         LookedUp::Missing(missing) => Found::Missing(missing),
-        LookedUp::Refused => {
-            exchange.note.detail = Some(Detail::OnlyIfCached);
-            exchange.note.forward = None;
-            exchange.note.outcome = Outcome::Error;
-            Found::Answer(answer::text(
-                StatusCode::GATEWAY_TIMEOUT,
-                "Not in the cache, and the request allows no other source (only-if-cached).",
-            ))
-        }
+        LookedUp::Refused => Found::Answer(not_stored(exchange)),
     }
+}
+
+/// The answer to a request of a function by the word `only-if-cached` where nothing is ever stored (Fetch §4.6).
+pub(crate) fn refuse_unstored(exchange: &mut Exchange) -> Option<EdgeResponse> {
+    (exchange.fetch_cache == FetchCache::OnlyIfCached).then(|| not_stored(exchange))
+}
+
+fn not_stored(exchange: &mut Exchange) -> EdgeResponse {
+    exchange.note.detail = Some(Detail::OnlyIfCached);
+    exchange.note.forward = None;
+    exchange.note.outcome = Outcome::Error;
+    answer::text(
+        StatusCode::GATEWAY_TIMEOUT,
+        "Not in the cache, and the request allows no other source (only-if-cached).",
+    )
 }
 
 /// Reads the entries that the look-up lacks, and looks up again, until it needs nothing more from disk.

@@ -25,7 +25,7 @@ mod stand_in;
 
 pub(crate) use fetch::fetch;
 pub(crate) use invalidate::invalidate;
-pub(crate) use look_up::{Found, cacheable, look_up};
+pub(crate) use look_up::{Found, cacheable, look_up, refuse_unstored};
 pub(crate) use meeting::fetch_behind;
 pub(crate) use posted::{represents, take_posted};
 pub(crate) use send::{as_requested, straight};

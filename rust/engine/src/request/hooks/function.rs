@@ -32,6 +32,7 @@ use crate::{
     },
     request::{
         answer::{self, Early},
+        cached,
         exchange::{self, Exchange},
         tunnel::{self, PipedEnd},
     },
@@ -48,6 +49,9 @@ pub(crate) async fn function(
     let Some(route) = route else {
         return Err(answer::text(StatusCode::INTERNAL_SERVER_ERROR, "This route is gone.").into());
     };
+    if let Some(refused) = cached::refuse_unstored(exchange) {
+        return Ok(refused);
+    }
     exchange.note.outcome = Outcome::Function;
     exchange.note.detail = Some(Detail::Function);
     let most = live.plan.limits.functions.body_bytes;

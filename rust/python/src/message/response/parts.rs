@@ -67,6 +67,22 @@ pub(crate) fn status_of(status: u16) -> PyResult<StatusCode> {
         })
 }
 
+/// False for a status whose responses have no content (Fetch §2.2.3, RFC 9110 §6.4.1).
+pub(crate) fn has_content(status: StatusCode) -> bool {
+    !matches!(status.as_u16(), 204 | 205 | 304)
+}
+
+/// `ValueError` for a status whose responses have no content.
+pub(super) fn allow_content(status: StatusCode) -> PyResult<()> {
+    if !has_content(status) {
+        let status = status.as_u16();
+        return Err(PyValueError::new_err(format!(
+            "a {status} has no body: leave the body out, as in Response(None, {status}), or give it another status"
+        )));
+    }
+    Ok(())
+}
+
 /// The bytes of a body, and whether it is text.
 pub(crate) fn bytes_of(body: &Bound<'_, PyAny>) -> PyResult<(Bytes, bool)> {
     if let Ok(text) = body.cast::<PyString>() {
@@ -108,6 +124,15 @@ impl ResponseParts {
             transformable: None,
             wrote: None,
         }
+    }
+
+    /// Of content that is there, with a status that allows it.
+    pub(super) fn whole(status: u16, body: Bytes, kind: Option<&'static str>) -> PyResult<Self> {
+        let status = status_of(status)?;
+        if !body.is_empty() {
+            allow_content(status)?;
+        }
+        Ok(Self::new(status, body, kind))
     }
 
     /// Of what an iterator gives.

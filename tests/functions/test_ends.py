@@ -1,0 +1,118 @@
+"""A callable that exits, stops the event loop or never comes back ends neither the calls of others nor a stop."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from edgerouter import AsyncContext, Edge, Request, Response
+from edgerouter.testing import running
+
+from ..origins import wait_until
+from ..processes import Process
+from ..raw import connect
+
+PATIENCE = 60.0
+
+
+@pytest.mark.parametrize("end", ["exit", "interrupt", "stop"])
+def test_the_event_loop_goes_on_when_a_task_would_end_it(end: str, caplog: pytest.LogCaptureFixture) -> None:
+    edge = Edge("test")
+    tasks: list[asyncio.Task[None]] = []
+
+    async def ends() -> None:
+        if end == "stop":
+            asyncio.get_running_loop().stop()
+        else:
+            raise SystemExit(3) if end == "exit" else KeyboardInterrupt
+
+    @edge.function("/ends")
+    async def begins(request: Request, ctx: AsyncContext) -> str:
+        tasks.append(asyncio.create_task(ends()))
+        return "begun"
+
+    @edge.function("/")
+    async def function(request: Request, ctx: AsyncContext) -> str:
+        await asyncio.sleep(0)
+        return "goes on"
+
+    with running(edge) as served, httpx.Client(base_url=served.url, timeout=PATIENCE) as client:
+        for _ in range(2):
+            assert client.get("/ends").text == "begun"
+            assert client.get("/").text == "goes on"
+        wait_until(lambda: caplog.text.count("the event loop of functions, which goes on") == 2, what="the log")
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), asyncio.CancelledError()], ids=repr)
+@pytest.mark.parametrize("awaits", [True, False], ids=["async", "plain"])
+def test_an_iterator_that_raises_an_exit_breaks_its_own_content_off(
+    error: BaseException, awaits: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    edge = Edge("test")
+
+    async def awaited() -> AsyncIterator[str]:
+        yield "begun"
+        raise error
+
+    def plain() -> Iterator[str]:
+        yield "begun"
+        raise error
+
+    @edge.function("/stream")
+    async def stream(request: Request, ctx: AsyncContext) -> Response:
+        return Response(awaited() if awaits else plain())
+
+    @edge.function("/")
+    async def function(request: Request, ctx: AsyncContext) -> str:
+        return "goes on"
+
+    with running(edge) as served, httpx.Client(base_url=served.url, timeout=PATIENCE) as client:
+        with pytest.raises(httpx.RemoteProtocolError):
+            client.get("/stream")
+        assert client.get("/").text == "goes on"
+        wait_until(lambda: "broke its content off" in caplog.text, what="the log")
+    assert type(error).__name__ in caplog.text
+
+
+HELD = """
+import time
+from edgerouter import Edge, HttpLimits, Limits
+
+edge = Edge("held", limits=Limits(http=HttpLimits(drain_timeout={drain})))
+
+
+@edge.function("/", inline=True)
+def holds(request, ctx):
+    print("held", flush=True)
+    while True:
+        try:
+            time.sleep(0.01)
+        except BaseException:
+            pass
+"""
+
+
+@pytest.mark.parametrize(("drain", "signals", "code"), [(0.1, 1, 0), (600, 2, 1)], ids=["drain", "second signal"])
+def test_a_stop_ends_while_an_inline_callable_that_catches_everything_holds_a_worker(
+    tmp_path: Path, drain: float, signals: int, code: int
+) -> None:
+    application = tmp_path / "app.py"
+    application.write_text(HELD.format(drain=drain))
+    process = Process("run", str(application), "--listen", "127.0.0.1:0", "--workers", "1")
+    try:
+        url = process.wait_for(r"http://127\.0\.0\.1:\d+").group()
+        with connect(url, PATIENCE) as client:
+            client.sendall(b"GET / HTTP/1.1\r\nHost: edge\r\n\r\n")
+            process.wait_for(r"(?m)^held")
+            for _ in range(signals - 1):
+                process.process.send_signal(signal.SIGTERM)
+                process.wait_for("signal again to end at once")
+            assert process.end() == code
+    finally:
+        process.kill()
+    assert "requests were cut off" in process.output
