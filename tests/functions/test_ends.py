@@ -116,3 +116,39 @@ def test_a_stop_ends_while_an_inline_callable_that_catches_everything_holds_a_wo
     finally:
         process.kill()
     assert "requests were cut off" in process.output
+
+
+KEEPS = """
+import asyncio, ctypes
+from pathlib import Path
+from edgerouter import Edge, HttpLimits, Limits
+
+edge = Edge("keeps", limits=Limits(http=HttpLimits(drain_timeout=600)))
+
+
+@edge.function("/")
+async def keeps(request, ctx):
+    print("begun", flush=True)
+    while not Path(__file__).with_name("stopping").exists():
+        await asyncio.sleep(0.01)
+    print("kept", flush=True)
+    ctypes.PyDLL(None).sleep(600)
+"""
+
+
+def test_a_second_signal_ends_the_process_while_a_callable_keeps_the_interpreter(tmp_path: Path) -> None:
+    application = tmp_path / "app.py"
+    application.write_text(KEEPS)
+    process = Process("run", str(application), "--listen", "127.0.0.1:0", "--workers", "1")
+    try:
+        url = process.wait_for(r"http://127\.0\.0\.1:\d+").group()
+        with connect(url, PATIENCE) as client:
+            client.sendall(b"GET / HTTP/1.1\r\nHost: edge\r\n\r\n")
+            process.wait_for(r"(?m)^begun")
+            process.process.send_signal(signal.SIGTERM)
+            process.wait_for("signal again to end at once")
+            (tmp_path / "stopping").touch()
+            process.wait_for(r"(?m)^kept")
+            assert process.end() == 1
+    finally:
+        process.kill()

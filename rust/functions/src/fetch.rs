@@ -204,7 +204,7 @@ pub enum FetchError {
     #[error("{0}")]
     Outside(String),
     /// Its time.
-    #[error("there was no whole response within {0:?}; give it more by timeout=")]
+    #[error("there was no whole response within {:.3} s; give it more by timeout=", .0.as_secs_f64())]
     TimedOut(Duration),
     /// The bound on its content, in bytes.
     #[error("the response has more than {0} bytes (limits.functions.fetch_bytes)")]
