@@ -308,6 +308,7 @@ def test_jobs_of_one_name_and_times_run_each(tmp_path: Path, monkeypatch: pytest
 
     with running(edge):
         wait_until(lambda: ran == {"a", "b"}, PATIENCE, "a run of both")
+    assert len(ran) == 2
 
 
 ENDS: list[Any] = [SystemExit(3), KeyboardInterrupt(), asyncio.CancelledError(), GeneratorExit()]
