@@ -154,6 +154,22 @@ def test_a_parameter_that_text_cannot_become_is_refused_when_it_is_declared(
         Edge("test").function(pattern)(named)
 
 
+def test_a_parameter_in_the_place_of_the_request_or_the_context_is_refused() -> None:
+    def first(number: int, page: int = 1) -> str:
+        return "a"
+
+    def second(request: Request, number: Any) -> str:
+        return "a"
+
+    def turned(ctx: Context, request: Request, number: Any) -> str:
+        return "a"
+
+    functions: list[Any] = [first, second, turned]
+    for function, refused in zip(functions, ("number", "number", "ctx"), strict=True):
+        with pytest.raises(ConfigError, match=rf"{refused} stands where .*takes \(request, ctx"):
+            Edge("test").function("/books/{number}")(function)
+
+
 def test_results_are_encoded_by_their_class_and_a_pair_has_the_status() -> None:
     def declare(edge: Edge) -> None:
         @edge.function("/dataclass")

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 __all__ = ["filled"]
 
 _WHOLE = re.compile(r"-?[0-9]+\Z")
+_FIRST = ("request", "ctx")
+#: Annotations, as they stand or as text, of values that are in the path or the query.
+_OF_VALUES = frozenset({str, int, float, bool, "str", "int", "float", "bool"})
 _IN_PATTERN = re.compile(r"\{([^{}:]*)(?::path)?\}")
 
 
@@ -111,21 +114,26 @@ def _parameters(function: Callable[..., Any], pattern: str, name: str) -> list[_
         signature = inspect.signature(function)
     except (TypeError, ValueError):
         return []
-    positional = 0
+    in_pattern = set(_IN_PATTERN.findall(pattern)) if isinstance(pattern, str) else set()
+    first: list[inspect.Parameter] = []
     further = []
     # Clients do not give the values that are bound to a partial function.
     bound = function.keywords if isinstance(function, functools.partial) else {}
     for parameter in signature.parameters.values():
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD) or parameter.name in bound:
             continue
-        if parameter.kind is not parameter.KEYWORD_ONLY:
-            positional += 1
-            if positional <= 2:
-                continue
+        if parameter.kind is not parameter.KEYWORD_ONLY and len(first) < 2:
+            first.append(parameter)
+            continue
         further.append(parameter)
+    for parameter, place in zip(first, _FIRST, strict=False):
+        others = (in_pattern | set(_FIRST)) - {place}
+        annotation = parameter.annotation
+        is_value = isinstance(annotation, (str, type)) and annotation in _OF_VALUES
+        if parameter.name in others or is_value:
+            raise _refused(name, parameter.name, f"stands where {place} is given: a function takes (request, ctx, ...)")
     if not further:
         return []
-    in_pattern = set(_IN_PATTERN.findall(pattern)) if isinstance(pattern, str) else set()
     try:
         kinds = typing.get_type_hints(_annotated(function), include_extras=True)
     except Exception as error:  # noqa: BLE001  # whatever an annotation raises

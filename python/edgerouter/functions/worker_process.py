@@ -126,6 +126,7 @@ class Worker:
 
     async def leave(self) -> None:
         """Has an idle process end by itself, in a short time."""
+        self.condemn("stopped", "the edge stops")
         with contextlib.suppress(WorkerError, TimeoutError):
             async with asyncio.timeout(LEAVE):
                 await self.send(messages.Leave())
