@@ -94,43 +94,47 @@ fn watch(mut read: UnixStream, engine: &Weak<Engine>, heard: &AtomicBool) {
             continue;
         }
         signals += 1;
-        if heard.load(Ordering::Acquire) {
-            // Python ends the process at the second one, unless a callable keeps the interpreter from it.
-            if signals > 1 && !closes(&mut read) {
-                leave("ended by a second signal while Python was busy", 1);
-            }
-            continue;
+        if !heard.load(Ordering::Acquire) {
+            let Some(again) = await_python(&mut read, engine, heard) else {
+                return;
+            };
+            signals += i32::from(again);
         }
-        let Some(running) = engine.upgrade() else {
-            return;
-        };
-        running.drain();
-        let began = Instant::now();
-        let deadline = began + running.drain_timeout();
-        drop(running);
-        // A second signal ends at once.
-        let _ = read.set_read_timeout(Some(LOOK));
-        let mut again = false;
-        loop {
-            if heard.load(Ordering::Acquire) {
-                let _ = read.set_read_timeout(None);
-                break;
-            }
-            match read.read(&mut number) {
-                Ok(0) => return,
-                Ok(_) => again = again || number.iter().all(|number| STOP.contains(number)),
-                Err(_) => {}
-            }
-            let busy = engine.upgrade().is_some_and(|engine| engine.is_busy());
-            let patience = if again { AGAIN } else { HEARING };
-            let over = began.elapsed() >= patience;
-            if over && (again || !busy || Instant::now() >= deadline) {
-                let why = "stopped by a signal while Python was busy (a reload that hangs?)";
-                leave(why, i32::from(again));
-            }
+        // Python ends the process at the second one, unless a callable keeps the interpreter from it.
+        if signals > 1 && !closes(&mut read) {
+            leave("ended by a second signal while Python was busy", 1);
         }
-        signals += i32::from(again);
     }
+}
+
+/// Drains the engine until Python has heard the first signal; true if there was another one meanwhile. Ends the process
+/// where Python does not hear it. `None`: the engine or the other end is gone.
+fn await_python(read: &mut UnixStream, engine: &Weak<Engine>, heard: &AtomicBool) -> Option<bool> {
+    let running = engine.upgrade()?;
+    running.drain();
+    let began = Instant::now();
+    let deadline = began + running.drain_timeout();
+    drop(running);
+    let _ = read.set_read_timeout(Some(LOOK));
+    let mut again = false;
+    while !heard.load(Ordering::Acquire) {
+        let mut number = [0];
+        match read.read(&mut number) {
+            Ok(0) => return None,
+            Ok(_) => again = again || number.iter().all(|number| STOP.contains(number)),
+            Err(_) => {}
+        }
+        let busy = engine.upgrade().is_some_and(|engine| engine.is_busy());
+        // A second signal ends at once.
+        let patience = if again { AGAIN } else { HEARING };
+        let over = began.elapsed() >= patience;
+        if over && (again || !busy || Instant::now() >= deadline) {
+            let why = "stopped by a signal while Python was busy (a reload that hangs?)";
+            leave(why, i32::from(again));
+        }
+    }
+    let _ = read.set_read_timeout(None);
+    Some(again)
 }
 
 /// True if the other end is closed in the time that Python has to react.
