@@ -53,6 +53,29 @@ def test_a_response_is_read_whole_in_whatever_pieces_it_comes(
     assert len(connections) == 1
 
 
+def test_a_reload_that_changes_the_bounds_of_a_pool_takes_effect(origin: Origin, serve: Serve) -> None:
+    connections = []
+
+    def answer(seen: Seen, sock: socket.socket) -> None:
+        connections.append(sock)
+        for _ in requests_on(sock, seen):
+            sock.sendall(LENGTH)
+
+    def site(idle_connections: int) -> Edge:
+        edge = Edge("test")
+        first = edge.origin("first", origin.url, idle_connections=idle_connections)
+        edge.route("/*", to=first, cache=cache.DISABLED)
+        return edge
+
+    origin.on("/", answer)
+    running = serve(site(1))
+    for idle, count in ((1, 1), (0, 3), (1, 3)):
+        running.reload(site(idle))
+        for _ in range(2):
+            assert responses(exchange(running.url, GET))[0].body == b"content"
+        assert len(connections) == count, idle
+
+
 @pytest.mark.parametrize("size", [100, 5_000, 70_000, 3_000_000])
 def test_bodies_of_every_size_leave_a_connection_that_is_used_again(size: int, origin: Origin, serve: Serve) -> None:
     body = bytes(at % 251 for at in range(size))

@@ -19,23 +19,18 @@ const FRESH: Duration = Duration::from_secs(30);
 const KEPT: Duration = Duration::from_secs(86_400);
 /// Time for which a failed look-up is remembered.
 const FAILED: Duration = Duration::from_secs(2);
+/// Names that are remembered or looked up at a time.
 const MOST_NAMES: usize = 1024;
+/// The failure of a name that there is no room for.
+const NO_ROOM: &str = "too many names are being looked up";
 /// Look-ups at a time: a silent name server holds each for as long as the system's resolver waits.
 const MOST_THREADS: usize = 16;
 
 /// The names of this process: its workers share the known addresses and the threads that look them up.
-pub(super) static NAMES: LazyLock<Resolver> = LazyLock::new(|| {
-    Resolver::new(Arc::new(|host: &str, port| {
-        (host, port).to_socket_addrs().map(Iterator::collect)
-    }))
-});
+pub(super) static NAMES: LazyLock<Resolver> = LazyLock::new(Resolver::of_the_system);
 
 /// The names of hosts that are no origins: they displace no origin's.
-static OTHERS: LazyLock<Resolver> = LazyLock::new(|| {
-    Resolver::new(Arc::new(|host: &str, port| {
-        (host, port).to_socket_addrs().map(Iterator::collect)
-    }))
-});
+static OTHERS: LazyLock<Resolver> = LazyLock::new(Resolver::of_the_system);
 
 /// The addresses of a host that is no origin. The caller decides which of them may be connected to.
 pub async fn resolve(host: &str, port: u16) -> Result<Arc<[SocketAddr]>, String> {
@@ -93,6 +88,13 @@ impl std::fmt::Debug for Resolver {
 }
 
 impl Resolver {
+    /// By the system's look-ups.
+    fn of_the_system() -> Self {
+        Self::new(Arc::new(|host: &str, port| {
+            (host, port).to_socket_addrs().map(Iterator::collect)
+        }))
+    }
+
     fn new(look_up: LookUp) -> Self {
         Self {
             shared: Arc::new(ResolverState {
@@ -126,8 +128,8 @@ impl Resolver {
 
     fn now(&self, name: &Name, now: Instant) -> State {
         let mut table = self.shared.table.lock();
-        if !table.known.contains_key(name) {
-            table.make_room();
+        if !table.known.contains_key(name) && !table.make_room() {
+            return State::Failed(NO_ROOM.into());
         }
         let known = table.known.entry(name.clone()).or_insert_with(|| Known {
             addresses: None,
@@ -181,10 +183,10 @@ impl Resolver {
 }
 
 impl NameTable {
-    /// A name that is not being looked up gives way to a new one.
-    fn make_room(&mut self) {
+    /// A name that is not being looked up gives way to a new one. False if there is none.
+    fn make_room(&mut self) -> bool {
         if self.known.len() < MOST_NAMES {
-            return;
+            return true;
         }
         let oldest = self
             .known
@@ -192,9 +194,7 @@ impl NameTable {
             .filter(|(_, known)| !known.looking)
             .min_by_key(|(_, known)| known.addresses.as_ref().map(|found| found.at))
             .map(|(name, _)| name.clone());
-        if let Some(name) = oldest {
-            self.known.remove(&name);
-        }
+        oldest.is_some_and(|name| self.known.remove(&name).is_some())
     }
 }
 
@@ -382,7 +382,22 @@ mod tests {
             };
             table.known.insert((at.to_string().into(), 80), known);
         }
-        table.make_room();
+        assert!(table.make_room());
         assert_eq!(table.known.len(), MOST_NAMES - 1);
+    }
+
+    #[tokio::test]
+    async fn a_name_fails_at_once_while_as_many_as_may_be_are_being_looked_up() {
+        let Silent { names, _end, .. } = silent_after(0);
+        let now = |at: usize| {
+            let host: Arc<str> = format!("{at}.test").into();
+            names.now(&(host, 80), Instant::now())
+        };
+        assert!((0..MOST_NAMES).all(|at| matches!(now(at), State::Wait(_))));
+        assert!(matches!(now(MOST_NAMES), State::Failed(why) if &*why == NO_ROOM));
+        assert!(matches!(now(0), State::Wait(_)), "one of them");
+        let table = names.shared.table.lock();
+        assert_eq!(table.known.len(), MOST_NAMES);
+        assert!(table.wanted.len() <= MOST_NAMES);
     }
 }

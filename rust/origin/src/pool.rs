@@ -12,13 +12,17 @@ use tokio::sync::Semaphore;
 
 use super::{connection::OriginConnection, wanted::Holders};
 
-/// The parts of an origin that make it the same server: pools survive a reload that does not change these.
+/// The parts of an origin that make it the same server, within the same bounds: pools survive a reload that does not
+/// change these.
 #[derive(Debug)]
 struct Identity {
     scheme: Scheme,
     host: Arc<str>,
     port: u16,
     tls: Arc<OriginTls>,
+    max_connections: usize,
+    idle_connections: usize,
+    idle_timeout: Duration,
 }
 
 impl Identity {
@@ -28,6 +32,9 @@ impl Identity {
             host: Arc::clone(&origin.host),
             port: origin.port,
             tls: Arc::clone(&origin.tls),
+            max_connections: origin.max_connections,
+            idle_connections: origin.idle_connections,
+            idle_timeout: origin.idle_timeout,
         }
     }
 
@@ -35,6 +42,9 @@ impl Identity {
         self.port == origin.port
             && self.scheme == origin.scheme
             && self.host == origin.host
+            && self.max_connections == origin.max_connections
+            && self.idle_connections == origin.idle_connections
+            && self.idle_timeout == origin.idle_timeout
             && self.tls == origin.tls
     }
 }
@@ -45,8 +55,6 @@ pub(super) struct Pool {
     identity: Identity,
     name: Arc<str>,
     idle: RefCell<Vec<Idle>>,
-    most_idle: Cell<usize>,
-    idle_timeout: Cell<Duration>,
     pub(super) permits: Arc<Semaphore>,
     pub(super) holders: Holders,
     last_used: Cell<Instant>,
@@ -93,7 +101,7 @@ impl Connected {
             return;
         }
         let mut idle = pool.idle.borrow_mut();
-        if idle.len() < pool.most_idle.get() {
+        if idle.len() < pool.identity.idle_connections {
             idle.push(Idle {
                 connection: self.connection,
                 since: Instant::now(),
@@ -108,8 +116,6 @@ impl Pool {
             identity: Identity::of(origin),
             name: Arc::clone(&origin.name),
             idle: RefCell::new(Vec::new()),
-            most_idle: Cell::new(origin.idle_connections),
-            idle_timeout: Cell::new(origin.idle_timeout),
             permits: Arc::new(Semaphore::new(
                 origin.max_connections.clamp(1, Semaphore::MAX_PERMITS),
             )),
@@ -155,7 +161,7 @@ impl Pools {
 
     pub(super) fn sweep(&self, now: Instant) {
         self.pools.borrow_mut().retain(|pool| {
-            let timeout = pool.idle_timeout.get();
+            let timeout = pool.identity.idle_timeout;
             let mut idle = pool.idle.borrow_mut();
             let before = idle.len();
             idle.retain_mut(|one| {
