@@ -190,9 +190,11 @@ fn owned(headers: &Fields) -> Vec<(Vec<u8>, Vec<u8>)> {
 
 pub(crate) fn date(data: &[u8]) {
     if let Some(seconds) = dates::parse(data) {
+        // A leap second at the end of the year 9999 is written as the second before it.
+        const END: u64 = 253_402_300_799;
         assert_eq!(
             dates::parse(dates::format(seconds).as_bytes()),
-            Some(seconds)
+            Some(seconds.min(END))
         );
     }
     let seconds = data
@@ -311,20 +313,24 @@ pub(crate) fn uri(data: &[u8]) {
     let query = parts.first().map_or("", String::as_str);
     let name = parts.get(1).map_or("a", String::as_str);
     // Every pair is selected by exactly one of a policy and its opposite.
-    let select = |select: Select| {
+    let select = |select: &Select| {
         let mut out = Vec::new();
-        uris::select_query(query, &select, data.len().is_multiple_of(2), &mut out);
+        uris::select_query(query, select, data.len().is_multiple_of(2), &mut out);
         String::from_utf8(out).unwrap()
     };
-    let only = select(Select::Only(vec![name.into()]));
-    let except = select(Select::Except(vec![name.into()]));
+    let chosen = Select::Only(vec![name.into()]);
+    let only = select(&chosen);
+    let except = select(&Select::Except(vec![name.into()]));
     let pairs = |query: &str| uris::query_pairs(query).count();
     assert_eq!(pairs(&only) + pairs(&except), pairs(query));
-    assert!(uris::query_pairs(&only).all(|(found, _)| uris::decode(found) == name));
-    assert_eq!(
-        uris::get_query(query, name).is_some(),
-        pairs(&only) > 0 || uris::query_pairs(query).any(|(n, _)| n == name)
-    );
+    assert!(uris::query_pairs(&only).all(|(found, _)| chosen.has(uris::decode(found).as_bytes())));
+    // One that ends in `*` represents all names that begin so.
+    if !name.ends_with('*') {
+        assert_eq!(
+            uris::get_query(query, name).is_some(),
+            pairs(&only) > 0 || uris::query_pairs(query).any(|(n, _)| n == name)
+        );
+    }
     assert_eq!(
         uris::get_query(&except, name),
         uris::query_pairs(&except)
