@@ -12,8 +12,16 @@ import subprocess
 import sys
 import threading
 from contextlib import suppress
+from typing import Any
 
 from .origins import wait_until
+
+
+def kill(process: subprocess.Popen[Any]) -> None:
+    """Ends a process at once, unless it has ended."""
+    if process.poll() is None:
+        process.kill()
+        process.wait(60)
 
 
 class Process:
@@ -55,9 +63,7 @@ class Process:
 
     def kill(self) -> None:
         """Ends it at once, unless it has ended."""
-        if self.process.poll() is None:
-            self.process.kill()
-            self.process.wait(60)
+        kill(self.process)
 
     def end(self, number: int = signal.SIGTERM, timeout: float = 60) -> int:
         self.process.send_signal(number)

@@ -17,7 +17,7 @@ from edgerouter import Issuer
 
 from ..certificates import Authority
 from ..origins import wait_until
-from ..processes import free_port, reachable
+from ..processes import free_port, kill, reachable
 from ..tools import tool
 
 DAY = 86_400
@@ -85,8 +85,7 @@ class Pebble:
 
     def stop(self) -> None:
         for process in self.processes:
-            process.kill()
-            process.wait(60)
+            kill(process)
         self.processes.clear()
 
 

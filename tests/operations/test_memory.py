@@ -50,9 +50,7 @@ def started(tmp_path: Path, origin: Origin) -> Iterator[Callable[..., tuple[Proc
 
     yield make
     for process in processes:
-        if process.process.poll() is None:
-            process.process.kill()
-            process.process.wait(60)
+        process.kill()
 
 
 def resident(process: Process) -> int:

@@ -17,7 +17,7 @@ import httpx
 import pytest
 
 from ..origins import Origin, Reply, wait_until
-from ..processes import free_port, reachable
+from ..processes import free_port, kill, reachable
 
 SITE = """
 import logging
@@ -88,9 +88,7 @@ def stalled() -> Iterator[Callable[..., Stalled]]:
 
     yield make
     for one in made:
-        if one.process.poll() is None:
-            one.process.kill()
-            one.process.wait(60)
+        kill(one.process)
 
 
 def test_hits_functions_and_sigterm_go_on_while_nobody_reads_standard_error(
@@ -193,9 +191,7 @@ def test_an_access_log_that_nobody_takes_delays_no_hit_and_its_drops_are_counted
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 0
     finally:
-        if process.poll() is None:
-            process.kill()
-            process.wait(60)
+        kill(process)
         os.close(reader)
 
 
@@ -225,6 +221,4 @@ def test_output_that_cannot_be_written_ends_nothing(
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 0
     finally:
-        if process.poll() is None:
-            process.kill()
-            process.wait(60)
+        kill(process)

@@ -18,6 +18,7 @@ pub(crate) fn is_resident(file: &File, offset: u64, length: u64) -> bool {
         offset: u64,
         length: u64,
     }
+
     /// `struct cachestat`: numbers of pages.
     #[repr(C)]
     #[derive(Default)]
@@ -31,6 +32,7 @@ pub(crate) fn is_resident(file: &File, offset: u64, length: u64) -> bool {
     unsafe extern "C" {
         fn syscall(number: c_long, ...) -> c_long;
     }
+
     /// The same for all architectures.
     const CACHESTAT: c_long = 451;
 

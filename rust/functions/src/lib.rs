@@ -428,9 +428,11 @@ impl Functions for NoFunctions {
     fn invoke(&self, _invocation: Invocation) -> StartedCall {
         StartedCall::Ended(Err(FunctionError::Gone))
     }
+
     fn waits_for_content(&self, _call: CallableId) -> bool {
         true
     }
+
     fn load(&self) -> FunctionsLoad {
         FunctionsLoad {
             ready: true,

@@ -284,24 +284,29 @@ impl<E: Evictable> MemoryStore<E> {
     pub fn capacity(&self) -> u64 {
         self.capacity
     }
+
     /// Bytes of the largest entry that is stored.
     pub fn largest(&self) -> u64 {
         self.largest
     }
+
     /// The size of slices of large objects: `wanted`, or less if no entry of that size is stored. `None` if that is too
     /// small for slices to make sense.
     pub fn slice_bytes(&self, wanted: u64) -> Option<u64> {
         let size = wanted.min(self.largest / 2);
         (size >= LEAST_SLICE).then_some(size)
     }
+
     /// Bytes that the entries take now.
     pub fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
     }
+
     /// Entries stored now, markers and slices included.
     pub fn entries(&self) -> u64 {
         self.entries.load(Ordering::Relaxed) as u64
     }
+
     /// Entries evicted since the start.
     pub fn evicted(&self) -> u64 {
         self.evicted.load(Ordering::Relaxed)

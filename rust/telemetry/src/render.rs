@@ -1,6 +1,11 @@
 //! The counters as metrics.
 
-use std::{collections::BTreeMap, fmt::Write as _, sync::atomic::Ordering, time::UNIX_EPOCH};
+use std::{
+    collections::BTreeMap,
+    fmt::Write as _,
+    sync::atomic::{AtomicU64, Ordering},
+    time::UNIX_EPOCH,
+};
 
 use super::{
     Metrics, Outcome,
@@ -56,77 +61,73 @@ impl Metrics {
         ] {
             text::one(out, name, help, value);
         }
-        let name = "edgerouter_build_info";
-        head(out, name, "gauge", "1, with the version of the edge.");
-        let _ = writeln!(out, "{name}{{version=\"{}\"}} 1", env!("CARGO_PKG_VERSION"));
-        let name = "edgerouter_start_time_seconds";
-        head(
+        text::labelled(
             out,
-            name,
-            "gauge",
-            "When the edge was started, in Unix seconds.",
+            "edgerouter_build_info",
+            "1, with the version of the edge.",
+            ["version"],
+            [([env!("CARGO_PKG_VERSION")], 1)],
         );
         let since = self.started.duration_since(UNIX_EPOCH).unwrap_or_default();
-        let _ = writeln!(out, "{name} {:.3}", since.as_secs_f64());
+        text::one(
+            out,
+            "edgerouter_start_time_seconds",
+            "When the edge was started, in Unix seconds.",
+            format_args!("{:.3}", since.as_secs_f64()),
+        );
         self.predictions(out);
-        head(
+        let count = |cell: &AtomicU64| cell.load(Ordering::Relaxed);
+        text::labelled(
             out,
             "edgerouter_reloads_total",
-            "counter",
             "Reloads of the plan, by result.",
+            ["result"],
+            [
+                (["ok"], count(&self.reloads_ok)),
+                (["refused"], count(&self.reloads_failed)),
+            ],
         );
-        for (result, count) in [("ok", &self.reloads_ok), ("refused", &self.reloads_failed)] {
-            let _ = writeln!(
-                out,
-                "edgerouter_reloads_total{{result=\"{result}\"}} {}",
-                count.load(Ordering::Relaxed)
-            );
-        }
     }
 
     fn predictions(&self, out: &mut String) {
         let own = &self.predictions;
-        let (used, wasted) = (
-            own.used.load(Ordering::Relaxed),
-            own.wasted.load(Ordering::Relaxed),
-        );
-        let name = "edgerouter_predict_navigations_total";
-        head(
+        let count = |cell: &AtomicU64| cell.load(Ordering::Relaxed);
+        let (used, wasted) = (count(&own.used), count(&own.wasted));
+        text::labelled(
             out,
-            name,
-            "counter",
+            "edgerouter_predict_navigations_total",
             "Navigations that the next-page model learned from, or dropped.",
+            ["result"],
+            [
+                (["learnt"], count(&own.learnt)),
+                (["dropped"], count(&own.dropped)),
+            ],
         );
-        for (result, cell) in [("learnt", &own.learnt), ("dropped", &own.dropped)] {
-            let count = cell.load(Ordering::Relaxed);
-            let _ = writeln!(out, "{name}{{result=\"{result}\"}} {count}");
-        }
-        let name = "edgerouter_predict_pages_total";
-        head(
+        text::labelled(
             out,
-            name,
-            "counter",
+            "edgerouter_predict_pages_total",
             "Predicted pages that were fetched, and then used by a visitor in time or wasted.",
+            ["result"],
+            [
+                (["fetched"], count(&own.fetched)),
+                (["used"], used),
+                (["wasted"], wasted),
+            ],
         );
-        let fetched = own.fetched.load(Ordering::Relaxed);
-        for (result, count) in [("fetched", fetched), ("used", used), ("wasted", wasted)] {
-            let _ = writeln!(out, "{name}{{result=\"{result}\"}} {count}");
-        }
-        let name = "edgerouter_predict_wasted_bytes_total";
-        let bytes = own.wasted_bytes.load(Ordering::Relaxed);
-        text::one(out, name, "Bytes of the wasted pages.", bytes);
-        let name = "edgerouter_predict_precision";
-        head(
+        text::one(
             out,
-            name,
-            "gauge",
-            "Share of the predicted pages that was used; NaN before the first result.",
+            "edgerouter_predict_wasted_bytes_total",
+            "Bytes of the wasted pages.",
+            count(&own.wasted_bytes),
         );
-        let precision = match used + wasted {
-            0 => "NaN".to_owned(),
-            all => format!("{}", used as f64 / all as f64),
-        };
-        let _ = writeln!(out, "{name} {precision}");
+        // NaN before the first result.
+        let precision = used as f64 / (used + wasted) as f64;
+        text::one(
+            out,
+            "edgerouter_predict_precision",
+            "Share of the predicted pages that was used; NaN before the first result.",
+            precision,
+        );
     }
 
     /// Of all workers, and of all plans that have been in service.

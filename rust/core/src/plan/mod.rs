@@ -151,19 +151,23 @@ impl Plan {
         let direct = || self.direct.get(at.checked_sub(self.routes.len())?);
         self.routes.get(at).or_else(direct)
     }
+
     /// The route of requests that functions make by the name of an origin or group.
     pub fn direct(&self, name: &str) -> Option<&Route> {
         let mut routes = self.direct.iter();
         routes.find(|route| route.label.strip_prefix(DIRECT) == Some(name))
     }
+
     /// Group at a position; `None` for an id of another plan.
     pub fn group(&self, id: GroupId) -> Option<&Group> {
         self.groups.get(id.0 as usize)
     }
+
     /// Origin at a position; `None` for an id of another plan.
     pub fn origin(&self, id: OriginId) -> Option<&Origin> {
         self.origins.get(id.0 as usize)
     }
+
     /// The experiments whose settings are read while the edge serves, each once, in the order of their readings.
     pub fn configured(&self) -> impl Iterator<Item = (&Experiment, &ConfigSource)> {
         let all = self.routes.iter().flat_map(|route| &route.experiments);
@@ -175,6 +179,7 @@ impl Plan {
             first.then_some((experiment, source))
         })
     }
+
     /// The rule for the fields of one client's request.
     pub fn sanitiser(&self, trusted_peer: bool) -> Sanitiser<'_> {
         Sanitiser {
@@ -214,6 +219,7 @@ impl Plan {
     pub fn callable(&self, id: CallableId) -> Option<&Callable> {
         self.callables.get(id.0 as usize)
     }
+
     /// The time for all attempts at a group: its policy's, or its first member's time-outs plus some time for the
     /// others.
     pub fn deadline(&self, group: &Group) -> Duration {

@@ -80,12 +80,15 @@ impl<'a> Take<'a> {
     fn u8(&mut self) -> Result<u8, Damage> {
         Ok(u8::from_le_bytes(self.array()?))
     }
+
     fn u16(&mut self) -> Result<u16, Damage> {
         Ok(u16::from_le_bytes(self.array()?))
     }
+
     fn u32(&mut self) -> Result<u32, Damage> {
         Ok(u32::from_le_bytes(self.array()?))
     }
+
     fn u64(&mut self) -> Result<u64, Damage> {
         Ok(u64::from_le_bytes(self.array()?))
     }
@@ -95,6 +98,7 @@ impl<'a> Take<'a> {
         let length = self.u16()?;
         self.bytes(usize::from(length))
     }
+
     fn long(&mut self) -> Result<&'a [u8], Damage> {
         let length = self.u32()?;
         self.bytes(usize::try_from(length).map_err(|_| Damage::Lengths)?)

@@ -80,6 +80,7 @@ impl Request {
             None,
         ))
     }
+
     /// As it was sent; hooks of the request phases may change it.
     #[getter]
     fn method(&self) -> PyResult<String> {

@@ -122,6 +122,7 @@ impl Write for Lines {
         stream(StandardStream::Stderr).push(line);
         Ok(line.len())
     }
+
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }

@@ -18,9 +18,11 @@ impl Members for Known {
     fn admits(&self, origin: OriginId) -> bool {
         self.is_healthy(origin)
     }
+
     fn is_healthy(&self, origin: OriginId) -> bool {
         !self.sick.borrow().contains(&origin)
     }
+
     fn retries(&self, _: OriginId) -> u8 {
         self.retries
     }

@@ -24,9 +24,11 @@ impl Dice {
         self.0 ^= self.0 << 17;
         (self.0 >> 33) as usize % sides
     }
+
     fn pick<'t, T: ?Sized>(&mut self, of: &[&'t T]) -> &'t T {
         of[self.roll(of.len())]
     }
+
     fn text(&mut self, of: &[&str], most: usize) -> String {
         (0..=self.roll(most)).map(|_| self.pick(of)).collect()
     }
