@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_to_bytes
 
 from edgerouter._core import Response, server_of
+from edgerouter.errors import BodyError
 from edgerouter.functions import logs
 from edgerouter.mounting import OTHER_LENGTH
 
@@ -25,13 +26,20 @@ class Pieces(io.RawIOBase):
     def __init__(self, request: Request) -> None:
         self.pieces = iter(request)
         self.left = b""
+        #: It broke off, which is the answer if the application gives none.
+        self.broken: BodyError | None = None
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int:
         if not self.left:
-            self.left = next(self.pieces, b"")
+            try:
+                self.left = next(self.pieces, b"")
+            except BodyError as error:
+                self.broken = error
+                # Frameworks expect the same of any server.
+                raise OSError(str(error)) from error
         count = min(len(buffer), len(self.left))
         buffer[:count] = self.left[:count]
         self.left = self.left[count:]
@@ -48,7 +56,7 @@ class WsgiMount:
         #: It runs one call at a time, in one of several processes.
         self.alone = alone
 
-    def environ(self, request: Request) -> dict[str, Any]:
+    def environ(self, request: Request, content: Pieces) -> dict[str, Any]:
         """The environment of a request (PEP 3333)."""
         path = unquote_to_bytes(request.path).decode("latin-1")
         host, port = server_of(request)
@@ -63,7 +71,7 @@ class WsgiMount:
             "REMOTE_ADDR": request.client,
             "wsgi.version": (1, 0),
             "wsgi.url_scheme": request.scheme,
-            "wsgi.input": io.BufferedReader(Pieces(request)),
+            "wsgi.input": io.BufferedReader(content),
             "wsgi.input_terminated": True,
             "wsgi.errors": sys.stderr,
             "wsgi.multithread": not self.alone,
@@ -99,8 +107,10 @@ class WsgiMount:
 
         # Each step on whatever thread has the same context: frameworks keep the request of a stream in it.
         step = contextvars.copy_context().run
-        content = step(self.app, self.environ(request), start_response)
+        source = Pieces(request)
+        content: Iterable[bytes] = ()
         try:
+            content = step(self.app, self.environ(request, source), start_response)
             pieces = step(iter, content)
             first = step(next, pieces, None)
             if not begun:
@@ -116,8 +126,10 @@ class WsgiMount:
                 # The code behind its last piece runs, too.
                 step(next, pieces, None)
                 whole = True
-        except BaseException:
+        except BaseException as error:
             _close(content, step)
+            if source.broken is not None and isinstance(error, Exception):
+                raise source.broken from error
             raise
         if whole:
             _close(content, step)

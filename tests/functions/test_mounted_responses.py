@@ -330,6 +330,28 @@ def test_a_wsgi_response_in_pieces_keeps_its_context_and_its_length() -> None:
             assert b"begun" in received and not received.endswith(b"0\r\n\r\n"), path
 
 
+def test_content_that_breaks_off_is_an_error_of_reading_in_wsgi() -> None:
+    def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        try:
+            environ["wsgi.input"].read()
+        except OSError:
+            if environ["PATH_INFO"] == "/raises":
+                raise
+            start_response("499 Gone", [])
+        return []
+
+    edge = Edge("test")
+    edge.mount("/", app)
+    with running(edge) as served:
+        for path, status in (("/raises", 400), ("/answers", 499)):
+            with connect(served.url, PATIENCE) as raw:
+                # More than is taken in before the call.
+                raw.sendall(f"POST {path} HTTP/1.1\r\nHost: edge\r\nContent-Length: {LARGE}\r\n\r\n".encode())
+                raw.sendall(bytes(LARGE - 1))
+                raw.shutdown(1)
+                assert read_all(raw).startswith(b"HTTP/1.1 %d " % status), path
+
+
 @pytest.mark.parametrize("spec", ["shop:create_app", "shop.made:create_app"])
 def test_run_makes_an_application_by_its_factory_in_a_package(spec: str, tmp_path: Path) -> None:
     folder = tmp_path / "shop"
