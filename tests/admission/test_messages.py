@@ -219,7 +219,9 @@ def test_a_function_answers_304_only_to_a_condition(serve: Serve) -> None:
     def declare(edge: Edge) -> None:
         @edge.function("/f")
         def function(request: Request, ctx: Context) -> Response:
-            return Response("dropped", status=304, headers={"ETag": '"a"'})
+            response = Response("dropped", headers={"ETag": '"a"'})
+            response.status = 304
+            return response
 
     client = made(serve, declare)
     bad = client.get("/f")
@@ -252,7 +254,9 @@ def test_functions_and_hooks_send_no_content_where_none_may_be(
 
         @edge.function("/f")
         def function(request: Request, ctx: Context) -> Response:
-            return Response("dropped", status=status)
+            response = Response("dropped")
+            response.status = status
+            return response
 
         @edge.on("viewer_response", "/viewer")
         def viewer(request: Request, response: Response, ctx: Context) -> None:

@@ -127,7 +127,8 @@ def _parameters(function: Callable[..., Any], pattern: str, name: str) -> list[_
             continue
         further.append(parameter)
     for parameter, place in zip(first, _FIRST, strict=False):
-        others = (in_pattern | set(_FIRST)) - {place}
+        # Two in the wrong order are refused with those of hooks.
+        others = (in_pattern | set(_FIRST) if further else in_pattern) - {place}
         annotation = parameter.annotation
         is_value = isinstance(annotation, (str, type)) and annotation in _OF_VALUES
         if parameter.name in others or is_value:
