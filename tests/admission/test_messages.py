@@ -219,9 +219,7 @@ def test_a_function_answers_304_only_to_a_condition(serve: Serve) -> None:
     def declare(edge: Edge) -> None:
         @edge.function("/f")
         def function(request: Request, ctx: Context) -> Response:
-            response = Response("dropped", headers={"ETag": '"a"'})
-            response.status = 304
-            return response
+            return Response(status=304, headers={"ETag": '"a"'})
 
     client = made(serve, declare)
     bad = client.get("/f")
@@ -254,7 +252,11 @@ def test_functions_and_hooks_send_no_content_where_none_may_be(
 
         @edge.function("/f")
         def function(request: Request, ctx: Context) -> Response:
-            response = Response("dropped")
+            return Response(status=status)
+
+        @edge.function("/lost")
+        def lost(request: Request, ctx: Context) -> Response:
+            response = Response("content that nobody would get")
             response.status = status
             return response
 
@@ -272,6 +274,7 @@ def test_functions_and_hooks_send_no_content_where_none_may_be(
             response = client.get(path)
             assert (response.status_code, response.content) == (status, b""), path
             assert response.headers.get("content-length") == length, path
+    assert client.get("/lost").status_code == 502
 
 
 def test_a_status_that_gains_content_is_framed_anew(origin: Origin, serve: Serve) -> None:
