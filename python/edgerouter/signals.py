@@ -25,6 +25,9 @@ class Stopping(BaseException):
 
 #: SIGHUP opens logs again and reloads, SIGUSR1 only opens logs again.
 _SIGNALS = ("SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1")
+#: Raised by a write to a client that is gone. Python ignores it, unless the user's file has reset it, as scripts do
+#: whose output goes through ``head``: each such client would end the process.
+_BROKEN_PIPE: int | None = getattr(signal, "SIGPIPE", None)
 
 
 class Signals:
@@ -60,6 +63,8 @@ class Signals:
         """Installs the handlers, again after the user's file may have replaced them."""
         for number in self._before:
             signal.signal(number, self._on_signal)
+        if _BROKEN_PIPE is not None and self._mine and signal.getsignal(_BROKEN_PIPE) is signal.SIG_DFL:
+            signal.signal(_BROKEN_PIPE, signal.SIG_IGN)
         if self._watch is not None:
             signal.set_wakeup_fd(self._watch.fileno(), warn_on_full_buffer=False)
 

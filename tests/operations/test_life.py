@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import socket
+import struct
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -27,6 +28,36 @@ from .apps import write_app
 
 Serve = Callable[[Edge], Running]
 Site = Callable[..., httpx.Client]
+
+
+def test_a_client_that_leaves_is_no_end_of_a_process_whose_file_has_reset_sigpipe(
+    origin: Origin, tmp_path: Path, run: Callable[..., Process]
+) -> None:
+    origin.default = Reply(200, {}, bytes(12 << 20))
+    app = tmp_path / "app.py"
+    write_app(app, origin.url, 1)
+    app.write_text("import signal\nsignal.signal(signal.SIGPIPE, signal.SIG_DFL)\n" + app.read_text())
+    port = free_port()
+    process = run("run", str(app), "--listen", f"127.0.0.1:{port}", "--reload")
+    url = f"http://127.0.0.1:{port}"
+    wait_until(lambda: reachable(port), 60, "the listener")
+
+    def leave() -> None:
+        with connect(url) as client:
+            client.sendall(b"GET / HTTP/1.1\r\nHost: a.example\r\n\r\n")
+            client.shutdown(socket.SHUT_WR)
+            assert client.recv(4096).startswith(b"HTTP/1.1 200")
+            # Closed with bytes unread: the edge has a reset, and its next write is one into a broken pipe.
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+    for _ in range(5):
+        leave()
+    app.write_text(app.read_text() + "\n")
+    process.wait_for("reloaded")
+    for _ in range(5):
+        leave()
+    assert httpx.get(url).content == bytes(12 << 20)
+    assert process.end() == 0
 
 
 def test_reload_by_sighup_and_by_file_and_a_broken_file_is_refused(
