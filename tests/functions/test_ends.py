@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -79,6 +80,21 @@ def test_an_iterator_that_raises_an_exit_breaks_its_own_content_off(
     assert type(error).__name__ in caplog.text
 
 
+@contextmanager
+def called(folder: Path, source: str) -> Iterator[Process]:
+    """A process with one worker that serves this application, with a request on its way to it."""
+    application = folder / "app.py"
+    application.write_text(source)
+    process = Process("run", str(application), "--listen", "127.0.0.1:0", "--workers", "1")
+    try:
+        url = process.wait_for(r"http://127\.0\.0\.1:\d+").group()
+        with connect(url, PATIENCE) as client:
+            client.sendall(b"GET / HTTP/1.1\r\nHost: edge\r\n\r\n")
+            yield process
+    finally:
+        process.kill()
+
+
 HELD = """
 import time
 from edgerouter import Edge, HttpLimits, Limits
@@ -101,20 +117,12 @@ def holds(request, ctx):
 def test_a_stop_ends_while_an_inline_callable_that_catches_everything_holds_a_worker(
     tmp_path: Path, drain: float, signals: int, code: int
 ) -> None:
-    application = tmp_path / "app.py"
-    application.write_text(HELD.format(drain=drain))
-    process = Process("run", str(application), "--listen", "127.0.0.1:0", "--workers", "1")
-    try:
-        url = process.wait_for(r"http://127\.0\.0\.1:\d+").group()
-        with connect(url, PATIENCE) as client:
-            client.sendall(b"GET / HTTP/1.1\r\nHost: edge\r\n\r\n")
-            process.wait_for(r"(?m)^held")
-            for _ in range(signals - 1):
-                process.process.send_signal(signal.SIGTERM)
-                process.wait_for("signal again to end at once")
-            assert process.end() == code
-    finally:
-        process.kill()
+    with called(tmp_path, HELD.format(drain=drain)) as process:
+        process.wait_for(r"(?m)^held")
+        for _ in range(signals - 1):
+            process.process.send_signal(signal.SIGTERM)
+            process.wait_for("signal again to end at once")
+        assert process.end() == code
     assert "requests were cut off" in process.output
 
 
@@ -137,18 +145,10 @@ async def keeps(request, ctx):
 
 
 def test_a_second_signal_ends_the_process_while_a_callable_keeps_the_interpreter(tmp_path: Path) -> None:
-    application = tmp_path / "app.py"
-    application.write_text(KEEPS)
-    process = Process("run", str(application), "--listen", "127.0.0.1:0", "--workers", "1")
-    try:
-        url = process.wait_for(r"http://127\.0\.0\.1:\d+").group()
-        with connect(url, PATIENCE) as client:
-            client.sendall(b"GET / HTTP/1.1\r\nHost: edge\r\n\r\n")
-            process.wait_for(r"(?m)^begun")
-            process.process.send_signal(signal.SIGTERM)
-            process.wait_for("signal again to end at once")
-            (tmp_path / "stopping").touch()
-            process.wait_for(r"(?m)^kept")
-            assert process.end() == 1
-    finally:
-        process.kill()
+    with called(tmp_path, KEEPS) as process:
+        process.wait_for(r"(?m)^begun")
+        process.process.send_signal(signal.SIGTERM)
+        process.wait_for("signal again to end at once")
+        (tmp_path / "stopping").touch()
+        process.wait_for(r"(?m)^kept")
+        assert process.end() == 1

@@ -24,6 +24,15 @@ def site(**limits: object) -> Edge:
     return edge
 
 
+def passing(origin: Origin) -> Edge:
+    """Passes all requests on to an origin that takes them."""
+    origin.default = Reply(body="taken")
+    edge = Edge("test")
+    edge.listen("127.0.0.1:0", http=("h2",))
+    edge.route("/*", to=edge.origin("site", origin.url))
+    return edge
+
+
 def without(name: str) -> list[Field]:
     return [field for field in head() if field[0] != name]
 
@@ -113,11 +122,7 @@ def test_a_field_list_past_its_bound_is_refused_and_one_far_past_it_ends_the_con
 def test_content_of_another_length_than_declared_reaches_no_origin_as_whole(
     start: Start, origin: Origin, declared: str, sent: bytes
 ) -> None:
-    origin.default = Reply(body="taken")
-    edge = Edge("test")
-    edge.listen("127.0.0.1:0", http=("h2",))
-    edge.route("/*", to=edge.origin("site", origin.url))
-    server = start(edge)
+    server = start(passing(origin))
     with http2(server.urls[0], None) as client:
         fields = head("/", "POST", "www.example.com", ("content-length", declared))
         received = client.response(client.request(fields, sent))
@@ -134,11 +139,7 @@ def test_pseudo_fields_in_trailers_make_a_request_malformed(
     start: Start, origin: Origin, trailers: list[Field]
 ) -> None:
     """RFC 9113 §8.1. The library drops them, so that the origin would get the request as if they were not there."""
-    origin.default = Reply(body="taken")
-    edge = Edge("test")
-    edge.listen("127.0.0.1:0", http=("h2",))
-    edge.route("/*", to=edge.origin("site", origin.url))
-    server = start(edge)
+    server = start(passing(origin))
     with http2(server.urls[0], None) as client:
         # The name of the host is in the dynamic table from here on.
         assert client.get().status == 200
