@@ -246,8 +246,9 @@ class FileApplication(Application):
                 raise
             except BaseException as error:  # noqa: BLE001  # whatever the user's file raises
                 raise self._explained(error) from None
-            # A factory of an application, as Flask's tutorial has one.
-            found = _mounted(found, wanted) or found if self._attribute is not None else found
+            if self._attribute is not None:
+                # A factory of an application, as Flask's tutorial has one.
+                found = _mounted(found, wanted) or found
         if not isinstance(found, Edge):
             got = "there is no such name" if found is None else f"it is a {type(found).__name__}"
             if inspect.iscoroutine(found):
