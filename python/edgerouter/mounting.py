@@ -173,7 +173,7 @@ class AsgiCall:
             loop = asyncio.get_running_loop()
             self.wait_for_gone = loop.create_future()
             # The sink of a response that has begun sees it.
-            if not self.begun and not self.in_process and not self.ctx._when_gone(_soon(loop, self.leave)):
+            if not self.begun and not self.ctx._when_gone(_soon(loop, self.leave)):
                 self.leave()
         return self.wait_for_gone
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import select
 import socket
+import struct
 from pathlib import Path
 
 import httpx
@@ -105,12 +106,50 @@ async def asgi(scope, receive, send):
         await send({"type": "http.response.body", "body": message["body"], "more_body": more})
 
 
+def noted(name, text=""):
+    with open(f"{FOLDER}/{name}.part", "w") as file:
+        file.write(text)
+    os.rename(f"{FOLDER}/{name}.part", f"{FOLDER}/{name}")
+
+
+async def silent(scope, receive, send):
+    if scope["type"] != "http":
+        raise NotImplementedError
+    assert (await receive())["type"] == "http.request"
+    noted("asked")
+    noted("silent", (await receive())["type"])
+    try:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"too late"})
+    except OSError:
+        noted("refused")
+        raise
+
+
+async def slow(scope, receive, send):
+    # Its response begins while it waits for the end of its client.
+    if scope["type"] != "http":
+        raise NotImplementedError
+    while (await receive())["more_body"]:
+        pass
+    leaving = asyncio.ensure_future(receive())
+    await asyncio.sleep(0)
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    for _ in range(3):
+        await send({"type": "http.response.body", "body": b"piece", "more_body": True})
+    assert not leaving.done()
+    await send({"type": "http.response.body"})
+    assert (await leaving)["type"] == "http.disconnect"
+
+
 def wsgi(environ, start_response):
     start_response("200 OK", [])
     yield b"%d" % len(environ["wsgi.input"].read())
 
 
 edge.mount("/asgi", asgi, isolation=ONE)
+edge.mount("/silent", silent, isolation=ONE)
+edge.mount("/slow", slow, isolation=ONE)
 edge.mount("/wsgi", wsgi, isolation=ONE)
 """
 #: More than a body that is handed over at once has.
@@ -201,3 +240,21 @@ def test_a_client_that_leaves_ends_the_read_of_a_process(served: Running, folder
     assert (folder / "left").read_text() == "400"
     # The process is there for the next.
     assert client.get("/ignores").text == "/ignores"
+
+
+def test_an_application_in_a_process_sees_that_its_client_left_before_its_response_began(
+    served: Running, folder: Path, client: httpx.Client
+) -> None:
+    with connect(served.url, PATIENCE) as leaves:
+        leaves.sendall(b"GET /silent HTTP/1.1\r\nHost: edge\r\n\r\n")
+        wait_until((folder / "asked").exists, PATIENCE, "the call")
+        # The connection is reset, as by a client that is ended.
+        leaves.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    wait_until((folder / "refused").exists, PATIENCE, "the disconnection")
+    assert (folder / "silent").read_text() == "http.disconnect"
+    # The process is as good as before.
+    assert client.post("/asgi", content=b"ab").content == b"ab"
+
+
+def test_an_application_in_a_process_that_waits_for_the_end_of_its_client_is_answered(client: httpx.Client) -> None:
+    assert [client.get("/slow").text for _ in range(3)] == ["piecepiecepiece"] * 3

@@ -18,7 +18,7 @@ from edgerouter.testing import running
 from ..origins import wait_until
 
 MODULE = r"""
-import asyncio, os
+import asyncio, os, time
 from edgerouter import Abort, Edge, Isolation, Response
 
 edge = Edge("isolated")
@@ -194,6 +194,28 @@ edge.mount("/asgi", asgi, isolation=ONE)
 edge.mount("/wsgi", wsgi, isolation=ONE)
 
 
+@edge.function("/large")
+async def large(request, ctx):
+    while not os.path.exists(FOLDER + "/sleeps"):
+        await asyncio.sleep(0.01)
+    return bytes(1 << 20)
+
+
+@at("/forgets", ONE)
+async def forgets(request, ctx):
+    tasks = [asyncio.ensure_future(ctx.fetch(f"/large?{number}")) for number in range(6)]
+    await asyncio.sleep(0)
+    open(FOLDER + "/sleeps", "w").close()
+    # The replies come meanwhile, more than the socket holds.
+    time.sleep(0.5)
+    return str(os.getpid())
+
+
+@at("/who", ONE)
+async def who(request, ctx):
+    return str(os.getpid())
+
+
 @edge.function("/later/done")
 def done(request, ctx):
     return ctx.env.KV.get("later") or ""
@@ -317,3 +339,9 @@ def test_the_lifespan_of_an_application_ends_with_its_process(tmp_path: Path) ->
     mounted = Edge("site")
     with pytest.raises(ConfigError, match="imports it by its name"):
         mounted.mount("/app", lambda environ, start_response: [], isolation="process")
+
+
+def test_replies_that_a_call_does_not_wait_for_leave_the_process_fit_for_the_next(client: httpx.Client) -> None:
+    found = [client.get(path) for path in ("/who", "/forgets", "/who", "/forgets", "/who")]
+    assert [response.status_code for response in found] == [200] * 5
+    assert len({response.text for response in found}) == 1

@@ -16,6 +16,7 @@ from edgerouter._core import Request, Response
 from edgerouter.documents import AsyncDocuments, binding_below
 from edgerouter.functions import process_messages as messages
 from edgerouter.functions.process_context import fields_of
+from edgerouter.functions.streams import ready
 
 if TYPE_CHECKING:
     from edgerouter._core import AsyncCache, AsyncContext, AsyncDatabase
@@ -75,7 +76,8 @@ class Answers:
             message = await self.worker.receive()
             if not isinstance(message, messages.EdgeCall):
                 return message
-            task = asyncio.ensure_future(self.answer(message, len(self.tasks) >= messages.MOST_EDGE_CALLS))
+            # A reply may be there before its task has ended.
+            task = asyncio.ensure_future(self.answer(message, len(self.tasks) >= 2 * messages.MOST_EDGE_CALLS))
             self.tasks.add(task)
             task.add_done_callback(self.tasks.discard)
 
@@ -109,6 +111,8 @@ class Answers:
         given = {name: value for name, value in arguments.items() if name not in ("binding", "options")}
         if room == "content":
             return await self.piece()
+        if room == "gone":
+            return await ready(self.ctx._when_gone)
         if room == "fetch":
             return parts_of(await self.ctx.fetch(given["request"], **arguments["options"]))
         if room == "cache":

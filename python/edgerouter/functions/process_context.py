@@ -171,6 +171,16 @@ class WorkerContext:
             self.conversions.append((goal, float(value)))
         return True
 
+    def _when_gone(self, call: Callable[[], object]) -> bool:
+        """Has ``call()`` made, once, when the client is gone before there is an answer. Its edge sees it."""
+
+        def replied(future: asyncio.Future[messages.Reply]) -> None:
+            if not future.cancelled() and future.result().error is None:
+                call()
+
+        self.line.edge_calls.future("gone", {}).add_done_callback(replied)
+        return True
+
     def _answer(self, response: Response) -> None:
         """Answers before the end of the call: for applications."""
         if self.answered is not None and not self.answered.done():

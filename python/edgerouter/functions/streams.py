@@ -26,7 +26,7 @@ from edgerouter.functions.written import Written
 if TYPE_CHECKING:
     from edgerouter._core import AsyncContext, Context, PieceSink, PieceSource, Runner
 
-__all__ = ["Pump", "awaited", "waited_for"]
+__all__ = ["Pump", "awaited", "ready", "waited_for"]
 
 log = logging.getLogger("edgerouter.functions")
 

@@ -74,6 +74,7 @@ class Worker:
         self.over = False
         #: Messages go one after another.
         self.sending = asyncio.Lock()
+        self.sends: asyncio.Task[None] | None = None
         #: The reason why it was ended during a call, and its word in the metrics.
         self.why: str | None = None
         self.cause: Cause | None = None
@@ -89,11 +90,29 @@ class Worker:
             raise WorkerError(self.ended()) from None
 
     async def send_bytes(self, message: bytes) -> None:
-        """Sends a message that is encoded; ``OSError`` when the process is gone."""
-        async with self.sending:
-            if self.over:
-                raise OSError("the process is gone")
-            await asyncio.get_running_loop().sock_sendall(self.sock, message)
+        """Sends a message that is encoded; ``OSError`` when the process is gone.
+
+        It is sent as a whole even when the task that waits for it is cancelled: the process would take the beginning of
+        the next message for the rest of it.
+        """
+        await self.sending.acquire()
+        if self.over:
+            self.sending.release()
+            raise OSError("the process is gone")
+        try:
+            sent = self.sock.send(message)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            self.sending.release()
+            raise
+        if sent == len(message):
+            self.sending.release()
+            return
+        loop = asyncio.get_running_loop()
+        self.sends = loop.create_task(loop.sock_sendall(self.sock, memoryview(message)[sent:]))
+        self.sends.add_done_callback(lambda _: self.sending.release())
+        await asyncio.shield(self.sends)
 
     async def exactly(self, count: int) -> bytes:
         loop = asyncio.get_running_loop()
@@ -173,7 +192,15 @@ class Worker:
                 os.killpg(self.process.pid, signal.SIGKILL)
             code = self.process.wait()
             process_ended(self.cause or ("cpu" if code == -signal.SIGPROF else "crashed"))
+            self.send_no_more()
             self.close()
+
+    def send_no_more(self) -> None:
+        """Ends what is being sent, before the number of the socket's descriptor is another one's."""
+        loop = asyncio._get_running_loop()
+        if self.sends is not None and not self.sends.done() and self.sends.get_loop() is loop:
+            loop.remove_writer(self.sock)
+            self.sends.cancel()
 
     def close(self) -> None:
         self.sock.close()
