@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc};
 
 use http::uri::{self, InvalidUri};
 
-use super::uri::is_plain;
+use super::uri::TargetPath;
 
 /// Path and query, as they stand in an origin-form target; or `*`.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -12,25 +12,25 @@ pub struct PathAndQuery {
     text: Arc<str>,
     /// Bytes of the path.
     path: usize,
-    /// The path is `uri::is_plain`.
+    /// The path has one reading only.
     is_plain: bool,
 }
 
 impl PathAndQuery {
-    /// A text whose bytes have been checked; `path`: the number of those before the query and its `?`.
+    /// A text whose bytes have been checked, and the path that it begins with.
     #[inline]
-    pub(super) fn checked(text: &str, path: usize) -> Self {
+    pub(super) fn checked(text: &str, path: TargetPath) -> Self {
         Self {
-            is_plain: is_plain(text.get(..path).unwrap_or_default()),
             text: text.into(),
-            path,
+            path: path.length,
+            is_plain: path.is_plain,
         }
     }
 
     /// Of a constant, which is one.
     pub fn from_static(text: &'static str) -> Self {
-        let path = memchr::memchr(b'?', text.as_bytes()).unwrap_or(text.len());
-        Self::checked(text, path)
+        let path = text.split_once('?').map_or(text, |(path, _)| path);
+        Self::checked(text, TargetPath::whole(path))
     }
 
     /// The whole text.
@@ -63,12 +63,10 @@ impl TryFrom<&str> for PathAndQuery {
 
     fn try_from(text: &str) -> Result<Self, InvalidUri> {
         let parsed = uri::PathAndQuery::try_from(text)?;
-        Ok(match parsed.query() {
-            None => Self::checked(parsed.path(), parsed.path().len()),
-            Some(query) => {
-                let path = parsed.path();
-                Self::checked(&format!("{path}?{query}"), path.len())
-            }
+        let path = TargetPath::whole(parsed.path());
+        Ok(match (parsed.path(), parsed.query()) {
+            (whole, None) => Self::checked(whole, path),
+            (before, Some(query)) => Self::checked(&format!("{before}?{query}"), path),
         })
     }
 }

@@ -21,16 +21,115 @@ pub enum PathError {
     NotAbsolute,
 }
 
+/// The path at the start of a target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct TargetPath {
+    /// Bytes up to the first that no path has.
+    pub(super) length: usize,
+    /// As `is_plain` says.
+    pub(super) is_plain: bool,
+}
+
+impl TargetPath {
+    #[inline]
+    pub(super) fn of(target: &[u8]) -> Self {
+        let mut readings = Readings::default();
+        let length = target.iter().position(|&byte| {
+            let class = class(byte);
+            readings.note(class);
+            class & PATH == 0
+        });
+        let length = length.unwrap_or(target.len());
+        Self {
+            length,
+            is_plain: target.first() == Some(&b'/') && readings.is_one(),
+        }
+    }
+
+    /// A path whose bytes have been checked.
+    pub(super) fn whole(path: &str) -> Self {
+        Self {
+            length: path.len(),
+            is_plain: is_plain(path),
+        }
+    }
+}
+
+/// True if all bytes may stand in a query.
+#[inline]
+pub(super) fn is_query(text: &[u8]) -> bool {
+    text.iter().all(|&byte| class(byte) & QUERY != 0)
+}
+
 /// True if a path has one reading only: nothing in it is normalised, and nothing is a delimiter to some servers and not
 /// to others. Nearly every path is plain.
-pub(super) fn is_plain(path: &str) -> bool {
-    let mut before = 0;
-    path.starts_with('/')
-        && path.bytes().all(|byte| {
-            let is_odd_segment = before == b'/' && matches!(byte, b'/' | b'.');
-            before = byte;
-            !is_odd_segment && !matches!(byte, b'%' | b';' | b'\\')
-        })
+fn is_plain(path: &str) -> bool {
+    let mut readings = Readings::default();
+    for byte in path.bytes() {
+        readings.note(class(byte));
+    }
+    path.starts_with('/') && readings.is_one()
+}
+
+/// Finds bytes by which a path could be read in more than one way, by the classes of its bytes.
+#[derive(Default)]
+struct Readings {
+    /// Bits that the next byte must not have.
+    forbidden: u8,
+    found: u8,
+}
+
+impl Readings {
+    #[inline]
+    fn note(&mut self, class: u8) {
+        self.found |= class & (self.forbidden | AMBIGUOUS);
+        self.forbidden = (class & SLASH) >> 1;
+    }
+
+    #[inline]
+    fn is_one(&self) -> bool {
+        self.found == 0
+    }
+}
+
+/// Bits of `CLASSES`: the byte may occur in a path, in a query; it is an escape or a delimiter to some servers; it is
+/// `/` or `.`, which behind `/` are normalised; it is `/`.
+const PATH: u8 = 1;
+const QUERY: u8 = 2;
+const AMBIGUOUS: u8 = 4;
+const BEHIND_SLASH: u8 = 8;
+const SLASH: u8 = BEHIND_SLASH << 1;
+static CLASSES: [u8; 256] = {
+    let mut classes = [0; 256];
+    let mut at = 0;
+    while at < classes.len() {
+        let byte = at as u8;
+        classes[at] = (is_path_byte(byte) as u8 * PATH)
+            | (is_query_byte(byte) as u8 * QUERY)
+            | (matches!(byte, b'%' | b';' | b'\\') as u8 * AMBIGUOUS)
+            | (matches!(byte, b'/' | b'.') as u8 * BEHIND_SLASH)
+            | ((byte == b'/') as u8 * SLASH);
+        at += 1;
+    }
+    classes
+};
+
+#[inline]
+fn class(byte: u8) -> u8 {
+    CLASSES.get(usize::from(byte)).copied().unwrap_or(0)
+}
+
+/// Bytes of a path, or of an authority before it: visible ASCII without a fragment. Brackets, braces and the like are
+/// not in RFC 3986's grammar, but browsers send them and they are harmless; quotes, angle brackets and backslashes are
+/// not.
+const fn is_path_byte(byte: u8) -> bool {
+    is_query_byte(byte) && !matches!(byte, b'?' | b'\\' | b'^' | b'`')
+}
+
+/// Bytes of a query: all that browsers send unescaped (the query percent-encode set of the WHATWG URL standard has
+/// controls, space and these four).
+const fn is_query_byte(byte: u8) -> bool {
+    byte.is_ascii_graphic() && !matches!(byte, b'#' | b'"' | b'<' | b'>')
 }
 
 /// Makes escapes upper case, decodes unreserved characters and removes dot segments (encoded ones too). A path that is
@@ -178,6 +277,26 @@ pub fn decode(text: &str) -> Cow<'_, str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_target_s_path_ends_where_no_path_goes_on() {
+        for (target, length, is_plain) in [
+            ("/a-b.c/~d/?e=%2F//", 10, true),
+            ("/a?/..;", 2, true),
+            ("/a/.b", 5, false),
+            ("/a/..", 5, false),
+            ("//a", 3, false),
+            ("/a/", 3, true),
+            ("/a;b", 4, false),
+            ("/a%20b", 6, false),
+            ("/a^", 2, true),
+            ("*", 1, false),
+            ("", 0, false),
+        ] {
+            let want = TargetPath { length, is_plain };
+            assert_eq!(TargetPath::of(target.as_bytes()), want, "{target}");
+        }
+    }
 
     #[test]
     fn paths_get_one_spelling() {

@@ -41,6 +41,17 @@ struct Line {
     name_length: u16,
     /// The number of a known name.
     known: u8,
+    /// The text has the name, `: `, the value and a line end one behind the other.
+    is_written: bool,
+}
+
+impl Line {
+    /// The places of the whole line; `None` unless it stands in the text as it is written.
+    #[inline]
+    fn written(&self) -> Option<Range<usize>> {
+        let end = (self.value as usize) + (self.value_length as usize) + 2;
+        self.is_written.then_some(self.name as usize..end)
+    }
 }
 
 impl Fields {
@@ -97,26 +108,28 @@ impl Fields {
             value_length: place(value.len())?,
             name_length: u16::try_from(name.len()).map_err(|_| InvalidFieldName)?,
             known,
+            is_written: false,
         });
         self.present.add(known);
         Ok(Known::numbered(known))
     }
 
-    /// All lines of the text that `over` was given have been added. If it is what would be written, it is kept so.
+    /// All lines of the text that `over` was given have been added. Those that stand as they would be written are kept so.
     pub(crate) fn seal(&mut self) {
-        let mut at = 0;
-        self.is_wire = self.lines.iter().all(|line| {
+        let Self { text, lines, .. } = self;
+        let (mut at, mut is_wire) = (0, true);
+        for line in lines {
             let (name, value) = (line.name as usize, line.value as usize);
             let (name_end, value_end) = (
                 name + usize::from(line.name_length),
                 value + line.value_length as usize,
             );
-            let as_written = name == at
-                && self.text.get(name_end..value) == Some(b": ")
-                && self.text.get(value_end..value_end + 2) == Some(b"\r\n");
+            line.is_written = text.get(name_end..value) == Some(b": ")
+                && text.get(value_end..value_end + 2) == Some(b"\r\n");
+            is_wire &= line.is_written && name == at;
             at = value_end + 2;
-            as_written
-        }) && at == self.text.len();
+        }
+        self.is_wire = is_wire && at == text.len();
     }
 
     /// The number of fields.
@@ -257,6 +270,7 @@ impl Fields {
                 value_length,
                 name_length,
                 known,
+                is_written: true,
             });
         }
     }
@@ -323,9 +337,20 @@ impl Fields {
             return out.extend_from_slice(&self.text);
         }
         out.reserve(self.text.len() + 4 * self.lines.len());
-        for (name, value) in self {
-            write_line(out, name.as_wire(), value.as_bytes());
+        let written = |places: Range<usize>| self.text.get(places).unwrap_or_default();
+        // Lines that stand one behind the other are copied together.
+        let mut run = 0..0;
+        for line in &self.lines {
+            match line.written() {
+                Some(next) if next.start == run.end => run.end = next.end,
+                Some(next) => out.extend_from_slice(written(std::mem::replace(&mut run, next))),
+                None => {
+                    out.extend_from_slice(written(std::mem::take(&mut run)));
+                    write_line(out, self.name(line).as_wire(), self.value(line).as_bytes());
+                }
+            }
         }
+        out.extend_from_slice(written(run));
     }
 
     /// Replaces the values of a name's fields by what `edit` makes of them; `None` leaves one as it is.
@@ -405,7 +430,9 @@ impl Fields {
             && let Some(place) = place.get_mut(..value.len())
         {
             place.copy_from_slice(value);
-            *is_wire &= length == line.value_length;
+            let is_whole = length == line.value_length;
+            *is_wire &= is_whole;
+            line.is_written &= is_whole;
             line.value_length = length;
             return;
         }
@@ -416,7 +443,7 @@ impl Fields {
         {
             self.text.extend_from_slice(value);
             self.is_wire = false;
-            (line.value, line.value_length) = (place, length);
+            (line.value, line.value_length, line.is_written) = (place, length, false);
         }
     }
 

@@ -91,6 +91,35 @@ fn fields_are_written_as_they_are_however_they_were_changed() {
 }
 
 #[test]
+fn lines_that_came_in_another_spelling_are_written_in_this_one() {
+    let came = "Host: a\r\nX-Wide:  1\r\nX-Tab:\t2\r\nX-Behind: 3 \r\nX-Bare: 4\nX-None:5\r\nX-Last: 6\r\n";
+    let mut fields = Fields::over(came.as_bytes(), 7);
+    let mut at = 0;
+    for line in came.split_inclusive('\n') {
+        let (name, value) = line.split_once(':').unwrap();
+        let start = at + line.find(value.trim()).unwrap();
+        let value = start..start + value.trim().len();
+        fields.add_line(at..at + name.len(), value).unwrap();
+        at += line.len();
+    }
+    fields.seal();
+    let mut want: Vec<String> = came
+        .lines()
+        .map(|line| line.split_once(':').unwrap())
+        .map(|(name, value)| format!("{name}: {}\r\n", value.trim()))
+        .collect();
+    let written = |fields: &Fields| {
+        let mut out = Vec::new();
+        fields.write(&mut out);
+        String::from_utf8(out).unwrap()
+    };
+    assert_eq!(written(&fields), want.concat());
+    fields.remove("x-behind");
+    want.remove(3);
+    assert_eq!(written(&fields), want.concat());
+}
+
+#[test]
 fn fields_are_found_by_names_known_and_unknown_in_any_case() {
     let fields = Fields::of_lines(&[("HOST", "a"), ("x-Own", "1")]);
     for name in ["host", "Host", "X-OWN", "x-own"] {

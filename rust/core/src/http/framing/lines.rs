@@ -3,6 +3,8 @@
 use memchr::memchr;
 use smallvec::SmallVec;
 
+use crate::http::words::near;
+
 /// The ends of a head's lines: positions of LF.
 pub(crate) type LineEnds = SmallVec<[usize; 24]>;
 
@@ -22,7 +24,7 @@ pub(crate) fn head_lines(text: &[u8], searched: usize, ends: &mut LineEnds) -> O
 
 fn head_end(text: &[u8], mut from: usize, ends: &mut LineEnds) -> Option<usize> {
     loop {
-        let at = from + memchr(b'\n', text.get(from..)?)?;
+        let at = from + line_end(text.get(from..)?)?;
         ends.push(at);
         match text.get(at + 1..) {
             Some([b'\n', ..]) => return Some(at + 2),
@@ -30,4 +32,12 @@ fn head_end(text: &[u8], mut from: usize, ends: &mut LineEnds) -> Option<usize> 
             _ => from = at + 1,
         }
     }
+}
+
+/// The place of the first LF. Most lines are short: a search made for long texts would cost more to begin.
+#[inline]
+fn line_end(text: &[u8]) -> Option<usize> {
+    const SHORT: usize = 48;
+    let (start, rest) = text.split_at_checked(SHORT).unwrap_or((text, &[]));
+    near(b'\n', start).or_else(|| Some(start.len() + memchr(b'\n', rest)?))
 }

@@ -4,7 +4,10 @@ use memchr::memchr;
 
 use crate::{
     admit::Refusal,
-    http::{PathAndQuery, is_token_byte},
+    http::{
+        PathAndQuery, is_token_byte,
+        uri::{TargetPath, is_query},
+    },
 };
 
 /// The parts of a request line.
@@ -95,23 +98,20 @@ fn targeted<'a>(
 /// The path and query of a target, whose bytes must be those of a URI (RFC 3986 §3.3, §3.4).
 #[inline]
 pub(crate) fn origin_form(target: &[u8]) -> Result<PathAndQuery, Refusal> {
-    let class = |byte: u8| TARGET.get(usize::from(byte)).copied().unwrap_or(0);
-    let end = target.iter().position(|&byte| class(byte) & PATH == 0);
-    let (path, query) = target
-        .split_at_checked(end.unwrap_or(target.len()))
-        .unwrap_or_default();
-    match query {
+    let path = TargetPath::of(target);
+    match target.get(path.length..).unwrap_or_default() {
         [] => {}
-        [b'?', query @ ..] if query.iter().all(|&byte| class(byte) & QUERY != 0) => {}
+        [b'?', query @ ..] if is_query(query) => {}
         _ => return Err(Refusal::BadTarget),
     }
     // The bytes are ASCII.
     let text = std::str::from_utf8(target).map_err(|_| Refusal::BadTarget)?;
-    Ok(if path.is_empty() {
+    Ok(if path.length == 0 {
         // Of an absolute form without one (RFC 9112 §3.2.1).
-        PathAndQuery::checked(&format!("/{text}"), 1)
+        let root = TargetPath::of(b"/");
+        PathAndQuery::checked(&format!("/{text}"), root)
     } else {
-        PathAndQuery::checked(text, path.len())
+        PathAndQuery::checked(text, path)
     })
 }
 
@@ -160,33 +160,6 @@ fn absolute(target: &[u8]) -> Option<(bool, &[u8], &[u8])> {
         .unwrap_or(rest.len());
     let (authority, rest) = rest.split_at_checked(end)?;
     Some((is_https, authority, rest))
-}
-
-/// Bits of `TARGET`: the byte may occur in a path, in a query.
-const PATH: u8 = 1;
-const QUERY: u8 = 2;
-static TARGET: [u8; 256] = {
-    let mut classes = [0; 256];
-    let mut byte = 0;
-    while byte < classes.len() {
-        classes[byte] =
-            (is_path_byte(byte as u8) as u8 * PATH) | (is_query_byte(byte as u8) as u8 * QUERY);
-        byte += 1;
-    }
-    classes
-};
-
-/// Bytes of a path, or of an authority before it: visible ASCII without a fragment. Brackets, braces and the like are
-/// not in RFC 3986's grammar, but browsers send them and they are harmless; quotes, angle brackets and backslashes are
-/// not.
-const fn is_path_byte(byte: u8) -> bool {
-    is_query_byte(byte) && !matches!(byte, b'?' | b'\\' | b'^' | b'`')
-}
-
-/// Bytes of a query: all that browsers send unescaped (the query percent-encode set of the WHATWG URL standard has
-/// controls, space and these four).
-const fn is_query_byte(byte: u8) -> bool {
-    byte.is_ascii_graphic() && !matches!(byte, b'#' | b'"' | b'<' | b'>')
 }
 
 /// `uri-host [ ":" port ]` (RFC 9110 §7.2): a name, an IPv4 address or a bracketed IPv6 one. The grammar of RFC 3986

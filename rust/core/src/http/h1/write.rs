@@ -130,23 +130,13 @@ pub fn request(
     for piece in [method.as_str(), " ", target, " HTTP/1.1\r\n"] {
         out.extend_from_slice(piece.as_bytes());
     }
-    let mut announced = None;
-    for (name, value) in headers {
-        match name.known() {
-            Some(header::CONTENT_LENGTH) if announced.is_none() => {
-                announced = match content {
-                    RequestContent::Length(length) => Some(length),
-                    RequestContent::None => Some(0),
-                    RequestContent::Chunked => length(value.as_bytes()),
-                };
-                if let Some(length) = announced {
-                    length_field(out, length);
-                }
-            }
-            Some(header::CONTENT_LENGTH | header::TRANSFER_ENCODING) => {}
-            _ => write_line(out, name.as_wire(), value.as_bytes()),
-        }
-    }
+    const FRAMING: KnownSet = KnownSet::of(&[header::CONTENT_LENGTH, header::TRANSFER_ENCODING]);
+    let announced = if headers.has_none_of(FRAMING) {
+        headers.write(out);
+        None
+    } else {
+        write_framed(out, headers, content)
+    };
     let writer = match (content, announced) {
         (RequestContent::None, _) => ContentWriter::None,
         (RequestContent::Length(length), None) => {
@@ -165,6 +155,29 @@ pub fn request(
     };
     out.extend_from_slice(b"\r\n");
     writer
+}
+
+/// Writes the fields of a request, and in the place of its first `Content-Length` the length of the content, if it has one
+/// that is known. Gives that length.
+fn write_framed(out: &mut Vec<u8>, headers: &Fields, content: RequestContent) -> Option<u64> {
+    let mut announced = None;
+    for (name, value) in headers {
+        match name.known() {
+            Some(header::CONTENT_LENGTH) if announced.is_none() => {
+                announced = match content {
+                    RequestContent::Length(length) => Some(length),
+                    RequestContent::None => Some(0),
+                    RequestContent::Chunked => length(value.as_bytes()),
+                };
+                if let Some(length) = announced {
+                    length_field(out, length);
+                }
+            }
+            Some(header::CONTENT_LENGTH | header::TRANSFER_ENCODING) => {}
+            _ => write_line(out, name.as_wire(), value.as_bytes()),
+        }
+    }
+    announced
 }
 
 /// Fields of a head that its framing depends on.
