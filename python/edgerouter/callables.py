@@ -206,6 +206,7 @@ class Callables:
         interface: Interface | None = None,
         timeout: Duration | None = None,
         message_bytes: int = 1 << 20,
+        sends_files: bool = False,
         isolation: Literal["process"] | Isolation | None = None,
         **options: Unpack[_MountOptions],
     ) -> None:
@@ -217,6 +218,7 @@ class Callables:
         ``interface``  ``"asgi"`` or ``"wsgi"``; ``None``: seen from the application
         ``timeout``  seconds until its response begins; ``limits.functions.timeout`` when ``None``
         ``message_bytes``  the largest message that a client may send on a WebSocket; a larger one closes it with 1009
+        ``sends_files``  an ASGI application may have the edge read files for it (``http.response.pathsend``)
         ``isolation``  ``"process"`` or an ``Isolation``: it runs in processes of its own, which import it by its name.
         Each runs one call at a time, and others have its WebSockets
         ``host``, ``methods``, ``when``, ``priority``, ``viewer``, ``headers``, ``auth``, ``addresses``, ``cors``,
@@ -233,12 +235,14 @@ class Callables:
             raise mounting.refuse(path, message)
         if not isinstance(message_bytes, int) or not 1 <= message_bytes <= 1 << 30:
             raise mounting.refuse(path, f"message_bytes={message_bytes!r}: must be a number of bytes from 1 to 2**30")
+        if sends_files and found != "asgi":
+            raise mounting.refuse(path, "sends_files=True is for ASGI: a WSGI application has no message for a file")
         root = path.rstrip("/")
         mounted: Any
         if isolation is not None:
-            mounted = isolated_application(app, root, found, message_bytes, self._processes(isolation))
+            mounted = isolated_application(app, root, found, message_bytes, sends_files, self._processes(isolation))
         elif found == "asgi":
-            mounted = asgi = mounting.AsgiMount(app, root, message_bytes)
+            mounted = asgi = mounting.AsgiMount(app, root, message_bytes, sends_files=sends_files)
             for phase, handler in (("start", asgi.start), ("stop", asgi.stop)):
                 self.on(phase)(handler)  # type: ignore[call-overload]
         else:

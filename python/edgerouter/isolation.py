@@ -98,23 +98,28 @@ def isolated(function: Callable[..., Any], name: str, pattern: str, pool: Proces
     if "<" in qualname or not qualname or file is None:
         message = "runs in a process that imports it by its name: declare it at the top level of a module's file"
         raise ConfigError([Problem("function.isolation", name, message)])
-    called = IsolatedFunction(pool, pool.add(module, str(Path(file).resolve()), qualname, pattern))
+    from edgerouter.functions.process_messages import Imported
+
+    called = IsolatedFunction(pool, pool.add(Imported(module, str(Path(file).resolve()), qualname, pattern)))
     # Its code says whether its calls wait for the content of the request.
     setattr(called, FILLED, function)
     return called
 
 
 def isolated_application(
-    app: object, root: str, interface: str, message_bytes: int, pool: ProcessPool
+    app: object, root: str, interface: str, message_bytes: int, sends_files: bool, pool: ProcessPool
 ) -> Callable[..., Any]:
     """The callable that has a process of ``pool`` call an application, which it imports by the name that it has."""
+    from edgerouter.functions.process_messages import Imported
+
     for module in list(sys.modules.values()):
         file = getattr(module, "__file__", None)
         if file is None:
             continue
         for name, value in list(getattr(module, "__dict__", {}).items()):
             if value is app:
-                number = pool.add(module.__name__, str(Path(file).resolve()), name, root, interface)
+                place = Imported(module.__name__, str(Path(file).resolve()), name, root, interface, sends_files)
+                number = pool.add(place)
                 if interface == "asgi":
                     return IsolatedAsgi(pool, number, message_bytes)
                 return IsolatedApplication(pool, number)

@@ -16,6 +16,7 @@ from urllib.parse import unquote
 
 from edgerouter._core import asgi_response, asgi_scope
 from edgerouter.errors import BodyError, ConfigError, EdgeError, Problem
+from edgerouter.functions.sent_files import SentFile
 from edgerouter.functions.written import Handed, Written, bytes_of
 
 if TYPE_CHECKING:
@@ -66,9 +67,17 @@ class AsgiMount:
     content_as_wanted = True
 
     def __init__(
-        self, app: Callable[..., Any], root: str, message_bytes: int = 1 << 20, *, in_process: bool = False
+        self,
+        app: Callable[..., Any],
+        root: str,
+        message_bytes: int = 1 << 20,
+        *,
+        in_process: bool = False,
+        sends_files: bool = False,
     ) -> None:
         self.app = app
+        #: It may have files sent, which a middleware that changes content does not see.
+        self.sends_files = sends_files
         #: As ``path`` of a scope has it.
         self.root = unquote(root)
         #: It is called in a process of its own.
@@ -89,7 +98,10 @@ class AsgiMount:
 
     def scope(self, request: Request) -> dict[str, Any]:
         """The connection scope of a request."""
-        return asgi_scope(request, self.root, self.state)
+        scope = asgi_scope(request, self.root, self.state)
+        if self.sends_files:
+            scope["extensions"] = {"http.response.pathsend": {}}
+        return scope
 
     def socket_scope(self, request: Request) -> dict[str, Any]:
         """The connection scope of a WebSocket."""
@@ -191,28 +203,52 @@ class AsgiCall:
                 raise RuntimeError("http.response.start was sent before")
             self.head = message
         elif kind == "http.response.body":
-            if self.head is None:
-                raise RuntimeError("http.response.body was sent before http.response.start")
-            if self.over:
-                raise RuntimeError("http.response.body was sent after the last one")
-            more = bool(message.get("more_body", False))
             body = message.get("body", b"")
             if type(body) is not bytes:
                 body = bytes_of(body)
-            if self.begun and self.sink is None:
-                # Its first piece was the whole, or nobody wants one.
-                if body and not self.to_head:
-                    raise RuntimeError(OTHER_LENGTH)
-                self.over = not more
-                await asyncio.sleep(0)
-            elif self.gone:
-                raise OSError("the client is gone")
-            else:
-                sink = self.sink or self.begin(self.head, body, more)
-                if sink is not None:
-                    await self.put(sink, body, more)
+            await self.content(self.content_head(kind), body, bool(message.get("more_body", False)))
+        elif kind == "http.response.pathsend":
+            await self.send_file(self.content_head(kind), message["path"])
         else:
             raise RuntimeError(f"{kind} is no message of an HTTP response that this server offers")
+
+    def content_head(self, kind: str) -> Message:
+        """The head, for a message with content."""
+        if self.head is None:
+            raise RuntimeError(f"{kind} was sent before http.response.start")
+        if self.over:
+            raise RuntimeError(f"{kind} was sent after the last one")
+        return self.head
+
+    async def content(self, head: Message, body: bytes, more: bool) -> None:
+        """Sends a piece of the content."""
+        if self.begun and self.sink is None:
+            # Its first piece was the whole, or nobody wants one.
+            if body and not self.to_head:
+                raise RuntimeError(OTHER_LENGTH)
+            self.over = not more
+            await asyncio.sleep(0)
+        elif self.gone:
+            raise OSError("the client is gone")
+        else:
+            sink = self.sink or self.begin(head, body, more)
+            if sink is not None:
+                await self.put(sink, body, more)
+
+    async def send_file(self, head: Message, path: object) -> None:
+        """Sends a file as the content, or as the rest of it."""
+        file = await SentFile.opened(path)
+        if not self.begun:
+            fields = head["headers"] = list(head.get("headers", ()))
+            if _stated(fields) not in (None, file.size) or self.request.method == "HEAD":
+                file.close()
+                if self.request.method != "HEAD":
+                    raise RuntimeError(OTHER_LENGTH)
+                await self.content(head, b"", False)
+                return
+        async with contextlib.aclosing(file.pieces()) as pieces:
+            async for piece, more in pieces:
+                await self.content(head, piece, more)
 
     def begin(self, head: Message, body: bytes, more: bool) -> Sink | None:
         """Answers with the head and all of the content, or gives the sink for its pieces."""

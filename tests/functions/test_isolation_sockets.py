@@ -21,6 +21,7 @@ from websockets.sync.client import ClientConnection
 from edgerouter import Isolation, websocket
 from edgerouter.application import FileApplication
 from edgerouter.functions import process_sockets, processes
+from edgerouter.functions.process_messages import Imported
 from edgerouter.testing import Running, running
 
 from ..http2.clients import head, http2
@@ -382,7 +383,7 @@ def test_a_stream_of_http2_becomes_a_websocket_of_a_process(served: Running, cap
 def test_a_pool_whose_stop_is_cancelled_leaves_no_process(tmp_path: Path) -> None:
     async def stops() -> list[int | None]:
         pool = processes.ProcessPool(Isolation(processes=1), [])
-        pool.add("app", str(tmp_path / "app.py"), "app", "/there", "asgi")
+        pool.add(Imported("app", str(tmp_path / "app.py"), "app", "/there", "asgi"))
         await pool.start()
         sockets = pool.sockets[0] = process_sockets.SocketPool(pool, 0)
         await sockets.begin()

@@ -28,6 +28,8 @@ SOCKET: dict[str, Any] = {**HTTP, "type": "websocket", "scheme": "ws", "subproto
 LIFE: dict[str, Any] = {"type": "lifespan", "asgi": {"version": "3.0"}}
 START = {"type": "http.response.start", "status": 200, "headers": [(b"a", b"1")]}
 BODY = {"type": "http.response.body", "body": b"x"}
+FILES = {**HTTP, "extensions": {"http.response.pathsend": {}}}
+FILE = {"type": "http.response.pathsend", "path": "/a"}
 REQUEST = {"type": "http.request", "body": b"", "more_body": False}
 CONNECT = {"type": "websocket.connect"}
 ACCEPT = {"type": "websocket.accept"}
@@ -87,6 +89,7 @@ def came(message: dict[str, Any]) -> dict[str, Any]:
             ],
             id="a socket",
         ),
+        pytest.param(FILES, [START, FILE], id="a file"),
         pytest.param(SOCKET, [came(CONNECT), {"type": "websocket.close", "code": 1000}], id="a socket refused"),
         pytest.param(SOCKET, [{"type": "websocket.close", "code": 4404}], id="a socket refused before it connects"),
         pytest.param(
@@ -136,6 +139,10 @@ def test_what_the_specification_allows_passes(scope: dict[str, Any], messages: l
         pytest.param(HTTP, [came(REQUEST), came(REQUEST)], "after the end of the body", id="body after the end"),
         pytest.param(HTTP, [came(CONNECT)], "no message for an http", id="other message"),
         pytest.param(HTTP, [BODY], "application: .* before http.response.start", id="no start"),
+        pytest.param(HTTP, [START, FILE], "does not offer it", id="no files"),
+        pytest.param(FILES, [FILE], "pathsend was sent before http.response.start", id="a file first"),
+        pytest.param(FILES, [START, FILE, BODY], "after the last one", id="after a file"),
+        pytest.param(FILES, [START, {**FILE, "path": b"/a"}], "'path' is bytes", id="a path of bytes"),
         pytest.param(HTTP, [START, START], "sent twice", id="two starts"),
         pytest.param(HTTP, [START, BODY, BODY], "after the last one", id="body after the last"),
         pytest.param(HTTP, [{**START, "status": "200"}], "'status' is str", id="status"),

@@ -32,6 +32,7 @@ __all__ = [
     "End",
     "Failed",
     "Idle",
+    "Imported",
     "Leave",
     "Log",
     "Piece",
@@ -65,12 +66,26 @@ Pairs = list[tuple[str, str]]
 Place = tuple[str | None, str | None, str | None, float | None, float | None, str | None, int | None, bool | None]
 
 
+class Imported(msgspec.Struct, frozen=True):
+    """A function or an application that a worker imports."""
+
+    module: str
+    file: str
+    name: str
+    """Its qualified name."""
+    pattern: str
+    """Of an application its path."""
+    interface: str = ""
+    """``asgi`` or ``wsgi`` of an application."""
+    sends_files: bool = False
+    """It may have files sent."""
+
+
 class Start(msgspec.Struct, tag="start"):
-    """The first message: what the worker imports."""
+    """The first message: the functions that the worker imports."""
 
     path: list[str]
-    functions: list[tuple[str, str, str, str, str]]
-    """Module, file, qualified name and pattern of each; of an application its path, and ``asgi`` or ``wsgi``."""
+    functions: list[Imported]
     cpu: float
     """Seconds of processor time of a call."""
 

@@ -208,21 +208,20 @@ class Worker:
         self.cpu = start.cpu
         self.functions: list[tuple[Callable[..., Any], bool]] = []
         #: Applications, by their place and path: one that is behind two patterns starts once.
-        self.applications: dict[tuple[str, str, str], AsgiMount | WsgiMount] = {}
-        for module, file, name, pattern, interface in start.functions:
-            function = imported(module, file, name)
-            if interface:
-                function = self.mounted((file, name, pattern), function, interface)
-            else:
-                function = filled(function, pattern, name)
+        self.applications: dict[messages.Imported, AsgiMount | WsgiMount] = {}
+        for place in start.functions:
+            function = imported(place.module, place.file, place.name)
+            function = self.mounted(place, function) if place.interface else filled(function, place.pattern, place.name)
             self.functions.append((function, is_async(function)))
 
-    def mounted(self, place: tuple[str, str, str], app: Callable[..., Any], interface: str) -> AsgiMount | WsgiMount:
+    def mounted(self, place: messages.Imported, app: Callable[..., Any]) -> AsgiMount | WsgiMount:
         """An application at its path."""
         found = self.applications.get(place)
         if found is None:
-            root = place[2]
-            found = AsgiMount(app, root, in_process=True) if interface == "asgi" else WsgiMount(app, root, alone=True)
+            if place.interface == "asgi":
+                found = AsgiMount(app, place.pattern, in_process=True, sends_files=place.sends_files)
+            else:
+                found = WsgiMount(app, place.pattern, alone=True)
             self.applications[place] = found
         return found
 

@@ -49,7 +49,7 @@ class ProcessPool:
         self.isolation = isolation
         #: Those of the edge, which may be declared later.
         self.bindings = bindings
-        self.functions: list[tuple[str, str, str, str, str]] = []
+        self.functions: list[messages.Imported] = []
         self.loop: asyncio.AbstractEventLoop | None = None
         self.workers: set[Worker] = set()
         self.free: deque[Worker] = deque()
@@ -68,9 +68,9 @@ class ProcessPool:
         #: Seconds for the start of all: imports may take a while.
         self.patience = 60.0
 
-    def add(self, module: str, file: str, name: str, pattern: str, interface: str = "") -> int:
+    def add(self, function: messages.Imported) -> int:
         """Adds a function, or an application at a path; gives its number."""
-        self.functions.append((module, file, name, pattern, interface))
+        self.functions.append(function)
         return len(self.functions) - 1
 
     # -- life ------------------------------------------------------------------------------------------------------
@@ -95,7 +95,7 @@ class ProcessPool:
             task.cancel()
         try:
             await asyncio.gather(*(sockets.stop() for sockets in self.sockets.values()))
-            if any(interface == "asgi" for *_, interface in self.functions):
+            if any(function.interface == "asgi" for function in self.functions):
                 await asyncio.gather(*(worker.leave() for worker in self.workers if not worker.busy))
         finally:
             # The event loop may end meanwhile.
@@ -122,7 +122,7 @@ class ProcessPool:
         self.workers.add(worker)
         self.release(worker)
 
-    async def begun(self, functions: list[tuple[str, str, str, str, str]]) -> Worker:
+    async def begun(self, functions: list[messages.Imported]) -> Worker:
         """A process that has imported these."""
         worker = Worker()
         try:
@@ -282,7 +282,11 @@ class ProcessPool:
                     return _response(answer, body)
                 content = StreamedContent(answers, raised, lambda background: self.over(answers, background))
                 # An iterator of either kind of pieces.
-                return Response(cast("Any", content), answer.status, answer.headers)
+                pieces = cast("Any", content)
+                if self.functions[number].interface:
+                    # An application has begun its response, whose length is the one that it states.
+                    return Response.begun(pieces, answer.status, answer.headers)
+                return Response(pieces, answer.status, answer.headers)
             except BaseException:
                 if streams:
                     self.over(answers, None)

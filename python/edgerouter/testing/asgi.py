@@ -144,6 +144,7 @@ class _Http:
         self.begun = False
         self.over = False
         self.trailers = False
+        self.offers_files = "http.response.pathsend" in (scope.get("extensions") or {})
 
     def received(self, message: Message) -> None:
         kind = message.get("type")
@@ -175,6 +176,13 @@ class _Http:
             if self.over:
                 _fail("application", "http.response.body was sent after the last one")
             self.over = not message.get("more_body", False)
+        elif kind == "http.response.pathsend":
+            _known("application", message, {"path": str}, {})
+            if not self.offers_files:
+                _fail("application", "http.response.pathsend was sent to a server that does not offer it")
+            if not self.begun or self.over:
+                _fail("application", "http.response.pathsend was sent before http.response.start, or after the end")
+            self.over = True
         elif kind == "http.response.trailers":
             if not (self.trailers and self.over):
                 _fail("application", "http.response.trailers was sent without its announcement, or before the end")
