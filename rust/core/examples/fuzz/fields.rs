@@ -101,7 +101,7 @@ pub(crate) fn cache_control(data: &[u8]) {
     let targeted = ResponseDirectives::parse(&headers, &[target.into()]);
     assert_eq!(
         targeted.targeted,
-        dictionary(value(data).as_bytes()).is_some_and(|members| !members.is_empty())
+        dictionary([value(data).as_bytes()]).is_some_and(|members| !members.is_empty())
     );
     assert!(targeted.targeted || targeted.no_store);
     assert!(targeted.unshared_fields().count() <= data.len() + 8);
@@ -274,7 +274,7 @@ pub(crate) fn range(data: &[u8]) {
 }
 
 pub(crate) fn structured(data: &[u8]) {
-    let Some(members) = dictionary(data) else {
+    let Some(members) = dictionary(data.split(|&byte| byte == b'\n')) else {
         return;
     };
     for (at, (key, bare)) in members.iter().enumerate() {

@@ -1,7 +1,7 @@
 //! `Cache-Control` on requests and responses (RFC 9111 §5.2), `Pragma` (§5.4), targeted fields (RFC 9213), and
 //! `Surrogate-Control` (Edge Architecture Specification §2.2).
 
-use crate::http::{FieldName, Fields, header};
+use crate::http::{FieldName, FieldValue, Fields, header};
 use smallvec::SmallVec;
 
 use super::{
@@ -146,19 +146,14 @@ impl ResponseDirectives {
             targeted: true,
             ..Self::default()
         };
-        // All lines are one dictionary; of several members of one name the last counts (RFC 9651 §4.2).
-        let mut members: Vec<(&[u8], Bare<'_>)> = Vec::new();
-        for line in headers.get_all(target) {
-            for (name, value) in structured::dictionary(line.as_bytes())? {
-                members.retain(|(known, _)| *known != name);
-                members.push((name, value));
-            }
-        }
+        let lines = headers.get_all(target).iter();
+        let members = structured::dictionary(lines.map(FieldValue::as_bytes))?;
         for &(name, value) in &members {
             match value {
                 Bare::True => found.take(name, None),
                 Bare::Integer(text) => found.take(name, Some(text)),
-                Bare::Other => {}
+                // Another type, or false, is as if it were not there.
+                Bare::False | Bare::Other => {}
             }
         }
         (!members.is_empty()).then_some(found)

@@ -6,125 +6,9 @@ use http::HeaderValue;
 
 use crate::outcome::words;
 
-/// A dictionary member's value, as targeted cache control uses them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Bare<'a> {
-    /// `?1`, or a key alone (RFC 9651 §3.2).
-    True,
-    /// The digits, with a `-` if there is one.
-    Integer(&'a [u8]),
-    /// Strings, tokens, decimals, false, inner lists: no cache directive uses them.
-    Other,
-}
+mod dictionary;
 
-/// Reads a dictionary; `None` when it is not one, and then the whole field is ignored (RFC 9213 §2.1).
-pub fn dictionary(value: &[u8]) -> Option<Vec<(&[u8], Bare<'_>)>> {
-    let mut members: Vec<(&[u8], Bare<'_>)> = Vec::new();
-    let mut rest = value.trim_ascii();
-    if rest.is_empty() {
-        return Some(members);
-    }
-    loop {
-        let (key, after) = key(rest)?;
-        let (bare, after) = match after.strip_prefix(b"=") {
-            Some(after) => bare_item(after)?,
-            None => (Bare::True, after),
-        };
-        rest = parameters(after)?.trim_ascii_start();
-        members.retain(|(known, _)| *known != key);
-        members.push((key, bare));
-        if rest.is_empty() {
-            return Some(members);
-        }
-        rest = rest.strip_prefix(b",")?.trim_ascii_start();
-        if rest.is_empty() {
-            return None;
-        }
-    }
-}
-
-fn split(text: &[u8], at: usize) -> (&[u8], &[u8]) {
-    text.split_at_checked(at).unwrap_or((text, &[]))
-}
-
-fn key(text: &[u8]) -> Option<(&[u8], &[u8])> {
-    let first = *text.first()?;
-    if !(first.is_ascii_lowercase() || first == b'*') {
-        return None;
-    }
-    let is = |b: &u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"_-.*".contains(b);
-    Some(split(
-        text,
-        text.iter().position(|b| !is(b)).unwrap_or(text.len()),
-    ))
-}
-
-fn bare_item(text: &[u8]) -> Option<(Bare<'_>, &[u8])> {
-    match *text.first()? {
-        b'-' | b'0'..=b'9' => {
-            let end = text
-                .iter()
-                .position(|b| !(b.is_ascii_digit() || b"-.".contains(b)))
-                .unwrap_or(text.len());
-            let (number, rest) = split(text, end);
-            let digits = number.strip_prefix(b"-").unwrap_or(number);
-            if digits.is_empty() || digits.contains(&b'-') {
-                return None;
-            }
-            let whole = !digits.contains(&b'.');
-            if whole && digits.len() > 15 {
-                return None;
-            }
-            Some((
-                if whole {
-                    Bare::Integer(number)
-                } else {
-                    Bare::Other
-                },
-                rest,
-            ))
-        }
-        b'"' => {
-            let mut escaped = false;
-            for (at, &byte) in text.iter().enumerate().skip(1) {
-                match byte {
-                    _ if escaped => escaped = false,
-                    b'\\' => escaped = true,
-                    b'"' => return Some((Bare::Other, split(text, at + 1).1)),
-                    0x20..=0x7e => {}
-                    _ => return None,
-                }
-            }
-            None
-        }
-        b'?' => match text.get(1)? {
-            b'1' => Some((Bare::True, split(text, 2).1)),
-            b'0' => Some((Bare::Other, split(text, 2).1)),
-            _ => None,
-        },
-        b'(' => {
-            let end = text.iter().position(|&b| b == b')')?;
-            Some((Bare::Other, split(text, end + 1).1))
-        }
-        first if first.is_ascii_alphabetic() || first == b'*' => {
-            let is = |b: &u8| super::is_token_byte(*b) || b":/".contains(b);
-            let end = text.iter().position(|b| !is(b)).unwrap_or(text.len());
-            Some((Bare::Other, split(text, end).1))
-        }
-        _ => None,
-    }
-}
-
-fn parameters(mut text: &[u8]) -> Option<&[u8]> {
-    while let Some(after) = text.strip_prefix(b";") {
-        let (_, after) = key(after.trim_ascii_start())?;
-        text = match after.strip_prefix(b"=") {
-            Some(after) => bare_item(after)?.1,
-            None => after,
-        };
-    }
-    Some(text)
-}
+pub use dictionary::{Bare, Members, dictionary};
 
 words! {
     /// Why a request went forward (RFC 9211 §2.2).
@@ -268,25 +152,5 @@ mod tests {
             ),
             "\"1 edge\"; hit"
         );
-    }
-
-    #[test]
-    fn dictionaries_are_read_or_refused_whole() {
-        let read = dictionary(b"max-age=60, no-store;x=1 , a=\"x,y\", b=?0, c=tok, max-age=5");
-        let read = read.unwrap_or_default();
-        assert_eq!(read.len(), 5);
-        assert!(read.contains(&(b"max-age", Bare::Integer(b"5"))));
-        assert!(read.contains(&(b"no-store", Bare::True)));
-        for bad in [
-            &b"max-age=60,"[..],
-            b"Max-Age=60",
-            b"a=",
-            b"a=\"x",
-            b"a b",
-            b"a=60 b",
-            b"=1",
-        ] {
-            assert_eq!(dictionary(bad), None, "{bad:?}");
-        }
     }
 }

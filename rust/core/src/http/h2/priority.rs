@@ -1,6 +1,6 @@
 //! The order in which responses of one connection are sent (RFC 9218).
 
-use crate::http::{Fields, structured::Bare, structured::dictionary};
+use crate::http::{FieldValue, Fields, structured::Bare, structured::dictionary};
 
 /// The priority of a response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,22 +44,19 @@ impl Priority {
 
     /// `None`: no field states a priority, or it is malformed.
     fn stated(headers: &Fields, before: Option<Self>) -> Option<Self> {
-        let mut lines = headers.get_all("priority").iter();
-        let first = lines.next()?;
-        let mut joined = first.as_bytes().to_vec();
-        for line in lines {
-            joined.extend_from_slice(b", ");
-            joined.extend_from_slice(line.as_bytes());
-        }
+        let mut lines = headers.get_all("priority").iter().peekable();
+        lines.peek()?;
+        let members = dictionary(lines.map(FieldValue::as_bytes))?;
         let mut priority = before.unwrap_or(Self {
             incremental: false,
             ..USUAL
         });
-        for (key, value) in dictionary(&joined)? {
+        for (key, value) in members {
             match (key, value) {
                 // Values of another type or range are ignored (§4).
                 (b"u", Bare::Integer([digit @ b'0'..=b'7'])) => priority.urgency = digit - b'0',
-                (b"i", value) => priority.incremental = value == Bare::True,
+                (b"i", Bare::True) => priority.incremental = true,
+                (b"i", Bare::False) => priority.incremental = false,
                 _ => {}
             }
         }
@@ -111,6 +108,10 @@ mod tests {
             (&["u=5"], &["i"], (5, true)),
             (&[], &["u=1"], (1, true)),
             (&["u=5, i"], &["?"], (5, true)),
+            (&["u=5, i"], &["i=1"], (5, true)),
+            (&["u=5, i"], &["i=?0"], (5, false)),
+            (&["u=1, x=:aGk=:"], &[], (1, false)),
+            (&["u=1, x=1.2.3"], &[], (3, true)),
         ] {
             let priority = Priority::of_request(&fields(request)).merged(&fields(response));
             let got = (priority.urgency, priority.incremental);
