@@ -61,6 +61,13 @@ def test_the_inner_host_becomes_the_outer_one(origin: Origin, shop: Site, field:
     assert shop().get("/").headers[field] == seen
 
 
+def test_bytes_outside_ascii_do_not_keep_the_inner_host(origin: Origin, shop: Site) -> None:
+    said = f"http://{INNER}/straße?q=⌣".encode()
+    origin.default = Reply(302, {"Location": said.decode("latin-1")})
+    locations = [value for name, value in shop().get("/").headers.raw if name.lower() == b"location"]
+    assert locations == [said.replace(INNER.encode(), b"shop.example")]
+
+
 def test_the_origins_own_address_is_its_name_as_well(origin: Origin, shop: Site) -> None:
     origin.default = Reply(302, {"Location": f"{origin.url}/next"})
     assert shop().get("/").headers["location"] == "http://shop.example/next"

@@ -9,7 +9,7 @@
 
 use std::borrow::Cow;
 
-use crate::http::{Fields, KnownSet, header};
+use crate::http::{FieldValue, Fields, KnownSet, header};
 use http::HeaderValue;
 
 use crate::{
@@ -100,14 +100,12 @@ impl<'a> Outward<'a> {
     pub fn apply(&self, headers: &mut Fields, own: &mut Fields) {
         for name in [header::LOCATION, header::CONTENT_LOCATION] {
             headers.edit(name, |line| {
-                let outer = HeaderValue::from_str(&self.url(line.to_str().ok()?)?).ok()?;
+                let outer = value(&self.url(&text(line))?)?;
                 own.append(name, line);
                 Some(outer)
             });
         }
-        headers.edit(header::REFRESH, |line| {
-            HeaderValue::from_str(&self.refresh(line.to_str().ok()?)?).ok()
-        });
+        headers.edit(header::REFRESH, |line| value(&self.refresh(&text(line))?));
         headers.edit(header::SET_COOKIE, |line| {
             HeaderValue::from_bytes(&self.cookie(line.as_bytes())?).ok()
         });
@@ -300,6 +298,20 @@ impl<'a> Outward<'a> {
     }
 }
 
+/// A value as text. Bytes outside ASCII, which some origins do not encode, are one character each: they stay as they are.
+fn text(value: FieldValue<'_>) -> Cow<'_, str> {
+    match value.to_str() {
+        Ok(text) => Cow::Borrowed(text),
+        Err(_) => Cow::Owned(value.as_bytes().iter().copied().map(char::from).collect()),
+    }
+}
+
+/// A text of `text` as a value.
+fn value(text: &str) -> Option<HeaderValue> {
+    let bytes: Option<Vec<u8>> = text.chars().map(|char| u8::try_from(char).ok()).collect();
+    HeaderValue::from_bytes(&bytes?).ok()
+}
+
 enum Mapped {
     Stays,
     To(String),
@@ -350,6 +362,22 @@ mod tests {
         }
         outward.apply(&mut headers, &mut Fields::new());
         headers
+    }
+
+    #[test]
+    fn bytes_outside_ascii_stay_as_they_are() {
+        for path in [
+            &b"caf\xe9?a=\xff#\xe9"[..],
+            "stra\u{df}e?q=\u{2323}".as_bytes(),
+        ] {
+            let said = [b"http://app.internal/app/", path].concat();
+            let want = [b"https://shop.example:8443/shop/", path].concat();
+            let headers = seen(&said);
+            assert_eq!(headers.get(header::LOCATION).unwrap().as_bytes(), want);
+            let headers = seen(&[b"5; url=", &*said].concat());
+            let want = [b"5; url=", &*want].concat();
+            assert_eq!(headers.get(header::REFRESH).unwrap().as_bytes(), want);
+        }
     }
 
     #[test]
