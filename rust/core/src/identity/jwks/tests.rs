@@ -124,6 +124,8 @@ fn keys_serve_what_they_say_and_the_policy_allows() {
         // A private key that was published by mistake still verifies, and its private part is not kept.
         (rsa_jwk(r#","d":"AQAB","p":"AQAB""#), None, "-:RS256"),
         (ed_jwk(""), Some(&[EdDsa][..]), "-:EdDSA"),
+        (ed_jwk(r#","alg":"Ed25519""#), None, "-:EdDSA"),
+        (ed_jwk(r#","alg":"Ed448""#), None, ""),
         (p256_jwk(r#","alg":"ES384""#), None, ""),
         (
             ec_jwk("P-521", PAIRS.p256.public_key().as_ref(), ""),
@@ -233,6 +235,8 @@ fn the_kid_chooses_among_keys() {
         // Two keys of one name: the one of the token's algorithm (RFC 7517 §4.5).
         (r#"{"alg":"EdDSA","kid":"a"}"#, "ok"),
         (r#"{"alg":"EdDSA"}"#, "ok"),
+        (r#"{"alg":"Ed25519","kid":"b"}"#, "ok"),
+        (r#"{"alg":"Ed448","kid":"b"}"#, "unknown_algorithm"),
         (r#"{"alg":"EdDSA","kid":"c"}"#, "unknown_key"),
         (r#"{"alg":"EdDSA","kid":""}"#, "unknown_key"),
         (r#"{"alg":"ES256","kid":"b"}"#, "wrong_algorithm"),

@@ -149,7 +149,11 @@ impl fmt::Display for Algorithm {
 impl FromStr for Algorithm {
     type Err = ();
 
+    /// `Ed25519` is the newer name of `EdDSA` with that curve (RFC 9864 §2.2).
     fn from_str(name: &str) -> Result<Self, ()> {
+        if name == "Ed25519" {
+            return Ok(Self::EdDsa);
+        }
         Self::ALL
             .into_iter()
             .find(|algorithm| algorithm.as_str() == name)
