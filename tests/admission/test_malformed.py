@@ -211,7 +211,7 @@ def test_a_refused_body_says_why_to_a_function_that_waits_for_it(
         assert sock.recv(1000).startswith(b"HTTP/1.1 100")
         sock.sendall(b"zz\r\n")
         (answer,) = responses(read_all(sock))
-    assert (answer.status, answer.body) == (400, b"The chunked body is malformed. (bad-chunk)\n")
+    assert (answer.status, answer.body) == (400, b"The body broke off, or its chunks are malformed. (bad-chunk)\n")
 
 
 def test_fields_that_only_the_edge_may_set_do_not_pass(origin: Origin, site: Site) -> None:

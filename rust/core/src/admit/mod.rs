@@ -123,7 +123,7 @@ impl Refusal {
                 "A request must not have both Content-Length and Transfer-Encoding."
             }
             Self::BodyTooLarge => "The body is too large.",
-            Self::BadChunk => "The chunked body is malformed.",
+            Self::BadChunk => "The body broke off, or its chunks are malformed.",
             Self::Expectation => "The expectation cannot be met.",
             Self::Connect => "CONNECT is not offered.",
             Self::Trace => "TRACE is not offered.",

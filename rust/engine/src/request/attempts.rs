@@ -345,7 +345,12 @@ async fn attempt(
             if error.is_origins_fault() {
                 request.worker.shared.health.note_failure(origin);
             }
-            tracing::warn!(origin = %origin.name, error = %error, "origin request failed");
+            if matches!(error, FetchError::RequestBody(_)) {
+                // A client that leaves in the middle of an upload is no event at the origin.
+                tracing::debug!(origin = %origin.name, error = %error, "request broke off");
+            } else {
+                tracing::warn!(origin = %origin.name, error = %error, "origin request failed");
+            }
             Err(error)
         }
     }
