@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
 from typing import Any
 
@@ -44,6 +45,15 @@ class Answers:
         if "{" in root:
             handler.left_out("the folder is known only while a request is served")
             return None
+        if root == ".":
+            handler.choice("files come from the folder in which Caddy was started: name a folder that holds them alone")
+        hidden = handler.child("hide")
+        if hidden is not None and any(_is_served(name, root) for name in handler.texts("hide")):
+            # Without its list the folder would show what the list hides.
+            hidden.left_out(
+                "the edge hides names that begin with a dot: the folder is not served until the others are gone"
+            )
+            return None
         answer: dict[str, Any] = {"folder": root}
         names = handler.texts("index_names")
         if names and names[0] != "index.html":
@@ -55,7 +65,7 @@ class Answers:
             answer["fallback"] = fallback
         handler.without("pass_thru", "a path without a file gets 404")
         handler.without("status_code", "files are sent with 200")
-        handler.ignore("hide", "canonical_uris", "precompressed", "precompressed_order", "suffix")
+        handler.ignore("canonical_uris", "precompressed", "precompressed_order", "suffix")
         return answer
 
     def _fixed(self, kind: str, handler: Node, match: Match) -> dict[str, Any] | None:
@@ -94,3 +104,14 @@ class Answers:
             handler.left_out("the target has placeholders that no parameter of a pattern has")
             return None
         return {"redirect": Redirect(location, status=status, query=False)}  # type: ignore[arg-type]
+
+
+def _is_served(hidden: str, root: str) -> bool:
+    """True if the edge would serve what Caddy hides: a name in any folder, or a path."""
+    if "/" not in hidden:
+        return not hidden.startswith(".")
+    path, folder = posixpath.normpath(hidden), posixpath.normpath(root)
+    # Caddy names its own Caddyfile here. The edge refuses a folder that holds its program, which lies beside that file.
+    if path == "Caddyfile" or path.startswith("/") != folder.startswith("/"):
+        return False
+    return folder == "." or path == folder or path.startswith(folder.rstrip("/") + "/")
