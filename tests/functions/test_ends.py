@@ -49,7 +49,11 @@ def test_the_event_loop_goes_on_when_a_task_would_end_it(end: str, caplog: pytes
         wait_until(lambda: caplog.text.count("the event loop of functions, which goes on") == 2, what="the log")
 
 
-@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), asyncio.CancelledError()], ids=repr)
+@pytest.mark.parametrize(
+    "error",
+    [SystemExit(3), KeyboardInterrupt(), asyncio.CancelledError(), GeneratorExit(), BaseException("a kind of its own")],
+    ids=repr,
+)
 @pytest.mark.parametrize("awaits", [True, False], ids=["async", "plain"])
 def test_an_iterator_that_raises_an_exit_breaks_its_own_content_off(
     error: BaseException, awaits: bool, caplog: pytest.LogCaptureFixture

@@ -180,6 +180,32 @@ def one(request, ctx):
     return str(os.getpid())
 
 
+@at("/one/interrupts", isolation=ONE)
+async def one_interrupts(request, ctx):
+    await asyncio.sleep(0)
+    raise KeyboardInterrupt
+
+
+@at("/one/interrupts/stream", isolation=ONE)
+async def one_interrupts_stream(request, ctx):
+    yield "begun"
+    await asyncio.sleep(0)
+    raise KeyboardInterrupt
+
+
+@at("/one/interrupts/later", isolation=ONE)
+def one_interrupts_later(request, ctx):
+    return one_interrupts_stream(request, ctx)
+
+
+@at("/one/kind", isolation=ONE)
+def one_kind(request, ctx):
+    class Kind(bytes):
+        pass
+
+    return Kind(b"of bytes")
+
+
 @at("/one/exits", isolation=ONE)
 def one_exits(request, ctx):
     os._exit(3)
@@ -341,6 +367,23 @@ def test_a_process_that_a_function_forks_answers_no_call_and_ends_with_its_own(
     assert Path(f"/proc/{children[-1]}").exists()
     assert client.get("/one/exits").status_code == 502
     wait_until(lambda: ended(children[-1]), what="the end of the child")
+
+
+def test_an_interrupt_in_a_process_costs_its_own_call_only(
+    client: httpx.Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    for count in range(1, 3):
+        assert client.get("/one/interrupts").status_code == 502
+        assert client.get("/one").status_code == 200
+        for path in ("/one/interrupts/stream", "/one/interrupts/later"):
+            with pytest.raises(httpx.RemoteProtocolError):
+                client.get(path)
+            assert client.get("/one").status_code == 200
+        assert caplog.text.count("raise KeyboardInterrupt") == 3 * count
+
+
+def test_a_kind_of_bytes_is_an_answer_in_a_process(client: httpx.Client) -> None:
+    assert client.get("/one/kind").content == b"of bytes"
 
 
 def ended(pid: int) -> bool:

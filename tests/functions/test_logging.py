@@ -55,6 +55,12 @@ def inline(request, ctx):
     return ctx.request_id
 
 
+@edge.function("/surrogate")
+def surrogate(request, ctx):
+    ctx.log.info("half of \\ud83d says")
+    raise RuntimeError("half of \\ud83d fails")
+
+
 @edge.function("/raises")
 def raises(request, ctx):
     raise RuntimeError(LINE)
@@ -180,6 +186,9 @@ def test_a_failure_brings_its_traceback_and_client_text_forges_no_line(tmp_path:
         assert edge.get("/late").status_code == 504
         assert 'function="app.late" request="' in edge.line("was interrupted")
         assert edge.get("/aborts").status_code == 404
+        identifier = edge.get("/surrogate").headers["x-error-id"]
+        assert "raised RuntimeError" in edge.line(identifier)
+        assert edge.line(r"RuntimeError: half of \ud83d fails") and edge.line(r"half of \ud83d says")
     assert not any("Abort" in line for line in edge.errors)
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from edgerouter._core import AsyncContext, Context
 
-__all__ = ["CURRENT", "Handler", "about", "install", "uninstall"]
+__all__ = ["CURRENT", "Handler", "about", "encodable", "install", "uninstall"]
 
 #: The call that a task runs for. What it starts inherits it with the context.
 CURRENT: ContextVar[AsyncContext | Context] = ContextVar("edgerouter_call")
@@ -45,12 +45,19 @@ class Handler(logging.Handler):
                 trace = record.exc_text
             if record.stack_info:
                 trace = f"{trace}\n{record.stack_info}" if trace else record.stack_info
-            _core.log(record.levelno, record.name, record.getMessage(), function, request, trace)
+            texts = (record.name, record.getMessage(), function, request, trace)
+            logger, message, function, request, trace = (text and encodable(text) for text in texts)
+            _core.log(record.levelno, logger or "", message or "", function, request, trace)
         except Exception:  # noqa: BLE001  # as every handler: logging must not break what logs
             self.handleError(record)
 
 
 _plain = logging.Formatter()
+
+
+def encodable(text: str) -> str:
+    """The text with escapes for halves of surrogate pairs, which are no characters and may be in any error."""
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
 
 
 def about(function: str, request: str | None) -> dict[str, object]:

@@ -18,7 +18,7 @@ import socket
 import sys
 import threading
 import traceback
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
@@ -28,6 +28,7 @@ import msgspec
 from edgerouter.callables import is_async
 from edgerouter.errors import Abort
 from edgerouter.functions import process_messages as messages
+from edgerouter.functions.logs import encodable
 from edgerouter.functions.parameters import filled
 from edgerouter.functions.process_calls import EdgeCalls
 from edgerouter.functions.process_connections import Connections
@@ -103,6 +104,19 @@ def cut_off(*descriptors: int) -> None:
     os.close(null)
 
 
+def turn(runner: asyncio.Runner, work: Coroutine[Any, Any, None]) -> None:
+    """Runs a step of a call on the event loop.
+
+    A task that raises ``KeyboardInterrupt`` ends the loop amid its other tasks, which would go on in the next call: the
+    process ends instead, as with an exit.
+    """
+    try:
+        runner.run(work)
+    except KeyboardInterrupt:
+        logging.getLogger("edgerouter.functions").exception("a worker process ends, as a task raised KeyboardInterrupt")
+        os._exit(1)
+
+
 class Forward(logging.Handler):
     """Has the edge write the records: they are lines of its log."""
 
@@ -173,7 +187,8 @@ def result_of(value: Any, memory: int, status: int = 0) -> messages.Result | Str
     if isinstance(value, str):
         kind, content = "text", value.encode()
     elif isinstance(value, bytes):
-        kind, content = "bytes", value
+        # Not of a class of its own, which a message does not take.
+        kind, content = "bytes", bytes(memoryview(value))
     elif value is None and status:
         # ``return None, 204``: a status that says it all.
         return messages.Result("response", status, [], b"")
@@ -195,7 +210,7 @@ def failure_of(error: BaseException) -> messages.Failed:
         given: Mapping[str, str] | None = error.headers
         abort = (error.status, error.detail, dict(given) if given is not None else None)
     # A character that is none must not keep the failure from its edge.
-    message, trace = (text.encode(errors="backslashreplace").decode() for text in (str(error)[:8192], trace[-262_144:]))
+    message, trace = (encodable(text) for text in (str(error)[:8192], trace[-262_144:]))
     return messages.Failed(type(error).__name__, message, trace, abort)
 
 
@@ -251,12 +266,12 @@ class Worker:
                 context = WorkerContext(call, self.edge_calls, awaits)
                 try:
                     if awaits:
-                        runner.run(self.awaited(partial(self.called, function, call, context), context))
+                        turn(runner, self.awaited(partial(self.called, function, call, context), context))
                     else:
                         self.plain(function, call, context, runner)
                     if context.works:
                         signal.setitimer(signal.ITIMER_PROF, self.cpu)
-                        runner.run(self.background(context))
+                        turn(runner, self.background(context))
                         self.channel.send(messages.Idle())
                 except SystemExit as error:
                     os._exit(error.code if isinstance(error.code, int) else 1)
@@ -312,14 +327,14 @@ class Worker:
         try:
             value = self.called(function, call, context)
             if inspect.isawaitable(value):
-                runner.run(self.awaited(lambda: value, context))
+                turn(runner, self.awaited(lambda: value, context))
                 return
             iterator = self.ended(context, value)
             if iterator is None:
                 return
             if hasattr(iterator, "__aiter__"):
                 with self.reading(runner.get_loop()):
-                    runner.run(self.streamed(iterator, context))
+                    turn(runner, self.streamed(iterator, context))
                 return
             pieces = iter(iterator)
             try:

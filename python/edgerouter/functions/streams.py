@@ -19,7 +19,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from edgerouter.errors import Abort
-from edgerouter.functions import TimeLimit, logs
+from edgerouter.functions import logs
 from edgerouter.functions.threads import Pool, settled_by
 from edgerouter.functions.written import Written
 
@@ -94,7 +94,7 @@ class Pump:
                 failed(call, error, sink)
             elif not sink.unwanted:
                 raise
-        except (Exception, SystemExit, KeyboardInterrupt, TimeLimit) as error:  # noqa: BLE001  # whatever it raises
+        except BaseException as error:  # noqa: BLE001  # whatever it raises
             failed(call, error, sink)
         finally:
             sink.end(complete)
@@ -131,7 +131,7 @@ class Pump:
                     await wait
         finally:
             if (close := getattr(pieces, "close", None)) is not None:
-                if step is not None:
+                if step is not None and not step.done():
                     # A generator cannot be closed while it runs.
                     with contextlib.suppress(Exception):
                         await step
