@@ -15,18 +15,20 @@ import inspect
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import CodeType, ModuleType
 
 from edgerouter.edge import Edge
 from edgerouter.errors import ConfigError, EdgeError, Problem
+from edgerouter.misspelt import remedy
 from edgerouter.serving import Application, while_loading
 from edgerouter.signals import Stopping
 
 __all__ = ["AppError", "FileApplication"]
 
 _PACKAGE = Path(__file__).resolve().parent
+_MOST_FRAMES = 20
 
 
 class AppError(EdgeError):
@@ -52,7 +54,10 @@ class FileApplication(Application):
         self._served: Path | None = None
         self._tried: frozenset[Path] = frozenset()
         self._pages: frozenset[Path] = frozenset()
+        #: The file as it was named, and behind links.
+        self._path: Path
         self._file: Path
+        self._name: str
         self._module: str
         self._find()
 
@@ -67,12 +72,16 @@ class FileApplication(Application):
             return Edge.from_dict({"version": 1, "name": "files", "routes": [files]})
         if self._plan_file is not None:
             return self._served_edge(Edge.from_file(self._plan_file), self._plan_file.name)
-        root = str(self._root)
-        if root not in sys.path:
-            sys.path.insert(0, root)
         before = dict(self._own_modules())
         for name in before:
             del sys.modules[name]
+        last, file = str(self._root), self._file
+        self._follow()
+        root = str(self._root)
+        if root != last:
+            sys.path[:] = [entry for entry in sys.path if entry != last]
+        if root not in sys.path:
+            sys.path.insert(0, root)
         importlib.invalidate_caches()
         self._tried = frozenset()
         try:
@@ -85,6 +94,12 @@ class FileApplication(Application):
             for name in [name for name, _ in self._own_modules()]:
                 del sys.modules[name]
             sys.modules.update(before)
+            if root != last:
+                # What serves still imports from there.
+                sys.path[:] = [last if entry == root else entry for entry in sys.path]
+                self._tried |= {self._file}
+                self._file = file
+                self._module, self._root = self._named(self._name)
             raise
 
     @property
@@ -102,7 +117,7 @@ class FileApplication(Application):
         if self._plan_file is not None:
             return {self._plan_file, *self._pages}
         found = {Path(module.__file__).resolve() for _, module in self._own_modules() if module.__file__}
-        return {self._file, *found, *self._tried, *self._pages}
+        return {self._path, self._file, *found, *self._tried, *self._pages}
 
     # -- which file ------------------------------------------------------------------------------------------------
 
@@ -133,8 +148,13 @@ class FileApplication(Application):
             path = next((file for file in (with_suffix, dotted, package) if file.is_file()), dotted)
         if not path.is_file():
             raise ConfigError([Problem("", name, "no such file; edgerouter init makes a starter project")])
-        self._file = path.resolve()
-        self._module, self._root = self._named(name)
+        self._path, self._name = path.absolute(), name
+        self._follow()
+
+    def _follow(self) -> None:
+        """Finds the file behind links, which may lead to another release since the last load."""
+        self._file = self._path.resolve()
+        self._module, self._root = self._named(self._name)
 
     def _serve_folder(self, folder: Path) -> None:
         """The application is a folder of files, unless it looks like one of Python code: that would be shown."""
@@ -193,7 +213,9 @@ class FileApplication(Application):
         try:
             loader.exec_module(module)
         except SystemExit as error:
-            raise AppError(f"{self._shown()}: ended itself with SystemExit({error.code!r})") from None
+            place = self._explained(error).problems[0].place if error.__traceback__ else self._shown()
+            problem = Problem("", None, f"ended itself with SystemExit({error.code!r})", place)
+            raise AppError(str(problem), [problem]) from None
         except (ConfigError, TypeError) as error:
             raise self._all(error, importlib.util.module_from_spec(spec)) from None
         except (KeyboardInterrupt, Stopping):
@@ -217,7 +239,7 @@ class FileApplication(Application):
             return self._explained(first)
         explained = [self._explained(error) for error, _ in refused]
         texts = [str(error) for error in explained]
-        problems = [problem for error in explained if isinstance(error, AppError) for problem in error.problems]
+        problems = [problem for error in explained for problem in error.problems]
         wanted = getattr(module, self._attribute or "edge", None)
         if isinstance(wanted, Edge) and (rest := mistakes.whole(wanted, refused)):
             texts.append(str(rest))
@@ -240,6 +262,7 @@ class FileApplication(Application):
         if self._attribute is not None and (mounted := _mounted(found, wanted)):
             return mounted
         if callable(found) and not isinstance(found, Edge):
+            self._takes_nothing(found, wanted)
             try:
                 found = found()
             except (KeyboardInterrupt, Stopping):
@@ -257,6 +280,18 @@ class FileApplication(Application):
             raise ConfigError([Problem(f"{self._shown()}:{wanted}", None, message)])
         return self._served_edge(found, self._shown())
 
+    def _takes_nothing(self, factory: Callable[..., object], wanted: str) -> None:
+        """Refuses a class or a function that cannot be called to make the edge."""
+        try:
+            inspect.signature(factory).bind()
+        except TypeError as error:
+            message = f"must be an Edge or a function without arguments that returns one: {error}"
+            if isinstance(factory, type) and issubclass(factory, Edge):
+                message = f'is the class itself; call it, as in {wanted} = Edge("site")'
+            raise ConfigError([Problem(f"{self._shown()}:{wanted}", None, message)]) from None
+        except ValueError:
+            return
+
     def _served_edge(self, edge: Edge, place: str) -> Edge:
         if self._serves and not edge.count("routes") and not edge.count("service_workers"):
             message = 'there are none, so nothing would be served; declare one, as in edge.route("/*", to=...)'
@@ -273,7 +308,7 @@ class FileApplication(Application):
                 return str(self._explained(error))
         return super().refusal(error)
 
-    def _explained(self, error: BaseException) -> EdgeError:
+    def _explained(self, error: BaseException) -> AppError:
         """The error at the user's own lines: no frames of this library, of the import machinery or of others."""
         if isinstance(error, SyntaxError) and error.filename:
             text = f"{self._near(error.filename)}:{error.lineno}: {type(error).__name__}: {error.msg}"
@@ -284,16 +319,26 @@ class FileApplication(Application):
         import traceback
 
         frames = [frame for frame in traceback.extract_tb(error.__traceback__) if self._is_users(frame.filename)]
+        # A recursion without an end has a thousand of them.
+        frames = [frame for at, frame in enumerate(frames) if at == 0 or frame != frames[at - 1]][-_MOST_FRAMES:]
         where = f"{self._near(frames[-1].filename)}:{frames[-1].lineno}" if frames else self._shown()
         if isinstance(error, EdgeError):
             lines = [f"{where}: {line}" for line in str(error).splitlines()]
         else:
-            lines = [f"{where}: {super().refusal(error)}"]
+            first, *rest = self._described(error).splitlines()
+            lines = [f"{where}: {first}", *(f"    {line}" for line in rest)]
         for frame in frames:
             place = "" if frame is frames[-1] else f"  ({self._near(frame.filename)}:{frame.lineno})"
             lines.append(f"    {(frame.line or '').strip()}{place}")
-        given = error.problems if isinstance(error, ConfigError) else [Problem("", None, super().refusal(error))]
+        given = error.problems if isinstance(error, ConfigError) else [Problem("", None, self._described(error))]
         return AppError("\n".join(lines), (problem._replace(place=problem.place or where) for problem in given))
+
+    def _described(self, error: BaseException) -> str:
+        """An error of the user's file with the name that was probably meant, and those that a group holds."""
+        text = super().refusal(error) + remedy(error)
+        if isinstance(error, BaseExceptionGroup):
+            text += "".join(f"\n{self._described(one)}" for one in error.exceptions)
+        return text
 
     def _is_users(self, filename: str) -> bool:
         path = Path(filename)

@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -14,7 +15,8 @@ from edgerouter.cache import Duration
 from edgerouter.checks import Check, Value, helpful, listed
 from edgerouter.encoding import encoded
 from edgerouter.errors import BindingError, ConfigError
-from edgerouter.secrets import Secret, as_secret
+from edgerouter.secrets import Secret, as_secret, part
+from edgerouter.secrets import keep as keep_secret
 
 if TYPE_CHECKING:
     from edgerouter import _core
@@ -50,18 +52,19 @@ class Binding(_Named, frozen=True, kw_only=True):
         check.choice("kind", ("kv", "database", "documents"))
         if isinstance(self.url, str) and self.url:
             # It may hold a password.
-            check.keep("url", as_secret(self.url))
-        if not isinstance(self.url, Secret):
+            keep_secret(check, "url", self.url)
+        elif not isinstance(self.url, Secret):
             check.fail_secretly("url", 'must be a URL such as "sqlite:kv.db", or a secret such as env("KV_URL")')
         replicas = listed(self.replicas)
         if replicas is None or not all(isinstance(url, Secret) or (isinstance(url, str) and url) for url in replicas):
             check.fail_secretly("replicas", 'must be a list of URLs, or secrets such as [env("REPLICA_URL")]')
         else:
-            check.keep("replicas", tuple(as_secret(url) for url in replicas))
+            secrets = [part(check, f"replicas[{at}]", partial(as_secret, url)) for at, url in enumerate(replicas)]
+            check.keep("replicas", tuple(secrets))
         for field in ("bookmark_key", "auth_token"):
             secret = getattr(self, field)
             if isinstance(secret, str) and secret:
-                check.keep(field, as_secret(secret))
+                keep_secret(check, field, secret)
             elif not isinstance(secret, (Secret, type(None))):
                 check.fail_secretly(field, f'must be a secret such as env("{field.upper()}")')
         check.seconds("staleness")

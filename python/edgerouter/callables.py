@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict, TypeVar, Unpack, get_args, overload
 
 from edgerouter.cache import STANDARD, CachePolicy, Duration
-from edgerouter.checks import Check, Value, helpful
+from edgerouter.checks import Check, Value, helpful, shown
 from edgerouter.deploying.names import plain_name
 from edgerouter.errors import ConfigError, Problem
 from edgerouter.experiments import Experiment
@@ -30,6 +30,7 @@ __all__ = ["CallableSpec", "Callables", "Called"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 G = TypeVar("G", bound=Callable[[], Any])
+_WEEK = 604_800
 
 
 class Called(Value, frozen=True, kw_only=True):
@@ -139,9 +140,11 @@ class Callables:
         """
 
         check_decorator("function", pattern, '@edge.function("/hello/{name}")')
+        number = self._declared.decorator("function", pattern)
 
         def register(function: F) -> F:
-            if varies is not None and (cache is None or not cache.enabled):
+            self._declared.waiting.pop(number, None)
+            if varies is not None and not _stores(cache):
                 message = "is for a function with cache=, whose responses are stored; remove it"
                 raise ConfigError([Problem("function.varies", None, message)])
             called = declared(
@@ -160,7 +163,7 @@ class Callables:
                 if inline or serial:
                     message = "cannot be combined with inline or serial: the function runs in another process"
                     raise ConfigError([Problem("function.isolation", called.name, message)])
-                if cache is not None and cache.enabled and varies is None:
+                if _stores(cache) and varies is None:
                     message = "needs varies= beside cache=: what the function reads is not seen in another process"
                     raise ConfigError([Problem("function.isolation", called.name, message)])
                 given = isolated(function, called.name, pattern, self._processes(isolation))
@@ -172,7 +175,7 @@ class Callables:
                     redirect=redirect,
                     methods=methods,
                     # A copy, as the default is left out of the plan, where a function without a policy has no cache.
-                    cache=STANDARD if cache is None else copy.copy(cache),
+                    cache=STANDARD if cache is None else copy.copy(cache) if isinstance(cache, CachePolicy) else cache,
                     **fields_of(options, experiment),
                 )
 
@@ -186,7 +189,7 @@ class Callables:
     def _processes(self, isolation: Literal["process"] | Isolation) -> ProcessPool:
         policy = Isolation() if isolation == "process" else isolation
         if not isinstance(policy, Isolation):
-            message = f'is {isolation!r}, but must be "process" or an Isolation'
+            message = f'is {shown(isolation)}, but must be "process" or an Isolation'
             raise ConfigError([Problem("function.isolation", None, message)])
         pools = self._declared.processes
         if (pool := pools.get(policy)) is None:
@@ -229,12 +232,15 @@ class Callables:
 
         if not isinstance(path, str) or not path.startswith("/") or any(mark in path for mark in "*?{}#"):
             raise mounting.refuse(path, "must be a path such as /app, without wildcards and parameters")
-        found = interface or mounting.interface_of(app)
+        found = mounting.interface_of(app) if interface is None else interface
         if found not in ("asgi", "wsgi"):
-            message = f"{app!r:.80} is no ASGI or WSGI application; say interface='asgi' or 'wsgi' if it is one"
+            message = f"{shown(app)} is no ASGI or WSGI application; say interface='asgi' or 'wsgi' if it is one"
             raise mounting.refuse(path, message)
-        if not isinstance(message_bytes, int) or not 1 <= message_bytes <= 1 << 30:
-            raise mounting.refuse(path, f"message_bytes={message_bytes!r}: must be a number of bytes from 1 to 2**30")
+        if isinstance(message_bytes, bool) or not isinstance(message_bytes, int) or not 1 <= message_bytes <= 1 << 30:
+            message = f"message_bytes={shown(message_bytes)}: must be a number of bytes from 1 to 2**30"
+            raise mounting.refuse(path, message)
+        if not isinstance(sends_files, bool):
+            raise mounting.refuse(path, f"sends_files={shown(sends_files)}: must be True or False")
         if sends_files and found != "asgi":
             raise mounting.refuse(path, "sends_files=True is for ASGI: a WSGI application has no message for a file")
         root = path.rstrip("/")
@@ -251,7 +257,7 @@ class Callables:
         mounted.__module__, mounted.__qualname__ = "edge", f"mount({root or '/'})"
         cache = options.get("cache")
         # An application is an origin: the `Vary` of its responses says what they depend on.
-        varies = () if cache is not None and cache.enabled else None
+        varies = () if _stores(cache) else None
         for pattern in (f"{root}/*", *((root,) if root else ())):
             self.function(pattern, timeout=timeout, varies=varies, **options)(mounted)
 
@@ -269,11 +275,14 @@ class Callables:
         """
 
         check_decorator("schedule", expression, '@edge.schedule("*/5 * * * *")')
+        number = self._declared.decorator("schedule", expression)
 
         def register(function: Callable[[], Any]) -> Callable[[], Any]:
+            self._declared.waiting.pop(number, None)
             check_arguments(function)
             called = declared(function, timeout=timeout)
-            self._declared.jobs.append(job(called.name, function, expression, timezone, called.seconds or 0))
+            seconds = _patience("schedule", called)
+            self._declared.jobs.append(job(called.name, function, expression, timezone, seconds))
             return function
 
         return register
@@ -333,23 +342,28 @@ class Callables:
         known = (*get_args(Phase), "start", "stop")
         if phase not in known:
             # The arguments that a hook has to take depend on it.
-            raise ConfigError([Problem("Edge.on.phase", f'"{phase}"'[:80], f"must be one of {', '.join(known)}")])
+            raise ConfigError([Problem("Edge.on.phase", shown(phase), f"must be one of {', '.join(known)}")])
 
         if phase == "start" or phase == "stop":  # a type checker reads it so
             given = {
                 "pattern": pattern != "/*",
-                "host": host,
-                "inline": inline,
-                "serial": serial,
+                "host": host is not None,
+                "inline": inline is not False,
+                "serial": serial is not False,
+                "blocking": blocking is not False,
                 "fail": fail != "closed",
+                "varies": varies is not None,
+                "transforms": transforms is not False,
             }
-            given |= {"varies": bool(varies), "transforms": transforms}
             if without_effect := [name for name, value in given.items() if value]:
                 message = f"has no effect for {phase!r}: leave it out"
                 raise ConfigError(Problem(f"on.{name}", None, message) for name in without_effect)
             return self._handler(phase, 30 if timeout is None else timeout)
 
+        number = self._declared.decorator("on", phase)
+
         def register(function: F) -> F:
+            self._declared.waiting.pop(number, None)
             check_arguments(function, "request", *(["response"] if str(phase).endswith("response") else []), "ctx")
             called = declared(function, timeout=timeout, inline=inline, serial=serial, blocking=blocking, fail=fail)
             self._declared.note("hooks")
@@ -363,11 +377,14 @@ class Callables:
         return register
 
     def _handler(self, phase: Literal["start", "stop"], timeout: Duration) -> Callable[[F], F]:
+        number = self._declared.decorator("on", phase)
+
         def register(function: F) -> F:
+            self._declared.waiting.pop(number, None)
             check_arguments(function)
             called = declared(function, timeout=timeout)
             handlers = self._declared.starts if phase == "start" else self._declared.stops
-            handlers.append(Handler(called.name, function, called.seconds or 0))
+            handlers.append(Handler(called.name, function, _patience("on", called)))
             return function
 
         return register
@@ -386,6 +403,21 @@ class Callables:
         return self._declared.specs()
 
 
+def _stores(cache: object) -> bool:
+    """True if responses are stored; anything that is no policy is left for the check of the route."""
+    if isinstance(cache, Mapping):
+        return cache.get("enabled", True) is not False
+    return cache is not None and getattr(cache, "enabled", True) is not False
+
+
+def _patience(declaration: str, called: Called) -> float:
+    """The seconds that a handler or job may take, which the event loop waits for."""
+    if called.seconds is None or called.seconds > _WEEK:
+        message = f"must be seconds, at most {_WEEK} (a week)"
+        raise ConfigError([Problem(f"{declaration}.timeout", shown(called.timeout), message)])
+    return called.seconds
+
+
 def declared(
     function: Callable[..., Any],
     *,
@@ -399,7 +431,7 @@ def declared(
 ) -> Called:
     """The plan's entry for a function, which ``streams``, or a hook; refuses one that cannot be called so."""
     if not callable(function):
-        raise ConfigError([Problem("callables", repr(function)[:80], "must be callable")])
+        raise ConfigError([Problem("callables", shown(function), "must be callable")])
     module = getattr(function, "__module__", None) or "?"
     name = f"{plain_name(module)}.{getattr(function, '__qualname__', None) or type(function).__qualname__}"
     kinds = (function, type(function).__call__)
@@ -426,7 +458,7 @@ def _contradicts(function: Callable[..., Any], name: str, *, serial: bool, block
 def check_decorator(name: str, pattern: object, example: str) -> None:
     """Refuses ``@edge.function`` where ``@edge.function("/path")`` is meant."""
     if callable(pattern):
-        what = getattr(pattern, "__qualname__", repr(pattern)[:80])
+        what = getattr(pattern, "__qualname__", shown(pattern))
         raise ConfigError([Problem(f"Edge.{name}", what, f"the decorator needs parentheses: write {example}")])
 
 
@@ -442,7 +474,7 @@ def check_arguments(function: Callable[..., Any], *arguments: str) -> None:
         return
     except TypeError as error:
         if callable(function):
-            name = getattr(function, "__qualname__", repr(function)[:80])
+            name = getattr(function, "__qualname__", shown(function))
             raise ConfigError([Problem("callables", name, f"must take ({', '.join(arguments)}): {error}")]) from None
 
 

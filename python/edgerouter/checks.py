@@ -25,7 +25,8 @@ _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+\Z")
 """A field name or cookie name (RFC 9110 §5.6.2)."""
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
 _LABEL = re.compile(r"[A-Za-z0-9_.-]{1,64}\Z")
-
+_MOST_SECONDS = 1 << 53
+"""The whole numbers that a ``float`` has without gaps."""
 
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 _UNITS |= {f"{unit}IB": factor for unit, factor in _UNITS.items() if unit} | {"B": 1}
@@ -88,6 +89,8 @@ class Value(msgspec.Struct, metaclass=_Kind, frozen=True, omit_defaults=True, fo
 
     #: The spelling to use instead of a value of another kind.
     _remedy: ClassVar[str] = ""
+    #: A value that stands in its place by mistake is not shown.
+    _secret: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         check = Check(self)
@@ -109,16 +112,22 @@ def helpful(method: Callable[P, R]) -> Callable[P, R]:
 
     signature = _unpacked(method)
     parameters = [name for name in signature.parameters if name != "self"]
+    unnamed = sum(parameter.kind is not parameter.KEYWORD_ONLY for parameter in signature.parameters.values())
 
     @functools.wraps(method)
     def called(*args: P.args, **kwargs: P.kwargs) -> R:
         unknown = [name for name in kwargs if name not in parameters]
-        if not unknown:
+        if not unknown and len(args) <= unnamed:
             return method(*args, **kwargs)
         import difflib
 
         problems = []
         place = f"{type(args[0]).__name__}.{method.__name__}"
+        if len(args) > unnamed:
+            named = [it.name for it in signature.parameters.values() if it.kind is it.KEYWORD_ONLY]
+            alone = ", ".join(parameters[: unnamed - 1])
+            message = f"only {alone} may stand without a name; give the others theirs, as in {named[0]}=…"
+            problems.append(Problem(place, None, message))
         for name in unknown:
             near = difflib.get_close_matches(name, parameters, 1)
             other = _others(args[0], name)
@@ -182,7 +191,10 @@ def shown(value: object) -> str:
     """A value as it stands in a message: short, on one line."""
     import json
 
-    text = json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)
+    try:
+        text = json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)
+    except Exception:  # noqa: BLE001  # the class is the user's, or the number has thousands of digits
+        text = f"<{type(value).__name__}>"
     return text if len(text) <= 80 else text[:77] + "..."
 
 
@@ -223,8 +235,10 @@ class Check:
             number = value.total_seconds() if isinstance(value, timedelta) else value
             if isinstance(number, bool) or not isinstance(number, (int, float)):
                 self.fail(field, "must be seconds (int or float) or a timedelta")
-            elif not math.isfinite(number):
+            elif isinstance(number, float) and not math.isfinite(number):
                 self.fail(field, "must be finite")
+            elif number > _MOST_SECONDS:
+                self.fail(field, "is too large")
             elif positive and number <= 0:
                 self.fail(field, "must be > 0 seconds")
             elif number < 0:
@@ -256,7 +270,7 @@ class Check:
     def number(self, *fields: str, above: float, most: float) -> None:
         for field in fields:
             value = self.get(field)
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or math.isnan(value):
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value:
                 self.fail(field, "must be a number")
             elif value <= above:
                 self.fail(field, f"must be > {above}")
@@ -277,6 +291,8 @@ class Check:
                 self.fail(field, "must be a string")
             elif not value and not empty:
                 self.fail(field, "must not be empty")
+            elif is_no_text(value):
+                self.fail(field, "must be text that UTF-8 has")
 
     def path(self, *fields: str, optional: bool = False) -> None:
         for field in fields:
@@ -326,7 +342,8 @@ class Check:
         if not isinstance(value, kind):
             article = "an" if kind.__name__[0] in "AEIOU" else "a"
             remedy = f"; {kind._remedy}" if issubclass(kind, Value) and kind._remedy else ""
-            self.fail(field, f"must be {article} {kind.__name__}" + (" or None" if optional else "") + remedy)
+            fail = self.fail_secretly if issubclass(kind, Value) and kind._secret else self.fail
+            fail(field, f"must be {article} {kind.__name__}" + (" or None" if optional else "") + remedy)
 
     def instances(self, field: str, kind: type[V], must: str) -> list[V]:
         """A collection of values of that kind, or of mappings of the plan's shape, stored as a tuple."""
@@ -446,6 +463,11 @@ def listed(value: object) -> list[Any] | None:
     if isinstance(value, Iterable) and not isinstance(value, Mapping):
         return list(value)
     return None
+
+
+def is_no_text(value: str) -> bool:
+    """True for half of a surrogate pair, as names of files outside UTF-8 have them."""
+    return not value.isascii() and any("\ud800" <= letter <= "\udfff" for letter in value)
 
 
 def is_token(value: object) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ import msgspec
 from edgerouter import error_pages, files, geo, secrets
 from edgerouter.bindings import Binding
 from edgerouter.callables import CallableSpec, Called, is_async
+from edgerouter.checks import shown
 from edgerouter.errors import ConfigError, Problem
 from edgerouter.geo import GeoPolicy
 from edgerouter.isolation import Isolation
@@ -57,6 +59,9 @@ class Declarations:
         #: The worker processes of functions, by their policy.
         self.processes: dict[Isolation, ProcessPool] = {}
         self.places = Places()
+        #: Decorators without a function yet, by their number.
+        self.waiting: dict[int, Problem] = {}
+        self._decorators = itertools.count()
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Declarations:
@@ -99,6 +104,13 @@ class Declarations:
         """The number of values of a kind, those of a plan file included."""
         base = self.base.get(field)
         return (len(base) if isinstance(base, list) else 0) + len(getattr(self, field))
+
+    def decorator(self, name: str, argument: object) -> int:
+        """The number of a decorator, which ``waiting`` holds until it is given its function."""
+        message = "decorates nothing: put a def below it, or remove it"
+        number = next(self._decorators)
+        self.waiting[number] = Problem(f"Edge.{name}", shown(argument), message, self.places.here())
+        return number
 
     def note(self, field: str) -> None:
         """Remembers the user's line that declares the next value of a kind."""

@@ -92,7 +92,7 @@ class Edge(Callables, Contents, Data, Geography, Latency, Purging):
         head = Plan(
             version=1,
             name=name,
-            limits=limits or Limits(),
+            limits=Limits() if limits is None else limits,
             disk_cache=disk_cache,
             trusted_proxies=trusted_proxies,
             trusted_proxy_fields=trusted_proxy_fields,
@@ -260,7 +260,7 @@ class Edge(Callables, Contents, Data, Geography, Latency, Purging):
             given["cache"] = cache
         if preflight != "token":
             given["preflight"] = preflight
-        if errors:
+        if errors is not None and errors != {}:
             given["errors"] = error_pages.located(errors, places.folder_of_caller())
         if compress is not None:
             given["compress"] = compress
@@ -281,7 +281,7 @@ class Edge(Callables, Contents, Data, Geography, Latency, Purging):
     def use(self, plugin: Plugin | str, settings: Mapping[str, object] | None = None) -> Plugin:
         """Adds a plugin, given as a value or by the name of an installed one with its settings."""
         if isinstance(plugin, str):
-            plugin = plugins.load(plugin, settings or {})
+            plugin = plugins.load(plugin, {} if settings is None else settings)
         elif not isinstance(plugin, Plugin):
             raise ConfigError("Edge.use: must be given a Plugin such as MyPlugin(), or the name of an installed one")
         elif settings:
@@ -325,6 +325,8 @@ class Edge(Callables, Contents, Data, Geography, Latency, Purging):
 
     def encode(self) -> bytes:
         """The plan as one message, with its secrets read now. Keep it out of logs."""
+        if self._declared.waiting:
+            raise ConfigError(self._declared.waiting.values())
         return encoded(self.to_dict())
 
     def compile(self) -> _core.PlanTable:

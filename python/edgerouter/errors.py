@@ -122,6 +122,8 @@ class Abort(Exception):  # noqa: N818  # the name that people know
             raise ValueError(f"Abort: {status!r} is not an error status (400 to 599); return a Response for others")
         if not isinstance(detail, str):
             raise TypeError(f"Abort: detail must be a str, not {type(detail).__name__}")
+        if headers is not None and not _are_fields(headers):
+            raise TypeError('Abort: headers must be a mapping of names to texts, as in {"Retry-After": "60"}')
         super().__init__(status, detail)
         self.status = status
         self.detail = detail
@@ -129,6 +131,10 @@ class Abort(Exception):  # noqa: N818  # the name that people know
 
     def __str__(self) -> str:
         return f"{self.status} {self.detail}".rstrip()
+
+
+def _are_fields(headers: object) -> bool:
+    return isinstance(headers, Mapping) and all(isinstance(text, str) for pair in headers.items() for text in pair)
 
 
 class BodyError(Abort, ValueError):

@@ -47,6 +47,8 @@ class Files(_Folder, frozen=True, kw_only=True):
         if isinstance(self.folder, os.PathLike):
             check.keep("folder", os.fspath(self.folder))
         check.text("folder")
+        if isinstance(self.folder, str) and "\0" in self.folder:
+            check.fail("folder", "must not contain a null character")
         check.text("index", "fallback", "immutable", optional=True)
         if isinstance(self.index, str) and not _servable(self.index, nested=False):
             check.fail("index", 'must be the name of a file as in "index.html", not hidden and without "/"')
@@ -63,7 +65,7 @@ def _servable(names: str, *, nested: bool) -> bool:
     if "/" in names and not nested:
         return False
     return all(
-        name and len(name.encode()) <= _LONGEST and name.isprintable() and (name[0] != "." or name == ".well-known")
+        name and name.isprintable() and len(name.encode()) <= _LONGEST and (name[0] != "." or name == ".well-known")
         for name in names.split("/")
     )
 

@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeAlias, get_args
 from edgerouter.cache import Duration
 from edgerouter.checks import Check, Value, is_country, is_token, listed, shown
 from edgerouter.errors import ConfigError, Problem
-from edgerouter.secrets import Secret, as_secret, reveal, secret_file, text_or_file
+from edgerouter.secrets import Secret, as_secret, part, reveal, secret_file, text_or_file
 
 __all__ = ["AddressPolicy", "BasicAuth", "Cors", "Hsts", "RateLimit", "SecurityHeaders", "SignedUrls"]
 
@@ -191,15 +191,17 @@ class SignedUrls(Value, frozen=True, kw_only=True):
                 if not isinstance(name, str) or not _KEY_NAME.match(name) or name in names:
                     must = "must be a name of letters, digits, -, _ and ., once"
                     check.fail(field, must, value=name)
-                elif not isinstance(value, (Secret, str, os.PathLike, Mapping)):
+                if not isinstance(value, (Secret, str, os.PathLike, Mapping)):
                     check.fail_secretly(f"{field}[{name!r}]", "must be a secret or a text")
                     are_keys = False
                 names.add(name)
         if not names:
             check.fail_secretly("keys", "must name at least one key, or secrets")
         elif are_keys:
-            check.keep("keys", {name: _public(key) for name, key in self.keys.items()})
-            check.keep("secrets", {name: _shared(secret) for name, secret in self.secrets.items()})
+            check.keep("keys", {name: _public(check, name, key) for name, key in self.keys.items()})
+            check.keep(
+                "secrets", {name: _kept(check, f"secrets[{name!r}]", secret) for name, secret in self.secrets.items()}
+            )
 
     def sign(
         self,
@@ -309,13 +311,18 @@ def _signable(url: str) -> str:
     return f"{text}?{quote(parts.query, safe=_UNESCAPED)}" if parts.query else text
 
 
-def _public(key: Any) -> Secret:
+def _public(check: Check, name: object, key: Any) -> Secret | None:
     """A key of a plan file is a mapping already."""
-    return Secret(**key) if isinstance(key, Mapping) else text_or_file(key, "-----BEGIN")
+    field = f"keys[{name!r}]"
+    if isinstance(key, Mapping):
+        return check.made(field, Secret, key)
+    return part(check, field, lambda: text_or_file(key, "-----BEGIN"))
 
 
-def _shared(secret: Any) -> Secret:
-    return Secret(**secret) if isinstance(secret, Mapping) else as_secret(secret)
+def _kept(check: Check, field: str, secret: Any) -> Secret | None:
+    if isinstance(secret, Mapping):
+        return check.made(field, Secret, secret)
+    return part(check, field, lambda: as_secret(secret))
 
 
 class BasicAuth(Value, frozen=True):
@@ -330,9 +337,14 @@ class BasicAuth(Value, frozen=True):
 
     def _check(self, check: Check) -> None:
         if isinstance(self.users, Mapping):
-            check.keep("users", Secret(**self.users))
-        elif isinstance(self.users, (str, os.PathLike)):
-            check.keep("users", secret_file(self.users))
+            if not self.users or not all(name in Secret.__struct_fields__ for name in self.users):
+                message = "must be a file with lines USER:HASH, as htpasswd -B writes them: its path, or a secret"
+                check.fail_secretly("users", message)
+            elif (made := check.made("users", Secret, self.users)) is not None:
+                check.keep("users", made)
+        elif isinstance(users := self.users, (str, os.PathLike)):
+            if (made := part(check, "users", lambda: secret_file(users))) is not None:
+                check.keep("users", made)
         elif not isinstance(self.users, Secret):
             check.fail_secretly("users", "must be a path, or a secret such as env(...) or secret_file(...)")
         check.text("realm", optional=True)
@@ -429,4 +441,4 @@ class SecurityHeaders(Value, frozen=True, kw_only=True):
         elif not named:
             check.fail_secretly("nonce", "has no effect: write 'nonce-{nonce}' in csp or csp_report_only")
         else:
-            check.keep("nonce", _shared(self.nonce))
+            check.keep("nonce", _kept(check, "nonce", self.nonce))

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any, Literal, TypeAlias, get_args
 
-from edgerouter.checks import Check, Value, listed
+from edgerouter.checks import Check, Value, listed, shown
+from edgerouter.errors import ConfigError, Problem
 from edgerouter.origins import Group, Origin
 
 __all__ = ["ImageFormat", "ImageSources", "Images"]
@@ -86,6 +87,10 @@ class ImageSources(Value, frozen=True, kw_only=True):
 
 def split(sources: Collection[Any]) -> tuple[list[Any], list[str]]:
     """The origins and groups among the sources, and the hosts of others: texts are hosts."""
-    origins = [source for source in sources if isinstance(source, (Origin, Group))]
-    hosts = [source for source in sources if not isinstance(source, (Origin, Group))]
+    given = [sources] if isinstance(sources, (Origin, Group)) else listed(sources)
+    if given is None:
+        message = "must be a list of origins and groups, or hosts as text"
+        raise ConfigError([Problem("images.sources", shown(sources), message)])
+    origins = [source for source in given if isinstance(source, (Origin, Group))]
+    hosts = [source for source in given if not isinstance(source, (Origin, Group))]
     return origins, hosts

@@ -6,6 +6,7 @@ import datetime
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
+from edgerouter.checks import shown
 from edgerouter.errors import ConfigError, Problem
 
 __all__ = ["Handler", "Job"]
@@ -54,11 +55,18 @@ def job(name: str, function: Callable[[], Any], expression: object, timezone: ob
     """A job whose times were checked."""
     import zoneinfo
 
+    if not isinstance(expression, str):
+        message = 'must be a cron expression such as "*/5 * * * *"'
+        raise ConfigError([Problem("schedule.expression", shown(expression), message)])
     try:
-        zone = zoneinfo.ZoneInfo(str(timezone))
+        if not isinstance(timezone, str):
+            raise ValueError
+        zone = zoneinfo.ZoneInfo(timezone)
     except (ValueError, OSError, KeyError):
         message = "timezone must be an IANA name such as UTC or Europe/Berlin"
-        raise ConfigError([Problem("schedule", str(timezone), message)]) from None
-    made = Job(name, function, str(expression), zone, timeout)
+        raise ConfigError(
+            [Problem("schedule", timezone if isinstance(timezone, str) else shown(timezone), message)]
+        ) from None
+    made = Job(name, function, expression, zone, timeout)
     made.check()
     return made

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from urllib.parse import unquote
 
 from edgerouter._core import asgi_response, asgi_scope
+from edgerouter.checks import shown
 from edgerouter.errors import BodyError, ConfigError, EdgeError, Problem
 from edgerouter.functions.sent_files import SentFile
 from edgerouter.functions.written import Handed, Written, bytes_of
@@ -57,7 +58,7 @@ def interface_of(app: object) -> Interface | None:
 
 def refuse(path: object, message: str) -> ConfigError:
     """A problem with ``Edge.mount``."""
-    return ConfigError([Problem("mount", str(path), message)])
+    return ConfigError([Problem("mount", path if isinstance(path, str) else shown(path), message)])
 
 
 class AsgiMount:

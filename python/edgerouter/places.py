@@ -36,6 +36,12 @@ class Places:
         frame = _caller()
         self._lines[path] = (frame.f_code.co_filename, frame.f_lineno)
 
+    @staticmethod
+    def here() -> str:
+        """The user's line that runs now."""
+        frame = _caller()
+        return f"{_shown(frame.f_code.co_filename)}:{frame.f_lineno}"
+
     def read(self, file: Path, text: str) -> None:
         """Remembers the lines of a plan file."""
         found = _of_toml(text) if file.suffix.lower() == ".toml" else _of_json(text)

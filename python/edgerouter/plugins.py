@@ -102,6 +102,9 @@ def load(name: str, settings: Mapping[str, object]) -> Plugin:
     if not points:
         known = ", ".join(available()) or "none is installed"
         raise ConfigError([Problem("plugins", name, f"no such plugin; known: {known}")])
+    if not isinstance(settings, Mapping) or not all(isinstance(name, str) for name in settings):
+        message = "must be a mapping of names to values"
+        raise ConfigError([Problem("Edge.use.settings", repr(settings)[:80], message)])
     kind = points[0].load()
     if not (isinstance(kind, type) and issubclass(kind, Plugin)):
         raise ConfigError([Problem("plugins", name, f"{points[0].value} is not a subclass of edgerouter.Plugin")])

@@ -41,7 +41,7 @@ def fields_of(options: RouteOptions, experiment: Experiment | Collection[Experim
     fields: dict[str, Any] = {**options}
     if isinstance(when := fields.get("when"), When):
         fields["when"] = (when,)
-    if not fields.get("headers"):
+    if fields.get("headers") in (None, {}):
         fields.pop("headers", None)
     rate_limit = fields.pop("rate_limit", ())
     if rate_limit != ():

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from edgerouter.checks import Check, Value
+from edgerouter.checks import Check, Value, is_no_text
 from edgerouter.errors import ConfigError, Problem
 
 __all__ = ["Secret", "env", "secret_file"]
@@ -29,6 +29,8 @@ class Secret(Value, frozen=True, kw_only=True):
     ``env``, ``file``  the variable or the file that holds it
     ``value``, ``base64``  the secret itself, as text or as bytes in Base64
     """
+
+    _secret: ClassVar[bool] = True
 
     value: str | None = None
     base64: str | None = None
@@ -50,6 +52,10 @@ class Secret(Value, frozen=True, kw_only=True):
             value = check.get(field)
             if not isinstance(value, str) or not value:
                 check.fail_secretly(field, "must be a non-empty string")
+            elif is_no_text(value):
+                check.fail_secretly(field, "must be text that UTF-8 has")
+            elif field in ("env", "file") and "\0" in value:
+                check.fail_secretly(field, "must not contain a null character")
 
     def __repr__(self) -> str:
         if self.env is not None:
@@ -72,6 +78,8 @@ def secret_file(path: str | os.PathLike[str]) -> Secret:
 
     A relative path is relative to the current directory, in a plan file to that file's directory.
     """
+    if not isinstance(path, (str, os.PathLike)):
+        raise ConfigError([Problem("secret_file", None, "must be given the path of a file, a str or a Path")])
     return Secret(file=os.fspath(path))
 
 
@@ -116,6 +124,22 @@ def bearer(text: str, place: str) -> str:
     return text
 
 
+def part(check: Check, field: str, make: Callable[[], Secret]) -> Secret | None:
+    """A secret that is part of a value, whose problems are reported as those of its field."""
+    try:
+        return make()
+    except ConfigError as error:
+        for problem in error.problems:
+            check.fail_secretly(field, problem.message)
+        return None
+
+
+def keep(check: Check, field: str, secret: Any) -> None:
+    """Stores a secret in place of the text that a field was given."""
+    if (made := part(check, field, lambda: as_secret(secret))) is not None:
+        check.keep(field, made)
+
+
 def file_field(check: Check, field: str, example: str) -> None:
     """A field that holds a secret; a text or a path is the name of its file."""
     given = check.get(field)
@@ -128,7 +152,8 @@ def file_field(check: Check, field: str, example: str) -> None:
     elif "-----BEGIN" in path:
         check.fail_secretly(field, "must be the name of a file; give PEM itself as Secret.literal(text)")
     else:
-        check.keep(field, secret_file(path))
+        if (made := part(check, field, lambda: secret_file(path))) is not None:
+            check.keep(field, made)
 
 
 def resolve(plan: MutableMapping[str, Any], *, environ: Mapping[str, str] | None = None) -> None:

@@ -167,18 +167,20 @@ class _Process:
 
     def reload(self, server: Server) -> None:
         """Reads the configuration again. Nothing that it raises ends the process: the old one keeps serving."""
+        loaded = False
         try:
             with self.signals.interrupting():
                 edge = (server.promoted or self.application).load()
+                loaded = True
                 version = server.reload(edge)
         except Stopping:
             return
-        except ConfigError as error:
-            refusal = str(error)
         except BaseException as error:  # noqa: BLE001  # whatever the user's file raises
             refusal = self.application.refusal(error)
-            with contextlib.suppress(Exception):
-                server.reload_failed(refusal)
+            # The server counts those that it refuses.
+            if not (loaded and isinstance(error, EdgeError)):
+                with contextlib.suppress(Exception):
+                    server.reload_failed(refusal)
         else:
             self.out(f"reloaded: version {version}")
             return
@@ -221,7 +223,7 @@ def announcement(edge: Edge, server: Server) -> list[str]:
     lines = [f"edgerouter {_core.__version__} serves {edge.name} ({count})"]
     lines += [f"  {url}" for url in server.urls]
     if server.admin_url is not None:
-        lines.append(f"  {server.admin_url}  admin: /healthz /readyz /metrics")
+        lines.append(f"  {server.admin_url}  admin: /dashboard /healthz /readyz /metrics")
     return lines
 
 

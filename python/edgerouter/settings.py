@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Collection, Mapping
+from functools import partial
 from typing import Literal
 
 from edgerouter.checks import Check, Value, address_problem
-from edgerouter.secrets import Secret, as_secret
+from edgerouter.secrets import Secret, as_secret, part
+from edgerouter.secrets import keep as keep_secret
 
 __all__ = ["Settings"]
 
@@ -58,9 +60,9 @@ class Settings(Value, frozen=True, kw_only=True):
         if self.admin is not None and (message := address_problem(self.admin)):
             check.fail("admin", message)
         if self.admin_token is not None:
-            check.keep("admin_token", as_secret(self.admin_token))
+            keep_secret(check, "admin_token", self.admin_token)
         if self.admin_reader_token is not None:
-            check.keep("admin_reader_token", as_secret(self.admin_reader_token))
+            keep_secret(check, "admin_reader_token", self.admin_reader_token)
             if self.admin_token is None:
                 check.fail_secretly("admin_reader_token", "needs admin_token: without one, everybody may change")
         check.text("admin_socket", optional=True)
@@ -72,7 +74,11 @@ class Settings(Value, frozen=True, kw_only=True):
         if not isinstance(self.admin_keys, Mapping) or not all(isinstance(k, str) and k for k in self.admin_keys):
             check.fail_secretly("admin_keys", "must be a mapping of access keys to secrets")
         else:
-            check.keep("admin_keys", {key: as_secret(secret) for key, secret in self.admin_keys.items()})
+            keys = {
+                key: part(check, f"admin_keys[{key!r}]", partial(as_secret, secret))
+                for key, secret in self.admin_keys.items()
+            }
+            check.keep("admin_keys", keys)
         check.whole("workers", least=1, most=1024, optional=True)
         check.text("access_log", optional=True)
         check.text("experiments_file", "cost_report", optional=True)

@@ -10,7 +10,8 @@ from urllib.parse import unquote, urlsplit
 from edgerouter.cache import Duration, Selection, check_selection
 from edgerouter.checks import Check, Value, is_token
 from edgerouter.errors import ConfigError, Problem
-from edgerouter.secrets import Secret, as_secret
+from edgerouter.secrets import Secret
+from edgerouter.secrets import keep as keep_secret
 
 __all__ = ["Tracing"]
 
@@ -66,7 +67,7 @@ class Tracing(Value, frozen=True, kw_only=True):
         check_selection(check, "query")
         check.choice("server_timing", ("nobody", "debug", "everybody"))
         if self.debug_token is not None:
-            check.keep("debug_token", as_secret(self.debug_token))
+            keep_secret(check, "debug_token", self.debug_token)
         elif self.server_timing == "debug":
             check.fail("server_timing", "needs a debug_token")
         check.whole("queue_spans", least=64, most=1_000_000)

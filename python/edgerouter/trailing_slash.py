@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal, TypeAlias
 
+from edgerouter.checks import shown
 from edgerouter.errors import ConfigError, Problem
 from edgerouter.routes import Redirect, Route
 
@@ -31,4 +32,6 @@ def other_routes(
 
 
 def _refused(policy: object, message: str) -> ConfigError:
-    return ConfigError([Problem("function.trailing_slash", str(policy), message)])
+    return ConfigError(
+        [Problem("function.trailing_slash", policy if isinstance(policy, str) else shown(policy), message)]
+    )

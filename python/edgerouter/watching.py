@@ -14,6 +14,7 @@ from edgerouter.signals import Event
 
 __all__ = ["Watcher"]
 
+_MOST_LINKS = 40
 #: Files get the time of the kernel's last tick, which was up to 10 ms ago.
 TICK_NS = 10_000_000
 
@@ -35,7 +36,9 @@ def _content(state: os.stat_result | None) -> tuple[int, int, int] | None:
 class Watcher:
     """Turns changes of the application's files into events.
 
-    Directories are watched and not files, because editors replace a file rather than write to it.
+    Directories are watched and not files, because editors replace a file rather than write to it. Those that hold a
+    link on the way to a file are, too: a new release, or a new version of a mounted volume, is a link that leads
+    elsewhere.
     """
 
     def __init__(
@@ -120,15 +123,29 @@ def _folders(files: Iterable[Path]) -> frozenset[Path]:
         while not folder.is_dir() and folder != folder.parent:
             folder = folder.parent
         folders.add(folder)
+        folders.update(link.parent.resolve() for link in _links(file))
     return frozenset(folders)
 
 
+def _links(file: Path) -> set[Path]:
+    """The links that are passed on the way to a file."""
+    found: set[Path] = set()
+    ahead: Path | None = file
+    while ahead is not None and len(found) < _MOST_LINKS:
+        way, ahead = ahead, None
+        for place in (*reversed(way.parents), way):
+            if place not in found and place.is_symlink():
+                found.add(place)
+                ahead = place.parent / place.readlink() / way.relative_to(place)
+                break
+    return found
+
+
 def _resolved(files: Iterable[Path]) -> frozenset[Path]:
-    """The real paths; one that cannot be resolved stays as it is."""
+    """The paths, and the real ones of those that lead over links."""
     found = set()
     for file in files:
-        try:
+        found.add(file.absolute())
+        with contextlib.suppress(OSError, RuntimeError):
             found.add(file.resolve())
-        except (OSError, RuntimeError):
-            found.add(file)
     return frozenset(found)

@@ -172,6 +172,77 @@ def test_arguments_in_the_wrong_order_are_refused() -> None:
             return "x"
 
 
+HEAD = 'from edgerouter import *\nedge = Edge("t")\nsite = edge.origin("site", "http://a.example")\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (HEAD + 'edge.route("/*", to=stie)\n', "app.py:4: NameError: name 'stie' is not defined; did you mean site?"),
+        (
+            HEAD + 'edge.rout("/*", to=site)\n',
+            "app.py:4: AttributeError: 'Edge' object has no attribute 'rout'; did you",
+        ),
+        (HEAD + 'edge.route("/*", to=site, cache=cache.STANDART)\n', "'STANDART'; did you mean STANDARD?"),
+        (
+            HEAD + 'edge.route("/*", site)\n',
+            "app.py:4: Edge.route: only pattern may stand without a name; give the others",
+        ),
+        ("from edgerouter import Egde\n", "did you mean Edge?"),
+        ("import no_such_module\n", f"No module named 'no_such_module'; is it installed for {sys.executable}?"),
+        (
+            "from edgerouter import Edge\nedge = Edge\n",
+            'is the class itself; call it, as in edge = Edge("site")',
+        ),
+        ("def edge(folder): ...\n", "app.py:edge: must be an Edge or a function without arguments that returns one"),
+        ("import sys\nsys.exit(3)\n", "app.py:2: ended itself with SystemExit(3)"),
+        ('raise ValueError("one\\ntwo")\n', "app.py:1: ValueError: one\n    two\n"),
+        ("raise ExceptionGroup('g', [ValueError('a'), KeyError('b')])\n", "\n    ValueError: a\n    KeyError: 'b'\n"),
+        ("class Odd:\n    def __getattr__(self, name): raise OSError\nOdd().name\n", "app.py:2: OSError"),
+    ],
+    ids=lambda value: value.strip().splitlines()[-1][:30],
+)
+def test_an_error_of_python_itself_has_the_line_and_the_remedy(tmp_path: Path, text: str, said: str) -> None:
+    app = tmp_path / "app.py"
+    app.write_text(text)
+    found = edgerouter("check", str(app))
+    assert found.returncode == 1
+    assert said in found.stderr.replace(f"{tmp_path}/", "")
+    # Each error is marked as one, and what follows it is indented.
+    assert all(line.startswith(("error: ", "    ")) for line in found.stderr.splitlines())
+
+
+def test_a_recursion_without_an_end_is_a_few_lines(tmp_path: Path) -> None:
+    app = tmp_path / "app.py"
+    app.write_text("def again():\n    again()\n\nagain()\n")
+    found = edgerouter("check", str(app))
+    assert "app.py:2: RecursionError" in found.stderr
+    assert len(found.stderr.splitlines()) < 10
+
+
+@pytest.mark.parametrize(
+    "call", ['function("/a")', 'on("viewer_request", "/a")', 'on("start")', 'schedule("* * * * *")']
+)
+def test_a_decorator_that_decorates_nothing_is_refused_with_its_line(tmp_path: Path, call: str) -> None:
+    app = tmp_path / "app.py"
+    app.write_text(HEAD + f'edge.route("/*", to=site)\nedge.{call}\n')
+    found = edgerouter("check", str(app))
+    assert found.returncode == 1
+    name = call.partition("(")[0]
+    assert f"app.py:5: Edge.{name}: " in found.stderr.replace(f"{tmp_path}/", "")
+    assert "decorates nothing: put a def below it" in found.stderr
+
+
+def test_check_warns_of_a_method_that_is_nearly_one(tmp_path: Path) -> None:
+    app = tmp_path / "app.py"
+    app.write_text(HEAD + 'edge.route("/*", to=site, methods=["GTE", "PURGE"])\n')
+    found = edgerouter("check", str(app))
+    assert found.returncode == 0
+    assert found.stdout.count("[method]") == 1
+    assert "GTE is not a method that clients send, and GET is" in found.stdout
+    assert "t: 1 route\n" in found.stdout
+
+
 def test_the_help_begins_with_the_commands_of_the_first_day() -> None:
     found = edgerouter("--help").stdout
     order = ["init", "dev", "check", "explain", "run", "docs", "cache", "warm"]

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import struct
@@ -86,6 +87,76 @@ def test_reload_by_sighup_and_by_file_and_a_broken_file_is_refused(
     write_app(app, origin.url, 3)
     process.process.send_signal(signal.SIGHUP)
     wait_until(lambda: version() == "3", 60, "reload by SIGHUP")
+    assert process.end() == 0
+
+
+def _release(folder: Path, version: int) -> Path:
+    folder.mkdir()
+    (folder / "parts.py").write_text(f"text = 'v{version}'\n")
+    (folder / "app.py").write_text(
+        "from edgerouter import Edge\nimport parts\nedge = Edge('t')\nedge.route('/*', respond=parts.text)\n"
+    )
+    (folder / "site.toml").write_text(
+        f"version = 1\nname = 't'\n[[routes]]\npattern = '/*'\nrespond = {{ body = 'v{version}' }}\n"
+    )
+    return folder
+
+
+def _switch(link: Path, target: str | Path) -> None:
+    """The link leads elsewhere in one step, as ``ln -sfn`` and a mounted volume do it."""
+    beside = link.with_name("..next")
+    beside.symlink_to(target)
+    beside.replace(link)
+
+
+@pytest.mark.parametrize("reload", [True, False], ids=["by file", "by SIGHUP"])
+@pytest.mark.parametrize("name", ["app.py", "site.toml"])
+@pytest.mark.parametrize("layout", ["folder", "file", "volume"])
+def test_a_link_that_leads_to_another_release_is_followed_by_a_reload(
+    tmp_path: Path, run: Callable[..., Process], layout: str, name: str, reload: bool
+) -> None:
+    first, second = _release(tmp_path / "first", 1), _release(tmp_path / "second", 2)
+    if layout == "folder":
+        link, app = tmp_path / "current", tmp_path / "current" / name
+        targets: list[str | Path] = [first, second, tmp_path / "third"]
+    elif layout == "file":
+        (tmp_path / "served").mkdir()
+        link = app = tmp_path / "served" / name
+        targets = [first / name, second / name, tmp_path / "third" / name]
+    else:
+        # A volume of Kubernetes: each file is a link to one in a folder that is itself a link.
+        (tmp_path / "volume").mkdir()
+        link, app = tmp_path / "volume" / "..data", tmp_path / "volume" / name
+        targets = ["../first", "../second", "../third"]
+        app.symlink_to(f"..data/{name}")
+    _switch(link, targets[0])
+    port = free_port()
+    process = run("run", str(app), "--listen", f"127.0.0.1:{port}", *(["--reload"] if reload else []))
+
+    def text() -> str:
+        return httpx.get(f"http://127.0.0.1:{port}/").text
+
+    def switch(target: str | Path) -> None:
+        _switch(link, target)
+        if not reload:
+            process.process.send_signal(signal.SIGHUP)
+
+    wait_until(lambda: reachable(port), 60, "the listener")
+    assert text() == "v1"
+    switch(targets[1])
+    wait_until(lambda: text() == "v2", 60, "the second release")
+    # The first is removed after that, as a volume does it; the next is broken, and mended where it is.
+    shutil.rmtree(first)
+    third = _release(tmp_path / "third", 3)
+    whole = (third / name).read_text()
+    (third / name).write_text("broken (")
+    switch(targets[2])
+    process.wait_for("reload refused")
+    assert text() == "v2"
+    (third / name).write_text(whole)
+    if not reload:
+        process.process.send_signal(signal.SIGHUP)
+    wait_until(lambda: text() == "v3", 60, "the third release")
     assert process.end() == 0
 
 

@@ -96,3 +96,35 @@ def test_sigterm_is_obeyed_while_a_reload_hangs(started: tuple[Process, Path, in
     # It would take 1,000 seconds otherwise.
     assert process.end() == 0
     assert time.monotonic() - began < 60
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("this is (not python", "SyntaxError"),
+        ("edge = 5\n", "must be an Edge"),
+        ("from edgerouter import Edge\na = Edge('a')\nb = Edge('b')\n", "there are 2 edges"),
+        ("from edgerouter import Edge\nedge = Edge('t')\n", "nothing would be served"),
+        ("from edgerouter import Edge\nedge = Edge('t')\nedge.route('/*', to='nowhere')\n", "nowhere"),
+        (
+            "from edgerouter import Edge\nedge = Edge('t')\nedge.route('/', respond='')\nedge.on('start')(lambda: 1/0)\n",
+            "division by zero",
+        ),
+    ],
+    ids=["syntax", "no edge", "two edges", "no routes", "refused by the core", "start handler"],
+)
+def test_each_refused_reload_is_counted_once(origin: Origin, tmp_path: Path, run: Run, text: str, said: str) -> None:
+    app, port = tmp_path / "app.py", free_port()
+    write_app(app, origin.url, 1)
+    process = run("run", str(app), "--listen", "127.0.0.1:0", "--admin", f"127.0.0.1:{port}")
+    wait_until(lambda: reachable(port), 60, "the admin listener")
+    app.write_text(text)
+    process.process.send_signal(signal.SIGHUP)
+    process.wait_for(said)
+    write_app(app, origin.url, 2)
+    process.process.send_signal(signal.SIGHUP)
+    process.wait_for("reloaded")
+    scraped = httpx.get(f"http://127.0.0.1:{port}/metrics").text
+    assert 'edgerouter_reloads_total{result="refused"} 1\n' in scraped
+    assert 'edgerouter_reloads_total{result="ok"} 1\n' in scraped
+    assert process.end() == 0

@@ -36,7 +36,8 @@ def table(plan: _core.PlanTable) -> None:
     """The routes in the order they are matched."""
     screen = console()
     routes = plan.routes
-    screen.print(f"[bold]{escape(plan.name)}[/bold]: {len(routes)} routes, in the order they are matched")
+    count = "1 route" if len(routes) == 1 else f"{len(routes)} routes, in the order they are matched"
+    screen.print(f"[bold]{escape(plan.name)}[/bold]: {count}")
     bold = ("\033[1m", "\033[0m") if screen.is_terminal and screen.color_system else ("", "")
     lines: list[str] = []
     columns = _columns(screen)

@@ -5,7 +5,7 @@ use edgerouter_core::cache::hooked::Reads;
 use edgerouter_core::http::{FieldName, FieldValue, Fields, Named, Value};
 use http::HeaderValue;
 use pyo3::{
-    exceptions::{PyKeyError, PyValueError},
+    exceptions::{PyKeyError, PyTypeError, PyValueError},
     prelude::*,
     types::PyString,
 };
@@ -70,13 +70,43 @@ pub(crate) fn fill(map: &mut Fields, given: &Bound<'_, PyAny>) -> PyResult<()> {
         given.clone()
     };
     let mut given = Fields::new();
-    for item in items.try_iter()? {
-        let (name, value): (Bound<'_, PyString>, Bound<'_, PyString>) = item?.extract()?;
+    let no_fields = |found: &Bound<'_, PyAny>| {
+        let message = format!(
+            "headers: must be a mapping of names to texts, or pairs of both, not {}",
+            kind_of(found)
+        );
+        PyTypeError::new_err(message)
+    };
+    if items.is_instance_of::<PyString>() {
+        return Err(no_fields(&items));
+    }
+    for item in items.try_iter().map_err(|_| no_fields(&items))? {
+        let item = item?;
+        let Ok((name, value)) = item.extract::<(Bound<'_, PyAny>, Bound<'_, PyAny>)>() else {
+            return Err(no_fields(&item));
+        };
+        let Ok(name) = name.cast::<PyString>() else {
+            let message = format!("headers: a name must be a str, not {}", kind_of(&name));
+            return Err(PyTypeError::new_err(message));
+        };
         let name = name.to_str()?;
-        let (key, value) = (name_of(name)?, value_of(name, value.to_str()?)?);
-        append(&mut given, key, value)?;
+        let key = name_of(name)?;
+        let Ok(value) = value.cast::<PyString>() else {
+            let message = format!(
+                "headers: the value of {name} must be a str, not {}",
+                kind_of(&value)
+            );
+            return Err(PyTypeError::new_err(message));
+        };
+        append(&mut given, key, value_of(name, value.to_str()?)?)?;
     }
     replace(map, &given)
+}
+
+/// The name of a value's type.
+fn kind_of(value: &Bound<'_, PyAny>) -> String {
+    let name = value.get_type().name();
+    name.map_or_else(|_| "this".to_owned(), |name| name.to_string())
 }
 
 /// Fields that one header section may have.

@@ -20,6 +20,16 @@ fn expected(phase: Phase) -> &'static str {
     }
 }
 
+/// The slip that a type of result usually comes from.
+fn remedy(got: &str) -> &'static str {
+    match got {
+        "Abort" => ": raise it instead, as in raise Abort(404)",
+        "NoneType" => ": is a return missing?",
+        "coroutine" => ": await it",
+        _ => "",
+    }
+}
+
 static TIME_LIMIT: PyOnceLock<Py<PyType>> = PyOnceLock::new();
 static CANCELLED: PyOnceLock<Py<PyType>> = PyOnceLock::new();
 
@@ -53,8 +63,8 @@ impl CallSite<'_> {
             .map_err(|misfit| match misfit {
                 Misfit::Kind(got) => FunctionError::WrongType {
                     id: views.request.get().what(),
+                    expected: format!("{}{}", expected(self.phase), remedy(&got)),
                     got,
-                    expected: expected(self.phase).to_owned(),
                     trace: None,
                 },
                 Misfit::Refused(error) => error,

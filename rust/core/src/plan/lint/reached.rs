@@ -4,6 +4,7 @@ use super::advice::{Advice, Lint, LintLevel};
 use crate::plan::{
     GroupId, Plan, PrefetchTarget, Route, Scheme, Target,
     compile::{Template, TemplatePart},
+    spec::nearest,
 };
 
 /// Declarations that never take effect.
@@ -38,6 +39,26 @@ pub(super) fn idle(plan: &Plan) -> Vec<Lint> {
     found
 }
 
+/// The methods of RFC 9110 §9.3, RFC 5789, RFC 4918 and QUERY; others are possible.
+const METHODS: [&str; 16] = [
+    "GET",
+    "HEAD",
+    "POST",
+    "PUT",
+    "DELETE",
+    "OPTIONS",
+    "TRACE",
+    "PATCH",
+    "QUERY",
+    "PROPFIND",
+    "PROPPATCH",
+    "MKCOL",
+    "COPY",
+    "MOVE",
+    "LOCK",
+    "UNLOCK",
+];
+
 /// Patterns and switches whose effect differs from their look.
 pub(super) fn misread(advice: &mut Advice<'_>) {
     let route = advice.route;
@@ -59,6 +80,16 @@ pub(super) fn misread(advice: &mut Advice<'_>) {
             ),
             "test it by when=When(query=\"NAME\", equals=\"VALUE\")",
         );
+    }
+    for method in &route.methods {
+        let method = method.as_str();
+        if let Some(near) = nearest(method, &METHODS).filter(|near| *near != method) {
+            advice.warn(
+                "method",
+                format!("{method} is not a method that clients send, and {near} is"),
+                "correct it in methods, unless it is a method of your own",
+            );
+        }
     }
     for host in &route.hosts {
         let name = host.to_string();

@@ -38,6 +38,8 @@ fn dangers_are_named() {
         auth
     };
     for (route, want) in [
+        (json!({"to": "o", "methods": ["GTE"]}), vec!["method"]),
+        (json!({"to": "o", "methods": ["PURGE"]}), vec![]),
         (
             json!({"to": "o", "cache": {"query": "none"}, "forward": {"query": "all"}}),
             vec!["cache-poisoning"],

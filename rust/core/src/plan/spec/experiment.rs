@@ -10,7 +10,7 @@ use crate::experiment::{self, ConfigSpec, ExperimentBy, ExperimentSpec};
 /// `config`, `config_interval` and `payload_header` of an experiment.
 fn experiment_config(fields: &mut Fields<'_>) -> Option<ConfigSpec> {
     let text = fields.text("config");
-    let interval = fields.timeout("config_interval", Duration::from_secs(5), true);
+    let interval = fields.interval("config_interval", Duration::from_secs(5));
     let header = fields.text("payload_header");
     let Some(text) = text else {
         if let Some(header) = header {

@@ -126,6 +126,19 @@ impl Fields<'_> {
         }
     }
 
+    /// The time between two rounds of work that repeats: a shorter one would do nothing else.
+    pub(super) fn interval(&mut self, name: &'static str, default: Duration) -> Duration {
+        const LEAST: Duration = Duration::from_millis(1);
+        let interval = self.timeout(name, default, true);
+        if interval >= LEAST {
+            return interval;
+        }
+        if let Some(value) = self.raw(name) {
+            self.wrong(name, value, "must be ≥ 0.001 seconds");
+        }
+        default
+    }
+
     pub(super) fn maybe_timeout(&mut self, name: &'static str) -> Option<Duration> {
         let value = self.some(name)?;
         self.timeout_of(name, value, true)
@@ -146,6 +159,8 @@ impl Fields<'_> {
             s if s.is_nan() || s > LONGEST => "must be ≤ 604800 seconds (a week)",
             s if positive && s <= 0.0 => "must be > 0 seconds",
             s if s < 0.0 => "must be ≥ 0 seconds",
+            // Clocks count nanoseconds: less is no time at all.
+            s if positive && s < 1e-9 => "must be ≥ 0.000000001 seconds",
             s => return Duration::try_from_secs_f64(s).ok(),
         };
         self.wrong(name, value, message);

@@ -117,7 +117,7 @@ pub(super) fn geo(value: &Value, trusted: &[Box<str>], problems: &Problems) -> O
         let message = format!("must be at most {MOST_FILES} files");
         problems.add(fields.at("files"), Some(files.len().to_string()), message);
     }
-    let interval = fields.timeout("interval", Duration::from_secs(5), true);
+    let interval = fields.interval("interval", Duration::from_secs(5));
     let namings = [
         ("x-geo", GeoNaming::XGeo),
         ("cloudfront", GeoNaming::CloudFront),

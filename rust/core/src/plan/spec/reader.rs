@@ -15,7 +15,7 @@ impl Problems {
     pub(crate) fn add(&self, at: impl Into<String>, value: Option<String>, why: impl Into<String>) {
         self.0.borrow_mut().push(Problem {
             path: at.into(),
-            value,
+            value: value.map(shortened),
             message: why.into(),
         });
     }
@@ -36,10 +36,17 @@ impl Problems {
 
 /// A value as a message shows it: JSON, shortened.
 pub(super) fn shown(value: &Value) -> String {
-    const LONGEST: usize = 60;
-    let text = value.to_string();
-    match text.char_indices().nth(LONGEST) {
-        Some((cut, _)) => format!("{}…", text.get(..cut).unwrap_or_default()),
+    cut(value.to_string(), 60)
+}
+
+/// A text that a message shows as it is, such as the name of a file: one that is no name may be a whole file.
+fn shortened(text: String) -> String {
+    cut(text, 300)
+}
+
+fn cut(text: String, longest: usize) -> String {
+    match text.char_indices().nth(longest) {
+        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
         None => text,
     }
 }

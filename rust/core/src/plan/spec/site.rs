@@ -279,7 +279,7 @@ fn health(value: &Value, path: String, problems: &Problems) -> Option<HealthChec
             "must be a path that starts with \"/\"",
         );
     }
-    let interval = fields.timeout("interval", Duration::from_secs(10), true);
+    let interval = fields.interval("interval", Duration::from_secs(10));
     let timeout = fields.timeout("timeout", Duration::from_secs(2), true);
     let count = |fields: &mut Fields<'_>, name, default| {
         u32::try_from(fields.whole(name, default, 1, 1_000)).unwrap_or(1)

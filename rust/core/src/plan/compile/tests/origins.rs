@@ -93,6 +93,14 @@ fn a_mistake_in_an_origin_is_reported_at_its_place() {
             "origins[0].connect_timeout: 0: must be > 0 seconds",
         ),
         (
+            json!({"connect_timeout": 5e-324}),
+            "origins[0].connect_timeout: 5e-324: must be ≥ 0.000000001 seconds",
+        ),
+        (
+            json!({"health": {"path": "/", "interval": 1e-4}}),
+            "origins[0].health.interval: 0.0001: must be ≥ 0.001 seconds",
+        ),
+        (
             json!({"connect_timeout": -1}),
             "origins[0].connect_timeout: -1: must be > 0 seconds",
         ),

@@ -1,0 +1,45 @@
+"""The remedy of an error that Python raises on its own: the name that was probably meant, or where a module is sought.
+
+CPython before 3.12 finds such names only for tracebacks that it prints itself.
+"""
+
+from __future__ import annotations
+
+import builtins
+import re
+import sys
+from collections.abc import Iterable
+
+__all__ = ["remedy"]
+
+
+def remedy(error: BaseException) -> str:
+    """The end of a message, such as ``; did you mean site?``; empty where nothing is near."""
+    try:
+        if isinstance(error, ModuleNotFoundError):
+            return f"; is it installed for {sys.executable}?" if error.name else ""
+        return _nearest(*_sought(error))
+    except Exception:  # noqa: BLE001  # an object of the user's may raise anything when its names are read
+        return ""
+
+
+def _sought(error: BaseException) -> tuple[str | None, Iterable[str]]:
+    """The name that is not there, and those that are."""
+    if isinstance(error, NameError) and error.__traceback__ is not None:
+        last = error.__traceback__
+        while last.tb_next is not None:
+            last = last.tb_next
+        return error.name, {*last.tb_frame.f_locals, *last.tb_frame.f_globals, *dir(builtins)}
+    if isinstance(error, AttributeError):
+        return error.name, dir(error.obj)
+    if isinstance(error, ImportError) and error.name in sys.modules:
+        name = re.match(r"cannot import name '(\w+)'", error.msg)
+        return name and name[1], dir(sys.modules[error.name])
+    return None, ()
+
+
+def _nearest(name: str | None, known: Iterable[str]) -> str:
+    import difflib
+
+    near = difflib.get_close_matches(name, [it for it in known if it != name], 1) if name else []
+    return f"; did you mean {near[0]}?" if near else ""
