@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import typer
+from typer.testing import CliRunner
 
 import edgerouter
+from edgerouter.cli import commands
+from edgerouter.cli.examples import EXAMPLES
 
 from ..processes import command, on_terminal
 
@@ -147,6 +154,56 @@ def test_a_command_line_that_is_not_understood_is_2(arguments: list[str]) -> Non
 def test_every_command_has_help(name: str) -> None:
     done = command(name, "--help", COLUMNS="100")
     assert done.returncode == 0 and "Usage:" in done.stdout
+
+
+def _commands(app: typer.Typer, path: str = "") -> Iterator[str]:
+    for one in app.registered_commands:
+        assert one.callback is not None
+        yield path + (one.name or one.callback.__name__)
+    for group in app.registered_groups:
+        assert group.typer_instance is not None
+        yield from _commands(group.typer_instance, f"{path}{group.name} ")
+
+
+def test_every_command_has_examples() -> None:
+    assert set(_commands(commands.app)) - {"version", *EXAMPLES} == set()
+    assert set(EXAMPLES) - set(_commands(commands.app)) == set()
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_the_help_of_a_command_ends_with_examples_of_its_options(name: str) -> None:
+    shown = CliRunner().invoke(commands.app, [*name.split(), "--help"], env={"COLUMNS": "120"}).output
+    reference, _, examples = shown.partition("Examples:")
+    for example in EXAMPLES[name]:
+        assert example.startswith(f"{name} ") or example == name
+        assert f"edgerouter {example}" in " ".join(examples.split())
+        options = [word for word in shlex.split(example) if word.startswith("-") and word != "-"]
+        assert all(f" {option} " in reference for option in options)
+
+
+def test_a_help_text_is_wrapped_by_the_terminal_alone() -> None:
+    shown = CliRunner().invoke(commands.app, ["run", "--help"], env={"COLUMNS": "240", "TERMINAL_WIDTH": "240"}).output
+    assert "swap it in without losing a request; one that is refused is reported and the old one keeps serving" in shown
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [("edgerouter pur", {"purge"}), ("edgerouter run --listen", {"--listen"}), ("edgerouter cache l", {"ls"})],
+)
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_a_shell_completes_commands_and_options(words: str, found: set[str], shell: str) -> None:
+    given = {"COMP_WORDS": words, "COMP_CWORD": str(len(words.split()) - 1), "_TYPER_COMPLETE_ARGS": words}
+    given |= {"_EDGEROUTER_COMPLETE": f"complete_{shell}", "_TYPER_COMPLETE_FISH_ACTION": "get-args"}
+    process = subprocess.run(
+        [sys.executable, "-c", "from edgerouter.cli import main; main()"],
+        env={**os.environ, **given},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert found <= set(re.findall(r"[-\w]+", process.stdout))
+    assert process.stderr == ""
 
 
 def test_no_colour_goes_into_a_pipe(app: str) -> None:

@@ -19,7 +19,7 @@ import typer
 
 from edgerouter import logs
 from edgerouter.application import AppError, FileApplication
-from edgerouter.cli import cached, certificates, costs, database, deploying, experiments
+from edgerouter.cli import cached, certificates, costs, database, deploying, examples, experiments
 from edgerouter.cli.admin import Admin, Where, Whose
 from edgerouter.cli.developing import dev
 from edgerouter.cli.diagnosis import doctor
@@ -56,7 +56,6 @@ app = typer.Typer(
     cls=_Ordered,
     help="An edge router and CDN node: Rust serves, Python decides.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -480,3 +479,6 @@ def _whole(url: str) -> str:
     if not url.startswith(("http://", "https://")):
         raise typer.BadParameter(f"{url!r} is neither a path nor a URL of http or https", param_hint="'URL'")
     return url
+
+
+examples.add(app)
