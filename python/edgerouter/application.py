@@ -59,6 +59,7 @@ class FileApplication(Application):
         self._file: Path
         self._name: str
         self._module: str
+        self._root: Path
         self._find()
 
     def load(self) -> Edge:

@@ -51,7 +51,8 @@ export function chart({ title, series, format, stacked = false, most = null, bin
       canvas.append(svg("text", { class: "tick", x: LEFT - 8, y: y(tick) + 4, "text-anchor": "end" }, axis(tick)));
     }
     if (points.length > 1) {
-      const marks = width < 420 ? 2 : 4;
+      // Dates are longer than times of the day.
+      const marks = width < 420 ? (label ? 1 : 2) : 4;
       const long = points.at(-1).at - points[0].at > 300_000;
       for (let mark = 0; mark <= marks; mark += 1) {
         const index = Math.round((mark * (points.length - 1)) / marks);

@@ -2,7 +2,7 @@
 
 import { get } from "./api.js";
 import { chart } from "./charts.js";
-import { bars, count, h, panel, put, share, span, svg, table } from "./dom.js";
+import { bars, clock, count, h, panel, put, share, span, svg, table } from "./dom.js";
 import { difference, pValue, splitValue, wilson } from "./statistics.js";
 
 export const title = "Experiments";
@@ -12,6 +12,7 @@ const LEVEL = 0.05;
 const SPLIT_LEVEL = 0.001;
 const EFFECT = 0.02;
 const EVERY = 5_000;
+const DAY = 86_400_000;
 // Variants with a line of their own.
 const LINES = 5;
 
@@ -98,18 +99,20 @@ function section(name) {
     lines);
   let plot = null;
   let plotted = "";
+  let covered = 0;
 
   function history(rows) {
     const names = rows.slice(0, LINES).map((row) => row.variant);
     if (plotted !== names.join("\n")) {
       plotted = names.join("\n");
       plot = chart({
-        title: `${name}: rate over time`, format: share, label: when,
+        title: `${name}: rate over time`, format: share, label: (at) => (covered < DAY ? clock(at).slice(0, covered < DAY / 100 ? 8 : 5) : when(at)),
         series: names.map((one, index) => ({ name: one, tone: tone(index), value: (point) => rate(point.visitors[index], point.conversions[index]?.[goal] ?? 0) })),
       });
       lines.replaceChildren(plot.element);
     }
     const now = { at: found.last * 1_000, visitors: found.variants.map((one) => one.visitors), conversions: found.variants.map((one) => one.conversions) };
+    covered = now.at - (found.history[0]?.at ?? found.last) * 1_000;
     plot.update([...found.history.map((point) => ({ ...point, at: point.at * 1_000 })), now]);
   }
 
