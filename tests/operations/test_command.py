@@ -206,6 +206,22 @@ def test_a_shell_completes_commands_and_options(words: str, found: set[str], she
     assert process.stderr == ""
 
 
+@pytest.mark.parametrize("encoding", ["ascii", "utf-8"])
+def test_a_locale_without_a_character_has_it_escaped(tmp_path: Path, encoding: str) -> None:
+    app = tmp_path / "app.py"
+    app.write_text('from edgerouter import Edge\nedge = Edge("t")\nedge.route("/→é/*", respond="x")\n')
+    for arguments in (
+        ["check", str(app)],
+        ["explain", str(app), "GET", "/x"],
+        ["explain", str(app), "GET", "/%E2%86%92é/a"],
+    ):
+        done = command(*arguments, PYTHONIOENCODING=encoding)
+        assert (done.returncode, done.stderr) == (0, ""), arguments
+    # JSON stays JSON.
+    done = command("check", str(app), "--json", PYTHONIOENCODING=encoding)
+    assert json.loads(done.stdout)["routes"][0]["label"] == "/→é/*"
+
+
 def test_no_colour_goes_into_a_pipe(app: str) -> None:
     for done in (command("check", app), command("explain", app, "GET", "/"), command("check", "missing.py")):
         assert "\x1b[" not in done.stdout + done.stderr

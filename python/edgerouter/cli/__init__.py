@@ -8,6 +8,7 @@ Results go to standard output, errors to standard error; a user's mistake never 
 from __future__ import annotations
 
 import errno
+import io
 import os
 import sys
 
@@ -25,6 +26,9 @@ def main() -> None:
         sys.exit(running.run(options))
     from edgerouter.cli.commands import app
 
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        # A locale may lack a character of the output; the stream of errors is so from the start.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         try:
             app(prog_name="edgerouter")
