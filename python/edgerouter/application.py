@@ -96,7 +96,7 @@ class FileApplication(Application):
                 del sys.modules[name]
             sys.modules.update(before)
             if root != last:
-                # What serves still imports from there.
+                # The version in service still imports from there.
                 sys.path[:] = [last if entry == root else entry for entry in sys.path]
                 self._tried |= {self._file}
                 self._file = file

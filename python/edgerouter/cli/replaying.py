@@ -83,7 +83,7 @@ def replay(
 ) -> None:
     """Predict hit ratio, bytes and costs for the traffic of LOG, by APP's own decisions.
 
-    Nothing is sent, and no hook or function is called. What the log does not say is assumed, and printed.
+    Nothing is sent, and no hook or function is called. Facts that the log does not have are assumed, and printed.
     """
     try:
         if form is not None and form not in FORMATS:

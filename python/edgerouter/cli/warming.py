@@ -1,7 +1,7 @@
 """``edgerouter warm``: requests URLs from the edge, so that the next visitor finds them in the cache.
 
-Threads with one connection each; every wait has a time-out. What is fresh already is a hit and costs the origin
-nothing, so a run that was broken off is gone on with by running it again.
+Threads with one connection each; every wait has a time-out. A response that is fresh already is a hit and costs
+the origin nothing, so a run that was broken off continues when it is started again.
 """
 
 from __future__ import annotations

@@ -104,7 +104,7 @@ class Loop:
         before, self.seen = self.seen, None
         if self.queue is None or self.queue.busy or self.thread.ident is None:
             return None
-        # An idle loop is left to sleep. What the set of tasks looks like while it changes does not matter.
+        # An idle loop is left to sleep. The set of tasks may change meanwhile, which does not matter.
         tasks = None
         with contextlib.suppress(RuntimeError):
             tasks = asyncio.all_tasks(self.loop)

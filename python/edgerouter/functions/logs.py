@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CURRENT", "Handler", "about", "encodable", "install", "uninstall"]
 
-#: The call that a task runs for. What it starts inherits it with the context.
+#: The call that a task runs for. Tasks that it starts inherit it with the context.
 CURRENT: ContextVar[AsyncContext | Context] = ContextVar("edgerouter_call")
 
 _lock = threading.Lock()
