@@ -1,8 +1,8 @@
 """Validation at construction: every field is looked at, all problems are raised at once.
 
-The policy structs call this in ``__post_init__``, so a wrong type or range fails on the user's own line. Facts that need
-the whole plan (references, patterns, key material) are checked later by ``Edge.compile``. Checked values are stored in
-the plan's own shape: durations as numbers, collections as tuples.
+The policy structs call this in ``__post_init__``, so a wrong type or range fails on the user's own line. Facts that
+need the whole plan (references, patterns, key material) are checked later by ``Edge.compile``. Checked values have the
+plan's own shape: durations are numbers, collections are tuples.
 """
 
 from __future__ import annotations
