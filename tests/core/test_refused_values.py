@@ -214,6 +214,10 @@ def test_a_declaration_refuses_nonsense_as_a_mistake_of_the_configuration(tmp_pa
         (lambda: BasicAuth({"ada": "hash"}), r"BasicAuth\.users: must be a file with lines USER:HASH"),  # type: ignore[arg-type]
         (lambda: CachePolicy(ttl=10**400), r"CachePolicy\.ttl: 10+\.\.\.: is too large"),
     ],
+    ids=[
+        "limits", "errors", "headers", "host of start", "blocking of start", "interface", "cache of mount",
+        "timeout of schedule", "timeout of start", "users", "number without a float",
+    ],
 )  # fmt: skip
 def test_values_that_were_once_taken_in_silence_are_refused(declare: Callable[[], object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
@@ -227,7 +231,7 @@ def test_a_secret_in_the_wrong_place_is_not_shown() -> None:
     assert "KeySource.secret: must be a Secret" in str(refused.value)
 
 
-@pytest.mark.parametrize("headers", ["x", 5, [("a", "b")], {"a": 5}, {5: "a"}, {None: None}])
+@pytest.mark.parametrize("headers", ["x", 5, [("a", "b")], {"a": 5}, {5: "a"}, {None: None}], ids=repr)
 def test_an_abort_refuses_headers_that_are_none(headers: Any) -> None:
     with pytest.raises(TypeError, match=r"Abort: headers must be a mapping of names to texts, as in"):
         Abort(429, headers=headers)
@@ -242,6 +246,7 @@ def test_an_abort_refuses_headers_that_are_none(headers: Any) -> None:
         ("x: y", "headers: must be a mapping of names to texts, or pairs of both, not str"),
         ([("a", "b", "c")], "headers: must be a mapping of names to texts, or pairs of both, not tuple"),
     ],
+    ids=["number as value", "number as name", "number", "text", "three in a pair"],
 )
 def test_a_response_names_the_header_that_it_cannot_have(headers: Any, message: str) -> None:
     with pytest.raises(TypeError) as refused:
@@ -264,6 +269,7 @@ def test_a_mistake_in_a_plan_shows_the_beginning_of_a_long_value() -> None:
         (Health("/", interval=5e-324), r"health\.interval: 5e-324: must be ≥ 0\.000000001 seconds"),
         (Health("/", interval=0.0005), r"health\.interval: 0\.0005: must be ≥ 0\.001 seconds"),
     ],
+    ids=["nothing", "half a millisecond"],
 )
 def test_an_interval_that_leaves_no_time_is_refused(policy: Health, message: str) -> None:
     edge = Edge("t")
