@@ -129,7 +129,9 @@ class AsgiMount:
             from edgerouter.websocket import answered
 
             return await answered(request, tunnel, self.message_bytes, partial(self.socket, request), ctx)
-        await AsgiCall(request, ctx, self.in_process).run(self.app, self.scope(request))
+        call = AsgiCall(request, ctx, self.in_process)
+        call.sends_files = self.sends_files
+        await call.run(self.app, self.scope(request))
         return None
 
 
@@ -155,6 +157,7 @@ class AsgiCall:
     sink: Sink | None = None
     over = False
     leaves = False
+    sends_files = False
     room: asyncio.Lock | None = None
 
     def __init__(self, request: Request, ctx: AsyncContext, in_process: bool) -> None:
@@ -208,7 +211,7 @@ class AsgiCall:
             if type(body) is not bytes:
                 body = bytes_of(body)
             await self.content(self.content_head(kind), body, bool(message.get("more_body", False)))
-        elif kind == "http.response.pathsend":
+        elif kind == "http.response.pathsend" and self.sends_files:
             await self.send_file(self.content_head(kind), message["path"])
         else:
             raise RuntimeError(f"{kind} is no message of an HTTP response that this server offers")

@@ -60,6 +60,16 @@ async def raw(scope, receive, send):
 edge.mount("/raw", raw, sends_files=True)
 edge.mount("/rawthere", raw, sends_files=True, isolation="process")
 edge.mount("/plain", app, isolation="process")
+
+
+async def unasked(scope, receive, send):
+    if scope["type"] != "http":
+        raise NotImplementedError
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.pathsend", "path": FOLDER + "/small"})
+
+
+edge.mount("/unasked", unasked)
 """
 LARGE = bytes(range(256)) * (3 << 12) + b"end"
 BOTH = pytest.mark.parametrize("place", ["raw", "rawthere"])
@@ -98,6 +108,10 @@ def test_a_file_that_cannot_be_sent_is_a_failure_before_the_response(client: htt
     for name in ("missing", "below", "pipe", "small=4", "small=6", "large=1", "sm%00all"):
         assert client.get(f"/{place}?{name}").status_code == 502, name
     assert client.get(f"/{place}?small=5").text == "small"
+
+
+def test_no_file_is_sent_for_an_application_that_was_not_offered_it(client: httpx.Client) -> None:
+    assert client.get("/unasked").status_code == 502
 
 
 def test_a_wsgi_application_has_no_files_sent() -> None:
