@@ -242,7 +242,8 @@ def test_a_full_disk_behind_the_output_is_one_line(arguments: tuple[str, ...]) -
 
 def test_a_started_project_is_sound_and_overwrites_nothing(tmp_path: Path) -> None:
     folder = tmp_path / "shop"
-    assert command("init", str(folder)).returncode == 0
+    done = command("init", str(folder))
+    assert done.returncode == 0 and "http://127.0.0.1:9090/dashboard" in done.stdout
     done = command("check", "--strict", str(folder / "app.py"))
     assert done.returncode == 0, done.stdout + done.stderr
     (folder / "app.py").write_text("mine")

@@ -12,6 +12,7 @@ import typer
 
 from edgerouter import logs, serving
 from edgerouter.application import FileApplication
+from edgerouter.checks import address_problem
 from edgerouter.cli.running import Secured, refuse, say, warn
 from edgerouter.edge import Edge
 from edgerouter.errors import EdgeError
@@ -57,12 +58,15 @@ def dev(
     It reloads when a file of APP changes, shows tracebacks in error pages, prints a line for each request, and serves
     https by a certificate for development (edgerouter cert).
     """
+    # They are checked before an authority is made.
+    for option, address in (("--listen", listen), ("--tls", tls), ("--admin", admin)):
+        if address is not None and (fault := address_problem(address)):
+            refuse(EdgeError(f"{option}: {address!r}: {fault}"))
+            raise typer.Exit(1)
     logs.keep_standard_descriptors()
     with logs.queued():
         try:
-            # The address is checked before an authority is made.
             settings = Settings(listen=listen, admin=admin)
-            Settings(listen=tls)
             secured = None if no_tls else Secured([tls])
             if secured is not None:
                 say(f"clients verify the certificate by {secured.authority.certificate}")

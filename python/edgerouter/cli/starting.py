@@ -34,6 +34,8 @@ def write(folder: Path) -> Iterator[str]:
     if folder.resolve() != Path.cwd():
         yield f"  cd {os.path.normpath(folder)}"
     yield "  python origin.py &"
-    yield "  edgerouter run app.py --reload"
+    yield "  edgerouter run app.py --reload --admin 127.0.0.1:9090"
     yield "then, from another terminal:"
     yield "  curl -i http://127.0.0.1:8080/"
+    yield "and in a browser:"
+    yield "  http://127.0.0.1:9090/dashboard"
