@@ -53,6 +53,22 @@ def test_it_ends_with_0_if_everything_has_a_counterpart(tmp_path: Path) -> None:
     compile(done.stdout, "app.py", "exec")
 
 
+def test_settings_of_the_process_of_nginx_mean_nothing(tmp_path: Path) -> None:
+    site = "http { server { listen 80; location / { proxy_pass http://127.0.0.1:9000; } } }\n"
+    (tmp_path / "nginx.conf").write_text(
+        "daemon off;\nmaster_process off;\nworker_shutdown_timeout 5s;\nevents {}\n" + site
+    )
+    done = command("import", str(tmp_path / "nginx.conf"), "-o", "-")
+    assert "daemon" not in done.stderr and "master_process" not in done.stderr and "worker" not in done.stderr
+
+
+def test_a_source_without_a_route_says_what_could_not_be_one(tmp_path: Path) -> None:
+    (tmp_path / "nginx.conf").write_text("stream {}\nhttp { server { listen 80; location / {} } }\n")
+    done = command("import", str(tmp_path / "nginx.conf"), "-o", "-")
+    assert done.returncode == 2
+    assert re.search("no route that edgerouter could serve: server / location /", done.stderr), done.stderr
+
+
 def test_it_overwrites_nothing(tmp_path: Path) -> None:
     (tmp_path / "app.py").write_text("mine\n")
     done = command("import", ARTICLE, "-o", str(tmp_path / "app.py"))

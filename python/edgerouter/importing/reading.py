@@ -138,7 +138,9 @@ def read(path: Path, *, of: str | None = None, origins: Mapping[str, str] | None
 
 def _nothing(report: Report) -> str:
     left = [note for note in report.notes if note.kind == "left-out"]
-    first = next((note for note in left if "edgerouter refuses" in note.message), left[0] if left else None)
+    refused = next((note for note in left if "edgerouter refuses" in note.message), None)
+    # The innermost value is part of a route; others, such as the settings of a process, serve nothing anyway.
+    first = refused or max(left, key=lambda note: len(re.split(r" / |\.", note.path)), default=None)
     why = f": {first.path}: {first.message}" if first is not None else ""
     return f"has no route that edgerouter could serve{why}"
 
