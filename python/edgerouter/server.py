@@ -171,6 +171,8 @@ class Server(Purging):
         life = edge.life()
         try:
             plan = edge.encode()
+            # Before any handler of its start runs, and again when none can begin.
+            self._check_no_deploy()
             _begin(self._engine, life)
             try:
                 with self._changing:

@@ -97,8 +97,16 @@ def test_one_deploy_at_a_time_and_none_meets_another_plan(site: Deployed) -> Non
     assert answer.status_code == 409 and f"deploy {first} is under way" in answer.text
     edge = Edge("site")
     edge.route("/*", respond=Respond(body="reloaded"))
+    started: list[str] = []
+
+    @edge.on("start")
+    def starts() -> None:
+        started.append("start")
+
     with pytest.raises(EdgeError, match="is under way"):
         site.server.reload(edge)
+    # A version that is refused opens nothing.
+    assert not started
     share: dict[str, dict[str, int]] = {"promote": {}, "rollback": {}, "percent": {"percent": 3}}
     for what in share:
         assert site.change(what, id=first + 7, **share[what]).status_code == 409
@@ -106,7 +114,7 @@ def test_one_deploy_at_a_time_and_none_meets_another_plan(site: Deployed) -> Non
     for what in share:
         assert site.change(what, **share[what]).status_code == 409
     site.server.reload(edge)
-    assert site.text() == "reloaded"
+    assert (site.text(), started) == ("reloaded", ["start"])
 
 
 def test_a_promoted_version_serves_all_and_the_old_one_ends_after_its_last_call(begin: Begin, tmp_path: Path) -> None:
