@@ -52,7 +52,9 @@ class SentFile:
     async def pieces(self) -> AsyncGenerator[tuple[bytes, bool], None]:
         """Each piece, and if another follows; ``OSError`` if the file has become shorter."""
         try:
-            piece, at = self.first, 0
+            at = 0
+            # Not kept while the rest is sent.
+            piece, self.first = self.first, b""
             while True:
                 at += len(piece)
                 if not piece and at < self.size:
