@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import httpx
 import jwt
@@ -27,6 +28,8 @@ from edgerouter import (
     cache,
 )
 from edgerouter.testing import CacheResult, Client, FakeOrigin, Fault, Received, Reply
+
+from ..origins import wait_until
 
 #: A lifetime of sixty seconds, some of which may have passed on a busy machine.
 SIXTY = range(50, 61)
@@ -300,3 +303,29 @@ def test_clients_are_where_the_test_says() -> None:
     plain.route("/", respond="x")
     with pytest.raises(ConfigError, match="looks no places up"):
         Client(plain, places={})
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"origins": 5}, "Client.origins: must be a mapping, not int"),
+        ({"variants": "treatment"}, "Client.variants: must be a mapping, not str"),
+        ({"places": ["DE"]}, "Client.places: must be a mapping, not list"),
+        ({"cookies": "a=b"}, "Client.cookies: must be a mapping, not str"),
+        ({"headers": 5}, "'int' object is not iterable"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_a_client_that_cannot_be_made_leaves_no_server(given: dict[str, Any], message: str) -> None:
+    edge = Edge("t")
+    edge.route("/*", respond="x")
+    with Client(edge) as client:
+        assert client.get("/").text == "x"
+    threads = Path("/proc/self/task")
+    before = len(list(threads.iterdir()))
+    with pytest.raises(TypeError) as refused:
+        Client(edge, **given)
+    assert str(refused.value) == message
+    wait_until(lambda: len(list(threads.iterdir())) <= before, what="the end of the server's threads")
+    with pytest.raises(TypeError, match=r"Client\.edge: must be an Edge or the path of its file, not int"):
+        Client(5)  # type: ignore[arg-type]

@@ -172,6 +172,12 @@ class Client(httpx.Client):
         headers: Mapping[str, str] | Iterable[tuple[str, str]] | None = None,
         cookies: Mapping[str, str] | None = None,
     ) -> None:
+        if not isinstance(edge, (Edge, str, os.PathLike)):
+            raise TypeError(f"Client.edge: must be an Edge or the path of its file, not {type(edge).__name__}")
+        mappings = {"origins": origins, "variants": variants, "places": places, "cookies": cookies}
+        for name, given in mappings.items():
+            if given is not None and not isinstance(given, Mapping):
+                raise TypeError(f"Client.{name}: must be a mapping, not {type(given).__name__}")
         if not isinstance(edge, Edge):
             from edgerouter.application import FileApplication
 
@@ -199,15 +205,21 @@ class Client(httpx.Client):
             raise
         hosts = [str(name) for name in edge.to_dict().get("hosts", ())]
         host = host or next(iter(hosts), "edge.test").replace("*", "www")
-        super().__init__(
-            base_url=f"http://{host}",
-            transport=_Wire(self, self.server.urls, http2=http2),
-            timeout=timeout,
-            follow_redirects=follow_redirects,
-            headers=list(headers.items()) if isinstance(headers, Mapping) else list(headers or ()),
-            cookies=dict(cookies or {}),
-            trust_env=False,
-        )
+        try:
+            super().__init__(
+                base_url=f"http://{host}",
+                transport=_Wire(self, self.server.urls, http2=http2),
+                timeout=timeout,
+                follow_redirects=follow_redirects,
+                headers=list(headers.items()) if isinstance(headers, Mapping) else list(headers or ()),
+                cookies=dict(cookies or {}),
+                trust_env=False,
+            )
+        except BaseException:
+            # There is no client yet that could be closed.
+            self.server.stop()
+            self._close_origins()
+            raise
         try:
             for experiment, variant in (variants or {}).items():
                 self.choose(experiment, variant)
