@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -20,6 +21,7 @@ import pytest
 from edgerouter import ConfigError, Edge, EdgeError, Isolation, Response
 from edgerouter.application import FileApplication
 from edgerouter.functions import processes
+from edgerouter.functions.worker_process import Worker
 from edgerouter.testing import Running, running
 
 from ..metrics import metric
@@ -554,3 +556,22 @@ def test_no_code_of_a_worker_reaches_the_edge() -> None:
     for content in (b"\xc1", b"\x80", json.dumps({"type": "result"}).encode(), b"cos\nsystem\n(S'x'\ntR."):
         with pytest.raises(Exception, match=r"(?i)malformed|invalid|expected|missing|truncated|trailing"):
             messages.decode_to_edge(content)
+
+
+def test_a_message_that_is_under_way_ends_with_its_process() -> None:
+    async def ends() -> list[type[object]]:
+        worker = Worker()
+        os.kill(worker.process.pid, signal.SIGSTOP)
+        messages = [asyncio.ensure_future(worker.send_bytes(bytes(size))) for size in (8 << 20, 1, 1)]
+        while worker.sends is None:
+            await asyncio.sleep(0)
+        # It is sent as a whole, whoever waits for it.
+        messages[0].cancel()
+        await asyncio.wait(messages[:1])
+        assert not worker.sends.done()
+        worker.condemn("stopped", "the test")
+        worker.kill()
+        return [type(end) for end in await asyncio.gather(*messages, return_exceptions=True)]
+
+    found = asyncio.run(asyncio.wait_for(ends(), 60))
+    assert found == [asyncio.CancelledError, OSError, OSError]

@@ -112,7 +112,14 @@ class Worker:
         loop = asyncio.get_running_loop()
         self.sends = loop.create_task(loop.sock_sendall(self.sock, memoryview(message)[sent:]))
         self.sends.add_done_callback(lambda _: self.sending.release())
-        await asyncio.shield(self.sends)
+        try:
+            await asyncio.shield(self.sends)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if self.sends.cancelled() and task is not None and not task.cancelling():
+                # Not this task: the process was ended meanwhile.
+                raise OSError("the process is gone") from None
+            raise
 
     async def exactly(self, count: int) -> bytes:
         loop = asyncio.get_running_loop()
