@@ -44,12 +44,12 @@ Where the names are of query parameters or cookies, one that ends in ``*`` stand
 
 
 def only(*names: str) -> Names:
-    """Just these names."""
+    """Selects these names and no others, as in ``CachePolicy(query=only("page", "sort"))``."""
     return Names(only=names)
 
 
 def all_except(*names: str) -> Names:
-    """Every name but these."""
+    """Selects every name but these, as in ``CachePolicy(query=all_except("utm_source", "gclid"))``."""
     return Names(exclude=names)
 
 
