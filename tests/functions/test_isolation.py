@@ -565,7 +565,7 @@ def test_a_message_that_is_under_way_ends_with_its_process() -> None:
         messages = [asyncio.ensure_future(worker.send_bytes(bytes(size))) for size in (8 << 20, 1, 1)]
         while worker.sends is None:
             await asyncio.sleep(0)
-        # It is sent as a whole, whoever waits for it.
+        # It is sent as a whole even when nobody waits for it any more.
         messages[0].cancel()
         await asyncio.wait(messages[:1])
         assert not worker.sends.done()
