@@ -128,8 +128,9 @@ class Locations:
             for directive in place.all(other):
                 directive.left_out("the edge speaks HTTP with origins; requests get 501 until there is one")
                 return self._answers(scope, patterns, {"respond": Respond(status=501, body="not served yet\n")})
-        for block in place.all("if", "limit_except"):
+        for block in place.all("if"):
             block.left_out("conditions of nginx are written as when=, methods= or hooks")
+        methods = self._methods(place)
         if passed is None and (tried := scope.last("try_files")) is not None and tried.args[-1:]:
             fallback = named.get(tried.args[-1])
             if fallback is not None and fallback.one("proxy_pass") is not None:
@@ -137,18 +138,41 @@ class Locations:
                 scope = scope.within(fallback)
                 passed = fallback.one("proxy_pass")
         if passed is not None:
-            return [*rewrites, *self._proxied(passed, scope, patterns, prefix)]
-        return [*rewrites, *self._files(scope, patterns, prefix)]
+            routes = self._proxied(passed, scope, patterns, prefix)
+        else:
+            routes = self._files(scope, patterns, prefix)
+        if methods is not None:
+            for route in routes:
+                # Files have GET and HEAD only.
+                if route.folder is None:
+                    route.arguments["methods"] = methods
+            routes += self._answers(scope, patterns, {"respond": Respond(status=403, body="forbidden\n")}, guards=False)
+        return [*rewrites, *routes]
+
+    def _methods(self, place: Directive) -> list[str] | None:
+        """The methods that anyone may use, where ``limit_except`` guards the others."""
+        block = place.one("limit_except")
+        if block is None:
+            return None
+        if [(rule.name, rule.args) for rule in block.block or ()] != [("deny", ["all"])]:
+            block.left_out("methods that some clients may use get 403 until there is a route for them")
+        block.all("deny")
+        methods = [name.upper() for name in block.args]
+        return [*methods, "HEAD"] if "GET" in methods and "HEAD" not in methods else methods
 
     def _closed(self, scope: Scope) -> Respond | None:
         """The answer of a place that nobody may use, or whose guard is unknown here."""
         place = scope.place
         if place.one("internal") is not None:
             return Respond(status=404, body="not found\n")
-        for name in ("auth_request", "auth_jwt", "auth_digest", "ssl_verify_client"):
+        for name in ("auth_request", "auth_jwt", "auth_digest", "secure_link", "ssl_verify_client"):
             directive = scope.last(name)
             if directive is not None and directive.args[:1] not in (["off"], ["optional_no_ca"]):
                 directive.left_out("who may pass is decided elsewhere: requests get 403 until auth= or basic= is here")
+                return Respond(status=403, body="not served yet\n")
+        for block in place.all("if") if place.name == "location" else ():
+            if block.value("return") in ("401", "403"):
+                block.left_out("who may pass is a condition: requests get 403 until when=, auth= or basic= is here")
                 return Respond(status=403, body="not served yet\n")
         rules = scope.level("allow", "deny")
         if [(rule.name, rule.args) for rule in rules] == [("deny", ["all"])]:

@@ -1,0 +1,54 @@
+"""Guards of nginx protect in the program of an import, or close what they protect."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from edgerouter import Edge
+from edgerouter.importing import read
+from edgerouter.testing import Client
+
+PROXY = "proxy_pass http://127.0.0.1:9000;"
+
+
+def statuses(tmp_path: Path, location: str, *requests: tuple[str, str]) -> list[int]:
+    """The statuses of requests to the program for a server with these locations."""
+    source = tmp_path / "nginx.conf"
+    source.write_text(f"http {{ server {{ listen 80; {location} }} }}\n")
+    names: dict[str, Edge] = {}
+    exec(compile(read(source).program, "app.py", "exec"), names)
+    with Client(names["edge"], origins={"app-9000": {"/*": "passed"}}) as http:
+        return [http.request(method, path).status_code for method, path in requests]
+
+
+@pytest.mark.parametrize(
+    "guard",
+    [
+        'if ($http_x_key != "k") { return 403; }',
+        "valid_referers none server_names; if ($invalid_referer) { return 403; }",
+        "if ($arg_token = x) { return 401; }",
+        'secure_link $arg_md5; secure_link_md5 "s$uri"; if ($secure_link = "") { return 410; }',
+    ],
+)
+def test_a_condition_that_decides_who_may_pass_closes_its_location(tmp_path: Path, guard: str) -> None:
+    location = f"location /a {{ {guard} {PROXY} }} location / {{ {PROXY} }}"
+    assert statuses(tmp_path, location, ("GET", "/a"), ("GET", "/b")) == [403, 200]
+
+
+@pytest.mark.parametrize(
+    ("limit", "open_to"),
+    [
+        ("limit_except GET { deny all; }", {"GET", "HEAD"}),
+        ("limit_except POST { deny all; }", {"POST"}),
+        ("limit_except GET { allow 10.0.0.0/8; deny all; }", {"GET", "HEAD"}),
+        ("limit_except GET { auth_basic x; }", {"GET", "HEAD"}),
+    ],
+)
+def test_methods_that_are_guarded_are_closed(tmp_path: Path, limit: str, open_to: set[str]) -> None:
+    location = f"location /a {{ {limit} {PROXY} }} location / {{ {PROXY} }}"
+    methods = ("GET", "HEAD", "POST", "DELETE")
+    found = dict(zip(methods, statuses(tmp_path, location, *((method, "/a") for method in methods)), strict=True))
+    assert {method for method, status in found.items() if status == 200} == open_to
+    assert {status for method, status in found.items() if method not in open_to} == {403}
