@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import re
@@ -206,6 +207,76 @@ def test_sigterm_lets_what_is_being_answered_finish(
     go.set()
     thread.join(60)
     assert result[0].text == "finished"
+    assert process.process.wait(60) == 0
+
+
+def test_sigterm_leaves_no_request_unanswered_on_connections_that_are_in_use(
+    origin: Origin, tmp_path: Path, run: Callable[..., Process]
+) -> None:
+    """A client sends one request behind the other, and cannot know of the stop before a response says so."""
+    origin.default = Reply(200, {}, "whole")
+    app = tmp_path / "app.py"
+    write_app(app, origin.url, 1)
+    port = free_port()
+    process = run("run", str(app), "--listen", f"127.0.0.1:{port}", "--admin", "127.0.0.1:0")
+    wait_until(lambda: reachable(port), 60, "the listener")
+    begun, failures = threading.Barrier(9), []
+
+    def visit() -> None:
+        with connect(f"http://127.0.0.1:{port}") as client, client.makefile("rb") as answers:
+            for number in itertools.count():
+                client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+                if not answers.readline().startswith(b"HTTP/1.1 200"):
+                    failures.append(number)
+                    return
+                head = b"".join(iter(answers.readline, b"\r\n")).lower()
+                answers.read(5)
+                if b"connection: close" in head:
+                    return
+                if number == 20:
+                    begun.wait(60)
+
+    visitors = [threading.Thread(target=visit) for _ in range(8)]
+    for visitor in visitors:
+        visitor.start()
+    begun.wait(60)
+    process.process.send_signal(signal.SIGTERM)
+    for visitor in visitors:
+        visitor.join(60)
+    assert failures == []
+    assert process.process.wait(60) == 0
+
+
+def test_sigterm_lets_a_client_go_on_behind_a_response_that_began_before(
+    origin: Origin, tmp_path: Path, run: Callable[..., Process]
+) -> None:
+    go = threading.Event()
+
+    def streams(seen: Seen, connection: socket.socket) -> None:
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 70000\r\n\r\n" + bytes(35_000))
+        go.wait(60)
+        connection.sendall(bytes(35_000))
+
+    origin.default = Reply(200, {}, "whole")
+    origin.on("/long", streams)
+    app = tmp_path / "app.py"
+    write_app(app, origin.url, 1)
+    port = free_port()
+    process = run("run", str(app), "--listen", f"127.0.0.1:{port}", "--admin", "127.0.0.1:0")
+    wait_until(lambda: reachable(port), 60, "the listener")
+    with connect(f"http://127.0.0.1:{port}") as client, client.makefile("rb") as answers:
+        client.sendall(b"GET /long HTTP/1.1\r\nHost: a\r\n\r\n")
+        head = b"".join(iter(answers.readline, b"\r\n")).lower()
+        assert b"connection: close" not in head
+        process.process.send_signal(signal.SIGTERM)
+        wait_until(lambda: not reachable(port), 60, "the end of accepting")
+        go.set()
+        assert len(answers.read(70_000)) == 70_000
+        client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        rest = answers.read()
+    assert rest.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert rest.endswith(b"whole")
+    assert b"connection: close" in rest.lower()
     assert process.process.wait(60) == 0
 
 

@@ -73,10 +73,16 @@ pub(super) fn work(
     runtime.shutdown_timeout(Duration::from_millis(100));
 }
 
+/// Pause between two looks at the connections that may bring one more request while the worker drains.
+const LAST_CALLS: Duration = Duration::from_millis(50);
+
 /// The worker's housekeeping, until the engine ends.
 async fn tend(worker: &Rc<Worker>, mut life: watch::Receiver<Life>) {
     let mut seconds = tokio::time::interval(Duration::from_secs(1));
     seconds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut last_calls = tokio::time::interval(LAST_CALLS);
+    last_calls.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut drains = false;
     loop {
         tokio::select! {
             _ = seconds.tick() => {
@@ -84,13 +90,15 @@ async fn tend(worker: &Rc<Worker>, mut life: watch::Receiver<Life>) {
                     tight::end_stalled(&worker.connections, worker.clock.ticks());
                 }
             }
+            _ = last_calls.tick(), if drains => worker.connections.end_last_calls(worker.clock.ticks()),
             () = tight::give_way_to_others(&**worker) => {}
             changed = life.changed() => {
                 let now = if changed.is_err() { Life::Ended } else { *life.borrow_and_update() };
                 match now {
                     Life::Serving => {}
                     Life::Draining => {
-                        worker.connections.drain();
+                        drains = true;
+                        worker.connections.drain(worker.clock.ticks());
                         worker.upstreams.clear();
                     }
                     Life::Ended => return,

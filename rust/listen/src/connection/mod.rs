@@ -25,5 +25,6 @@ pub use owner::{
 pub(crate) use serving::Serving;
 pub use serving::{Arrived, IdleServers};
 pub(crate) use share::{Handed, Place, Share};
+pub(crate) use state::is_over;
 pub use state::{Connection, ConnectionState};
 pub use stream::{Stream, TunnelEnd};

@@ -31,7 +31,7 @@ use crate::{
     tls::{HandshakeCounts, TlsListener},
 };
 
-use super::{Arrived, Backlog, Connection, ConnectionState, IdleServers, Share, Stream};
+use super::{Arrived, Backlog, Connection, IdleServers, Share, Stream};
 
 /// Most bytes that one read takes from a socket.
 const INBOX: usize = 64 << 10;
@@ -183,10 +183,18 @@ impl Connections {
         slow.count()
     }
 
-    /// Ends each when it has responded to the requests that have come in.
-    pub fn drain(&self) {
+    /// Ends each when it has responded to the requests that have come in, and those that are in use a little later.
+    pub fn drain(&self, now: u64) {
         for (_, connection) in self.open.borrow().iter() {
-            connection.set_state(ConnectionState::Drain);
+            connection.drain(now);
+        }
+    }
+
+    /// Ends those whose clients have brought no further request in time. To be called several times a second after
+    /// `drain`.
+    pub fn end_last_calls(&self, now: u64) {
+        for (_, connection) in self.open.borrow().iter() {
+            connection.end_last_call(now);
         }
     }
 }

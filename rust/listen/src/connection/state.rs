@@ -40,6 +40,8 @@ pub struct Connection {
     streams: Cell<u32>,
     /// It was accepted while the worker drains, and no request has come in on it: its first one gets a response.
     is_late: Cell<bool>,
+    /// The worker drains, and the client may not know it: no response with `Connection: close` has gone to it.
+    in_last_call: Cell<bool>,
     /// A part of a request's head has come in.
     in_head: Cell<bool>,
     /// Ticks (ms) since which it has waited for a request, or for the rest of its head.
@@ -69,6 +71,11 @@ pub struct Connection {
 
 /// Time without a request after which a connection keeps its socket only.
 const REST: Duration = Duration::from_secs(1);
+/// A connection with a request so long ago, or less, may bring another one at any time.
+const RECENT: Duration = Duration::from_secs(2);
+/// Time for a client that uses its connection to send one more request while the worker drains: its response says that
+/// the connection ends. A close at any moment would meet requests on their way, which then have no response.
+const LAST_CALL: Duration = Duration::from_millis(500);
 
 /// The state that the worker gives a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,6 +105,7 @@ impl Connection {
             state: Cell::new(ConnectionState::Live),
             streams: Cell::new(0),
             is_late: Cell::new(false),
+            in_last_call: Cell::new(false),
             in_head: Cell::new(false),
             since: Cell::new(ticks),
             head_spent: Cell::new(0),
@@ -186,6 +194,7 @@ impl Connection {
     pub fn begin(&self) {
         self.streams.set(self.streams.get() + 1);
         self.is_late.set(false);
+        self.in_last_call.set(false);
         self.in_head.set(false);
         self.head_spent.set(0);
         let left = self.left.get().saturating_sub(1);
@@ -212,9 +221,34 @@ impl Connection {
         self.set_state(ConnectionState::Drain);
     }
 
+    /// The worker drains: it ends when it has responded to the requests that have come in, and to one more if its client
+    /// has just used it and cannot know that. HTTP/2 says it by a frame.
+    pub(crate) fn drain(&self, now: u64) {
+        self.now.set(now);
+        let is_used = !self.is_idle() || !is_over(self.since.get(), now, RECENT);
+        if is_used && self.multiplexed.get().is_none() {
+            self.in_last_call.set(true);
+            if self.is_idle() && !self.in_head.get() {
+                self.since.set(now);
+            }
+        }
+        self.set_state(ConnectionState::Drain);
+    }
+
+    /// Ends it if it drains and its client has not brought one more request in time.
+    pub(crate) fn end_last_call(&self, now: u64) {
+        self.now.set(now);
+        let waits = self.in_last_call.get() && self.is_idle() && !self.in_head.get();
+        if waits && is_over(self.since.get(), now, LAST_CALL) {
+            self.in_last_call.set(false);
+            self.wake();
+        }
+    }
+
     /// True if it ends unless a request is on its way.
     pub(crate) fn is_drained(&self) -> bool {
-        self.state.get() == ConnectionState::Drain && !self.is_late.get()
+        let is_waited_for = self.is_late.get() || self.in_last_call.get();
+        self.state.get() == ConnectionState::Drain && !is_waited_for
     }
 
     /// Bytes of an incomplete head have come in.
@@ -352,8 +386,7 @@ impl Connection {
 
     /// As `check`, with many requests: those are the driver's to look at.
     fn check_multiplexed(&self, multiplexed: &Multiplexed, now: u64, limits: &HttpLimits) -> bool {
-        let over =
-            |since: u64, limit: Duration| now.saturating_sub(since) > limit.as_millis() as u64;
+        let over = |since: u64, limit: Duration| is_over(since, now, limit);
         if let Some(since) = multiplexed.incomplete_since() {
             if over(since, limits.head_timeout) {
                 self.set_state(ConnectionState::HeadTooSlow);
@@ -389,8 +422,7 @@ impl Connection {
         if let Some(multiplexed) = self.multiplexed.get() {
             return self.check_multiplexed(multiplexed, now, limits);
         }
-        let over =
-            |since: u64, limit: Duration| now.saturating_sub(since) > limit.as_millis() as u64;
+        let over = |since: u64, limit: Duration| is_over(since, now, limit);
         let blocked = |since: &Cell<Option<u64>>| {
             let since = since.get();
             since.is_some_and(|since| over(since, limits.body_timeout))
@@ -438,9 +470,52 @@ impl Connection {
     }
 }
 
+/// True if more than `limit` has passed from `since` to `now`, in ticks.
+pub(crate) fn is_over(since: u64, now: u64, limit: Duration) -> bool {
+    u128::from(now.saturating_sub(since)) > limit.as_millis()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_connection_in_use_may_bring_one_more_request_while_its_worker_drains() {
+        let peer = SocketAddr::from(([192, 0, 2, 1], 1));
+        let used_at = |ticks| {
+            let connection = Connection::new(peer, Scheme::Http, 0, 0);
+            connection.check(ticks, &HttpLimits::default());
+            connection.begin();
+            connection.end();
+            connection
+        };
+        let (begun, last_call) = (10_000, LAST_CALL.as_millis() as u64);
+        let idle = used_at(5_000);
+        idle.drain(begun);
+        assert!(idle.is_drained());
+        let used = used_at(9_000);
+        used.drain(begun);
+        used.end_last_call(begun + last_call);
+        assert!(!used.is_drained());
+        used.end_last_call(begun + last_call + 1);
+        assert!(used.is_drained());
+        // The request has come: its response says that the connection ends.
+        let brings = used_at(9_000);
+        brings.drain(begun);
+        brings.begin();
+        assert!(brings.is_drained());
+        // A response that began before cannot say so: the time begins at its end.
+        let streams = used_at(9_000);
+        streams.begin();
+        streams.drain(begun);
+        streams.end_last_call(begun + 60_000);
+        streams.end();
+        assert!(!streams.is_drained());
+        streams.end_last_call(begun + 60_000 + last_call);
+        assert!(!streams.is_drained());
+        streams.end_last_call(begun + 60_001 + last_call);
+        assert!(streams.is_drained());
+    }
 
     #[test]
     fn the_header_of_a_proxy_and_the_first_head_have_one_time() {

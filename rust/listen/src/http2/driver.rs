@@ -28,7 +28,7 @@ use tokio::{task::spawn_local, time::timeout};
 
 use super::{
     convert,
-    meter::{Meter, is_over},
+    meter::Meter,
     response::{Content, Exchange},
     terms::Terms,
     wire::{Wire, WireEnd},
@@ -36,7 +36,8 @@ use super::{
 use crate::{
     Transport,
     connection::{
-        Backlog, ClientBody, Connection, ConnectionOwner, ConnectionState, Inflow, NextTurn, Stream,
+        Backlog, ClientBody, Connection, ConnectionOwner, ConnectionState, Inflow, NextTurn,
+        Stream, is_over,
     },
 };
 

@@ -16,7 +16,7 @@ use edgerouter_core::{
 };
 
 use super::turns::{Turn, Turns};
-use crate::connection::{Connection, Stream};
+use crate::connection::{Connection, Stream, is_over};
 
 /// Streams that end in a turn of the worker when their connection has ended.
 const A_TURN: usize = 32;
@@ -338,10 +338,6 @@ impl Meter {
         self.connection.multiplex().note_waiting(reads, writes);
         slow
     }
-}
-
-pub(super) fn is_over(since: u64, now: u64, limit: Duration) -> bool {
-    u128::from(now.saturating_sub(since)) > limit.as_millis()
 }
 
 impl OpenStream {
