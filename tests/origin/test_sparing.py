@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -9,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 
-from edgerouter import Edge, Health
+from edgerouter import Edge, Health, cache
 from edgerouter.testing import Running
 
 from ..origins import Origin, Reply, Seen, wait_until
@@ -56,6 +57,40 @@ def test_many_requests_of_which_half_fail_put_an_origin_out(probed: Running, cli
     for _ in range(2):
         client.get("/broken")
     wait_until(lambda: not healthy(probed), what="the origin being found unhealthy")
+
+
+def breaks_off(seen: Seen, sock: socket.socket) -> None:
+    kind = "text/event-stream" if seen.path == "/events" else "text/plain"
+    head = f"HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nTransfer-Encoding: chunked\r\n\r\n"
+    sock.sendall(head.encode() + b"186a0\r\n" + bytes(50_000))
+    sock.shutdown(socket.SHUT_RDWR)
+
+
+def test_an_origin_whose_responses_break_off_is_put_out_though_its_heads_and_probes_are_good(
+    origin: Origin, second: Origin, serve: Serve, client_for: ClientFor
+) -> None:
+    origin.default = Reply(200, {}, "fine")
+    second.default = Reply(200, {}, "whole")
+    edge = Edge("test")
+    health = Health("/healthz", interval=60)
+    members = [edge.origin(one.name, one.url, health=health) for one in (origin, second)]
+    edge.route("/*", to=edge.group("site", members), cache=cache.DISABLED)
+    running = serve(edge)
+    client = client_for(running)
+    origin.wait_for(1, "/healthz")
+    for path in ("/events", "/page"):
+        origin.on(path, breaks_off)
+    for _ in range(30):
+        with pytest.raises(httpx.RemoteProtocolError):
+            client.get("/events")
+    assert healthy(running), "streams of events end with their origin's process"
+    # The streams counted as answered.
+    for _ in range(60):
+        with contextlib.suppress(httpx.RemoteProtocolError):
+            if client.get("/page").text == "whole":
+                break
+    assert not healthy(running)
+    assert client.get("/page").text == "whole"
 
 
 def test_a_busy_origin_is_spared_for_the_key_that_it_named(origin: Origin, site: Site) -> None:

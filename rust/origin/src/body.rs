@@ -40,17 +40,22 @@ pub struct UpstreamBody {
     received: Received,
 }
 
+/// Gets the bytes of a body that is over, and why it broke off if that was the origin's fault.
+type ReportBody = dyn FnOnce(u64, Option<&FetchError>);
+
 /// Counts the bytes of a body, and reports them when it is over.
 #[derive(Default)]
 struct Received {
     bytes: u64,
-    report: Option<Box<dyn FnOnce(u64)>>,
+    /// Why it broke off, if that was the origin's fault.
+    fault: Option<Box<FetchError>>,
+    report: Option<Box<ReportBody>>,
 }
 
 impl Drop for Received {
     fn drop(&mut self) {
         if let Some(report) = self.report.take() {
-            report(self.bytes);
+            report(self.bytes, self.fault.as_deref());
         }
     }
 }
@@ -161,8 +166,8 @@ impl UpstreamBody {
         }
     }
 
-    /// Has the bytes that came reported when the body is over, or dropped.
-    pub fn report(&mut self, report: impl FnOnce(u64) + 'static) {
+    /// Has the bytes that came reported when the body is over, or dropped; and whether it broke off by the origin's fault.
+    pub fn report(&mut self, report: impl FnOnce(u64, Option<&FetchError>) + 'static) {
         self.received.report = Some(Box::new(report));
     }
 
@@ -263,6 +268,8 @@ impl UpstreamBody {
             },
         };
         self.connected = None;
+        let is_fault = error.is_origins_fault();
+        self.received.fault = is_fault.then(|| Box::new(error.clone()));
         Poll::Ready(Err(error))
     }
 

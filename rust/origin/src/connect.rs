@@ -136,13 +136,18 @@ const STAGGER: Duration = Duration::from_millis(250);
 impl Addresses {
     /// A connection to the origin, within its `connect_timeout` in all.
     pub(super) async fn connect(&self, origin: &Origin) -> Result<OriginStream, FetchError> {
-        match tokio::time::timeout(origin.connect_timeout, self.unbounded(origin)).await {
-            Ok(connected) => connected,
-            Err(_) => Err(FetchError::ConnectTimeout(
+        let connected = tokio::time::timeout(origin.connect_timeout, self.unbounded(origin)).await;
+        let connected = connected.unwrap_or_else(|_| {
+            Err(FetchError::ConnectTimeout(
                 origin.name.to_string(),
                 origin.connect_timeout,
-            )),
+            ))
+        });
+        // It may have moved: its next connections are not to wait for the addresses to grow old.
+        if connected.is_err() && origin.socket.is_none() {
+            NAMES.doubt(&origin.host, origin.port);
         }
+        connected
     }
 
     async fn unbounded(&self, origin: &Origin) -> Result<OriginStream, FetchError> {

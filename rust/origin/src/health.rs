@@ -225,6 +225,15 @@ impl HealthBoard {
         });
     }
 
+    /// A response whose head was good broke off.
+    pub fn note_broken(&self, origin: &Origin) {
+        let thresholds = Thresholds::of(origin.health.as_ref());
+        let now = self.now();
+        self.change(origin, "responses break off", |health| {
+            health.broke_off(thresholds, now)
+        });
+    }
+
     /// A request was not answered.
     pub fn note_failure(&self, origin: &Origin) {
         let thresholds = Thresholds::of(origin.health.as_ref());

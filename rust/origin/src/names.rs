@@ -15,6 +15,8 @@ use tokio::sync::Notify;
 
 /// Age at which an address is looked up again in the background.
 const FRESH: Duration = Duration::from_secs(30);
+/// Age at which it is looked up again if nothing could be connected to there.
+const DOUBTFUL: Duration = Duration::from_secs(1);
 /// Age up to which the last address serves while look-ups fail.
 const KEPT: Duration = Duration::from_secs(86_400);
 /// Time for which a failed look-up is remembered.
@@ -159,6 +161,30 @@ impl Resolver {
             self.wake(&mut table);
         }
         state
+    }
+
+    /// No connection to the addresses of a name could be made: they are looked up again in the background, unless that has
+    /// just been done.
+    pub(super) fn doubt(&self, host: &Arc<str>, port: u16) {
+        let (name, now) = ((Arc::clone(host), port), Instant::now());
+        let mut table = self.shared.table.lock();
+        let Some(known) = table.known.get_mut(&name) else {
+            return;
+        };
+        let is_past = |at: Instant, age| now.saturating_duration_since(at) >= age;
+        let is_old = known
+            .addresses
+            .as_ref()
+            .is_some_and(|found| is_past(found.at, DOUBTFUL));
+        let may_ask = known
+            .failed
+            .as_ref()
+            .is_none_or(|(at, _)| is_past(*at, FAILED));
+        if is_old && may_ask && !known.looking {
+            known.looking = true;
+            table.wanted.push_back(name);
+            self.wake(&mut table);
+        }
     }
 
     /// Has a thread do the wanted look-ups: an idle one, or a further one while there are few.
@@ -331,6 +357,32 @@ mod tests {
         }
         assert_eq!(names.shared.table.lock().threads, 1);
         drop(end);
+        assert_eq!(asked.load(Ordering::SeqCst), 2);
+    }
+
+    #[tokio::test]
+    async fn an_address_that_nothing_can_be_connected_to_is_looked_up_once_a_second() {
+        let asked = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&asked);
+        let names = Resolver::new(Arc::new(move |_: &str, _| {
+            let moved = count.fetch_add(1, Ordering::SeqCst) > 0;
+            let address = if moved { "192.0.2.2:80" } else { ADDRESS };
+            Ok(vec![address.parse().unwrap()])
+        }));
+        let host: Arc<str> = "origin.test".into();
+        assert_eq!(
+            names.of(&host, 80).await.unwrap()[..],
+            [ADDRESS.parse().unwrap()]
+        );
+        // Right after a look-up, another one would find nothing new.
+        names.doubt(&host, 80);
+        assert_eq!(asked.load(Ordering::SeqCst), 1);
+        age(&names, DOUBTFUL);
+        names.doubt(&host, 80);
+        names.doubt(&host, 80);
+        while names.of(&host, 80).await.unwrap()[..] == [ADDRESS.parse().unwrap()] {
+            tokio::task::yield_now().await;
+        }
         assert_eq!(asked.load(Ordering::SeqCst), 2);
     }
 

@@ -124,6 +124,13 @@ impl Window {
         }
     }
 
+    /// An answer that was counted as good turned out not to be.
+    fn take_back(&mut self) {
+        if let Some(slot) = self.slots.iter_mut().find(|slot| slot.good > 0) {
+            slot.good -= 1;
+        }
+    }
+
     /// True if the errors are reason enough: half of many requests, or enough in a row. With probes few requests decide
     /// nothing, so that one bad URL makes no bad origin: the probes run anyway.
     fn condemns(&self, thresholds: Thresholds, row: u32) -> bool {
@@ -214,6 +221,12 @@ impl Health {
 
     /// A request failed by the origin's fault: not connected, reset, too slow, not HTTP.
     pub fn failed(&mut self, thresholds: Thresholds, now: u64) -> Option<Change> {
+        self.went_wrong(thresholds, now)
+    }
+
+    /// The content of an answer broke off whose head was good, and counted so.
+    pub fn broke_off(&mut self, thresholds: Thresholds, now: u64) -> Option<Change> {
+        self.window.take_back();
         self.went_wrong(thresholds, now)
     }
 
@@ -333,6 +346,21 @@ mod tests {
         trial_after_ms: 1_000,
         probed: false,
     };
+
+    #[test]
+    fn an_answer_that_broke_off_is_no_good_one() {
+        let mut health = Health::default();
+        // Each was answered, and half of them broke off: by both counts it would be a third.
+        health.answered(0, 20);
+        health.answered(1, 19);
+        for _ in 0..19 {
+            assert_eq!(health.broke_off(PROBED, SLOT_MS), None);
+        }
+        assert_eq!(
+            health.broke_off(PROBED, SLOT_MS),
+            Some(Change::BecameUnhealthy)
+        );
+    }
 
     #[test]
     fn failed_probes_count_only_in_a_row() {

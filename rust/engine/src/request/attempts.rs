@@ -10,7 +10,7 @@ use std::{
 };
 
 use edgerouter_core::http::Fields;
-use edgerouter_core::http::PathAndQuery;
+use edgerouter_core::http::{PathAndQuery, header, is_event_stream};
 use edgerouter_core::{
     boxed,
     cache::{decide, hooked::HookEffect},
@@ -330,9 +330,20 @@ async fn attempt(
     match fetched {
         Ok(mut response) => {
             let (live, route) = (Rc::clone(&request.live), request.route);
-            response
-                .body
-                .report(move |bytes| live.metrics.bytes_in(id, route, bytes));
+            let worker = Rc::clone(&request.worker);
+            // A stream of events ends with its origin's process, which is no fault.
+            let kind = response.headers.get(header::CONTENT_TYPE);
+            let is_lasting = kind.is_some_and(|kind| is_event_stream(kind.as_bytes()));
+            response.body.report(move |bytes, fault| {
+                live.metrics.bytes_in(id, route, bytes);
+                if let Some(error) = fault
+                    && !is_lasting
+                    && let Some(origin) = live.plan.origin(id)
+                {
+                    tracing::warn!(origin = %origin.name, %error, "the response of an origin broke off");
+                    worker.shared.health.note_broken(origin);
+                }
+            });
             if decide::is_error(response.status) {
                 request.worker.shared.health.note_error(origin);
             } else {
