@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -150,6 +151,36 @@ def test_a_pipe_may_get_its_reader_later(app: Path, tmp_path: Path, run: Run) ->
     with pipe.open() as reader:
         assert '"GET /after HTTP/1.1" 200' in reader.readline()
     assert process.end() == 0
+
+
+def test_a_full_disk_costs_lines_and_is_said_once_and_no_line_is_glued_to_a_torn_one(
+    app: Path, tmp_path: Path, run: Run
+) -> None:
+    log = tmp_path / "access.log"
+    process, url = start(run, app, "--access-log", str(log), "--access-log-format", "json")
+    httpx.get(f"{url}/before")
+    lines(log, 1)
+    pid, (_, hard) = process.process.pid, resource.getrlimit(resource.RLIMIT_FSIZE)
+    # A part of the next line fits.
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, (log.stat().st_size + 50, hard))
+    for number in range(20):
+        assert httpx.get(f"{url}/during/{number}").status_code == 200
+    process.wait_for(rf"a log cannot be written; .*File too large .*log=\"?access\"? path={log}")
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, (hard, hard))
+
+    def is_written_again() -> bool:
+        httpx.get(f"{url}/after")
+        return "a log can be written again" in process.output
+
+    wait_until(is_written_again, 60, "the end of the failure")
+    assert process.output.count("a log cannot be written") == 1
+    assert process.end() == 0
+    texts = log.read_text().splitlines()
+    assert json.loads(texts[0])["url"] == "/before"
+    assert len(texts[1]) == 50
+    # The last of them may have been written when there was room again.
+    assert {json.loads(text)["url"] for text in texts[2:]} <= {"/during/19", "/after"}
+    assert json.loads(texts[-1])["url"] == "/after"
 
 
 def test_a_file_that_cannot_be_opened_is_told_at_the_start(app: Path, tmp_path: Path, run: Run) -> None:

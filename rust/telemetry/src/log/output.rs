@@ -58,6 +58,15 @@ impl Sink {
         Ok(())
     }
 
+    /// As configured; empty for a standard stream.
+    fn path(&self) -> tracing::field::DisplayValue<std::path::Display<'_>> {
+        let path = match self {
+            Self::File { path, .. } => path.as_path(),
+            Self::Stdout | Self::Stderr => std::path::Path::new(""),
+        };
+        tracing::field::display(path.display())
+    }
+
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Self::Stdout => {
@@ -97,6 +106,40 @@ struct Inner {
     emptied: Condvar,
     full: AtomicU64,
     failed: AtomicU64,
+}
+
+/// Failures to write a log: one line when they begin, and one when they are over.
+#[derive(Debug, Default)]
+struct Trouble {
+    /// Time of the last failure; `None` while writing works.
+    failed_at: Option<Instant>,
+    /// Lines lost since the first failure.
+    lost: u64,
+    /// The last line was written in part.
+    is_torn: bool,
+}
+
+impl Trouble {
+    fn fail(&mut self, log: &str, sink: &Sink, error: &io::Error, lost: u64) {
+        self.lost += lost;
+        if self.failed_at.replace(Instant::now()).is_none() {
+            tracing::error!(
+                %error,
+                log,
+                path = sink.path(),
+                "a log cannot be written; requests go on, and lines are dropped until it can be"
+            );
+        }
+    }
+
+    /// Small lines fit now and then while the rest does not: they do not count as the end of it.
+    fn succeed(&mut self, log: &str, sink: &Sink) {
+        if self.failed_at.is_some_and(|at| at.elapsed() > TICK) {
+            self.failed_at = None;
+            let lost = std::mem::take(&mut self.lost);
+            tracing::warn!(log, path = sink.path(), lost, "a log can be written again");
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -209,6 +252,7 @@ impl Output {
 impl Inner {
     fn run(&self, mut sink: Sink, tick: fn()) {
         let mut batch = Vec::new();
+        let mut trouble = Trouble::default();
         let mut ticked = Instant::now();
         loop {
             let mut queue = self.queue.lock();
@@ -235,7 +279,7 @@ impl Inner {
             let dropped = std::mem::take(&mut queue.dropped);
             let reopen = std::mem::take(&mut queue.reopen);
             drop(queue);
-            self.write(&mut sink, &batch);
+            self.write(&mut sink, &batch, &mut trouble);
             if dropped > 0 {
                 tracing::warn!(
                     log = self.name,
@@ -263,26 +307,54 @@ impl Inner {
     }
 
     /// Writes all of it, or counts the rest. Errors of the reader are not errors of the edge.
-    fn write(&self, sink: &mut Sink, mut bytes: &[u8]) {
-        while !bytes.is_empty() {
+    fn write(&self, sink: &mut Sink, batch: &[u8], trouble: &mut Trouble) {
+        if batch.is_empty() {
+            return;
+        }
+        let mut bytes = batch;
+        let mut error = match trouble.is_torn {
+            true => end_line(sink).err(),
+            false => None,
+        };
+        while !bytes.is_empty() && error.is_none() {
             match sink.write(bytes) {
-                Ok(0) => break,
+                Ok(0) => error = Some(ErrorKind::WriteZero.into()),
                 Ok(count) => {
+                    trouble.is_torn = false;
                     bytes = bytes.get(count..).unwrap_or_default();
                     let mut queue = self.queue.lock();
                     queue.under_way = queue.under_way.saturating_sub(count);
                     self.emptied.notify_all();
                 }
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock => std::thread::sleep(AGAIN),
-                Err(_) => break,
+                Err(failed) if failed.kind() == ErrorKind::Interrupted => {}
+                Err(failed) if failed.kind() == ErrorKind::WouldBlock => std::thread::sleep(AGAIN),
+                Err(failed) => error = Some(failed),
             }
         }
-        if !bytes.is_empty() {
-            let lost = bytes.iter().filter(|&&byte| byte == b'\n').count() as u64;
-            self.failed.fetch_add(lost.max(1), Ordering::Relaxed);
+        if let Some(error) = error {
+            let lost = bytes.iter().filter(|&&byte| byte == b'\n').count().max(1) as u64;
+            self.failed.fetch_add(lost, Ordering::Relaxed);
+            let written = batch.len().saturating_sub(bytes.len());
+            let last = written.checked_sub(1).and_then(|last| batch.get(last));
+            trouble.is_torn |= last.is_some_and(|last| *last != b'\n');
+            trouble.fail(self.name, sink, &error, lost);
+        } else {
+            trouble.succeed(self.name, sink);
         }
         self.queue.lock().under_way = 0;
         self.emptied.notify_all();
+    }
+}
+
+/// Ends a line of which only the beginning was written: the next one is not to be glued to it.
+fn end_line(sink: &mut Sink) -> io::Result<()> {
+    loop {
+        match sink.write(b"\n") {
+            Ok(0) => return Err(ErrorKind::WriteZero.into()),
+            Ok(_) => return Ok(()),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => std::thread::sleep(AGAIN),
+            Err(error) => return Err(error),
+        }
     }
 }
