@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import re
 import shutil
 import signal
 from collections.abc import Callable
@@ -54,6 +56,46 @@ def test_a_directory_that_is_removed_while_it_serves_costs_what_was_in_it_and_no
     with serving() as (client, edge):
         assert metric(edge.server.metrics(), "entries") == 0
         assert client.get("/3").content == body_of("/3")
+
+
+def test_a_directory_that_was_removed_is_not_said_to_work_again(edges: Edges, tmp_path: Path) -> None:
+    client, metrics = edges.start()
+    assert edges.process
+    with client:
+        client.get("/before")
+        settled(metrics)
+        shutil.rmtree(tmp_path / "cache")
+
+        numbers = itertools.count()
+
+        def is_tried_again() -> bool:
+            client.get(f"/during/{next(numbers)}")
+            return metric(metrics(), "errors_total") >= 3
+
+        wait_until(is_tried_again, 60, "further attempts to write")
+        assert metric(metrics(), "failing") == 1
+    assert edges.process.output.count("the disk cache cannot be written") == 1
+    assert "can be written again" not in edges.process.output
+
+
+def test_records_that_are_damaged_while_it_serves_are_said_in_the_log(edges: Edges, tmp_path: Path) -> None:
+    client, metrics = edges.start()
+    assert edges.process
+    with client:
+        # More than memory holds.
+        for number in range(400):
+            client.get(f"/{number}")
+        settled(metrics)
+        for file in (tmp_path / "cache").glob("*.seg"):
+            with file.open("r+b") as segment:
+                for at in range(200, file.stat().st_size, 500):
+                    segment.seek(at)
+                    segment.write(b"broken")
+        for number in range(400):
+            assert client.get(f"/{number}").content == body_of(f"/{number}")
+        assert metric(metrics(), "damaged_total") > 0
+    cache = re.escape(str(tmp_path / "cache"))
+    edges.process.wait_for(rf"a record of the disk cache is damaged.* path={cache}")
 
 
 def test_a_second_process_on_a_directory_ends_with_one_clear_line(edges: Edges) -> None:

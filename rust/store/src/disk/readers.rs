@@ -152,11 +152,18 @@ fn read(inner: &Inner, job: &ReadJob) -> Option<Arc<Entry>> {
         }
         Ok(None) => None,
         Err(error) => {
-            tracing::debug!(%error, segment = slot.segment, offset = slot.offset, "a damaged record is dropped from the disk cache");
             let mut place = inner.index.lock(slot.hash());
             if place.points_at(slot) {
                 place.take();
+                drop(place);
                 inner.counters.damaged.fetch_add(1, Ordering::Relaxed);
+                tracing::warn!(
+                    %error,
+                    path = %inner.folder.path.display(),
+                    segment = slot.segment,
+                    offset = slot.offset,
+                    "a record of the disk cache is damaged, and its response is fetched again; look at the disk if there are more"
+                );
             }
             None
         }

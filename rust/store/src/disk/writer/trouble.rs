@@ -127,6 +127,8 @@ impl Writer {
     }
 
     fn try_to_write(&mut self) -> io::Result<()> {
+        // Files that are still open would take everything, and lose it.
+        self.inner.folder.check()?;
         self.make_room(PROBE as u64)?;
         self.begin(0)?;
         let segment = self.active_segment().ok_or(io::ErrorKind::NotFound)?;
