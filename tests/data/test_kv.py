@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -399,6 +400,65 @@ def test_a_server_that_is_down_fails_the_call_only_and_is_used_again_when_it_is_
     )
     assert asking.plain(lambda request, ctx: ctx.env.KV.add("n")) == 1
     assert metric(running, "edgerouter_binding_up", '{binding="KV",kind="kv"}') == 1
+
+
+def test_a_server_that_wants_a_password_it_did_not_want_before_is_out_of_reach(
+    asking: Asking, redis: RedisServer, capfd: pytest.CaptureFixture[str]
+) -> None:
+    running = asking.open(redis.url)
+    assert asking.plain(lambda request, ctx: ctx.env.KV.put("k", "1")) is True
+    redis.kill()
+    redis.options = ("--requirepass", "sesame")
+    redis.start()
+    up = '{binding="KV",kind="kv"}'
+    texts = []
+
+    def is_refused() -> bool:
+        texts.append(str(asking.plain(lambda request, ctx: refused(lambda: ctx.env.KV.get("k")))))
+        return "Authentication required" in texts[-1]
+
+    wait_until(is_refused, what="the server's answer")
+    for _ in range(20):
+        assert is_refused()
+    assert texts[-1].startswith("BindingError: KV: cannot be reached: the Redis server: ")
+    assert metric(running, "edgerouter_binding_up", up) == 0
+    redis.kill()
+    redis.options = ()
+    redis.start()
+    wait_until(
+        lambda: "BindingError" not in str(asking.plain(lambda request, ctx: refused(lambda: ctx.env.KV.get("k"))))
+    )
+    assert metric(running, "edgerouter_binding_up", up) == 1
+    assert capfd.readouterr().err.count("a binding can be reached again") == 1
+
+
+def test_a_server_that_refuses_changes_is_in_the_log_and_a_former_primary_is_left(
+    asking: Asking, redis: RedisServer, capfd: pytest.CaptureFixture[str]
+) -> None:
+    asking.open(redis.url)
+    assert asking.plain(lambda request, ctx: ctx.env.KV.put("k", "1")) is True
+    redis.command("CONFIG", "SET", "maxmemory", "1")
+    assert "OOM" in str(asking.plain(lambda request, ctx: refused(lambda: ctx.env.KV.put("k", "2"))))
+    redis.command("CONFIG", "SET", "maxmemory", "0")
+    redis.command("REPLICAOF", "127.0.0.1", "1")
+    before = redis.command("INFO", "stats").split("total_connections_received:")[1].split()[0]
+    assert "read only replica" in str(asking.plain(lambda request, ctx: refused(lambda: ctx.env.KV.put("k", "2"))))
+    # It reads all the same, by a connection to whatever server the name leads to now.
+    assert asking.plain(lambda request, ctx: ctx.env.KV.get("k")) == "1"
+    after = redis.command("INFO", "stats").split("total_connections_received:")[1].split()[0]
+    assert int(after) - int(before) == 2
+    seen: list[str] = []
+
+    def is_said() -> bool:
+        seen.append(capfd.readouterr().err)
+        text = "".join(seen)
+        line = "a Redis server refuses operations; calls of it fail"
+        first = re.search(rf"{line} host=127.0.0.1:{redis.port} error=.*OOM", text)
+        # Within the same second others are counted.
+        others = re.search(rf"{line} (host=.*read only replica|\(repeated\) of=127.0.0.1:{redis.port} )", text)
+        return first is not None and others is not None
+
+    wait_until(is_said, what="both refusals in the log")
 
 
 def test_a_frozen_server_costs_the_time_of_an_operation_and_no_worker(asking: Asking, redis: RedisServer) -> None:

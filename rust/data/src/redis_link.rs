@@ -12,6 +12,12 @@ use crate::error::DataError;
 /// Time after a failed attempt to connect in which calls fail without another.
 const PAUSE: Duration = Duration::from_millis(250);
 
+/// Codes by which a server says that it does nothing on this connection, or nothing at all now.
+const OUT_OF_SERVICE: [&str; 4] = ["NOAUTH", "LOADING", "MASTERDOWN", "CLUSTERDOWN"];
+/// Codes by which it refuses a part of its work until its operator does something: it has become a replica, has no room,
+/// cannot write its file, has too few replicas, or its user may not do this.
+const REFUSALS: [&str; 5] = ["READONLY", "OOM", "MISCONF", "NOREPLICAS", "NOPERM"];
+
 /// The way to a server.
 pub(crate) struct RedisLink {
     client: Client,
@@ -25,6 +31,8 @@ struct LinkState {
     /// Distinguishes a broken connection from one that took its place meanwhile.
     number: u64,
     failed: Option<(Instant, String)>,
+    /// A replica was connected to anew then: its name may lead to another server.
+    renewed: Option<Instant>,
 }
 
 // By hand, as the URL may hold a password.
@@ -88,17 +96,52 @@ impl RedisLink {
 
     /// The failure of a call, if it means that the connection is broken, which is not used any more then.
     pub(crate) async fn lost(&self, error: &RedisError, number: u64) -> Option<DataError> {
-        if !error.is_io_error() && !error.is_unrecoverable_error() {
+        let is_out_of_service = is_out_of_service(error);
+        if !is_out_of_service && !error.is_io_error() && !error.is_unrecoverable_error() {
+            self.note_refusal(error, number).await;
             return None;
         }
+        let why = format!("the Redis server: {error}");
         let mut state = self.state.lock().await;
         if state.number == number {
             state.connection = None;
+            if is_out_of_service {
+                state.failed = Some((Instant::now(), why.clone()));
+            }
         }
-        Some(DataError::Unreachable(format!("the Redis server: {error}")))
+        Some(DataError::Unreachable(why))
+    }
+
+    /// Logs a refusal that is not the program's fault. One that was the primary and is a replica now is left for the server
+    /// that its name leads to.
+    async fn note_refusal(&self, error: &RedisError, number: u64) {
+        let Some(code) = error.code().filter(|code| REFUSALS.contains(code)) else {
+            return;
+        };
+        let host = self.client.get_connection_info().addr();
+        tracing::warn!(%host, %error, "a Redis server refuses operations; calls of it fail");
+        if code != "READONLY" {
+            return;
+        }
+        let mut state = self.state.lock().await;
+        if state.number == number && state.renewed.is_none_or(|at| at.elapsed() >= PAUSE) {
+            state.renewed = Some(Instant::now());
+            state.connection = None;
+        }
     }
 
     pub(crate) async fn close(&self) {
         self.state.lock().await.connection = None;
     }
+}
+
+fn is_out_of_service(error: &RedisError) -> bool {
+    let has_code = error
+        .code()
+        .is_some_and(|code| OUT_OF_SERVICE.contains(&code));
+    // A long command before the password ends the connection in other words.
+    has_code
+        || error
+            .detail()
+            .is_some_and(|detail| detail.contains("unauthenticated"))
 }
