@@ -26,7 +26,7 @@ class Isolation(Value, frozen=True, kw_only=True):
 
     ``processes``  how many; each runs one call at a time. ``None``: one for each core
     ``memory_bytes``  resident memory: a process that has more after a call is replaced, and one that has more during a
-        call is ended, which is a 502
+        call, with the programs that it has started, is ended, which is a 502
     ``cpu_seconds``  processor time of a call; more is a 504
     ``response_bytes``  the content of a response
     """

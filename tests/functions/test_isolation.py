@@ -28,7 +28,7 @@ from ..metrics import metric
 from ..origins import wait_until
 
 MODULE = """
-import asyncio, ctypes, dataclasses, datetime, enum, logging, os, signal, threading, time
+import asyncio, ctypes, dataclasses, datetime, enum, logging, os, signal, subprocess, sys, threading, time
 from edgerouter import Abort, CachePolicy, Edge, Experiment, Isolation, Response
 
 edge = Edge("isolated")
@@ -166,6 +166,14 @@ def leaks(request, ctx):
     kept = bytearray(176 << 20)
     time.sleep(20)
     return "kept"
+
+
+@at("/starts")
+def starts(request, ctx):
+    code = "kept = b'x' * (176 << 20); print(flush=True); input()"
+    child = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    child.stdout.readline()
+    time.sleep(20)
 
 
 KEPT = []
@@ -331,6 +339,7 @@ def test_failures_are_those_of_functions(client: httpx.Client, caplog: pytest.Lo
         ("/exits", 502, "exit code 3"),
         ("/segfaults", 502, "SIGSEGV"),
         ("/leaks", 502, "bytes of memory, more than"),
+        ("/starts", 502, "bytes of memory, more than"),
         ("/spins", 504, "processor time is 0.3 s"),
         ("/hangs", 504, None),
     ],

@@ -200,6 +200,29 @@ def test_the_kernel_makes_huge_pages_for_a_process_while_it_has_work_only(
     wait_until(works, 60, "huge pages while it works")
 
 
+STARTS = """
+import subprocess
+from edgerouter import Edge, Response
+
+edge = Edge("test")
+
+@edge.function("/status")
+def status(request, ctx):
+    return Response(subprocess.run(["cat", "/proc/self/status"], capture_output=True, check=True).stdout)
+"""
+
+
+def test_a_program_that_an_idle_edge_starts_may_have_huge_pages(tmp_path: Path, run: Callable[..., Process]) -> None:
+    (tmp_path / "app.py").write_text(STARTS)
+    assert ctypes.CDLL(None).prctl(PR_SET_THP_DISABLE, 0, 0, 0, 0) == 0
+    process = run("run", str(tmp_path / "app.py"), "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0")
+    url = process.wait_for(r"\n  (http://\S+)")[1]
+    wait_until(lambda: not huge_pages(process), 60, "no huge pages while it is idle")
+    assert re.search(r"THP_enabled:\s+1", httpx.get(f"{url}/status", timeout=20).text)
+    # The edge itself goes on without them.
+    wait_until(lambda: not huge_pages(process), 60, "no huge pages while it is idle")
+
+
 def closed(client: socket.socket) -> bool:
     try:
         return client.recv(1) == b""

@@ -164,7 +164,7 @@ class ProcessPool:
             self.show()
             await asyncio.sleep(LOOK)
             for worker in [*(worker for worker in self.workers if worker.busy), *self.for_sockets()]:
-                if (memory := worker.memory()) > most and worker.why is None:
+                if (memory := worker.memory_of_all()) > most and worker.why is None:
                     worker.condemn("memory", f"the worker process had {memory} bytes of memory, more than {most}")
                     worker.process.kill()
 

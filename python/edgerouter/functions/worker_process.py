@@ -27,6 +27,8 @@ Cause: TypeAlias = Literal["stopped", "crashed", "time", "cpu", "memory"]
 #: Seconds that an application has for the end of its lifespan.
 LEAVE = 5.0
 _PAGE = os.sysconf("SC_PAGE_SIZE")
+#: Processes started by a worker process whose memory is looked at.
+_MOST_DESCENDANTS = 64
 
 
 class WorkerError(Exception):
@@ -50,6 +52,31 @@ def _shared(name: str) -> int:
         return os.memfd_create(name)
     with tempfile.TemporaryFile() as file:
         return os.dup(file.fileno())
+
+
+def _descendants(pid: int) -> list[int]:
+    """The processes that a process has started, and those that these have; the first ``_MOST_DESCENDANTS``."""
+    found: list[int] = []
+    parents = [pid]
+    while parents and len(found) < _MOST_DESCENDANTS:
+        parent = parents.pop()
+        with contextlib.suppress(OSError):
+            # Each thread has its own.
+            for thread in Path(f"/proc/{parent}/task").iterdir():
+                with contextlib.suppress(OSError):
+                    children = (thread / "children").read_bytes().split()
+                    found += map(int, children)
+                    parents += map(int, children)
+    return found[:_MOST_DESCENDANTS]
+
+
+def _share(pid: int) -> int:
+    """The resident memory of a process in bytes; of pages that it shares, as after a fork, its part."""
+    try:
+        rollup = Path(f"/proc/{pid}/smaps_rollup").read_bytes()
+        return int(rollup.partition(b"\nPss:")[2].split(maxsplit=1)[0]) << 10
+    except (OSError, IndexError, ValueError):
+        return 0
 
 
 class Worker:
@@ -180,6 +207,10 @@ class Worker:
             return int(Path(f"/proc/{self.process.pid}/statm").read_bytes().split()[1]) * _PAGE + shared
         except (OSError, IndexError, ValueError):
             return 0
+
+    def memory_of_all(self) -> int:
+        """The same with the processes that it has started, which takes too long for each call."""
+        return self.memory() + sum(map(_share, _descendants(self.process.pid)))
 
     def condemn(self, cause: Cause, why: str) -> None:
         """Notes why it is ended; the first reason is the one that counts."""

@@ -29,6 +29,14 @@ pub(crate) fn give_back() {
     huge_pages::follow_load();
 }
 
+/// Lets the kernel make huge pages again, as a program that is started now inherits that. The next call of [`give_back`]
+/// decides anew.
+#[pyo3::pyfunction]
+pub(crate) fn allow_huge_pages() {
+    #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
+    huge_pages::allow();
+}
+
 /// Huge pages while there is much work only. They make hits in a large cache cheaper; but the kernel also puts small
 /// pages together, in the background, and fills those in between that have been given back. And it clears a huge page
 /// at once when the first byte of it is written, while the worker that wrote it serves nobody.
@@ -76,11 +84,31 @@ mod huge_pages {
             _ => ALLOWED,
         };
         if wanted != state {
-            let disable = c_ulong::from(wanted == WITHHELD);
-            // SAFETY: as above. It concerns pages to come: those that are there stay as they are.
-            unsafe { prctl(PR_SET_THP_DISABLE, disable, 0_u64, 0_u64, 0_u64) };
+            withhold(wanted == WITHHELD);
         }
         STATE.store(wanted, Ordering::Relaxed);
+    }
+
+    pub(super) fn allow() {
+        let change =
+            STATE.compare_exchange(WITHHELD, ALLOWED, Ordering::Relaxed, Ordering::Relaxed);
+        if change.is_ok() {
+            withhold(false);
+        }
+    }
+
+    /// It concerns pages to come: those that are there stay as they are.
+    fn withhold(disable: bool) {
+        // SAFETY: takes five numbers and gives one.
+        unsafe {
+            prctl(
+                PR_SET_THP_DISABLE,
+                c_ulong::from(disable),
+                0_u64,
+                0_u64,
+                0_u64,
+            )
+        };
     }
 }
 

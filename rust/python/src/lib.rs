@@ -38,6 +38,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add_class::<engine::PyEngine>()?;
     module.add_function(wrap_pyfunction!(engine::inherited_addresses, module)?)?;
+    module.add_function(wrap_pyfunction!(allocator::allow_huge_pages, module)?)?;
     module.add_class::<message::request::Request>()?;
     module.add_function(wrap_pyfunction!(message::crossing::dismantle, module)?)?;
     module.add_function(wrap_pyfunction!(message::crossing::assemble, module)?)?;
