@@ -119,7 +119,8 @@ where
         match poll_fn(|cx| pieces.as_mut().poll_frame(cx)).await {
             None => return ArrivalEnd::Complete,
             Some(Err(error)) => {
-                tracing::warn!(error = %error, "the origin stopped in the middle of a body");
+                // An origin that is at fault has been named in the log.
+                tracing::debug!(%error, "content broke off while it was being stored");
                 return ArrivalEnd::Broken;
             }
             Some(Ok(frame)) => {
