@@ -370,17 +370,15 @@ mod tests {
             Ok(vec![address.parse().unwrap()])
         }));
         let host: Arc<str> = "origin.test".into();
-        assert_eq!(
-            names.of(&host, 80).await.unwrap()[..],
-            [ADDRESS.parse().unwrap()]
-        );
+        let first: SocketAddr = ADDRESS.parse().unwrap();
+        assert_eq!(*names.of(&host, 80).await.unwrap(), [first]);
         // Right after a look-up, another one would find nothing new.
         names.doubt(&host, 80);
         assert_eq!(asked.load(Ordering::SeqCst), 1);
         age(&names, DOUBTFUL);
         names.doubt(&host, 80);
         names.doubt(&host, 80);
-        while names.of(&host, 80).await.unwrap()[..] == [ADDRESS.parse().unwrap()] {
+        while *names.of(&host, 80).await.unwrap() == [first] {
             tokio::task::yield_now().await;
         }
         assert_eq!(asked.load(Ordering::SeqCst), 2);
