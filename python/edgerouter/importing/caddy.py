@@ -202,6 +202,11 @@ class _Caddy:
         if kind == "authentication":
             # A guard whose condition is not understood holds for everything: nothing opens by that.
             return self._guarded(handler, [EVERYTHING] if unknown else found, state)
+        if kind == "reverse_proxy" and handler.has("handle_response") and handler.has("rewrite"):
+            # The form of forward_auth: another server says who may pass.
+            return self._closed(handler, [EVERYTHING] if unknown else found, state)
+        if unknown and _refuses(kind, handler):
+            return self._closed(handler, [EVERYTHING], state)
         if kind == "vars":
             root = handler.text("root")
             handler.plain()
@@ -225,19 +230,23 @@ class _Caddy:
         handler.left_out(f"the handler {kind} has no counterpart in edgerouter")
         return state
 
+    def _closed(self, handler: Node, found: list[Match], state: _State) -> _State:
+        """What a guard without a counterpart protects gets 403."""
+        handler.left_out("who may pass is decided elsewhere: requests get 403 until auth= or basic= is here")
+        arguments = {"respond": Respond(status=403, body="not served yet\n")}
+        return replace(state, middleware=(*state.middleware, *(_Middleware(match, arguments) for match in found)))
+
     def _guarded(self, handler: Node, found: list[Match], state: _State) -> _State:
         basic = handler.table("providers").table("http_basic")
         if basic.is_empty:
-            handler.left_out("who may pass is decided elsewhere: requests get 403 until auth= or basic= is here")
-            arguments: dict[str, Any] = {"respond": Respond(status=403, body="not served yet\n")}
-        else:
-            names = [name for account in basic.items("accounts") if (name := account.text("username"))]
-            realm = basic.text("realm")
-            handler.plain()
-            handler.choice("write the names and hashes of the Caddyfile into users.htpasswd, as NAME:HASH, one a line")
-            arguments = {"basic": BasicAuth("users.htpasswd", realm=realm)}
-            if not names:
-                handler.left_out("has no accounts")
+            return self._closed(handler, found, state)
+        names = [name for account in basic.items("accounts") if (name := account.text("username"))]
+        realm = basic.text("realm")
+        handler.plain()
+        handler.choice("write the names and hashes of the Caddyfile into users.htpasswd, as NAME:HASH, one a line")
+        arguments: dict[str, Any] = {"basic": BasicAuth("users.htpasswd", realm=realm)}
+        if not names:
+            handler.left_out("has no accounts")
         added = tuple(_Middleware(match, arguments) for match in found)
         return replace(state, middleware=(*state.middleware, *added))
 
@@ -427,3 +436,10 @@ def _address(text: str) -> str | None:
     if found := re.fullmatch(r"localhost:(\d{1,5})", text):
         return f"127.0.0.1:{found[1]}"
     return text if re.fullmatch(r"[0-9.]+:\d{1,5}|\[[0-9A-Fa-f:]+\]:\d{1,5}", text) else None
+
+
+def _refuses(kind: str | None, handler: Node) -> bool:
+    """True if an answer says that its client may not pass."""
+    return kind in ("static_response", "error") and (
+        handler.flag("abort") or handler.number("status_code") in (401, 403)
+    )
