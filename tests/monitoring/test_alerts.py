@@ -165,6 +165,16 @@ CASES = {
         labels=EDGE,
         description="The edge serves from memory; responses that it fetches now do not survive a restart.",
     ),
+    "EdgeLogFailing": Case(
+        {
+            sample("log_dropped_total", 'log="access", reason="failed"'): "0x10 30x60",
+            sample("log_dropped_total", 'log="access", reason="full"'): "0+100x70",
+        },
+        silent=[9, 40],
+        firing=[12, 20],
+        labels={**EDGE, "log": "access", "reason": "failed"},
+        description="30 lines were lost in 15 minutes. The edge's own log has the error of the system.",
+    ),
     "EdgeConfigurationRefused": Case(
         {
             sample("reloads_total", 'result="refused"'): "0x10 1x60",

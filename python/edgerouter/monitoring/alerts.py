@@ -144,6 +144,15 @@ ALERTS = (
         "disk",
     ),
     Alert(
+        "EdgeLogFailing",
+        'increase(edgerouter_log_dropped_total{reason="failed"}[15m]) > 0',
+        0,
+        "warning",
+        "The log {{ $labels.log }} of {{ $labels.instance }} cannot be written",
+        "{{ $value | humanize }} lines were lost in 15 minutes. The edge's own log has the error of the system.",
+        "disk",
+    ),
+    Alert(
         "EdgeConfigurationRefused",
         'increase(edgerouter_reloads_total{result="refused"}[15m]) > 0',
         0,
