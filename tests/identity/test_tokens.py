@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import threading
 import time
@@ -357,6 +358,19 @@ def test_keys_are_read_from_a_jwks_file(tmp_path: Any, api: Callable[..., httpx.
         assert client.get("/", headers=bearer(good)).status_code == 200
         swapped = pyjwt.encode(GOOD, key, algorithm=algorithm, headers={"kid": "b" if kid == "a" else "a"})
         assert client.get("/", headers=bearer(swapped)).status_code == 403, "the key of another id"
+
+
+def test_ed25519_is_a_name_of_eddsa(tmp_path: Any, api: Callable[..., httpx.Client]) -> None:
+    key = PRIVATE["EdDSA"]
+    path = tmp_path / "keys.json"
+    path.write_text(jwks_of(a=key, b=key).replace('"EdDSA"', '"Ed25519"', 1))
+    client = api(Jwt.jwks(str(path)))
+    head = base64.urlsafe_b64encode(b'{"alg":"Ed25519"}').rstrip(b"=")
+    signed = head + b"." + base64.urlsafe_b64encode(json.dumps(GOOD).encode()).rstrip(b"=")
+    newer = (signed + b"." + base64.urlsafe_b64encode(key.sign(signed)).rstrip(b"=")).decode()
+    for one in (newer, pyjwt.encode(GOOD, key, algorithm="EdDSA", headers={"kid": "a"})):
+        assert client.get("/", headers=bearer(one)).status_code == 200
+    assert client.get("/", headers=bearer(newer[:-4] + "AAAA")).status_code == 403
 
 
 def test_the_cache_shares_behind_a_token_only_when_told_so(

@@ -231,7 +231,7 @@ class _Caddy:
         return state
 
     def _closed(self, handler: Node, found: list[Match], state: _State) -> _State:
-        """What a guard without a counterpart protects gets 403."""
+        """Answers 403 where a guard has no counterpart."""
         handler.left_out("who may pass is decided elsewhere: requests get 403 until auth= or basic= is here")
         arguments = {"respond": Respond(status=403, body="not served yet\n")}
         return replace(state, middleware=(*state.middleware, *(_Middleware(match, arguments) for match in found)))
