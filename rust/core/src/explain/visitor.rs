@@ -31,11 +31,12 @@ impl LookUps for Steps<'_> {
     fn token(
         &mut self,
         policy: &Arc<JwtPolicy>,
-        token: &str,
+        token: &[u8],
     ) -> Result<Option<Arc<Claims>>, TokenError> {
+        jwt::check_form(token)?;
         policy
             .static_keys()
-            .map(|keys| jwt::verify(policy, keys, token.as_bytes(), self.now).map(Arc::new))
+            .map(|keys| jwt::verify(policy, keys, token, self.now).map(Arc::new))
             .transpose()
     }
 

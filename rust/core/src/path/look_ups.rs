@@ -21,7 +21,7 @@ pub trait LookUps {
     fn token(
         &mut self,
         policy: &Arc<JwtPolicy>,
-        token: &str,
+        token: &[u8],
     ) -> Result<Option<Arc<Claims>>, TokenError>;
 
     /// The verified claims of the request around one that a function makes, if its policy is the very same.

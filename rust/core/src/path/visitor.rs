@@ -40,7 +40,7 @@ impl Admitted {
                     self.claims = claims;
                     return Ok(());
                 }
-                Err(error) => Some(error),
+                Err(error) => Some(jwt::check_form(token).err().unwrap_or(error)),
             },
             Extracted::Absent => {
                 if let Some(claims) = look_ups.outer_claims(policy) {

@@ -90,11 +90,11 @@ impl Remembered {
         &mut self,
         policy: &JwtPolicy,
         keys: &KeySet,
-        token: &str,
+        token: &[u8],
         now: u64,
     ) -> Option<Arc<Claims>> {
         let (hash, context) = self.locate(policy, keys, token);
-        let same = |entry: &KnownToken| entry.is(hash, context, token.as_bytes());
+        let same = |entry: &KnownToken| entry.is(hash, context, token);
         if let Some(entry) = self.young.entries.find(hash, same) {
             if entry.claims.current(now, policy.leeway) {
                 return Some(Arc::clone(&entry.claims));
@@ -116,31 +116,31 @@ impl Remembered {
         &mut self,
         policy: &JwtPolicy,
         keys: &KeySet,
-        token: &str,
+        token: &[u8],
         claims: Arc<Claims>,
     ) {
         if self.most == 0 {
             return;
         }
         let (hash, context) = self.locate(policy, keys, token);
-        let same = |entry: &KnownToken| entry.is(hash, context, token.as_bytes());
+        let same = |entry: &KnownToken| entry.is(hash, context, token);
         self.young.take(hash, same);
         self.old.take(hash, same);
         self.add(KnownToken {
             hash,
             context,
-            token: TokenBytes(token.as_bytes().into()),
+            token: TokenBytes(token.into()),
             claims,
         });
     }
 
-    fn locate(&self, policy: &JwtPolicy, keys: &KeySet, token: &str) -> (u64, TokenContext) {
+    fn locate(&self, policy: &JwtPolicy, keys: &KeySet, token: &[u8]) -> (u64, TokenContext) {
         let context = TokenContext {
             policy: policy.fingerprint(),
             keys: keys.fingerprint(),
         };
         let mut hasher = self.hasher.build_hasher();
-        hasher.write(token.as_bytes());
+        hasher.write(token);
         // Fingerprints are evenly spread already.
         (context.policy ^ context.keys).hash(&mut hasher);
         (hasher.finish(), context)

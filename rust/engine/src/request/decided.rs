@@ -52,7 +52,7 @@ impl LookUps for Worked<'_> {
     fn token(
         &mut self,
         policy: &Arc<JwtPolicy>,
-        token: &str,
+        token: &[u8],
     ) -> Result<Option<Arc<Claims>>, TokenError> {
         let mut remembered = self.worker.remembered.borrow_mut();
         let keys = self.live.keys.keys_of(policy)?;
@@ -60,7 +60,7 @@ impl LookUps for Worked<'_> {
             self.worker.metrics.jwt(Ok(TokenResult::Remembered));
             return Ok(Some(claims));
         }
-        let verified = jwt::verify(policy, &keys, token.as_bytes(), self.now);
+        let verified = jwt::verify(policy, &keys, token, self.now);
         if let Err(error) = &verified
             && policy.may_be_rotated(error)
         {

@@ -13,8 +13,8 @@ pub enum Extracted<'a> {
     Absent,
     /// Credentials that have more than one reading ([`TokenError::Request`]), or that are not a token.
     Malformed(TokenError),
-    /// Not yet verified.
-    Token(&'a str),
+    /// Not yet verified, and not yet looked at: `check_form` says why it may not even be a token.
+    Token(&'a [u8]),
 }
 
 /// The bearer token of a request, or else the cookie that the policy names.
@@ -40,11 +40,6 @@ fn malformed<'a>(reason: &'static str) -> Extracted<'a> {
     Extracted::Malformed(TokenError::Request(reason))
 }
 
-/// Credentials in a token's place that are not a token.
-const NO_TOKEN: Extracted<'static> = Extracted::Malformed(TokenError::Malformed(
-    "it has other characters than a token may have",
-));
-
 /// `Bearer 1*SP b64token` (RFC 6750 §2.1); the scheme in any case (RFC 9110 §11.1).
 fn bearer(field: FieldValue<'_>) -> Extracted<'_> {
     const SCHEME: &[u8] = b"Bearer";
@@ -57,16 +52,19 @@ fn bearer(field: FieldValue<'_>) -> Extracted<'_> {
     if !matches!(rest.first(), Some(b' ' | b'\t')) {
         return Extracted::Absent;
     }
-    let token = rest.trim_ascii_start();
-    // The grammar of verification is narrower; this much makes it one token.
-    match std::str::from_utf8(token) {
-        Ok(token) if token.bytes().all(is_token68) => Extracted::Token(token),
-        _ => NO_TOKEN,
-    }
+    Extracted::Token(rest.trim_ascii_start())
 }
 
-fn is_token68(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'+' | b'/' | b'=')
+/// Refuses credentials that are not one `b64token` (RFC 6750 §2.1). No such token is ever verified, so only one that
+/// was refused has to be looked at.
+pub fn check_form(token: &[u8]) -> Result<(), TokenError> {
+    let is_of_token = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~+/=".contains(byte);
+    if token.iter().all(is_of_token) {
+        return Ok(());
+    }
+    Err(TokenError::Malformed(
+        "it has other characters than a token may have",
+    ))
 }
 
 /// Two cookies of the name with different values are refused: a neighbour domain can set one of its own beside ours
@@ -84,7 +82,7 @@ fn from_cookie<'a>(headers: &'a Fields, name: &str) -> Extracted<'a> {
     // Applications clear a cookie by emptying it.
     match found {
         None | Some(b"") => Extracted::Absent,
-        Some(token) => std::str::from_utf8(token).map_or(NO_TOKEN, Extracted::Token),
+        Some(token) => Extracted::Token(token),
     }
 }
 

@@ -17,7 +17,7 @@ mod verify;
 pub use algorithm::Algorithm;
 pub use claims::{Claims, Forwarded};
 pub use error::{KeyId, TokenError};
-pub use extract::{Extracted, challenge, extract};
+pub use extract::{Extracted, challenge, check_form, extract};
 pub use key::JwtKey;
 pub(crate) use pem::{PemFamily, public_pem};
 pub(crate) use policy::NOT_FORWARDED;

@@ -12,7 +12,10 @@ fn found(fields: &[(&'static str, &str)]) -> String {
     match extract(&policy, &headers) {
         Extracted::Absent => "absent".into(),
         Extracted::Malformed(error) => error.as_str().into(),
-        Extracted::Token(token) => format!("token {token}"),
+        Extracted::Token(token) => match check_form(token) {
+            Ok(()) => format!("token {}", str::from_utf8(token).unwrap()),
+            Err(error) => error.as_str().into(),
+        },
     }
 }
 
