@@ -149,7 +149,8 @@ def test_the_outer_claims_are_those_of_an_inner_route_with_the_very_same_policy(
 
 
 def test_a_request_that_is_waited_for_already_is_a_loop_and_so_is_a_deep_one() -> None:
-    edge = Edge("test")
+    # A call that waits for itself would wait for longer than its client does.
+    edge = Edge("test", limits=Limits(functions=FunctionLimits(timeout=10 * PATIENCE)))
 
     @edge.function("/own")
     async def own(request: Request, ctx: AsyncContext) -> Response:
@@ -172,13 +173,10 @@ def test_a_request_that_is_waited_for_already_is_a_loop_and_so_is_a_deep_one() -
         return Response("bottom") if level == 4 else await ctx.fetch(f"/level/{level + 1}")
 
     with running(edge) as served, client_of(served) as client:
-        began = time.monotonic()
         assert client.get("/own").status_code == 508
         assert client.get("/ping").status_code == 508
         assert client.get("/deep/0").status_code == 508
         assert client.get("/level/0").text == "bottom"
-        # Far from the time limit of a call.
-        assert time.monotonic() - began < 8
 
 
 def test_plain_functions_that_wait_for_plain_functions_do_not_wait_for_one_another() -> None:

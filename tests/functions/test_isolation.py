@@ -9,7 +9,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
@@ -157,14 +156,14 @@ def spins(request, ctx):
 
 @at("/hangs", timeout=0.3)
 def hangs(request, ctx):
-    ctypes.PyDLL(None).sleep(60)
+    ctypes.PyDLL(None).sleep(600)
 
 
 @at("/leaks")
 def leaks(request, ctx):
     # No more than that: filling memory takes processor time, which has a bound of its own.
     kept = bytearray(176 << 20)
-    time.sleep(20)
+    time.sleep(600)
     return "kept"
 
 
@@ -349,15 +348,13 @@ def test_a_process_that_ends_or_must_be_ended_costs_its_own_call(
 ) -> None:
     before = {pid(client) for _ in range(4)}
     with caplog.at_level(logging.WARNING), ThreadPoolExecutor(1) as threads:
-        began = time.monotonic()
         pending = threads.submit(client.get, path)
         count = 0
         while not pending.done():
             assert client.get("/echo/b").status_code == client.get("/here").status_code == 200
             count += 1
+        # The function itself would take longer than a client waits.
         failed = pending.result()
-        # Less than the function would take.
-        assert time.monotonic() - began < 20
     assert failed.status_code == status and count > 0
     wait_until(lambda: text is None or text in caplog.text, what=f"{text} in the log")
     # Another takes its place.

@@ -1,9 +1,11 @@
-"""An origin that is found unhealthy while requests wait for it: nobody waits longer than somebody who comes later."""
+"""An origin that is found unhealthy while requests wait for it: nobody waits longer than somebody who comes later.
+
+The time limits that could end a wait as well are longer than the clients wait.
+"""
 
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -13,10 +15,13 @@ import pytest
 from edgerouter import CacheLimits, CachePolicy, Edge, Health, Limits, cache
 from edgerouter.testing import Running
 
-from ..origins import Origin, Reply, Seen
+from ..origins import Origin, Reply, Seen, wait_until
 
 Serve = Callable[[Edge], Running]
 ClientFor = Callable[[Running], httpx.Client]
+
+#: Seconds, far more than a client of these tests waits.
+NEVER = 600.0
 
 HEALTH = Health("/healthz", interval=0.1, timeout=0.5, unhealthy_after=2)
 
@@ -32,7 +37,7 @@ class Freezing:
 
     def __call__(self, seen: Seen) -> Reply | None:
         if self.frozen:
-            self.over.wait(60)
+            self.over.wait(NEVER)
             return None
         if seen.path == "/healthz":
             return Reply(200)
@@ -51,14 +56,14 @@ def test_the_next_member_is_asked_beside_one_that_is_found_unhealthy(
 ) -> None:
     second.default = Reply(200, {"X-From": "second"}, "page")
     edge = Edge("test")
-    members = [edge.origin(one.name, one.url, health=HEALTH) for one in (freezing.origin, second)]
-    edge.route("/*", to=edge.group("site", members), cache=cache.DISABLED)
+    members = [
+        edge.origin(one.name, one.url, health=HEALTH, first_byte_timeout=NEVER) for one in (freezing.origin, second)
+    ]
+    edge.route("/*", to=edge.group("site", members, deadline=2 * NEVER), cache=cache.DISABLED)
     client = client_for(serve(edge))
     assert client.get("/").headers["x-from"] == "first"
     freezing.frozen = True
-    started = time.monotonic()
     assert client.get("/waits").headers["x-from"] == "second"
-    assert time.monotonic() - started < 20, "not the first member's 30 s"
     assert freezing.origin.count("/waits") == 1
 
 
@@ -66,24 +71,21 @@ def test_clients_of_a_hot_page_get_the_stale_copy_soon_after_the_verdict(
     freezing: Freezing, serve: Serve, client_for: ClientFor
 ) -> None:
     """Leader and followers alike; the origin gets a request for the page once a second at most."""
-    edge = Edge("test")
-    edge.route("/*", to=edge.origin("first", freezing.origin.url, health=HEALTH))
+    edge = Edge("test", limits=Limits(cache=CacheLimits(coalesce_timeout=NEVER)))
+    first = edge.origin("first", freezing.origin.url, health=HEALTH, first_byte_timeout=NEVER)
+    edge.route("/*", to=edge.group("site", [first], deadline=2 * NEVER))
     running = serve(edge)
     client = client_for(running)
     assert client.get("/hot").text == "page"
     running.set_clock(10)
     freezing.frozen = True
-    started = time.monotonic()
     with ThreadPoolExecutor(20) as pool:
         answers = list(pool.map(lambda _: client.get("/hot"), range(20)))
-    assert time.monotonic() - started < 8, "not the coalescing time-out, nor the origin's"
     assert {answer.text for answer in answers} == {"page"}
     assert all("detail=stale-if-error" in answer.headers["cache-status"] for answer in answers)
     assert freezing.origin.count("/hot") == 2
     # The origin has been unhealthy for a while: nobody waits; a flight is under way and followed.
-    started = time.monotonic()
     assert all(client.get("/hot").text == "page" for _ in range(20))
-    assert time.monotonic() - started < 5
     assert freezing.origin.count("/hot") <= 3
 
 
@@ -100,9 +102,7 @@ def test_an_origin_that_is_back_freshens_what_was_sent_stale(
     assert "stale-if-error" in client.get("/hot").headers["cache-status"]
     freezing.frozen = False
     freezing.over.set()
-    deadline = time.monotonic() + 30
-    while "stale-if-error" in (status := client.get("/hot").headers["cache-status"]):
-        assert time.monotonic() < deadline, status
+    wait_until(lambda: "stale-if-error" not in client.get("/hot").headers["cache-status"], what="a fresh copy")
 
 
 def test_after_the_time_to_wait_one_request_a_second_asks_again(
@@ -135,17 +135,15 @@ def test_at_an_origin_that_is_gone_a_page_without_a_copy_fails_soon(
     origin: Origin, serve: Serve, client_for: ClientFor
 ) -> None:
     """Spared or not: nobody waits for the deadline of the group."""
-    edge = Edge("test")
-    edge.route("/*", to=edge.origin("first", origin.url))
+    edge = Edge("test", limits=Limits(cache=CacheLimits(coalesce_timeout=NEVER)))
+    edge.route("/*", to=edge.group("site", [edge.origin("first", origin.url)], deadline=NEVER))
     client = client_for(serve(edge))
     origin.kill()
     for at in range(3):
         assert client.get(f"/{at}").status_code == 502
-    started = time.monotonic()
     with ThreadPoolExecutor(10) as pool:
         answers = list(pool.map(lambda _: client.get("/hot").status_code, range(30)))
     assert answers == [502] * 30
-    assert time.monotonic() - started < 9
 
 
 def test_an_origin_that_answers_with_errors_is_asked_for_what_only_a_disconnection_would_allow(
