@@ -219,6 +219,14 @@ class Check:
         found = self.get(field.partition("[")[0]) if value is ... else value
         self._problems.append(Problem(f"{type(self._value).__name__}.{field}", shown(found), message))
 
+    def fail_url(self, field: str, message: str) -> None:
+        """A problem with a URL, which is shown unless it has a user in it, and with that perhaps a password."""
+        url = self.get(field)
+        if isinstance(url, str) and "@" in url:
+            self.fail_secretly(field, message)
+        else:
+            self.fail(field, message)
+
     def fail_secretly(self, field: str, message: str) -> None:
         self._problems.append(Problem(f"{type(self._value).__name__}.{field}", None, message))
 

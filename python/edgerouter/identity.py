@@ -68,9 +68,9 @@ class KeySource(Value, frozen=True, kw_only=True):
         if self.kind == "jwks_url":
             url = self.url or ""
             if "@" in url.partition("://")[2].partition("/")[0]:
-                check.fail_secretly("url", "must not hold a user name or password")
+                check.fail_url("url", "must not hold a user name or password")
             elif not url.startswith(("http://", "https://")):
-                check.fail("url", "must be an http or https URL")
+                check.fail_url("url", "must be an http or https URL")
 
 
 class Jwt(Value, frozen=True, kw_only=True):

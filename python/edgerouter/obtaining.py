@@ -59,7 +59,10 @@ class Issuer(_Directory, frozen=True, kw_only=True):
     hmac_key: Secret | None = None
 
     def _check(self, check: Check) -> None:
-        if not isinstance(self.directory, str) or not self.directory.startswith("https://"):
+        if isinstance(self.directory, str) and "@" in self.directory:
+            must = "must have no user or password: an account at the issuer is given by key_id and hmac_key"
+            check.fail_url("directory", must)
+        elif not isinstance(self.directory, str) or not self.directory.startswith("https://"):
             check.fail("directory", f"must be the URL of a directory of ACME by https, such as {_LETS_ENCRYPT}")
         if self.ca_file is not None:
             file_field(check, "ca_file", "ca.pem")

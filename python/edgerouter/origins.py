@@ -116,7 +116,7 @@ class Origin(_NamedUrl, frozen=True, kw_only=True):
     def _check(self, check: Check) -> None:
         check.label("name")
         if message := _url_problem(self.url):
-            check.fail("url", message)
+            check.fail_url("url", message)
         check.text("host")
         check.text("tls_server_name", optional=True)
         check.seconds("connect_timeout", "first_byte_timeout", "between_bytes_timeout", "idle_timeout", positive=True)

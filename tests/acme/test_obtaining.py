@@ -310,6 +310,10 @@ def test_terms_that_could_obtain_nothing_are_refused(tmp_path: Path) -> None:
         assert refused.value.problems[0].path == f"Acme.{want}"
     with pytest.raises(ConfigError, match="must be given: an external account has both"):
         Issuer(key_id="kid-1")
+    for url in ("https://me:secret@ca.example/dir", "http://me:secret@ca.example/dir"):
+        with pytest.raises(ConfigError, match="must have no user or password") as refused:
+            Issuer(url)
+        assert "secret" not in str(refused.value) and refused.value.problems[0].value is None
     with pytest.raises(ConfigError, match="at least one certificate"):
         Tls()
     edge = Edge("test")

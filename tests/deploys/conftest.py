@@ -22,8 +22,8 @@ TOKEN = "a-token-of-tests"
 
 
 def versions() -> list[str]:
-    """Modules of versions that were deployed."""
-    return [name for name in sys.modules if name.startswith("_edgerouter_deploy_")]
+    """Modules of versions that were deployed. Others are imported meanwhile."""
+    return [name for name in list(sys.modules) if name.startswith("_edgerouter_deploy_")]
 
 
 class Deployed:

@@ -62,3 +62,12 @@ def test_one_that_cannot_be_read_or_sent_is_a_problem_with_its_place(
 def test_only_headers_for_origins_take_secrets() -> None:
     with pytest.raises(ConfigError, match="must be a string"):
         Edge("test").route("/*", respond="x", headers={"response": {"set": {"X-A": env("A")}}})
+
+
+@pytest.mark.parametrize(
+    "url", ["http://me:hunter2@a.example", "ftp://me:hunter2@a.example", "me:hunter2@a.example", "http://:hunter2@"]
+)
+def test_a_url_with_a_password_is_refused_without_being_shown(url: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        Edge("test").origin("o", url)
+    assert caught.value.problems[0].value is None and "hunter" not in str(caught.value)
