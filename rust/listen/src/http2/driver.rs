@@ -27,9 +27,10 @@ use http::{HeaderValue, Method, Request, Version};
 use tokio::{task::spawn_local, time::timeout};
 
 use super::{
+    content::Content,
     convert,
     meter::Meter,
-    response::{Content, Exchange},
+    response::Exchange,
     terms::Terms,
     wire::{Wire, WireEnd},
 };
@@ -416,12 +417,8 @@ impl<O: ConnectionOwner> Driver<O> {
                 return (head.parts, ClientBody::default());
             }
             let inflow = Inflow::open(&self.connection, head.length);
-            content = Some(Content {
-                body,
-                inflow: Rc::clone(&inflow),
-                left: limits.body_bytes,
-                discarded: 0,
-            });
+            let most = limits.body_bytes;
+            content = Some(Content::new(body, Rc::clone(&inflow), most));
             (head.parts, ClientBody::reading(inflow))
         });
         let exchange = Exchange {

@@ -5,7 +5,6 @@ use std::{
     pin::Pin,
     rc::Rc,
     task::{Context, Poll},
-    time::Duration,
 };
 
 use bytes::Bytes;
@@ -23,12 +22,13 @@ use http::{HeaderMap, HeaderValue, StatusCode, header::Entry};
 use http_body::Body;
 
 use super::{
+    content::{Content, Taken},
     convert,
     meter::{Meter, OpenStream, StreamFault},
     tunnel::StreamTunnel,
 };
 use crate::{
-    connection::{Arrived, ConnectionOwner, Inflow, Serving},
+    connection::{Arrived, ConnectionOwner, Serving},
     http1::with_date,
     tunnel::{self, Joined},
 };
@@ -60,36 +60,20 @@ pub(super) struct Exchange<O> {
     pub(super) priority: Priority,
 }
 
-/// Content of the request that has not come yet.
-pub(super) struct Content {
-    pub(super) body: RecvStream,
-    pub(super) inflow: Rc<Inflow>,
-    /// Bytes that it may still have.
-    pub(super) left: u64,
-    /// Bytes that nobody read.
-    pub(super) discarded: u64,
-}
-
-/// Bytes of content that are taken from a client although nobody reads them: it may send all of it before it looks at the
-/// response. Past them, or [`DISCARDING`], the stream is reset.
-const DISCARDED: u64 = 16 << 20;
-const DISCARDING: Duration = Duration::from_secs(10);
-
 impl<O: ConnectionOwner> Exchange<O> {
     /// Responds to the request.
     pub(super) async fn run(mut self, request: Arrived) {
-        let Err(broken) = self.serve(request).await else {
+        let served = self.serve(request).await;
+        if let Some(content) = &self.content {
+            content.break_off(&self.open);
+        }
+        let Err(broken) = served else {
             // The response has left.
-            if let Some(content) = &self.content {
-                content.inflow.break_off();
-                let discarded = std::future::poll_fn(|cx| self.poll_discard(cx));
-                let _ = tokio::time::timeout(DISCARDING, discarded).await;
+            if let Some(content) = &mut self.content {
+                content.discard(&self.open).await;
             }
             return;
         };
-        if let Some(content) = &self.content {
-            content.inflow.break_off();
-        }
         if let Broken::Reset(reason) = broken {
             self.respond.send_reset(reason);
         }
@@ -175,7 +159,7 @@ impl<O: ConnectionOwner> Exchange<O> {
     /// Sends the interim responses that wait, and the one that the client waits for.
     fn send_interims(&mut self) {
         let content = self.content.as_ref();
-        if self.expects_continue && content.is_some_and(|content| content.inflow.is_awaited()) {
+        if self.expects_continue && content.is_some_and(Content::is_awaited) {
             self.expects_continue = false;
             self.send_interim(StatusCode::CONTINUE, HeaderMap::new());
         }
@@ -189,99 +173,24 @@ impl<O: ConnectionOwner> Exchange<O> {
         let _ = self.respond.send_informational(head(status, headers));
     }
 
-    /// Takes content from the library while somebody waits for it. Ready when some has come, or its end.
+    /// Takes content of the request while somebody waits for it. Ready when some has come, or its end.
     fn poll_content(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Some(content) = &mut self.content else {
             return Poll::Pending;
         };
-        content.inflow.sent_by(cx.waker());
-        if content.inflow.is_dropped() {
-            self.open.awaits_content(false);
-            return self.poll_discard(cx).map(|()| self.content = None);
-        }
-        if !content.inflow.is_awaited() {
-            self.open.awaits_content(false);
-            return Poll::Pending;
-        }
-        if self.open.take_fault() == Some(StreamFault::SendsNothing) {
-            self.refuse_content(Refusal::BodyTooSlow);
-            return Poll::Ready(());
-        }
-        match content.body.poll_data(cx) {
-            Poll::Pending => {
-                self.open.awaits_content(true);
-                Poll::Pending
+        content.poll(&self.open, cx).map(|taken| {
+            if taken == Taken::Last {
+                self.content = None;
             }
-            Poll::Ready(Some(Ok(data))) => {
-                let length = data.len();
-                self.open.read(length);
-                // Fails where the stream has ended.
-                let _ = content.body.flow_control().release_capacity(length);
-                match content.left.checked_sub(length as u64) {
-                    None => self.refuse_content(Refusal::BodyTooLarge),
-                    Some(left) => {
-                        content.left = left;
-                        if length > 0 {
-                            content.inflow.put(data);
-                        }
-                    }
-                }
-                Poll::Ready(())
-            }
-            Poll::Ready(None) => match content.body.poll_trailers(cx) {
-                Poll::Pending => {
-                    self.open.awaits_content(true);
-                    Poll::Pending
-                }
-                Poll::Ready(Ok(trailers)) => {
-                    content.inflow.complete(trailers.as_ref().map(Fields::from));
-                    self.end_content();
-                    Poll::Ready(())
-                }
-                Poll::Ready(Err(_)) => self.break_off(),
-            },
-            Poll::Ready(Some(Err(_))) => self.break_off(),
-        }
+        })
     }
 
-    /// Takes content that nobody reads any more, or will: to its end, or as much of it as the bound allows.
-    fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let Some(content) = &mut self.content else {
-            return Poll::Ready(());
-        };
-        loop {
-            match content.body.poll_data(cx) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(Some(Ok(data))) => {
-                    self.open.read(data.len());
-                    content.discarded += data.len() as u64;
-                    if content.discarded > DISCARDED {
-                        return Poll::Ready(());
-                    }
-                    // Fails where the stream has ended.
-                    let _ = content.body.flow_control().release_capacity(data.len());
-                }
-                Poll::Ready(None | Some(Err(_))) => return Poll::Ready(()),
-            }
-        }
-    }
-
-    fn break_off(&mut self) -> Poll<()> {
-        if let Some(content) = &self.content {
-            content.inflow.break_off();
-        }
-        self.end_content();
-        Poll::Ready(())
-    }
-
-    fn end_content(&mut self) {
-        self.open.awaits_content(false);
-        self.content = None;
-    }
-
+    /// Refuses the rest of the request.
     fn refuse_content(&mut self, refusal: Refusal) {
         self.open.stream.refuse(refusal);
-        let _ = self.break_off();
+        if let Some(content) = self.content.take() {
+            content.break_off(&self.open);
+        }
     }
 
     /// Sends the head of a response.
