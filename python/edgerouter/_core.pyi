@@ -103,6 +103,7 @@ __all__ = [
     "log",
     "log_level",
     "matches",
+    "may_have_content",
     "mysql_statements",
     "normalise_path",
     "parse_cache_control",
@@ -1418,6 +1419,9 @@ def asgi_scope(request: Request, root: str, state: dict[str, Any]) -> dict[str, 
 
 def asgi_response(status: int, fields: Iterable[Iterable[bytes]], content: bytes | AsyncIterable[bytes]) -> Response:
     """A response whose fields are pairs of bytes; for an iterator the head does not wait."""
+
+def may_have_content(status: int) -> bool:
+    """False for a final status whose responses have no content; ``ValueError`` for any other status."""
 
 def server_of(request: Request) -> tuple[str, int]:
     """Host and port of its URL."""

@@ -199,7 +199,7 @@ def _apply_fields(returned: Any, shown: Fields, headers: Headers, kind: str) -> 
 
 def _made(returned: Mapping[str, Any], kind: str) -> Response:
     """The response that a handler made in a request phase."""
-    from edgerouter._core import Response
+    from edgerouter._core import Response, may_have_content
 
     given = returned.get("headers") or {}
     if not isinstance(given, Mapping):
@@ -213,7 +213,7 @@ def _made(returned: Mapping[str, Any], kind: str) -> Response:
     content = _body(returned)
     _check_size(content, fields, kind)
     status = _status(returned["status"])
-    return Response(content if status not in (204, 205, 304) else b"", status, fields)
+    return Response(content if may_have_content(status) else b"", status, fields)
 
 
 def _status(given: object) -> int:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_to_bytes
 
-from edgerouter._core import Response, server_of
+from edgerouter._core import Response, may_have_content, server_of
 from edgerouter.errors import BodyError
 from edgerouter.functions import logs
 from edgerouter.mounting import OTHER_LENGTH
@@ -134,7 +134,7 @@ class WsgiMount:
         if whole:
             _close(content, step)
             # Content of these statuses is dropped, as a stream of it is.
-            return Response(before if number not in (204, 205, 304) else b"", number, headers)
+            return Response(before if may_have_content(number) else b"", number, headers)
         answered = True
         step(logs.CURRENT.set, ctx)
         left = None if length is None or request.method == "HEAD" else length - len(before)

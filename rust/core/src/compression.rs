@@ -6,7 +6,7 @@ use http::{HeaderValue, StatusCode};
 
 use crate::{
     cache::slices::ContentRange,
-    finish::bodiless,
+    finish::may_have_content,
     http::{
         Fields, KnownSet,
         coding::{self, ContentCoding},
@@ -105,13 +105,9 @@ pub fn compressible(
     response: &Fields,
     length: Option<u64>,
 ) -> Result<(), NotCompressed> {
-    if bodiless(status)
-        || matches!(
-            status,
-            StatusCode::RESET_CONTENT
-                | StatusCode::PARTIAL_CONTENT
-                | StatusCode::RANGE_NOT_SATISFIABLE
-        )
+    if !may_have_content(status)
+        || status == StatusCode::PARTIAL_CONTENT
+        || status == StatusCode::RANGE_NOT_SATISFIABLE
     {
         return Err(NotCompressed::Status);
     }

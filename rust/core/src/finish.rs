@@ -4,7 +4,7 @@ use crate::http::{FieldName, Fields, KnownSet, header};
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode, Version};
 
-pub use crate::http::framing::fit::bodiless;
+pub use crate::http::framing::fit::{bodiless, may_have_content};
 use crate::{
     admit,
     experiment::{By, Experiment},

@@ -17,7 +17,7 @@ words! {
     pub enum Untransformed {
         /// HEAD: the head is that of the transformed content.
         Head = "head",
-        /// 204 and 304 have no content.
+        /// 204, 205 and 304 have no content.
         NoContent = "no-content",
         /// A part alone has no beginning that a transform could start with.
         Part = "part",
@@ -30,7 +30,7 @@ words! {
 
 /// Decides whether the content of a response may be transformed.
 pub fn may(method: &Method, status: StatusCode, response: &Fields) -> Result<(), Untransformed> {
-    if finish::bodiless(status) {
+    if !finish::may_have_content(status) {
         return Err(Untransformed::NoContent);
     }
     if status == StatusCode::PARTIAL_CONTENT || status == StatusCode::RANGE_NOT_SATISFIABLE {

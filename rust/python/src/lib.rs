@@ -49,6 +49,10 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<message::experiment::PyAssignedVariant>()?;
     module.add_class::<message::certificate::PyClientCertificate>()?;
     module.add_class::<message::response::Response>()?;
+    module.add_function(wrap_pyfunction!(
+        message::response::may_have_content,
+        module
+    )?)?;
     module.add_class::<message::headers::Headers>()?;
     module.add_class::<values::Values>()?;
     values::register(module.py())?;

@@ -252,7 +252,7 @@ impl Views {
         }
         let may = match parts.transformable.unwrap_or(Ok(())) {
             // The callable may have set it.
-            Ok(()) if finish::bodiless(parts.status) => Err(Untransformed::NoContent),
+            Ok(()) if !finish::may_have_content(parts.status) => Err(Untransformed::NoContent),
             may => may,
         };
         let transform = match may {
@@ -425,7 +425,7 @@ fn is_only_one(result: &Bound<'_, PyAny>) -> bool {
 
 /// The answer, unless it has content that its status would drop.
 fn with_content(answer: Answer) -> Result<Answer, Misfit> {
-    if answer.body.is_empty() || response::has_content(answer.status) {
+    if answer.body.is_empty() || finish::may_have_content(answer.status) {
         return Ok(answer);
     }
     let status = answer.status.as_u16();

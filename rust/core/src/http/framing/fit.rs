@@ -13,11 +13,17 @@ pub enum Fit {
     NoContent,
 }
 
-/// True if a response with this status has no content, regardless of its fields (RFC 9110 §6.4.1).
+/// True if a response with this status ends with its head, regardless of its fields (RFC 9112 §6.3). A 205 does not, although
+/// it has no content either: see [`may_have_content`].
 pub fn bodiless(status: StatusCode) -> bool {
     status.is_informational()
         || status == StatusCode::NO_CONTENT
         || status == StatusCode::NOT_MODIFIED
+}
+
+/// True if a response with this status may have content (RFC 9110 §6.4.1, §15.3.6).
+pub fn may_have_content(status: StatusCode) -> bool {
+    !bodiless(status) && status != StatusCode::RESET_CONTENT
 }
 
 /// Adjusts the head. `known`: the length of the content, if known; not for a response to HEAD, whose length is that of
@@ -53,6 +59,24 @@ pub fn fit(status: StatusCode, headers: &mut Fields, known: Option<u64>, to_head
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn a_205_has_no_content_and_is_framed_as_any_response() {
+        for (status, ends_with_head, content) in [
+            (100, true, false),
+            (103, true, false),
+            (200, false, true),
+            (204, true, false),
+            (205, false, false),
+            (206, false, true),
+            (304, true, false),
+            (404, false, true),
+        ] {
+            let status = StatusCode::from_u16(status).unwrap();
+            let got = (bodiless(status), may_have_content(status));
+            assert_eq!(got, (ends_with_head, content), "{status}");
+        }
+    }
 
     #[test]
     fn heads_fit_their_status() {

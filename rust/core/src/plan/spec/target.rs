@@ -9,7 +9,7 @@ use super::{
     images,
     reader::{Fields, Problems},
 };
-use crate::plan::Redirect;
+use crate::{finish, plan::Redirect};
 
 pub(super) fn target(fields: &mut Fields<'_>) -> TargetSpec {
     let given = [
@@ -89,7 +89,7 @@ fn respond(value: &Value, path: String, problems: &Problems) -> Option<TargetSpe
     let headers = header_map(&mut fields, "headers");
     let body = fields.text("body").unwrap_or_default().to_owned();
     if let Some(status) = status
-        && (crate::finish::bodiless(status) || status == StatusCode::RESET_CONTENT)
+        && !finish::may_have_content(status)
         && !body.is_empty()
     {
         problems.add(

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use edgerouter_core::{
     cache::hooked::Reads,
+    finish,
     http::{Fields, header},
     transform::Untransformed,
 };
@@ -67,14 +68,15 @@ pub(crate) fn status_of(status: u16) -> PyResult<StatusCode> {
         })
 }
 
-/// False for a status whose responses have no content (Fetch §2.2.3, RFC 9110 §6.4.1).
-pub(crate) fn has_content(status: StatusCode) -> bool {
-    !matches!(status.as_u16(), 204 | 205 | 304)
+/// True if a response with this status may have content.
+#[pyfunction]
+pub(crate) fn may_have_content(status: u16) -> PyResult<bool> {
+    status_of(status).map(finish::may_have_content)
 }
 
 /// `ValueError` for a status whose responses have no content.
 pub(super) fn allow_content(status: StatusCode) -> PyResult<()> {
-    if !has_content(status) {
+    if !finish::may_have_content(status) {
         let status = status.as_u16();
         return Err(PyValueError::new_err(format!(
             "a {status} has no body: leave the body out, as in Response(None, {status}), or give it another status"
