@@ -8,11 +8,12 @@ import sys
 import threading
 from pathlib import Path
 
+import httpx
 import pytest
 
 from edgerouter import Edge
 
-from ..origins import Origin, Reply, Seen
+from ..origins import Origin, Reply, Seen, wait_until
 from .conftest import Begin, Deployed, versions
 
 #: A version whose responses are stored in each of the ways that there are.
@@ -154,3 +155,34 @@ def test_a_hundred_deploys_leak_nothing_and_mix_no_responses(site: Deployed, ori
     # A version that stays would be 256 KiB each: 20 MiB.
     assert after[3] - before[3] < 10 << 20
     assert len(site.list()) == 32
+
+
+def test_a_reload_during_a_deploy_keeps_the_health_of_the_origins_of_both_versions(
+    begin: Begin, origin: Origin, second: Origin
+) -> None:
+    def version(name: str, to: Origin) -> str:
+        return f"""
+from edgerouter import Edge, cache
+
+edge = Edge("site")
+edge.route("/*", to=edge.origin("{name}", "{to.url}"), cache=cache.DISABLED)
+"""
+
+    def is_healthy(name: str) -> bool:
+        metrics = httpx.get(f"{site.running.admin_url}/metrics").text
+        return f'edgerouter_origin_healthy{{origin="{name}"}} 1' in metrics
+
+    origin.default = second.default = Reply(500, {}, "no")
+    site = begin(made(version("old", origin)))
+    assert [site.client.get("/").status_code for _ in range(3)] == [500] * 3
+    wait_until(lambda: not is_healthy("old"))
+    site.write(version("new", second))
+    site.deploy()
+    assert [site.client.get("/").status_code for _ in range(3)] == [500] * 3
+    site.server.reload(made(version("old", origin)))
+    assert not is_healthy("old")
+    site.change("promote")
+    assert not is_healthy("new")
+    # Nothing has the first origin any more.
+    site.server.reload(made(version("old", origin)))
+    assert is_healthy("old") and second.count("/") == 3

@@ -14,13 +14,13 @@ use edgerouter_core::{
     origin::health::{self, Change, Health, Thresholds},
     plan::{Group, Origin, Plan},
 };
-use hashbrown::{Equivalent, HashMap};
+use hashbrown::{Equivalent, HashMap, HashSet};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
 
 use edgerouter_telemetry::text;
 
-/// All origins' health, by address: a reload that keeps an origin keeps its health.
+/// The health of the origins of the plans in use, by address: a reload that keeps an origin keeps its health.
 #[derive(Debug)]
 pub struct HealthBoard {
     origins: RwLock<HashMap<(Arc<str>, u16), Arc<Flag>>>,
@@ -47,7 +47,7 @@ struct Flag {
 }
 
 /// The place of an origin on the board.
-#[derive(Hash)]
+#[derive(PartialEq, Eq, Hash)]
 struct Address<'a>(&'a str, u16);
 
 impl<'a> Address<'a> {
@@ -74,6 +74,15 @@ impl HealthBoard {
             board.flag(origin);
         }
         board
+    }
+
+    /// Forgets the origins that none of these plans has. A request that began with an earlier plan may bring one of them
+    /// back, until the next call.
+    pub fn keep<'p>(&self, plans: impl IntoIterator<Item = &'p Plan>) {
+        let origins = plans.into_iter().flat_map(|plan| &plan.origins);
+        let kept: HashSet<_> = origins.map(Address::of).collect();
+        let mut origins = self.origins.write();
+        origins.retain(|(host, port), _| kept.contains(&Address(host, *port)));
     }
 
     fn flag(&self, origin: &Origin) -> Arc<Flag> {

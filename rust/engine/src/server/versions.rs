@@ -87,7 +87,17 @@ impl Engine {
             shared.traces.bound(policy.queue_spans);
         }
         shared.live.store(live);
+        self.keep_health();
         shared.next_epoch();
+    }
+
+    /// Forgets the health of origins that neither the version in service nor the one beside it has.
+    fn keep_health(&self) {
+        let (live, candidate) = (self.shared.live.load(), self.shared.deploys.candidate());
+        let beside = candidate.as_ref().map(|candidate| &candidate.live.plan);
+        self.shared
+            .health
+            .keep([Some(&live.plan), beside].into_iter().flatten());
     }
 
     /// Puts a version beside the one in service, for a share of the clients; gives the id of the deploy. `data` and
@@ -141,6 +151,7 @@ impl Engine {
             Ok(Err(problems)) => Err(problems),
             Ok(Ok(id)) => {
                 *newest = version;
+                self.keep_health();
                 shared.next_epoch();
                 let number = id.to_string();
                 let about = [("deploy", number.as_str()), ("file", file.as_str())];
