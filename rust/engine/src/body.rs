@@ -273,7 +273,7 @@ impl ResponseBody for EdgeBody {
         let queue = &busy.0.queue;
         ready!(queue.poll_room(Ahead::Piece, cx));
         let most = usize::try_from(queue.allowance(MOST_MOVED)).unwrap_or(usize::MAX);
-        let moved = body.poll_moved(cx, &mut |from, left| take(from, left.min(most)));
+        let moved = body.poll_moved(cx, |socket, cx, left| take(socket, cx, left.min(most)));
         let count = ready!(moved).map_err(io::Error::other)?;
         queue.put(count as u64, false);
         if let Some(account) = &mut self.account {

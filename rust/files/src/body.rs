@@ -31,9 +31,6 @@ const MOST_AT_HAND: u64 = 64 << 10;
 const LEAST_SENT: u64 = 16 << 10;
 const MOST_SENT: u64 = 512 << 10;
 
-/// Sends this many bytes at this position of a file, as many of them as the socket takes.
-pub type SendFile<'s> = dyn FnMut(BorrowedFd<'_>, u64, usize) -> Poll<io::Result<usize>> + 's;
-
 /// A part of a body.
 #[derive(Debug, Clone)]
 pub enum FilePart {
@@ -93,8 +90,12 @@ impl FileBody {
         }
     }
 
-    /// Sends content by `send` that the kernel has in memory. `None`: the next content comes as a frame.
-    pub fn send(&mut self, send: &mut SendFile<'_>) -> Option<Poll<io::Result<usize>>> {
+    /// Sends content that the kernel has in memory: `send` gets the file, a position and a number of bytes, and sends as
+    /// many of them as the socket takes. `None`: the next content comes as a frame.
+    pub fn send(
+        &mut self,
+        send: impl FnOnce(BorrowedFd<'_>, u64, usize) -> Poll<io::Result<usize>>,
+    ) -> Option<Poll<io::Result<usize>>> {
         if self.reading.is_some() {
             return None;
         }

@@ -27,7 +27,7 @@ use bytes::Bytes;
 use edgerouter_core::plan::limits::FileLimits;
 use edgerouter_threads::{NotDone, ThreadPool};
 
-pub use body::{FileBody, FilePart, SendFile};
+pub use body::{FileBody, FilePart};
 pub use kept::KeptFiles;
 pub use open_file::OpenFile;
 pub use search::{Found, FoundFile, Search};

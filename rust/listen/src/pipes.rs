@@ -4,7 +4,7 @@
 use std::{
     cell::{Cell, RefCell},
     io,
-    os::fd::{BorrowedFd, OwnedFd},
+    os::fd::OwnedFd,
     rc::Rc,
     task::{Context, Poll},
 };
@@ -64,12 +64,22 @@ impl Pipe {
         self.waiting == 0
     }
 
-    /// Moves bytes out of a socket, as many as there are, up to `most` and to the room of the pipe.
-    pub(crate) fn fill(&mut self, from: BorrowedFd<'_>, most: usize) -> io::Result<usize> {
-        let ends = self.ends.as_ref().ok_or(io::ErrorKind::BrokenPipe)?;
-        let count = ends.fill(from, most)?;
-        self.waiting += count;
-        Ok(count)
+    /// Moves bytes out of a socket as soon as there are some, up to `most` and to the room of the pipe.
+    pub(crate) fn poll_fill(
+        &mut self,
+        socket: &dyn BareSocket,
+        cx: &mut Context<'_>,
+        most: usize,
+    ) -> Poll<io::Result<usize>> {
+        let ends = &self.ends;
+        let polled = poll_tried(socket, cx, Interest::READABLE, &mut || {
+            let ends = ends.as_ref().ok_or(io::ErrorKind::BrokenPipe)?;
+            ends.fill(socket, most)
+        });
+        if let Poll::Ready(Ok(count)) = &polled {
+            self.waiting += count;
+        }
+        polled
     }
 
     /// Moves what waits into a socket, as much as there is room for.
@@ -113,8 +123,8 @@ impl Ends {
         Ok(Self { out, into })
     }
 
-    fn fill(&self, from: BorrowedFd<'_>, most: usize) -> io::Result<usize> {
-        splice(from, &self.into, most.min(ROOM))
+    fn fill(&self, socket: &dyn BareSocket, most: usize) -> io::Result<usize> {
+        splice(socket, &self.into, most.min(ROOM))
     }
 
     fn empty(&self, socket: &dyn BareSocket, waiting: usize) -> io::Result<usize> {
@@ -139,7 +149,7 @@ impl Ends {
         Err(io::ErrorKind::Unsupported.into())
     }
 
-    fn fill(&self, _from: BorrowedFd<'_>, _most: usize) -> io::Result<usize> {
+    fn fill(&self, _socket: &dyn BareSocket, _most: usize) -> io::Result<usize> {
         Err(io::ErrorKind::Unsupported.into())
     }
 
@@ -173,10 +183,16 @@ mod tests {
     #[test]
     fn a_pipe_with_content_is_not_used_again() {
         let pipes = Rc::<Pipes>::default();
-        let (near, far) = std::os::unix::net::UnixStream::pair().unwrap();
-        std::io::Write::write_all(&mut &far, b"content").unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_io()
+            .build();
         let mut pipe = pipes.lend(1, false).unwrap();
-        assert_eq!(pipe.fill(std::os::fd::AsFd::as_fd(&near), 4).unwrap(), 4);
+        let count = runtime.unwrap().block_on(async {
+            let (near, far) = tokio::net::UnixStream::pair().unwrap();
+            assert_eq!(far.try_write(b"content").unwrap(), 7);
+            std::future::poll_fn(|cx| pipe.poll_fill(&near, cx, 4)).await
+        });
+        assert_eq!(count.unwrap(), 4);
         assert!(!pipe.is_empty());
         drop(pipe);
         assert_eq!((pipes.lent.get(), pipes.idle.borrow().len()), (0, 0));

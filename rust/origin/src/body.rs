@@ -3,6 +3,7 @@
 use std::{
     collections::VecDeque,
     future::poll_fn,
+    io,
     pin::Pin,
     task::{Context, Poll, Waker},
     time::Duration,
@@ -12,12 +13,9 @@ use bytes::Bytes;
 use edgerouter_account::Hold;
 use edgerouter_core::{boxed, http::framing::BodyFraming, origin::unanswered::FetchError};
 use http_body::{Body, Frame, SizeHint};
-use tokio::time::Instant;
+use tokio::{net::TcpStream, time::Instant};
 
-use super::{
-    connection::{MoveContent, OriginConnection},
-    pool::Connected,
-};
+use super::{connection::OriginConnection, pool::Connected};
 
 /// A response's body. It drives its connection while it is read, and gives it back to the pool at its end; dropped
 /// before, it closes the connection.
@@ -120,6 +118,11 @@ impl UpstreamBody {
             .is_some_and(|connected| connected.connection.is_here())
     }
 
+    /// True if content that was read has not been taken.
+    fn is_held(&self) -> bool {
+        self.first.is_some() || !self.held.is_empty()
+    }
+
     fn put(&mut self, frame: Frame<Bytes>) {
         if self.first.is_none() && self.held.is_empty() {
             self.first = Some(frame);
@@ -209,15 +212,15 @@ impl UpstreamBody {
     /// True if the kernel can move the next content.
     pub fn moves(&self) -> bool {
         let moves = |connected: &Connected| connected.connection.moves();
-        let is_held = self.first.is_some() || !self.held.is_empty();
-        !self.dropped && !is_held && self.connected.as_ref().is_some_and(moves)
+        !self.dropped && !self.is_held() && self.connected.as_ref().is_some_and(moves)
     }
 
-    /// Has `take` move content out of the origin's socket, as soon as there is some: its number of bytes.
+    /// Has `take` move content out of the origin's socket, so many bytes at most, as soon as there is some: its number of
+    /// bytes.
     pub fn poll_moved(
         &mut self,
         cx: &mut Context<'_>,
-        take: &mut MoveContent<'_>,
+        take: impl FnOnce(&TcpStream, &mut Context<'_>, usize) -> Poll<io::Result<usize>>,
     ) -> Poll<Result<usize, FetchError>> {
         self.poll_part(cx, |connection, cx| {
             let moved = connection.poll_moved(cx, take);
@@ -315,8 +318,8 @@ impl Body for UpstreamBody {
 
     fn is_end_stream(&self) -> bool {
         let is_over = |connected: &Connected| connected.connection.is_over();
-        let is_held = self.first.is_some() || !self.held.is_empty();
-        self.dropped || self.is_counted && !is_held && self.connected.as_ref().is_none_or(is_over)
+        self.dropped
+            || self.is_counted && !self.is_held() && self.connected.as_ref().is_none_or(is_over)
     }
 
     fn size_hint(&self) -> SizeHint {

@@ -3,17 +3,16 @@
 use std::{
     io,
     net::{IpAddr, SocketAddr},
-    os::fd::{AsFd as _, BorrowedFd},
     path::Path,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
     time::Duration,
 };
 
 use edgerouter_core::plan::{Origin, Scheme};
 use tokio::{
-    io::{AsyncRead, AsyncWrite, Interest, ReadBuf},
+    io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpStream, UnixStream},
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
@@ -33,27 +32,11 @@ pub(super) enum OriginStream {
 }
 
 impl OriginStream {
-    /// True if the bytes of the socket are those of the origin, and the kernel can move them.
-    pub(super) fn is_plain(&self) -> bool {
-        cfg!(target_os = "linux") && matches!(self, Self::Plain(_))
-    }
-
-    /// Has `take` move bytes out of the socket, as soon as there are some.
-    pub(super) fn poll_moved(
-        &self,
-        cx: &mut Context<'_>,
-        take: &mut dyn FnMut(BorrowedFd<'_>) -> io::Result<usize>,
-    ) -> Poll<io::Result<usize>> {
-        let Self::Plain(stream) = self else {
-            return Poll::Ready(Err(io::ErrorKind::Unsupported.into()));
-        };
-        loop {
-            ready!(stream.poll_read_ready(cx))?;
-            match stream.try_io(Interest::READABLE, || take(stream.as_fd())) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                done => return Poll::Ready(done),
-            }
+    /// The socket, if its bytes are those of the origin and the kernel can move them.
+    pub(super) fn bare(&self) -> Option<&TcpStream> {
+        match self {
+            Self::Plain(stream) if cfg!(target_os = "linux") => Some(stream),
+            _ => None,
         }
     }
 }

@@ -6,45 +6,39 @@
 
 use std::{
     fmt, io,
-    os::fd::BorrowedFd,
     pin::{Pin, pin},
     task::{Context, Poll, Waker, ready},
 };
 
 use bytes::{Bytes, BytesMut};
-use edgerouter_core::http::{FieldName, Fields};
 use edgerouter_core::{
     admit,
     http::{
+        Fields,
         framing::{
             FramingContext,
             head::{BadResponse, HeadLimits, OriginHead},
             reader::{ArrivedHead, Expected, ResponseReader},
-        },
-        h1::{
-            outgoing::Outgoing,
-            write::{self, ContentWriter},
         },
     },
 };
 use http::{Method, StatusCode, Version};
 use http_body::Frame;
 use tokio::{
-    io::{AsyncRead as _, AsyncWrite as _, ReadBuf},
+    io::{AsyncRead as _, ReadBuf},
+    net::TcpStream,
     sync::OwnedSemaphorePermit,
     time::{Instant, Sleep},
 };
 
 use super::{
     connect::OriginStream,
-    request_body::{BoxError, RequestBody, RequestStream},
+    request_body::BoxError,
+    request_writer::{OutboundRequest, RequestWriter},
     space::Space,
     tls,
     upgraded::Upgraded,
 };
-
-/// Bytes of a request that are taken from its body ahead of the socket.
-const MOST_AHEAD: usize = 64 << 10;
 
 /// Content that is read at a stretch. A fast origin would leave the worker no time for its clients otherwise: it looks
 /// for what has happened on its sockets only every so many turns of its tasks.
@@ -58,15 +52,7 @@ pub(super) struct OriginConnection {
     stream: OriginStream,
     /// The right to be one of `max_connections`.
     _permit: OwnedSemaphorePermit,
-    output: Outgoing,
-    /// Written bytes may still wait in the stream.
-    is_unflushed: bool,
-    /// Content of the request that is still to come.
-    sending: Option<Sending>,
-    /// A byte of the request was written.
-    is_sent: bool,
-    /// The request waits, or has waited, for a 100 that the client is not to see: the edge sends it one of its own.
-    is_gated: bool,
+    writer: RequestWriter,
     reader: ResponseReader,
     /// An incomplete head.
     held: BytesMut,
@@ -75,7 +61,7 @@ pub(super) struct OriginConnection {
     /// Bytes of content read since the reader last waited.
     stretch: usize,
     trailers: Option<Box<Fields>>,
-    /// No further request may be sent.
+    /// A response says, or shows, that none may follow it.
     is_spent: bool,
     timer: Option<Pin<Box<Sleep>>>,
 }
@@ -84,32 +70,9 @@ impl fmt::Debug for OriginConnection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("OriginConnection")
             .field("expected", &self.reader.expected())
-            .field("is_spent", &self.is_spent)
+            .field("is_spent", &self.is_spent())
             .finish_non_exhaustive()
     }
-}
-
-/// Content of a request that is read while it is sent.
-struct Sending {
-    stream: RequestStream,
-    framing: ContentWriter,
-    /// The trailers that may be sent.
-    trailers: Vec<FieldName>,
-    /// The content waits for the origin's 100, or for so long (RFC 9110 §10.1.1).
-    gate: Option<Pin<Box<Sleep>>>,
-}
-
-/// A request as it is written.
-pub(super) struct OutboundRequest<'r> {
-    pub(super) method: &'r Method,
-    pub(super) target: &'r str,
-    pub(super) headers: &'r Fields,
-    pub(super) body: RequestBody,
-    /// The trailers that may be sent.
-    pub(super) trailers: Vec<FieldName>,
-    /// The end of the wait for a 100; `None`: the request has no expectation.
-    pub(super) gate: Option<Instant>,
-    pub(super) is_upgrade: bool,
 }
 
 /// Receives the interim responses to a request on its worker, before the final response is there.
@@ -121,9 +84,6 @@ impl std::fmt::Debug for HearInterims<'_> {
         f.write_str("HearInterims")
     }
 }
-
-/// Has the kernel take content out of a socket: its number of bytes. An error that says so if there is none yet.
-pub type MoveContent<'t> = dyn FnMut(BorrowedFd<'_>, usize) -> io::Result<usize> + 't;
 
 /// The reason why a connection brings no response.
 #[derive(Debug)]
@@ -143,11 +103,7 @@ impl OriginConnection {
         Self {
             stream,
             _permit: permit,
-            output: Outgoing::default(),
-            is_unflushed: false,
-            sending: None,
-            is_sent: false,
-            is_gated: false,
+            writer: RequestWriter::default(),
             reader: ResponseReader::default(),
             held: BytesMut::new(),
             first: Bytes::new(),
@@ -165,34 +121,12 @@ impl OriginConnection {
             upgrade: request.is_upgrade,
         };
         self.reader.begin_response(awaited, limits);
-        self.is_sent = false;
-        self.is_gated = request.gate.is_some();
-        let mut framing = write::request(
-            &mut self.output.text,
-            request.method,
-            request.target,
-            request.headers,
-            request.body.content(),
-        );
-        match request.body {
-            RequestBody::Empty => {}
-            RequestBody::Full(content) => self.output.put(&mut framing, content),
-            RequestBody::Stream(stream) if framing != ContentWriter::None => {
-                let gate = |until| Box::pin(tokio::time::sleep_until(until));
-                self.sending = Some(Sending {
-                    stream,
-                    framing,
-                    trailers: request.trailers,
-                    gate: request.gate.map(gate),
-                });
-            }
-            RequestBody::Stream(_) => {}
-        }
+        self.writer.begin(request);
     }
 
     /// True if the request may have reached the origin.
     pub(super) fn is_sent(&self) -> bool {
-        self.is_sent
+        self.writer.is_sent()
     }
 
     /// True if neither bytes nor the end have come since the last response: they would be taken for the next one.
@@ -217,8 +151,12 @@ impl OriginConnection {
     /// True if another request may be sent: the response has ended where it said, and the request went out whole (RFC
     /// 9112 §9.3, §9.5).
     pub(super) fn is_reusable(&self) -> bool {
-        let is_written = self.output.is_empty() && !self.is_unflushed && self.sending.is_none();
-        !self.is_spent && is_written && self.is_here()
+        !self.is_spent() && self.writer.is_done() && self.is_here()
+    }
+
+    /// True if no further request may be sent.
+    fn is_spent(&self) -> bool {
+        self.is_spent || self.writer.is_broken()
     }
 
     /// True once the last response has ended and the connection has nothing to say: to be called while it is idle.
@@ -263,12 +201,12 @@ impl OriginConnection {
         interims: Option<HearInterims<'_>>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<OriginHead, NoResponse>> {
-        if !self.is_sent && !self.is_quiet(cx) {
+        if !self.is_sent() && !self.is_quiet(cx) {
             return Poll::Ready(Err(NoResponse::Closed));
         }
         self.send(cx).map_err(NoResponse::Request)?;
-        if !self.is_sent {
-            return if self.is_spent {
+        if !self.is_sent() {
+            return if self.is_spent() {
                 Poll::Ready(Err(NoResponse::Closed))
             } else {
                 Poll::Pending
@@ -295,6 +233,11 @@ impl OriginConnection {
         }
     }
 
+    /// Writes as much of the request as can be written now. `Err` when its content breaks off.
+    fn send(&mut self, cx: &mut Context<'_>) -> Result<(), BoxError> {
+        self.writer.send(&mut self.stream, cx)
+    }
+
     /// Reads heads up to the final one, and the content behind it. `None` while that has not come whole.
     fn take_heads(
         &mut self,
@@ -317,11 +260,9 @@ impl OriginConnection {
                 // The edge has requested this one, and the client gets one when its content is read. Any other is
                 // passed on (RFC 9110 §15.2).
                 ArrivedHead::Interim(head)
-                    if head.status == StatusCode::CONTINUE && self.is_gated =>
+                    if head.status == StatusCode::CONTINUE && self.writer.is_gated() =>
                 {
-                    if let Some(sending) = &mut self.sending {
-                        sending.gate = None;
-                    }
+                    self.writer.open_gate();
                 }
                 ArrivedHead::Interim(head) => {
                     if let Some(HearInterims(hear)) = interims {
@@ -398,23 +339,26 @@ impl OriginConnection {
 
     /// True if the kernel can move the next content: the bytes of the socket are those of the content, up to its end.
     pub(super) fn moves(&self) -> bool {
-        let is_written = self.output.is_empty() && !self.is_unflushed && self.sending.is_none();
         let is_long = matches!(self.reader.expected(), Expected::Length(LEAST_MOVED..));
-        is_long && is_written && self.first.is_empty() && self.stream.is_plain()
+        is_long && self.writer.is_done() && self.first.is_empty() && self.stream.bare().is_some()
     }
 
-    /// Has `take` move content of the response, as soon as there is some. An error says how it broke off.
+    /// Has `take` move content of the response out of the socket, so many bytes at most, as soon as there is some. An
+    /// error says how it broke off.
     pub(super) fn poll_moved(
         &mut self,
         cx: &mut Context<'_>,
-        take: &mut MoveContent<'_>,
+        take: impl FnOnce(&TcpStream, &mut Context<'_>, usize) -> Poll<io::Result<usize>>,
     ) -> Poll<Result<usize, String>> {
         let left = match self.reader.expected() {
             Expected::Length(left) => usize::try_from(left).unwrap_or(usize::MAX),
             _ => 0,
         };
-        let moved = self.stream.poll_moved(cx, &mut |socket| take(socket, left));
-        Poll::Ready(match ready!(moved) {
+        let moved = match self.stream.bare() {
+            Some(socket) => ready!(take(socket, cx, left)),
+            None => Err(io::ErrorKind::Unsupported.into()),
+        };
+        Poll::Ready(match moved {
             Ok(0) => Err("the connection ended".to_owned()),
             Ok(count) => {
                 self.reader.moved(count as u64);
@@ -423,100 +367,4 @@ impl OriginConnection {
             Err(error) => Err(error.to_string()),
         })
     }
-
-    /// Writes as much of the request as can be written now. `Err` when its content breaks off.
-    fn send(&mut self, cx: &mut Context<'_>) -> Result<(), BoxError> {
-        loop {
-            // Content is taken when that before it has left: an origin that reads none stops the client.
-            if self.output.is_empty() || !self.is_sent {
-                self.take_request_content(cx)?;
-            }
-            if self.output.is_empty() {
-                if self.is_unflushed {
-                    match Pin::new(&mut self.stream).poll_flush(cx) {
-                        Poll::Ready(Ok(())) => self.is_unflushed = false,
-                        Poll::Ready(Err(_)) => self.stop_sending(),
-                        Poll::Pending => {}
-                    }
-                }
-                return Ok(());
-            }
-            let stream = Pin::new(&mut self.stream);
-            let written = self.output.poll_write(|slices| match slices {
-                [text] => stream.poll_write(cx, text),
-                slices => stream.poll_write_vectored(cx, slices),
-            });
-            match written {
-                Poll::Ready(Ok(_)) => {
-                    self.is_sent = true;
-                    self.is_unflushed = true;
-                }
-                Poll::Ready(Err(error)) => {
-                    self.is_sent |= is_closed(&error);
-                    self.stop_sending();
-                    return Ok(());
-                }
-                Poll::Pending => return Ok(()),
-            }
-        }
-    }
-
-    /// An origin that responds early closes the connection while it is still being sent to, and its response waits to
-    /// be read: a write that fails is for the next read to judge (RFC 9112 §9.5).
-    fn stop_sending(&mut self) {
-        self.is_spent = true;
-        self.is_unflushed = false;
-        self.sending = None;
-        self.output = Outgoing::default();
-    }
-
-    /// Moves content of the request, as far as it has come, to the output.
-    fn take_request_content(&mut self, cx: &mut Context<'_>) -> Result<(), BoxError> {
-        let Some(sending) = &mut self.sending else {
-            return Ok(());
-        };
-        if let Some(gate) = &mut sending.gate {
-            if gate.as_mut().poll(cx).is_pending() {
-                return Ok(());
-            }
-            sending.gate = None;
-        }
-        while self.output.len() < MOST_AHEAD {
-            let is_writing = !self.output.is_empty();
-            let Poll::Ready(frame) = sending.stream.poll(is_writing, cx) else {
-                return Ok(());
-            };
-            let mut trailers = None;
-            match frame.transpose()?.map(Frame::into_data) {
-                None => {}
-                Some(Ok(data)) => {
-                    self.output.put(&mut sending.framing, data);
-                    if !sending.stream.is_over() {
-                        continue;
-                    }
-                }
-                Some(Err(frame)) => {
-                    trailers = frame.into_trailers().ok().as_ref().map(Fields::from);
-                }
-            }
-            let is_whole =
-                self.output
-                    .finish(sending.framing, trailers.as_ref(), &sending.trailers);
-            self.sending = None;
-            if !is_whole {
-                return Err("it is shorter than its length".into());
-            }
-            return Ok(());
-        }
-        Ok(())
-    }
-}
-
-fn is_closed(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::BrokenPipe
-            | io::ErrorKind::ConnectionReset
-            | io::ErrorKind::ConnectionAborted
-    )
 }

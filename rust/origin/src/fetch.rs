@@ -26,10 +26,11 @@ use super::{
     FetchError,
     body::UpstreamBody,
     connect::Addresses,
-    connection::{HearInterims, NoResponse, OriginConnection, OutboundRequest},
+    connection::{HearInterims, NoResponse, OriginConnection},
     message::{UpstreamRequest, UpstreamResponse},
     pool::{Connected, Pool, Pools},
     request_body::{RequestBody, RequestStream, Turn},
+    request_writer::OutboundRequest,
     wanted::{Held, Wanted},
 };
 

@@ -12,13 +12,14 @@ mod message;
 mod names;
 mod pool;
 mod request_body;
+mod request_writer;
 mod space;
 mod tls;
 mod upgraded;
 mod wanted;
 
 pub use body::UpstreamBody;
-pub use connection::{HearInterims, MoveContent};
+pub use connection::HearInterims;
 pub use fetch::Upstreams;
 pub use health::{HealthBoard, OriginState, render_states};
 pub use message::{UpstreamRequest, UpstreamResponse};

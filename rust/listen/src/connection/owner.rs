@@ -28,6 +28,7 @@ use tokio::sync::Notify;
 
 use crate::{
     pipes::Pipes,
+    socket::BareSocket,
     tls::{HandshakeCounts, TlsListener},
 };
 
@@ -42,8 +43,9 @@ pub(super) type BodyError = Box<dyn Error + Send + Sync>;
 /// Sends this many bytes at this position of a file, as many of them as the socket takes.
 pub type SendFile<'s> = dyn FnMut(BorrowedFd<'_>, u64, usize) -> Poll<io::Result<usize>> + 's;
 
-/// Takes bytes out of a socket, this many at most.
-pub type TakeContent<'t> = dyn FnMut(BorrowedFd<'_>, usize) -> io::Result<usize> + 't;
+/// Takes bytes out of a socket, this many at most, as soon as there are some.
+pub type TakeContent<'t> =
+    dyn FnMut(&dyn BareSocket, &mut Context<'_>, usize) -> Poll<io::Result<usize>> + 't;
 
 /// Content of a response.
 pub trait ResponseBody: Body<Data = Bytes, Error: Into<BodyError>> + Unpin + 'static {

@@ -106,6 +106,13 @@ impl Stream {
         self.queue.open(account, owner, task);
     }
 
+    /// The client has taken bytes of what waits for it.
+    #[inline]
+    pub(crate) fn written(&self, count: usize) {
+        self.connection.taken(count);
+        self.queue.written(count);
+    }
+
     /// Refuses the request whose bytes are read next, or now.
     pub fn refuse(&self, refusal: Refusal) {
         self.refusal.set(Some(refusal));

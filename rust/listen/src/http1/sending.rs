@@ -4,7 +4,6 @@ use std::{
     cell::RefCell,
     error::Error,
     io,
-    os::fd::BorrowedFd,
     pin::Pin,
     task::{Context, Poll, ready},
     time::{SystemTime, UNIX_EPOCH},
@@ -16,6 +15,7 @@ use crate::{
     connection::{ConnectionOwner, ConnectionState, ResponseBody},
     file,
     pipes::Pipe,
+    socket::BareSocket,
 };
 use edgerouter_core::http::{FieldName, Fields, Response};
 use edgerouter_core::http::{
@@ -49,11 +49,7 @@ impl<T: Transport, O: ConnectionOwner> Http1<T, O> {
             self.stream.connection.write_blocked(polled.is_pending());
             match polled {
                 Poll::Pending => return Ok(Poll::Pending),
-                Poll::Ready(count) => {
-                    let count = count?;
-                    self.stream.connection.taken(count);
-                    self.stream.queue.written(count);
-                }
+                Poll::Ready(count) => self.stream.written(count?),
             }
         }
         self.output.give_back(&self.owner.connections().outbox);
@@ -199,9 +195,7 @@ impl<T: Transport, O: ConnectionOwner> Http1<T, O> {
             while !output.is_empty() {
                 let written =
                     output.poll_write(|slices| file::poll_write_before(socket, cx, slices));
-                let count = ready!(written)?;
-                stream.connection.taken(count);
-                stream.queue.written(count);
+                stream.written(ready!(written)?);
             }
             file::poll_send(socket, cx, from, offset, length.min(most))
         });
@@ -235,14 +229,14 @@ impl<T: Transport, O: ConnectionOwner> Http1<T, O> {
         let Some(socket) = self.transport.bare() else {
             return Ok(None);
         };
-        let (queue, connection) = (&self.stream.queue, &self.stream.connection);
+        let stream = &self.stream;
         if sending.pipe.is_none() {
             if !self.output.is_empty() || !sending.moves() {
                 return Ok(None);
             }
             let most = self.owner.with_plan(|plan, _| plan.limits.http.pipes);
             let pipes = &self.owner.connections().pipes;
-            let Some(mut pipe) = pipes.lend(most, queue.is_slow()) else {
+            let Some(mut pipe) = pipes.lend(most, stream.queue.is_slow()) else {
                 return Ok(None);
             };
             match sending.fill(&mut pipe, cx) {
@@ -255,13 +249,12 @@ impl<T: Transport, O: ConnectionOwner> Http1<T, O> {
             return Ok(None);
         };
         let polled = pipe.poll_empty(socket, cx);
-        connection.write_blocked(polled.is_pending());
+        stream.connection.write_blocked(polled.is_pending());
         Ok(Some(match polled {
             Poll::Pending => Poll::Pending,
             Poll::Ready(count) => {
                 let count = count?;
-                connection.taken(count);
-                queue.written(count);
+                stream.written(count);
                 if pipe.is_empty() {
                     sending.pipe = None;
                 }
@@ -299,7 +292,9 @@ impl<B: ResponseBody> Sending<B> {
             return Poll::Ready(());
         };
         let most = usize::try_from(*left).unwrap_or(usize::MAX);
-        let mut take = |from: BorrowedFd<'_>, length: usize| pipe.fill(from, length.min(most));
+        let mut take = |socket: &dyn BareSocket, cx: &mut Context<'_>, length: usize| {
+            pipe.poll_fill(socket, cx, length.min(most))
+        };
         match ready!(body.poll_moved(cx, &mut take)) {
             Ok(count) => *left = left.saturating_sub(count as u64),
             Err(error) => self.break_off(&error),
