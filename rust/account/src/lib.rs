@@ -218,16 +218,41 @@ impl Account {
         bytes: u64,
         patience: Duration,
     ) -> Result<Hold, Spent> {
-        let (id, drawn) = {
+        let opened = self.opened(kind, owner, |_| bytes, patience).await;
+        opened.map(|(hold, _)| hold)
+    }
+
+    /// As `open_drawn`, of a holder that begins with a buffer. Its size is that of [`Hold::allowance`].
+    pub async fn open_buffer(
+        self: &Arc<Self>,
+        kind: Purpose,
+        owner: Owner,
+        (least, most): (u64, u64),
+        patience: Duration,
+    ) -> Result<(Hold, u64), Spent> {
+        let size = |state: &State| state.budget.allowance(&state.used, kind, least, most);
+        self.opened(kind, owner, size, patience).await
+    }
+
+    /// A holder that begins with as many bytes as `size` says.
+    async fn opened(
+        self: &Arc<Self>,
+        kind: Purpose,
+        owner: Owner,
+        size: impl FnOnce(&State) -> u64,
+        patience: Duration,
+    ) -> Result<(Hold, u64), Spent> {
+        let (id, bytes, drawn) = {
             let mut state = self.state.lock();
             let id = state.holders.insert(self.uncut(kind, owner));
-            (id, state.draw_free(id, kind, bytes))
+            let bytes = size(&state);
+            (id, bytes, state.draw_free(id, kind, bytes))
         };
         let hold = self.uncut_hold(id, kind);
         if drawn.is_err() {
             hold.drawn(bytes, patience).await?;
         }
-        Ok(hold)
+        Ok((hold, bytes))
     }
 
     fn uncut(&self, kind: Purpose, owner: Owner) -> Holder {

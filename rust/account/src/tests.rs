@@ -227,3 +227,27 @@ fn one_that_wants_much_does_not_hold_up_those_behind_it() {
     all.give(150);
     assert_eq!(woken.map(|woken| woken.0.load(Ordering::Relaxed)), [0, 1]);
 }
+
+#[test]
+fn a_buffer_is_as_large_as_free_memory_allows_and_returned_as_a_whole() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .unwrap();
+    let account = account(8_000);
+    let open = |sizes| {
+        let (kind, owner) = (Purpose::ReadAhead, owner(1, 1));
+        let opened = account.open_buffer(kind, owner, sizes, Duration::from_millis(1));
+        runtime.block_on(opened)
+    };
+    let rest = asking(&account, Purpose::ReadAhead, owner(2, 1));
+    for sizes in [(0, 0), (10, 20), (1_000, 100_000)] {
+        let (_hold, size) = open(sizes).unwrap();
+        assert_eq!(size, rest.allowance(sizes.0, sizes.1), "{sizes:?}");
+        assert_eq!(account.figures().used[Purpose::ReadAhead as usize], size);
+    }
+    assert_eq!(account.figures().used, [0; KINDS]);
+    rest.draw(rest.room()).unwrap();
+    assert_eq!(open((10, 20)).unwrap_err(), Spent);
+    assert_eq!(account.figures().holders, 1, "of the rest");
+}

@@ -52,19 +52,16 @@ pub(crate) async fn file(
     };
     let files = Arc::clone(&exchange.worker.shared.files);
     let account = &exchange.worker.shared.account;
-    let hold = account.open_uncut(Purpose::ReadAhead, exchange.owner(route));
     // A part of the file, or none of it, is wanted by the others.
     let whole = head.method == Method::GET
         && !head.headers.contains_key(header::RANGE)
         && !validate::is_conditional(&head.headers);
-    let first = if whole {
-        hold.allowance(LEAST_FIRST, FIRST)
-    } else {
-        0
-    };
-    if hold.drawn(first, files.timeout()).await.is_err() {
+    let size = if whole { (LEAST_FIRST, FIRST) } else { (0, 0) };
+    let (kind, owner) = (Purpose::ReadAhead, exchange.owner(route));
+    let hold = account.open_buffer(kind, owner, size, files.timeout());
+    let Ok((hold, first)) = hold.await else {
         return Err(overloaded(exchange, Detail::NoMemory));
-    }
+    };
     let search = Search {
         folder: Arc::clone(folder),
         path,
@@ -74,8 +71,6 @@ pub(crate) async fn file(
         now: exchange.now,
     };
     let found = files.find(search, &exchange.worker.kept_files).await;
-    // The connection counts the bytes from here.
-    hold.give(first);
     match found {
         Ok(Found::File(found)) => Ok(opened(exchange, route, found, hold)),
         Ok(Found::Folder) => Ok(folder_without_slash(exchange)),
@@ -202,6 +197,8 @@ fn opened(exchange: &Exchange, route: &Route, mut found: FoundFile, hold: Hold) 
         (None, _) => EdgeBody::made(found.start),
         (Some(file), _) => {
             let files = &exchange.worker.shared.files;
+            // The connection counts the bytes of the beginning.
+            hold.keep(0);
             EdgeBody::file(FileBody::new(files, file, parts, hold))
         }
     };
