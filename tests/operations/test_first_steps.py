@@ -96,6 +96,17 @@ def never(request, ctx):
         assert found[rule]["remedy"], rule
 
 
+def test_a_folder_gets_advice_once_although_its_declaration_makes_two_routes(tmp_path: Path) -> None:
+    (tmp_path / "dist").mkdir()
+    text = """from edgerouter import Cors, Edge
+edge = Edge("test")
+for prefix in ("/a", "/b"):
+    edge.files(prefix, "dist", cors=Cors("*", methods=["GET", "PUT"]))
+"""
+    found = [(item["rule"], item["route"]) for item in advice(tmp_path, text)]
+    assert found == [("preflight-methods", "/a/*"), ("preflight-methods", "/b/*")]
+
+
 def test_a_route_that_does_not_follow_a_policy_that_compresses_is_named_with_the_reason(tmp_path: Path) -> None:
     text = """from edgerouter import Edge, Jwt, SignedUrls, cache
 edge = Edge("test")

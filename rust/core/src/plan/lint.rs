@@ -21,13 +21,16 @@ use self::{
     },
     stored::{cookies, deception, shared_identity, unkeyed},
 };
-use super::{Plan, Target};
+use super::{FileFolder, Plan, Target};
 
 /// All advice about a plan, in declaration order of its routes.
 pub fn lint(plan: &Plan) -> Vec<Lint> {
     let unreachable = plan.router.unreachable(&plan.routes);
     let mut found = Vec::new();
+    // The folder of the route before, and where the advice about that route begins.
+    let mut before: Option<(&FileFolder, usize)> = None;
     for route in &plan.routes {
+        let start = found.len();
         let mut advice = Advice {
             route,
             found: &mut found,
@@ -64,9 +67,33 @@ pub fn lint(plan: &Plan) -> Vec<Lint> {
         addresses(plan, &mut advice);
         delay(plan, &mut advice);
         methods(&mut advice);
+        let folder = match &route.target {
+            Target::Files(folder) => Some(&**folder),
+            _ => None,
+        };
+        if let (Some(folder), Some((other, first))) = (folder, before)
+            && (&folder.root, &folder.prefix) == (&other.root, &other.prefix)
+        {
+            drop_repeated(&mut found, first);
+        }
+        before = folder.map(|folder| (folder, start));
     }
     found.extend(idle(plan));
     found.extend(guarded::site(plan));
     found.extend(beside_certificates(plan));
     found
+}
+
+/// Drops, from a place on, advice that was given before. A declaration of a folder makes two routes, one below its prefix
+/// and one for the prefix itself, and the same advice about both is of no use.
+fn drop_repeated(found: &mut Vec<Lint>, from: usize) {
+    let mut at = from;
+    while let Some(lint) = found.get(at) {
+        let earlier = found.get(from..at).unwrap_or_default();
+        if earlier.iter().any(|known| known.says(lint)) {
+            found.remove(at);
+        } else {
+            at += 1;
+        }
+    }
 }

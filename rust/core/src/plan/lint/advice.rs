@@ -31,6 +31,13 @@ pub struct Lint {
     pub remedy: &'static str,
 }
 
+impl Lint {
+    /// True if it is the same advice, about whichever route.
+    pub(super) fn says(&self, other: &Self) -> bool {
+        self.rule == other.rule && self.message == other.message
+    }
+}
+
 /// Collects the advice about one route.
 pub(super) struct Advice<'a> {
     pub(super) route: &'a Route,

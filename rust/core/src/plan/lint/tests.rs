@@ -29,6 +29,18 @@ fn a_plain_site_gets_no_advice() {
 }
 
 #[test]
+fn a_declaration_of_a_folder_gets_the_same_advice_once() {
+    let cors = json!({"origins": "*", "methods": ["GET", "PUT"]});
+    let route = |pattern: &str, folder: &str| json!({"pattern": pattern, "files": {"folder": folder}, "cors": cors});
+    let (below, itself) = (route("/a/*", "/srv/a"), route("/a", "/srv/a"));
+    let once = rules(&json!([below, itself]));
+    assert_eq!(once, ["preflight-methods"]);
+    let other = route("/b/*", "/srv/b");
+    assert_eq!(rules(&json!([below, itself, other])).len(), 2);
+    assert_eq!(rules(&json!([below, other, itself])).len(), 3);
+}
+
+#[test]
 fn dangers_are_named() {
     let auth = |extra: Value| {
         let mut auth = json!({"keys": {"kind": "secret", "secret": {"value": "0123456789abcdef0123456789abcdef"}, "algorithm": "HS256"}});
