@@ -163,6 +163,9 @@ def test_tags_and_urls_purge_what_functions_made(serve: Serve, calls: Counter[st
         ctx.tag("users")
         with pytest.raises(ValueError, match="no tag"):
             ctx.tag("a b")
+        with pytest.raises(ValueError, match="1 to 1024 bytes") as too_long:
+            ctx.tag("x" * 100_000)
+        assert len(str(too_long.value)) < 400
         return made(f"{number} {counted(calls, str(number))}", cache_tag="field")
 
     served = serve(edge)

@@ -71,3 +71,6 @@ def test_a_url_with_a_password_is_refused_without_being_shown(url: str) -> None:
     with pytest.raises(ConfigError) as caught:
         Edge("test").origin("o", url)
     assert caught.value.problems[0].value is None and "hunter" not in str(caught.value)
+    with pytest.raises(ConfigError) as compiled:
+        Edge.from_dict({"name": "test", "origins": [{"name": "o", "url": url}], "routes": []}).compile()
+    assert "url" in str(compiled.value) and "hunter" not in str(compiled.value)

@@ -59,8 +59,7 @@ impl Lookup {
             )));
         };
         let url = url.to_str()?;
-        let place = CacheUrl::parse(url)
-            .map_err(|error| errors::cache(py, &format!("{url:?}: {error}")))?;
+        let place = CacheUrl::parse(url).map_err(|error| errors::cache_url(py, url, &error))?;
         Ok(Self {
             place,
             method: Method::GET,

@@ -5,6 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use edgerouter_core::problem::quoted;
 use edgerouter_functions::{ClientPlace, Conversions, FunctionCaches, Notes, Phase};
 use edgerouter_telemetry::trace::SpanParent;
 use pyo3::{
@@ -246,7 +247,8 @@ impl CallContext {
         let is_tag = |byte: u8| byte.is_ascii_graphic() && byte != b',' || byte >= 0x80;
         if tag.is_empty() || tag.len() > MOST_TAG_BYTES || !tag.bytes().all(is_tag) {
             return Err(PyValueError::new_err(format!(
-                "{tag:?} is no tag: it has 1 to {MOST_TAG_BYTES} bytes, without spaces and commas"
+                "{} is no tag: it has 1 to {MOST_TAG_BYTES} bytes, without spaces and commas",
+                quoted(tag)
             )));
         }
         if let Some(notes) = &self.notes {
@@ -261,7 +263,8 @@ impl CallContext {
         let is_word = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
         if goal.is_empty() || goal.len() > MOST_GOAL || !goal.bytes().all(is_word) {
             return Err(PyValueError::new_err(format!(
-                "{goal:?} is no name of a goal: it has 1 to {MOST_GOAL} letters, digits, -, _ and ."
+                "{} is no name of a goal: it has 1 to {MOST_GOAL} letters, digits, -, _ and .",
+                quoted(goal)
             )));
         }
         if !value.is_finite() || value.abs() > MOST_VALUE {

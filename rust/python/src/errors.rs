@@ -1,6 +1,6 @@
 //! Rust's errors as the classes of `edgerouter.errors`.
 
-use edgerouter_core::plan::Problem;
+use edgerouter_core::{plan::Problem, problem::shown_url};
 use pyo3::{prelude::*, types::PyList};
 
 fn class<'py>(py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyAny>> {
@@ -83,6 +83,15 @@ pub(crate) fn undone(
 pub(crate) fn fetch(py: Python<'_>, message: &str) -> PyErr {
     let made = || class(py, "FetchError")?.call1((message,));
     made().map_or_else(|error| error, PyErr::from_value)
+}
+
+/// `CacheError` for a URL under which nothing can be stored.
+pub(crate) fn cache_url(py: Python<'_>, url: &str, why: &impl std::fmt::Display) -> PyErr {
+    let shown = shown_url(url);
+    cache(
+        py,
+        &format!("{}: {why}", shown.as_deref().unwrap_or("the URL")),
+    )
 }
 
 /// `CacheError` with one line that holds the remedy.

@@ -89,8 +89,8 @@ impl Request {
             )));
         };
         let url = text.to_str()?;
-        let place = CacheUrl::parse(url)
-            .map_err(|error| errors::cache(text.py(), &format!("{url:?}: {error}")))?;
+        let place =
+            CacheUrl::parse(url).map_err(|error| errors::cache_url(text.py(), url, &error))?;
         Ok(Box::new(RequestHead {
             method: Method::GET,
             version: Version::HTTP_11,

@@ -8,7 +8,7 @@ use http::{HeaderValue, StatusCode, uri::Uri};
 use super::{Algorithm, JwtKey, JwtKeysSpec, JwtSpec, TokenError, pem};
 use crate::{
     identity::jwks::{JwksError, KeySet, fingerprint},
-    problem::SubProblem,
+    problem::{SubProblem, shown_url},
 };
 
 /// A route's token policy.
@@ -347,11 +347,9 @@ impl SubProblems {
             && !url.contains('@')
             && (scheme == Some("https") || (scheme == Some("http") && local));
         if !good {
-            // User information is a secret: it is not shown.
-            let shown = (!url.contains('@')).then(|| url.chars().take(200).collect());
             let message =
                 "must be an https URL without user information (http only for this machine)";
-            self.add("keys.url", shown, message);
+            self.add("keys.url", shown_url(url), message);
         }
         good.then(|| Arc::from(url))
     }

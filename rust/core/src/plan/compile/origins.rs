@@ -11,6 +11,7 @@ use crate::plan::{
     limits::OriginLimits,
     spec::{GroupSpec, OriginSpec, Problems, nearest, suggestion},
 };
+use crate::problem::shown_url;
 use crate::secret::Secret;
 
 /// Checks names: present, usable as labels, and unique among origins and groups together, since `to` may name either.
@@ -111,7 +112,7 @@ pub(super) fn origin(
             if value.is_none() {
                 problems.add(
                     format!("{path}.host"),
-                    Some(format!("{literal:?}")),
+                    shown_url(literal),
                     "must be \"origin\", \"viewer\" or a host",
                 );
             }
@@ -280,7 +281,7 @@ fn address(url: &str, path: &str, problems: &Problems) -> Option<Address> {
         problems.add(path, value, message);
         None
     };
-    let shown = Some(format!("{url:?}"));
+    let shown = shown_url(url);
     match socket(url) {
         None => {}
         Some(Ok(address)) => return Some(address),
@@ -294,20 +295,21 @@ fn address(url: &str, path: &str, problems: &Problems) -> Option<Address> {
     } else if url.contains("://") {
         return wrong(shown, "must be http or https");
     } else {
+        // The example has the whole value.
+        let example = match &shown {
+            Some(_) => format!(", as in \"http://{}\"", url.trim_start_matches('/')),
+            None => String::new(),
+        };
         return wrong(
             shown,
-            &format!(
-                "must start with http:// or https://, as in \"http://{}\"",
-                url.trim_start_matches('/')
-            ),
+            &format!("must start with http:// or https://{example}"),
         );
     };
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
     let (authority, prefix) = rest.split_at(end);
     if authority.contains('@') {
-        // The value may hold a password.
         return wrong(
-            None,
+            shown,
             "must have no user or password: give the origin an authorization header in headers",
         );
     }

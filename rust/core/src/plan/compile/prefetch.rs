@@ -13,6 +13,7 @@ use crate::{
         matcher::{Probe, ProbeQuery},
         spec::PrefetchSpec,
     },
+    problem::shown_url,
 };
 
 /// URLs of all lists together.
@@ -64,12 +65,12 @@ fn list(
         let target = match target(url, host.as_deref(), spec.scheme) {
             Ok(target) => target,
             Err(message) => {
-                problems.add(place, Some(format!("{url:?}")), message);
+                problems.add(place, shown_url(url), message);
                 continue;
             }
         };
         if let Err(message) = finds(&target, &headers, routes, router) {
-            problems.add(place, Some(format!("{url:?}")), message);
+            problems.add(place, shown_url(url), message);
         }
         targets.push(target);
     }

@@ -21,6 +21,7 @@ use crate::{
         AcmePolicy, ChallengeKind, ExternalAccount, Issuer, Listener, OnDemand,
         acme::{DEFAULT_DIRECTORY, MOST_NAMES},
     },
+    problem::shown_url,
     secret::Secret,
 };
 
@@ -165,10 +166,13 @@ fn issuer(value: &Value, path: String, problems: &Problems) -> Option<Issuer> {
     let is_https = directory.parse::<http::Uri>().is_ok_and(|uri| {
         uri.scheme_str() == Some("https") && uri.host().is_some_and(|host| !host.is_empty())
     });
-    if !is_https || directory.contains('@') {
+    if directory.contains('@') {
+        let why = "must have no user or password: an account at the issuer is given by key_id and hmac_key";
+        problems.add(fields.at("directory"), None, why);
+    } else if !is_https {
         problems.add(
             fields.at("directory"),
-            Some(format!("{directory:?}")),
+            shown_url(directory),
             format!(
                 "must be the URL of a directory of ACME by https, such as {DEFAULT_DIRECTORY:?}"
             ),

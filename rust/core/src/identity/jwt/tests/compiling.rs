@@ -66,7 +66,7 @@ fn each_mistake_is_named_with_its_field() {
         ),
         (
             |s| s.keys = url("http://issuer.example/jwks"),
-            "keys.url: http://issuer.example/jwks: must be an https URL without user information (http only for this machine)",
+            "keys.url: \"http://issuer.example/jwks\": must be an https URL without user information (http only for this machine)",
         ),
         (
             |s| s.keys = url("https://me:pw@issuer.example/jwks"),

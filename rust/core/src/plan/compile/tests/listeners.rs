@@ -131,6 +131,10 @@ fn terms_of_certificates_are_refused_where_nothing_could_be_obtained_by_them() {
             "issuers[0].directory: \"http://a.example/d\": must be the URL of a directory of ACME by https",
         ),
         (
+            json!({"issuers": [{"directory": "https://me:secret@a.example/d"}]}),
+            "issuers[0].directory: must have no user or password",
+        ),
+        (
             json!({"issuers": [{"key_id": "k"}]}),
             "issuers[0].hmac_key: is required",
         ),
