@@ -119,11 +119,11 @@ const STAGGER: Duration = Duration::from_millis(250);
 impl Addresses {
     /// A connection to the origin, within its `connect_timeout` in all.
     pub(super) async fn connect(&self, origin: &Origin) -> Result<OriginStream, FetchError> {
-        let connected = tokio::time::timeout(origin.connect_timeout, self.unbounded(origin)).await;
+        let connected = tokio::time::timeout(origin.times.connect, self.unbounded(origin)).await;
         let connected = connected.unwrap_or_else(|_| {
             Err(FetchError::ConnectTimeout(
                 origin.name.to_string(),
-                origin.connect_timeout,
+                origin.times.connect,
             ))
         });
         // It may have moved: its next connections are not to wait for the addresses to grow old.

@@ -72,7 +72,8 @@ impl Upstreams {
         fresh: bool,
     ) -> Result<UpstreamResponse, FetchError> {
         let end = origin
-            .total_timeout
+            .times
+            .total
             .map(|limit| (tokio::time::Instant::now() + limit, limit));
         match end {
             None => {
@@ -105,7 +106,7 @@ impl Upstreams {
     }
 
     /// A request on a connection of its own, of which nothing is kept: for a host that is no origin. Its
-    /// `total_timeout` is the caller's to keep, and bounds the content.
+    /// `times.total` is the caller's to keep, and bounds the content.
     pub async fn fetch_apart(
         &self,
         host: &Origin,
@@ -115,7 +116,8 @@ impl Upstreams {
         content: Bytes,
     ) -> Result<UpstreamResponse, FetchError> {
         let end = host
-            .total_timeout
+            .times
+            .total
             .map(|limit| (tokio::time::Instant::now() + limit, limit));
         let mut request = internal(path_and_query, headers);
         request.method = method;
@@ -176,7 +178,7 @@ impl Upstreams {
             headers: &headers,
             body,
             trailers,
-            gate: expects.then(|| tokio::time::Instant::now() + origin.expect_timeout),
+            gate: expects.then(|| tokio::time::Instant::now() + origin.times.expect),
             is_upgrade: upgrade,
         };
         connected.connection.begin(outbound, origin.head_limits);
@@ -199,14 +201,13 @@ impl Upstreams {
         pool: &Rc<Pool>,
         wanted: Option<&Wanted>,
     ) -> Result<Connected, FetchError> {
-        let exhausted =
-            || FetchError::PoolExhausted(origin.max_connections, origin.name.to_string());
+        let exhausted = || FetchError::PoolExhausted(origin.pool.most, origin.name.to_string());
         let permit = match Arc::clone(&pool.permits).try_acquire_owned() {
             Ok(permit) => permit,
             Err(_) => {
                 let waiting = Arc::clone(&pool.permits).acquire_owned();
                 // A connection that is given back keeps its permit: look there too while waiting.
-                let deadline = tokio::time::Instant::now() + origin.connect_timeout;
+                let deadline = tokio::time::Instant::now() + origin.times.connect;
                 tokio::pin!(waiting);
                 let somebody_waits = || wanted.is_none_or(Wanted::still);
                 let mut counted = None;
@@ -303,7 +304,7 @@ impl AwaitedHead<'_> {
             Some(Turn::Origin(since) | Turn::Whole(since)) => since,
             None => self.begun,
         };
-        let limit = self.origin.first_byte_timeout;
+        let limit = self.origin.times.first_byte;
         let late = || Err(FetchError::FirstByteTimeout(name(), limit));
         connection.poll_until(since + limit, cx).map(|()| late())
     }
@@ -322,7 +323,7 @@ async fn respond(
         let kind = head.headers.get(header::CONTENT_TYPE);
         let between = match kind {
             Some(kind) if is_event_stream(kind.as_bytes()) => origin.event_idle,
-            _ => origin.between_bytes_timeout,
+            _ => origin.times.between_bytes,
         };
         let content = head.framing.content;
         (UpstreamBody::new(connected, content, between, end), None)

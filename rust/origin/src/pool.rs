@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use edgerouter_core::plan::{Origin, OriginTls, Scheme};
+use edgerouter_core::plan::{Origin, OriginTls, PoolBounds, Scheme};
 use tokio::sync::Semaphore;
 
 use super::{connection::OriginConnection, wanted::Holders};
@@ -20,9 +20,7 @@ struct Identity {
     host: Arc<str>,
     port: u16,
     tls: Arc<OriginTls>,
-    max_connections: usize,
-    idle_connections: usize,
-    idle_timeout: Duration,
+    bounds: PoolBounds,
 }
 
 impl Identity {
@@ -32,9 +30,7 @@ impl Identity {
             host: Arc::clone(&origin.host),
             port: origin.port,
             tls: Arc::clone(&origin.tls),
-            max_connections: origin.max_connections,
-            idle_connections: origin.idle_connections,
-            idle_timeout: origin.idle_timeout,
+            bounds: origin.pool,
         }
     }
 
@@ -42,9 +38,7 @@ impl Identity {
         self.port == origin.port
             && self.scheme == origin.scheme
             && self.host == origin.host
-            && self.max_connections == origin.max_connections
-            && self.idle_connections == origin.idle_connections
-            && self.idle_timeout == origin.idle_timeout
+            && self.bounds == origin.pool
             && self.tls == origin.tls
     }
 }
@@ -101,7 +95,7 @@ impl Connected {
             return;
         }
         let mut idle = pool.idle.borrow_mut();
-        if idle.len() < pool.identity.idle_connections {
+        if idle.len() < pool.identity.bounds.idle {
             idle.push(Idle {
                 connection: self.connection,
                 since: Instant::now(),
@@ -117,7 +111,7 @@ impl Pool {
             name: Arc::clone(&origin.name),
             idle: RefCell::new(Vec::new()),
             permits: Arc::new(Semaphore::new(
-                origin.max_connections.clamp(1, Semaphore::MAX_PERMITS),
+                origin.pool.most.clamp(1, Semaphore::MAX_PERMITS),
             )),
             holders: Holders::default(),
             last_used: Cell::new(Instant::now()),
@@ -161,7 +155,7 @@ impl Pools {
 
     pub(super) fn sweep(&self, now: Instant) {
         self.pools.borrow_mut().retain(|pool| {
-            let timeout = pool.identity.idle_timeout;
+            let timeout = pool.identity.bounds.idle_timeout;
             let mut idle = pool.idle.borrow_mut();
             let before = idle.len();
             idle.retain_mut(|one| {

@@ -80,7 +80,7 @@ impl Descriptors {
         let most = plan
             .origins
             .iter()
-            .map(|origin| origin.max_connections as u64)
+            .map(|origin| origin.pool.most as u64)
             .fold(0, u64::saturating_add)
             .saturating_mul(self.loops);
         most.min(self.limit / 4)

@@ -10,6 +10,7 @@ mod guard;
 mod hooks;
 mod images;
 mod keys;
+mod origin_url;
 mod origins;
 mod paths;
 mod places;

@@ -51,7 +51,7 @@ pub use listener::{
     ListenerId, ProxyRule, SecurityPolicy, TlsPolicy,
 };
 pub use matcher::{HostPattern, PathPattern, Router};
-pub use origin::{Group, HealthCheck, Origin, UpstreamHost};
+pub use origin::{Group, HealthCheck, Origin, OriginTimes, PoolBounds, UpstreamHost};
 pub use origin_tls::{OriginTls, TlsVersion};
 pub use prefetch::{Predict, Prefetch, PrefetchTarget};
 pub use route::{
@@ -228,8 +228,9 @@ impl Plan {
         group.deadline.unwrap_or_else(|| {
             first.map_or(OTHERS, |origin| {
                 origin
-                    .connect_timeout
-                    .saturating_add(origin.first_byte_timeout)
+                    .times
+                    .connect
+                    .saturating_add(origin.times.first_byte)
                     .saturating_add(OTHERS)
             })
         })

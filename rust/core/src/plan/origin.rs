@@ -37,22 +37,10 @@ pub struct Origin {
     pub path_prefix: Arc<str>,
     /// Declared as `host`; the origin's own by default.
     pub upstream_host: UpstreamHost,
-    /// Time for a connection, name look-up and TLS handshake included, or for a place in a full pool; 2 s by default.
-    pub connect_timeout: Duration,
-    /// Time until the response begins, counted from the last piece of an upload that the origin took; 30 s by default.
-    pub first_byte_timeout: Duration,
-    /// How long content waits for the origin's 100.
-    pub expect_timeout: Duration,
-    /// Longest silence within a response's content; 30 s by default. Past it the response is cut off and not stored.
-    pub between_bytes_timeout: Duration,
-    /// Time for one attempt, content included; `None`: no bound.
-    pub total_timeout: Option<Duration>,
-    /// Bound of one worker's pool, at least 1; 256 by default. Past it requests wait up to `connect_timeout`.
-    pub max_connections: usize,
-    /// Idle connections that one worker keeps; 64 by default, 0: none is kept.
-    pub idle_connections: usize,
-    /// Time after which an idle connection is closed; 60 s by default.
-    pub idle_timeout: Duration,
+    /// How long requests wait for it.
+    pub times: OriginTimes,
+    /// The bounds of its connections.
+    pub pool: PoolBounds,
     /// Repetitions on a new connection after one failed before anything was sent; at most 10, 1 by default.
     pub retries: u8,
     /// The plan's limits on the head of a response.
@@ -67,6 +55,32 @@ pub struct Origin {
     pub tls: Arc<OriginTls>,
     /// The origin's own URLs in its responses become the viewer's.
     pub rewrite_urls: bool,
+}
+
+/// How long a request waits for an origin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OriginTimes {
+    /// Time for a connection, name look-up and TLS handshake included, or for a place in a full pool; 2 s by default.
+    pub connect: Duration,
+    /// Time until the response begins, counted from the last piece of an upload that the origin took; 30 s by default.
+    pub first_byte: Duration,
+    /// How long content waits for the origin's 100.
+    pub expect: Duration,
+    /// Longest silence within a response's content; 30 s by default. Past it the response is cut off and not stored.
+    pub between_bytes: Duration,
+    /// Time for one attempt, content included; `None`: no bound.
+    pub total: Option<Duration>,
+}
+
+/// Bounds of the connections that one worker has to an origin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PoolBounds {
+    /// Connections in all, at least 1; 256 by default. Past it requests wait up to [`OriginTimes::connect`].
+    pub most: usize,
+    /// Idle connections that are kept; 64 by default, 0: none is kept.
+    pub idle: usize,
+    /// Time after which an idle connection is closed; 60 s by default.
+    pub idle_timeout: Duration,
 }
 
 /// An active probe.

@@ -37,8 +37,8 @@ use ipnet::IpNet;
 
 use super::{
     Binding, CachePolicy, Certificate, Condition, DiskCache, ErrorPage, FailMode, HeaderEdits,
-    HealthCheck, ImagePolicy, Limits, Listener, Predict, Preflight, Redirect, Scheme, Select,
-    TlsVersion, ViewerPolicy,
+    HealthCheck, ImagePolicy, Limits, Listener, OriginTimes, PoolBounds, Predict, Preflight,
+    Redirect, Scheme, Select, TlsVersion, ViewerPolicy,
 };
 
 use crate::{
@@ -108,14 +108,8 @@ pub(crate) struct OriginSpec {
     pub url: String,
     /// `origin`, `viewer` or a host.
     pub host: String,
-    pub connect_timeout: Duration,
-    pub first_byte_timeout: Duration,
-    pub expect_timeout: Duration,
-    pub between_bytes_timeout: Duration,
-    pub total_timeout: Option<Duration>,
-    pub max_connections: usize,
-    pub idle_connections: usize,
-    pub idle_timeout: Duration,
+    pub times: OriginTimes,
+    pub pool: PoolBounds,
     pub retries: u8,
     pub headers: Vec<(FieldName, HeaderValue)>,
     pub health: Option<HealthCheck>,

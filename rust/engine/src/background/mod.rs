@@ -13,7 +13,7 @@ use edgerouter_core::http::{Fields, header};
 use edgerouter_core::{
     http::framing::head::HeadLimits,
     identity::jwks::MOST_BYTES,
-    plan::{Origin, OriginTls, Scheme, UpstreamHost},
+    plan::{Origin, OriginTimes, OriginTls, PoolBounds, Scheme, UpstreamHost},
 };
 use http::{HeaderValue, StatusCode, Uri};
 use http_body::Body as _;
@@ -188,14 +188,18 @@ fn receiver(name: &str, url: &str, timeout: Duration) -> Option<(Origin, PathAnd
         authority: HeaderValue::from_str(authority.as_str()).ok()?,
         path_prefix: "".into(),
         upstream_host: UpstreamHost::Origin,
-        connect_timeout: timeout,
-        first_byte_timeout: timeout,
-        expect_timeout: timeout,
-        between_bytes_timeout: timeout,
-        total_timeout: Some(timeout * 2),
-        max_connections: 1,
-        idle_connections: 0,
-        idle_timeout: timeout,
+        times: OriginTimes {
+            connect: timeout,
+            first_byte: timeout,
+            expect: timeout,
+            between_bytes: timeout,
+            total: Some(timeout * 2),
+        },
+        pool: PoolBounds {
+            most: 1,
+            idle: 0,
+            idle_timeout: timeout,
+        },
         retries: 1,
         head_limits: HeadLimits::default(),
         event_idle: timeout,

@@ -115,7 +115,7 @@ pub(super) async fn run(
                 }
                 let since = if is_first { begun } else { Instant::now() };
                 // The first attempt has time-outs of its own, which come first where the deadline is not a short one.
-                let longest = origin.connect_timeout * 2 + origin.first_byte_timeout;
+                let longest = origin.times.connect * 2 + origin.times.first_byte;
                 heeds_deadline |= !is_first || limit < longest;
                 let body = body.clone();
                 let answer = pinned!(attempt(request, origin, id, body, fresh, since));
@@ -243,7 +243,7 @@ impl<F: Future> PendingAttempts<F> {
     fn note_late(&self, plan: &Plan, board: &HealthBoard) {
         for attempt in &self.attempts {
             if let Some(origin) = plan.origin(attempt.origin)
-                && attempt.since.elapsed() > origin.connect_timeout
+                && attempt.since.elapsed() > origin.times.connect
             {
                 board.note_failure(origin);
             }

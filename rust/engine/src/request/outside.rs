@@ -13,7 +13,7 @@ use bytes::Bytes;
 use edgerouter_core::{
     http::{Fields, PathAndQuery, framing::head::HeadLimits, header},
     origin::foreign::{self, ForeignRefusal},
-    plan::{ForeignHosts, Origin, OriginTls, Scheme, UpstreamHost},
+    plan::{ForeignHosts, Origin, OriginTimes, OriginTls, PoolBounds, Scheme, UpstreamHost},
 };
 use http::{HeaderValue, Method};
 
@@ -154,14 +154,18 @@ fn at(
         authority,
         path_prefix: "".into(),
         upstream_host: UpstreamHost::Origin,
-        connect_timeout: CONNECT,
-        first_byte_timeout: waits.silence,
-        expect_timeout: waits.silence,
-        between_bytes_timeout: waits.silence,
-        total_timeout: Some(waits.total),
-        max_connections: 1,
-        idle_connections: 0,
-        idle_timeout: Duration::ZERO,
+        times: OriginTimes {
+            connect: CONNECT,
+            first_byte: waits.silence,
+            expect: waits.silence,
+            between_bytes: waits.silence,
+            total: Some(waits.total),
+        },
+        pool: PoolBounds {
+            most: 1,
+            idle: 0,
+            idle_timeout: Duration::ZERO,
+        },
         retries: 0,
         head_limits: HeadLimits {
             bytes: limits.head_bytes,

@@ -18,7 +18,7 @@ use super::{
 use crate::{
     access_log::AccessLogPolicy,
     admit,
-    plan::{DiskCache, FailMode, HealthCheck, Limits},
+    plan::{DiskCache, FailMode, HealthCheck, Limits, OriginTimes, PoolBounds},
 };
 
 const VERSION: u64 = 1;
@@ -221,14 +221,18 @@ fn origin(value: &Value, path: String, problems: &Problems) -> Option<OriginSpec
     let name = fields.required_text("name").unwrap_or_default().to_owned();
     let url = fields.required_text("url").unwrap_or_default().to_owned();
     let host = fields.text("host").unwrap_or("origin").to_owned();
-    let connect_timeout = fields.timeout("connect_timeout", seconds(2), true);
-    let first_byte_timeout = fields.timeout("first_byte_timeout", seconds(30), true);
-    let expect_timeout = fields.timeout("expect_timeout", seconds(1), false);
-    let between_bytes_timeout = fields.timeout("between_bytes_timeout", seconds(30), true);
-    let total_timeout = fields.maybe_timeout("total_timeout");
-    let max_connections = fields.whole("max_connections", 256, 1, 1_000_000) as usize;
-    let idle_connections = fields.whole("idle_connections", 64, 0, 1_000_000) as usize;
-    let idle_timeout = fields.timeout("idle_timeout", seconds(60), false);
+    let times = OriginTimes {
+        connect: fields.timeout("connect_timeout", seconds(2), true),
+        first_byte: fields.timeout("first_byte_timeout", seconds(30), true),
+        expect: fields.timeout("expect_timeout", seconds(1), false),
+        between_bytes: fields.timeout("between_bytes_timeout", seconds(30), true),
+        total: fields.maybe_timeout("total_timeout"),
+    };
+    let pool = PoolBounds {
+        most: fields.whole("max_connections", 256, 1, 1_000_000) as usize,
+        idle: fields.whole("idle_connections", 64, 0, 1_000_000) as usize,
+        idle_timeout: fields.timeout("idle_timeout", seconds(60), false),
+    };
     let retries = u8::try_from(fields.whole("retries", 1, 0, 10)).unwrap_or(1);
     let headers = secret_header_map(&mut fields, "headers");
     let health = fields
@@ -248,14 +252,8 @@ fn origin(value: &Value, path: String, problems: &Problems) -> Option<OriginSpec
         name,
         url,
         host,
-        connect_timeout,
-        first_byte_timeout,
-        expect_timeout,
-        between_bytes_timeout,
-        total_timeout,
-        max_connections,
-        idle_connections,
-        idle_timeout,
+        times,
+        pool,
         retries,
         headers,
         health,
