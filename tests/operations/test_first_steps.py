@@ -101,7 +101,7 @@ def test_a_folder_gets_advice_once_although_its_declaration_makes_two_routes(tmp
     text = """from edgerouter import Cors, Edge
 edge = Edge("test")
 for prefix in ("/a", "/b"):
-    edge.files(prefix, "dist", cors=Cors("*", methods=["GET", "PUT"]))
+    edge.files(prefix, "dist", cors=Cors(origins="*", methods=["GET", "PUT"]))
 """
     found = [(item["rule"], item["route"]) for item in advice(tmp_path, text)]
     assert found == [("preflight-methods", "/a/*"), ("preflight-methods", "/b/*")]
