@@ -169,19 +169,19 @@ edge.route("/*", to=edge.origin("{name}", "{to.url}"), cache=cache.DISABLED)
 """
 
     def is_healthy(name: str) -> bool:
-        metrics = httpx.get(f"{site.running.admin_url}/metrics").text
+        metrics = httpx.get(f"{deployed.running.admin_url}/metrics").text
         return f'edgerouter_origin_healthy{{origin="{name}"}} 1' in metrics
 
     origin.default = second.default = Reply(500, {}, "no")
-    site = begin(made(version("old", origin)))
-    assert [site.client.get("/").status_code for _ in range(3)] == [500] * 3
+    deployed = begin(made(version("old", origin)))
+    assert [deployed.client.get("/").status_code for _ in range(3)] == [500] * 3
     wait_until(lambda: not is_healthy("old"))
-    site.write(version("new", second))
-    site.deploy()
+    deployed.write(version("new", second))
+    deployed.deploy()
     assert not is_healthy("old")
-    assert [site.client.get("/").status_code for _ in range(3)] == [500] * 3
-    site.change("promote")
+    assert [deployed.client.get("/").status_code for _ in range(3)] == [500] * 3
+    deployed.change("promote")
     assert not is_healthy("new")
     # No version had the first origin any more.
-    site.server.reload(made(version("old", origin)))
+    deployed.server.reload(made(version("old", origin)))
     assert is_healthy("old") and second.count("/") == 3
