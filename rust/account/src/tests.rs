@@ -242,8 +242,9 @@ fn a_buffer_is_as_large_as_free_memory_allows_and_returned_as_a_whole() {
     };
     let rest = asking(&account, Purpose::ReadAhead, owner(2, 1));
     for sizes in [(0, 0), (10, 20), (1_000, 100_000)] {
+        let allowed = rest.allowance(sizes.0, sizes.1);
         let (_hold, size) = open(sizes).unwrap();
-        assert_eq!(size, rest.allowance(sizes.0, sizes.1), "{sizes:?}");
+        assert_eq!(size, allowed, "{sizes:?}");
         assert_eq!(account.figures().used[Purpose::ReadAhead as usize], size);
     }
     assert_eq!(account.figures().used, [0; KINDS]);
