@@ -34,7 +34,7 @@ struct Facts {
 
 impl LookUps for Facts {
     /// A log has no tokens: what needs one passes the cache.
-    fn token(&mut self, _: &Arc<JwtPolicy>, _: &str) -> Result<Option<Arc<Claims>>, TokenError> {
+    fn token(&mut self, _: &Arc<JwtPolicy>, _: &[u8]) -> Result<Option<Arc<Claims>>, TokenError> {
         Ok(None)
     }
 
