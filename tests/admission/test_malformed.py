@@ -67,6 +67,13 @@ BAD = [
     (b"GET / HTTP/0.9\r\nHost: a\r\n\r\n", 505, "HTTP/0.9 with a version"),
     (b"GET /\r\n", 400, "HTTP/0.9"),
     (b"GET / http/1.1\r\nHost: a\r\n\r\n", 400, "HTTP in lower case"),
+    (b"GET / HTTP/1.\xb2\r\nHost: a\r\n\r\n", 400, "a minor version that is no digit"),
+    (b"GET / HTTP/1.2\r\n\r\n", 400, "no Host in HTTP/1.2"),
+    (
+        b"POST / HTTP/1.9\r\nHost: a\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        400,
+        "CL and TE in HTTP/1.9",
+    ),
     (b"GET / HTTP/1.10\r\nHost: a\r\n\r\n", 400, "a minor version of two digits"),
     (b"GET\t/ HTTP/1.1\r\nHost: a\r\n\r\n", 400, "a tab in the request line"),
     (b"GET * HTTP/1.1\r\nHost: a\r\n\r\n", 400, "asterisk-form of another method"),
@@ -98,6 +105,22 @@ BAD = [
         "TE in two fields",
     ),
 ]
+
+
+@pytest.mark.parametrize("minor", range(2, 10))
+def test_a_higher_minor_version_is_served_as_http_11(origin: Origin, site: Site, minor: int) -> None:
+    origin.default = Reply(200, {}, "reached")
+    version = f"HTTP/1.{minor}".encode()
+    first = b"POST /a " + version + b"\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n"
+    data = first + b"GET /b " + version + b"\r\nHost: a\r\nConnection: close\r\n\r\n"
+    answers = responses(exchange(str(site().base_url), data))
+    assert [answer.status for answer in answers] == [200, 200]
+    assert [(seen.method, seen.target, seen.body) for seen in origin.requests] == [
+        ("POST", "/a", b"hi"),
+        ("GET", "/b", b""),
+    ]
+    # The edge speaks for itself on both sides (RFC 9110 §2.5), and in `Via` (§7.6.3).
+    assert {seen.get("via") for seen in origin.requests} == {"1.1 edgerouter"}
 
 
 @pytest.mark.parametrize(("data", "status", "why"), BAD, ids=[why for _, _, why in BAD])

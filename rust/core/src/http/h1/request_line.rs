@@ -58,6 +58,8 @@ fn targeted<'a>(
     let http_11 = match version {
         b"HTTP/1.1" => true,
         b"HTTP/1.0" => false,
+        // A higher minor version is read as the highest known one (RFC 9110 §2.5), and never passed on.
+        [b'H', b'T', b'T', b'P', b'/', b'1', b'.', minor] if minor.is_ascii_digit() => true,
         [b'H', b'T', b'T', b'P', b'/', major, b'.', minor]
             if major.is_ascii_digit() && minor.is_ascii_digit() =>
         {
