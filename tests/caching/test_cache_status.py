@@ -101,6 +101,17 @@ def test_our_member_comes_after_those_of_caches_before_us(cached: Cached) -> Non
     assert second.headers["cache-status"].startswith("upstream; hit; ttl=5, edgerouter; hit")
 
 
+@pytest.mark.parametrize(
+    "malformed", ["HIT from cache", "upstream; hit,", "upstream; Hit", 'upstream; key="open', "5; hit", "(a b); hit"]
+)
+@pytest.mark.parametrize("control", ["max-age=60", "no-store"])
+def test_members_that_are_no_list_are_not_joined_with_ours(cached: Cached, malformed: str, control: str) -> None:
+    path = cached.answer({"Cache-Control": control, "Cache-Status": malformed})
+    for _ in range(2):
+        (said,) = cached.get(path).headers.get_list("cache-status")
+        assert said.startswith("edgerouter; ")
+
+
 def test_the_key_is_shown_where_the_policy_says_so(make_cached: MakeCached, cached: Cached) -> None:
     path = cached.answer(FRESH)
     assert "key" not in parameters(cached.get(path))

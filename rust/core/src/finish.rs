@@ -12,7 +12,7 @@ use crate::{
         date::{self, LastDate},
         list,
         range::Range,
-        vary,
+        structured, vary,
         via::Via,
     },
 };
@@ -263,6 +263,16 @@ pub fn condition_failed(headers: &mut Fields) {
         }
     }
     *headers = fields;
+}
+
+/// Removes the members of caches before this one if they are not such a list: with the edge's own behind it, a client would
+/// have to ignore that one, too (RFC 9211 §2, RFC 9651 §4.2).
+pub fn drop_malformed_cache_status(headers: &mut Fields) {
+    let lines = headers.get_all(header::CACHE_STATUS);
+    let mut lines = lines.iter();
+    if !lines.all(|line| structured::is_list_of_names(line.as_bytes())) {
+        headers.remove(header::CACHE_STATUS);
+    }
 }
 
 fn text(value: &str) -> Option<HeaderValue> {

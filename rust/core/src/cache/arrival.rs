@@ -15,7 +15,7 @@ use super::{
     vary::{self, Vary},
 };
 use crate::{
-    finish::OF_ONE_MESSAGE,
+    finish::{self, OF_ONE_MESSAGE},
     http::{
         cache_control::{RequestDirectives, ResponseDirectives},
         coding, date,
@@ -345,6 +345,7 @@ impl SharedHead {
         ] {
             headers.remove(name);
         }
+        finish::drop_malformed_cache_status(headers);
         let upstream_status = joined(headers, header::CACHE_STATUS);
         for name in [header::CACHE_STATUS, header::AGE] {
             headers.remove(name);

@@ -354,6 +354,7 @@ impl Exchange {
                 &status,
                 self.note.key.as_deref(),
             );
+            finish::drop_malformed_cache_status(headers);
             headers.append(header::CACHE_STATUS, field);
         }
         if self.shows_timing

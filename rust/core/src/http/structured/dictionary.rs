@@ -1,4 +1,4 @@
-//! Dictionaries (RFC 9651 §3.2), read by the algorithms of §4.2: a text is one in each of its parts, or it is none.
+//! Dictionaries (RFC 9651 §3.2) and lists of names, read by the algorithms of §4.2: a text is one in each of its parts, or it is none.
 
 /// A dictionary member's value, as far as a field of the edge uses it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +35,12 @@ pub fn dictionary<'a>(lines: impl IntoIterator<Item = &'a [u8]>) -> Option<Membe
     Some(members)
 }
 
+/// True for a line with a list of names and their parameters, as `Cache-Status` is (RFC 9211 §2): each member is a string
+/// or a token.
+pub fn is_list_of_names(line: &[u8]) -> bool {
+    Reader(line).list_of_names().is_some()
+}
+
 /// The rest of a line. Each function reads one thing of the grammar; `None`: it is not there.
 struct Reader<'a>(&'a [u8]);
 
@@ -63,6 +69,23 @@ impl<'a> Reader<'a> {
             self.0.first()?;
         }
         Some(())
+    }
+
+    fn list_of_names(&mut self) -> Option<()> {
+        self.skip(|byte| byte == b' ');
+        loop {
+            match *self.0.first()? {
+                b'"' | b'*' | b'a'..=b'z' | b'A'..=b'Z' => self.bare_item()?,
+                _ => return None,
+            };
+            self.parameters()?;
+            self.skip(is_space);
+            if self.0.is_empty() {
+                return Some(());
+            }
+            self.expect(b',')?;
+            self.skip(is_space);
+        }
     }
 
     fn key(&mut self) -> Option<&'a [u8]> {
@@ -239,6 +262,32 @@ mod tests {
 
     fn read(text: &[u8]) -> Option<Members<'_>> {
         dictionary([text])
+    }
+
+    #[test]
+    fn a_list_of_names_is_one_of_strings_and_tokens_with_parameters() {
+        for (line, want) in [
+            ("edge; hit; ttl=5", true),
+            ("\"a, b\"; fwd=miss;stored;key=\"x;y\" , *c", true),
+            ("a;n=-1.5;s=:YWI=:;at=@1700000000;t=?1;u=x/y:z", true),
+            ("", false),
+            ("a,", false),
+            (",a", false),
+            ("a,,b", false),
+            ("a b", false),
+            ("a; hit; ttl=", false),
+            ("a; Hit", false),
+            ("a; \"hit\"", false),
+            ("a; key=\"open", false),
+            ("a; key=(b c)", false),
+            ("(a b)", false),
+            ("5; hit", false),
+            ("HIT from cache", false),
+            ("<cache>", false),
+            ("a; key=\"\u{e9}\"", false),
+        ] {
+            assert_eq!(is_list_of_names(line.as_bytes()), want, "{line}");
+        }
     }
 
     #[test]
