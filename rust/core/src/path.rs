@@ -59,6 +59,8 @@ pub struct Admitted {
     outer: Option<Authority>,
     /// Path and query as the viewer requested them, normalised, before any rewrite.
     pub viewer_path: PathAndQuery,
+    /// The same as it was sent, if only its escapes differ. Nothing but the URL's spelling is read from it.
+    sent_path: Option<Box<PathAndQuery>>,
     /// The edge makes the request of itself, for no client.
     pub internal: bool,
     /// A function makes the request for a client whose own request has counted already.
@@ -152,6 +154,7 @@ impl Admitted {
     pub fn arriving(head: Box<RequestParts>, has_body: bool, peer: IpAddr, scheme: Scheme) -> Self {
         Self {
             viewer_path: head.target.clone(),
+            sent_path: None,
             head,
             client: ResolvedClient {
                 address: peer,
@@ -197,7 +200,10 @@ impl Admitted {
             .filter(|outer| *outer != self.authority);
         let normalised = normalised(&head.target);
         if let Some(path) = normalised.map_err(|()| PathEnd::Refused(Refusal::BadTarget))? {
-            head.target = path.clone();
+            let sent = std::mem::replace(&mut head.target, path.clone());
+            if uri::differs_in_escapes_only(sent.path(), path.path()) {
+                self.sent_path = Some(Box::new(sent));
+            }
             self.viewer_path = path;
         }
         if present.via && plan.via.loops(&head.headers, MOST_LOOPS) {
@@ -302,13 +308,18 @@ impl Admitted {
                 // A request without a host has no other URL.
                 // A proxy in front has ports of its own.
                 let port = plan.https_port().filter(|_| self.outer.is_none());
-                let location = viewer::https_location(authority, &self.viewer_path, port);
+                let location = viewer::https_location(authority, self.spelled(), port);
                 location.map_or(Ok(()), |location| {
                     let status = viewer::https_redirect_status(&self.head.method);
                     Err(PathEnd::Https(status, location))
                 })
             }
         }
+    }
+
+    /// The viewer's path and query in the viewer's own spelling, which a signature may cover.
+    fn spelled(&self) -> &PathAndQuery {
+        self.sent_path.as_deref().unwrap_or(&self.viewer_path)
     }
 
     /// The `Location` of a redirect route.

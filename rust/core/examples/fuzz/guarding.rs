@@ -49,6 +49,7 @@ fn judged(query: Option<&str>, headers: &Fields) -> Result<(), SignatureRefusal>
     POLICY.judge(SignedRequest {
         origin: "https://www.example.com",
         path: "/a/b.jpg",
+        sent_path: Some("/a/%62.jpg"),
         query,
         headers,
         address: [192, 0, 2, 7].into(),

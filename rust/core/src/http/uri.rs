@@ -154,6 +154,11 @@ pub fn normalise_path(path: &str) -> Result<Cow<'_, str>, PathError> {
     })
 }
 
+/// True if a path and its normal form have the same segments, with other escapes: no dot segment was removed.
+pub fn differs_in_escapes_only(path: &str, normal: &str) -> bool {
+    normalise_escapes(path).is_ok_and(|escaped| escaped == normal)
+}
+
 /// A reference to a URL as it may stand in a field: characters that a URL cannot have are percent-encoded as UTF-8 (RFC
 /// 3987 §3.1). `%`, delimiters and control characters stay as they are. A backslash would be a slash to browsers.
 pub fn escape_reference(reference: &str) -> Cow<'_, str> {
@@ -173,7 +178,8 @@ fn has_dot_segment(path: &str) -> bool {
             .any(|segment| segment == "." || segment == "..")
 }
 
-fn normalise_escapes(path: &str) -> Result<String, PathError> {
+/// A text with its escapes in normal form (RFC 3986 §6.2.2): upper case, and none for unreserved characters.
+pub fn normalise_escapes(path: &str) -> Result<String, PathError> {
     let mut out = Vec::with_capacity(path.len());
     for written in percent::read(path.as_bytes()) {
         match written {

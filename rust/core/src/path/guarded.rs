@@ -155,6 +155,7 @@ impl Admitted {
         let judged = policy.judge(SignedRequest {
             origin: &origin,
             path: self.viewer_path.path(),
+            sent_path: self.sent_path.as_ref().map(|sent| sent.path()),
             query: self.viewer_path.query(),
             headers: &self.head.headers,
             address: self.client.address,

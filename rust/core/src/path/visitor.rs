@@ -87,7 +87,7 @@ impl Admitted {
                 && matches!(self.head.method, Method::GET | Method::HEAD)
                 && !self.loops_without_cookies();
             let location = redirects
-                .then(|| HeaderValue::from_str(&viewer::same_url(&self.viewer_path)))
+                .then(|| HeaderValue::from_str(&viewer::same_url(self.spelled())))
                 .transpose()
                 .map_err(|_| PathEnd::NoVariant)?;
             self.chosen.push(Chosen {
@@ -112,7 +112,7 @@ impl Admitted {
             .and_then(|referer| referer.to_str().ok())
             .and_then(|referer| referer.split_once("://"))
             .and_then(|(_, rest)| rest.strip_prefix(self.authority.as_str()))
-            .is_some_and(|path| path == self.viewer_path.as_str())
+            .is_some_and(|path| path == self.spelled().as_str())
             && !self.head.headers.contains_key(header::COOKIE)
     }
 

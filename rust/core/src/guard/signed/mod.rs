@@ -73,6 +73,8 @@ pub struct SignedRequest<'a> {
     pub origin: &'a str,
     /// Normalised.
     pub path: &'a str,
+    /// As the client sent it, if it has other escapes than `path` and nothing else that differs.
+    pub sent_path: Option<&'a str>,
     /// With the parameters of the signature.
     pub query: Option<&'a str>,
     /// For its cookies.
@@ -111,11 +113,16 @@ impl SignedPolicy {
             return Err(SignatureRefusal::Malformed);
         }
         let signature = decoded(parameters.signature, MOST_SIGNATURE)?;
-        let url = UrlText::of(&request);
         match parameters.said {
             Said::Expires(digits) => {
-                let text = url.canned(digits).ok_or(SignatureRefusal::Malformed)?;
-                if !key.verifies(hash, text.as_bytes(), &signature) {
+                let verifies = |url: UrlText| {
+                    let text = url.canned(digits);
+                    text.is_some_and(|text| key.verifies(hash, text.as_bytes(), &signature))
+                };
+                // CloudFront takes the bytes of the request. They name the resource that the normal form names.
+                let sent = request.sent_path;
+                let sent_verifies = || sent.is_some_and(|path| verifies(request.url(path)));
+                if !verifies(request.url(request.path)) && !sent_verifies() {
                     return Err(SignatureRefusal::Mismatch);
                 }
                 let expires: u64 = digits.parse().map_err(|_| SignatureRefusal::Malformed)?;
@@ -130,7 +137,7 @@ impl SignedPolicy {
                     return Err(SignatureRefusal::Mismatch);
                 }
                 let statement = Statement::read(&text).ok_or(SignatureRefusal::BadPolicy)?;
-                statement.judge(&url.0, request.address, request.now)
+                statement.judge(&request.url(request.path).0, request.address, request.now)
             }
         }
     }
@@ -139,18 +146,20 @@ impl SignedPolicy {
 /// A URL without the parameters of its signature.
 struct UrlText(String);
 
-impl UrlText {
-    fn of(request: &SignedRequest<'_>) -> Self {
-        let mut text = String::with_capacity(request.origin.len() + request.path.len() + 64);
-        text.push_str(request.origin);
-        text.push_str(request.path);
-        if let Some(rest) = request.query.and_then(without_parameters) {
+impl SignedRequest<'_> {
+    fn url(&self, path: &str) -> UrlText {
+        let mut text = String::with_capacity(self.origin.len() + path.len() + 64);
+        text.push_str(self.origin);
+        text.push_str(path);
+        if let Some(rest) = self.query.and_then(without_parameters) {
             text.push('?');
             text.push_str(&rest);
         }
-        Self(text)
+        UrlText(text)
     }
+}
 
+impl UrlText {
     /// The policy that `Expires` stands for. `None`: the URL would end the text that it stands in.
     fn canned(&self, expires: &str) -> Option<String> {
         if self.0.contains(['"', '\\']) {

@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use serde_json::{Map, Value};
 
 use super::SignatureRefusal;
-use crate::strict_json;
+use crate::{http::uri, strict_json};
 
 /// The content of a policy.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,6 +62,7 @@ impl Statement {
     ) -> Result<(), SignatureRefusal> {
         if let Some(resource) = &self.resource
             && !matches(resource.as_bytes(), url.as_bytes())
+            && !matches_in_normal_form(resource, url)
         {
             return Err(SignatureRefusal::OtherUrl);
         }
@@ -89,6 +90,17 @@ fn only<'v>(map: &'v Map<String, Value>, names: &[&str]) -> Option<&'v Map<Strin
 fn network(text: &str) -> Option<IpNet> {
     let address = || text.parse::<IpAddr>().map(IpNet::from);
     text.parse::<IpNet>().or_else(|_| address()).ok()
+}
+
+/// Compares with the escapes of both in normal form, as another way to write the same pattern and the same URL (RFC 3986
+/// §6.2.2). No escape becomes a wildcard. The URL as it was sent is not compared: `?` and `*` would stand for parts of an
+/// escape, and `/??.jpg` for `/a.jpg`.
+fn matches_in_normal_form(pattern: &str, url: &str) -> bool {
+    if !pattern.contains('%') {
+        return false;
+    }
+    let (pattern, url) = (uri::normalise_escapes(pattern), uri::normalise_escapes(url));
+    matches!((pattern, url), (Ok(pattern), Ok(url)) if matches(pattern.as_bytes(), url.as_bytes()))
 }
 
 /// `*` stands for any text, `?` for one character; everything else for itself.
@@ -149,6 +161,28 @@ mod tests {
                 matches(pattern.as_bytes(), text.as_bytes()),
                 want,
                 "{pattern} {text}"
+            );
+        }
+    }
+
+    #[test]
+    fn escapes_of_a_pattern_are_compared_in_their_normal_form() {
+        for (pattern, url, want) in [
+            ("https://h/a%2db/*", "https://h/a-b/c", true),
+            ("https://h/a%2fb?q=%7e", "https://h/a%2Fb?q=~", true),
+            ("https://h/a%2fb?q=%7e", "https://h/a%2Fb?q=%7e", true),
+            ("https://h/a%2f*", "https://h/a/b", false),
+            // An escaped wildcard is no wildcard, and a wildcard stands for no part of an escape.
+            ("https://h/%2a", "https://h/secret", false),
+            ("https://h/%3f%2d", "https://h/x-", false),
+            ("https://h/???%2d", "https://h/a-", false),
+            ("https://h/%*", "https://h/secret", false),
+            ("https://h/%61%00", "https://h/a%00", false),
+        ] {
+            assert_eq!(
+                matches_in_normal_form(pattern, url),
+                want,
+                "{pattern} {url}"
             );
         }
     }

@@ -29,6 +29,15 @@ fn canned(url: &str, expires: u64) -> String {
 }
 
 fn judged(query: Option<&str>, cookies: Option<&str>) -> Result<(), SignatureRefusal> {
+    judged_as_sent("/a", None, query, cookies)
+}
+
+fn judged_as_sent(
+    path: &str,
+    sent_path: Option<&str>,
+    query: Option<&str>,
+    cookies: Option<&str>,
+) -> Result<(), SignatureRefusal> {
     let policy = SignedPolicy {
         keys: [("k".into(), UrlKey::secret(SECRET).unwrap())].into(),
         sha1: false,
@@ -39,7 +48,8 @@ fn judged(query: Option<&str>, cookies: Option<&str>) -> Result<(), SignatureRef
     }
     policy.judge(SignedRequest {
         origin: "https://h",
-        path: "/a",
+        path,
+        sent_path,
         query,
         headers: &headers,
         address: [192, 0, 2, 7].into(),
@@ -212,4 +222,25 @@ fn the_parameters_leave_the_query_and_everything_else_stays_as_it_is() {
 fn a_key_must_be_of_a_kind_that_can_sign_urls() {
     assert!(UrlKey::secret(b"short").is_err_and(|text| text.contains("5 bytes")));
     assert!(UrlKey::public("x").is_err_and(|text| text.contains("is not PEM")));
+}
+
+#[test]
+fn a_canned_signature_covers_the_spelling_that_was_sent_or_the_normal_form() {
+    use SignatureRefusal::Mismatch;
+    let sent = "/a%2db%2fc";
+    let normal = "/a-b%2Fc";
+    for (signed_path, path, sent_path, want) in [
+        (normal, normal, None, Ok(())),
+        (normal, normal, Some(sent), Ok(())),
+        (sent, normal, Some(sent), Ok(())),
+        // Each signature is for one spelling, beside the normal form.
+        (sent, normal, None, Err(Mismatch)),
+        (sent, normal, Some("/a%2Db%2fc"), Err(Mismatch)),
+        ("/a-b/c", normal, Some(sent), Err(Mismatch)),
+    ] {
+        let signature = canned(&format!("https://h{signed_path}"), 1_001);
+        let query = format!("Expires=1001&Signature={signature}&Key-Pair-Id=k");
+        let judged = judged_as_sent(path, sent_path, Some(&query), None);
+        assert_eq!(judged, want, "{signed_path} {sent_path:?}");
+    }
 }
