@@ -210,6 +210,22 @@ def test_a_coding_that_is_older_than_its_file_or_of_a_type_that_does_not_shrink_
     assert "vary" not in answer.headers
 
 
+@pytest.mark.parametrize("accepts", ["gzip, br", "identity", "br;q=1, *;q=0.5", "gzip, identity;q=0"])
+@pytest.mark.parametrize("compress", [False, True])
+def test_an_svgz_file_is_an_svg_in_gzip(served: Served, folder: Path, accepts: str, compress: bool) -> None:
+    content = gzip.compress(b"<svg/>" * 200)
+    put(folder / "a.SVGZ", content)
+    put(folder / "a.SVGZ.br", b"not looked for")
+    client = served(compress=compress)
+    with client.stream("GET", "/a.SVGZ", headers={"accept-encoding": accepts}) as response:
+        assert b"".join(response.iter_raw()) == content
+    fields = response.headers
+    assert (fields["content-type"], fields["content-encoding"]) == ("image/svg+xml", "gzip")
+    assert fields["content-length"] == str(len(content))
+    part = client.get("/a.SVGZ", headers={"accept-encoding": accepts, "range": "bytes=0-1"})
+    assert (part.status_code, part.headers["content-range"]) == (206, f"bytes 0-1/{len(content)}")
+
+
 def test_without_a_coding_that_the_client_accepts_the_answer_is_406(served: Served, folder: Path) -> None:
     client = served()
     takes = {"accept-encoding": "br, identity;q=0"}

@@ -61,14 +61,22 @@ pub fn codings<'a>(
     names: &'a [u8],
     accepted: &'a [ContentCoding],
 ) -> impl Iterator<Item = ContentCoding> + 'a {
+    // Such a file has no other form: every client gets it.
+    let gzipped = media_type::is_gzipped(last_name(names)).then_some(ContentCoding::Identity);
+    let may_have = move |coding: ContentCoding| {
+        coding == ContentCoding::Identity || may_have_codings(folder, names)
+    };
     let codings = accepted.iter().copied();
-    codings
-        .filter(move |coding| *coding == ContentCoding::Identity || may_have_codings(folder, names))
+    let codings = codings.filter(move |coding| gzipped.is_none() && may_have(*coding));
+    gzipped.into_iter().chain(codings)
 }
 
 /// True if files in other codings are looked for beside this one.
 fn may_have_codings(folder: &FileFolder, names: &[u8]) -> bool {
-    folder.precompressed && media_type::shrinks(media_type::of_file(last_name(names)).as_bytes())
+    let name = last_name(names);
+    folder.precompressed
+        && media_type::shrinks(media_type::of_file(name).as_bytes())
+        && !media_type::is_gzipped(name)
 }
 
 /// The head of a 200 with the file at `names` in a coding. `now`: Unix seconds.
@@ -84,7 +92,8 @@ pub fn head(
     let kind = media_type::of_file(name);
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from(facts.length));
-    if let Some(value) = coding.field() {
+    let own = media_type::is_gzipped(name).then_some(ContentCoding::Gzip);
+    if let Some(value) = own.unwrap_or(coding).field() {
         headers.insert(header::CONTENT_ENCODING, value);
     }
     headers.insert(header::ETAG, tag(facts, coding, now));
@@ -309,6 +318,7 @@ mod tests {
         for (name, want) in [
             (&b"a.js"[..], &[Brotli, Gzip, Identity][..]),
             (b"a.png", &[Identity]),
+            (b"a.svgz", &[Identity]),
         ] {
             let found: Vec<_> = codings(&folder(None), name, &takes).collect();
             assert_eq!(found, want);

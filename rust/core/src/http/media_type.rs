@@ -4,7 +4,7 @@
 pub const UNKNOWN: &str = "application/octet-stream";
 
 /// Extensions in lower case, sorted, with the types that IANA registers. Texts of the web are UTF-8.
-const BY_EXTENSION: [(&str, &str); 94] = [
+const BY_EXTENSION: [(&str, &str); 95] = [
     ("3gp", "video/3gpp"),
     ("7z", "application/x-7z-compressed"),
     ("aac", "audio/aac"),
@@ -75,6 +75,8 @@ const BY_EXTENSION: [(&str, &str); 94] = [
     ("rss", "application/rss+xml"),
     ("rtf", "application/rtf"),
     ("svg", "image/svg+xml"),
+    // In gzip: see `is_gzipped`.
+    ("svgz", "image/svg+xml"),
     ("tar", "application/x-tar"),
     ("tif", "image/tiff"),
     ("tiff", "image/tiff"),
@@ -128,6 +130,13 @@ pub fn of_file(name: &[u8]) -> &'static str {
         .ok()
         .and_then(|at| BY_EXTENSION.get(at))
         .map_or(UNKNOWN, |(_, kind)| kind)
+}
+
+/// True for a file whose content is that of its media type in gzip, by its name alone (SVG 1.1 §1.2).
+pub fn is_gzipped(name: &[u8]) -> bool {
+    let at = name.len().saturating_sub(5);
+    name.get(at..)
+        .is_some_and(|end| end.eq_ignore_ascii_case(b".svgz"))
 }
 
 /// Types that shrink and are neither `text/*` nor end in `+json` or `+xml`.
@@ -198,6 +207,7 @@ mod tests {
             (&b"app.3f2a9c1b.js"[..], "text/javascript; charset=utf-8"),
             (b"INDEX.HTML", "text/html; charset=utf-8"),
             (b"logo.svg", "image/svg+xml"),
+            (b"logo.SVGZ", "image/svg+xml"),
             (b"site.webmanifest", "application/manifest+json"),
             (b"archive.tar.gz", "application/gzip"),
             (b"data.json", "application/json"),
