@@ -212,6 +212,23 @@ def test_a_coding_that_is_made_later_is_found(tmp_path: Path, serve: Callable[[E
         assert client.get(f"/{name}").text == "x = 1"
 
 
+@pytest.mark.parametrize("target", ["missing", "/etc/hostname", "../outside.gz"])
+def test_a_coding_that_is_a_link_out_of_the_folder_is_none(
+    tmp_path: Path, serve: Callable[[Edge], Running], target: str
+) -> None:
+    put(tmp_path / "dist" / "app.js", "x = 1")
+    put(tmp_path / "outside.gz", gzip.compress(b"secret"))
+    edge = Edge("test")
+    edge.files("/", tmp_path / "dist")
+    with httpx.Client(base_url=serve(edge).url, headers={"accept-encoding": "gzip"}) as client:
+        for _ in range(3):
+            assert client.get("/app.js").text == "x = 1"
+        (tmp_path / "dist" / "app.js.gz").symlink_to(target)
+        for _ in range(3):
+            response = client.get("/app.js")
+            assert (response.text, "content-encoding" in response.headers) == ("x = 1", False)
+
+
 def test_the_head_of_a_kept_file_depends_on_the_file_that_was_requested(
     tmp_path: Path, serve: Callable[[Edge], Running]
 ) -> None:

@@ -67,6 +67,22 @@ impl Confined {
         }
     }
 
+    /// True if the kernel has at hand that a path leads nowhere, from the root of the system on: then no way to the same
+    /// file that stays in a folder leads anywhere either.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn is_absent(&self, path: &Path) -> bool {
+        use rustix::fs::{ResolveFlags, openat2};
+        let flags = OFlags::PATH.union(OFlags::CLOEXEC);
+        let look = || openat2(CWD, path, flags, Mode::empty(), ResolveFlags::CACHED);
+        !self.by_name.load(Ordering::Relaxed) && look().is_err_and(|error| error == Errno::NOENT)
+    }
+
+    /// Other systems do not say.
+    #[cfg(not(target_os = "linux"))]
+    pub(crate) fn is_absent(&self, _path: &Path) -> bool {
+        false
+    }
+
     /// Opens `names` beneath `root`, for reading.
     pub(crate) fn open(&self, root: &OwnedFd, names: &[u8], patience: Patience) -> Result<OwnedFd> {
         match patience {

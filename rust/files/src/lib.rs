@@ -109,6 +109,11 @@ impl Files {
         Duration::from_millis(self.timeout.load(Ordering::Relaxed))
     }
 
+    /// The file that a request is for, if the worker has it open and nothing has to be read: it needs no memory.
+    pub fn find_kept(&self, search: &Search, kept: &RefCell<KeptFiles>) -> Option<Found> {
+        search.among(self, kept)
+    }
+
     /// Opens the file that a request is for and reads its beginning: at once if the kernel has all that it takes in memory,
     /// otherwise by a thread. `kept`: what the worker has opened a moment ago.
     pub async fn find(

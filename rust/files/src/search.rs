@@ -2,8 +2,9 @@
 
 use std::{
     cell::{OnceCell, RefCell},
+    ffi::OsStr,
     fs::File,
-    os::fd::OwnedFd,
+    os::{fd::OwnedFd, unix::ffi::OsStrExt as _},
     sync::Arc,
 };
 
@@ -108,12 +109,14 @@ struct Run<'s> {
     root: OnceCell<OwnedFd>,
     /// The files that the worker keeps open; `None` on a thread, which may wait.
     kept: Option<&'s RefCell<KeptFiles>>,
+    /// False: no memory was drawn for content, and no file is opened.
+    reads: bool,
 }
 
 impl Search {
     /// On a thread.
     pub(crate) fn run(&self, files: &Files) -> Result<Found, FileTrouble> {
-        self.run_with(files, None).map_err(|stop| match stop {
+        self.run_with(files, None, true).map_err(|stop| match stop {
             Stop::WouldWait => FileTrouble::Unreadable,
             Stop::Trouble(trouble) => trouble,
         })
@@ -125,23 +128,39 @@ impl Search {
         files: &Files,
         kept: &RefCell<KeptFiles>,
     ) -> Option<Result<Found, FileTrouble>> {
-        match self.run_with(files, Some(kept)) {
+        match self.run_with(files, Some(kept), true) {
             Ok(found) => Some(Ok(found)),
             Err(Stop::Trouble(trouble)) => Some(Err(trouble)),
             Err(Stop::WouldWait) => None,
         }
     }
 
-    fn run_with(&self, files: &Files, kept: Option<&RefCell<KeptFiles>>) -> Result<Found, Stop> {
-        settled(|| self.run_once(files, kept))
+    /// On a worker, among the files that it keeps open; `None`: something has to be opened or read.
+    pub(crate) fn among(&self, files: &Files, kept: &RefCell<KeptFiles>) -> Option<Found> {
+        self.run_with(files, Some(kept), false).ok()
     }
 
-    fn run_once(&self, files: &Files, kept: Option<&RefCell<KeptFiles>>) -> Result<Found, Stop> {
+    fn run_with(
+        &self,
+        files: &Files,
+        kept: Option<&RefCell<KeptFiles>>,
+        reads: bool,
+    ) -> Result<Found, Stop> {
+        settled(|| self.run_once(files, kept, reads))
+    }
+
+    fn run_once(
+        &self,
+        files: &Files,
+        kept: Option<&RefCell<KeptFiles>>,
+        reads: bool,
+    ) -> Result<Found, Stop> {
         let run = Run {
             search: self,
             files,
             root: OnceCell::new(),
             kept,
+            reads,
         };
         let found = run.own()?;
         if let (Found::Absent, Some(fallback), true) =
@@ -227,7 +246,7 @@ impl Run<'_> {
                 continue;
             }
             let coded = [&*names, coding.extension().as_bytes()].concat();
-            match self.open(&coded, never_changes)? {
+            match self.open_coded(&coded, never_changes)? {
                 Opened::File(coded) if coded.file.facts().follows(plain.file.facts()) => {
                     chosen = Some((coded, coding));
                     break;
@@ -280,6 +299,7 @@ impl Run<'_> {
         let start = match (self.kept, &chosen.content) {
             (None, _) => file.read(0, first.min(length))?,
             (Some(_), Some(content)) if length <= first => return Ok(content.clone()),
+            (Some(_), None) if length <= first && !self.reads => return Err(Stop::WouldWait),
             (Some(kept), _) if length <= first => {
                 let content = file.read_at_hand(0, length)?.ok_or(Stop::WouldWait)?;
                 kept.borrow_mut().keep_content(file, &content);
@@ -359,12 +379,36 @@ impl Run<'_> {
 
     /// `never_changes`: one that is kept is used without another look.
     fn open(&self, names: &[u8], never_changes: bool) -> Result<Opened, Stop> {
-        let (files, folder) = (self.files, &self.search.folder);
-        if let Some(kept) = self.kept
-            && let Some(file) = kept.borrow_mut().find(folder, names, never_changes)
-        {
+        match self.kept_file(names, never_changes) {
+            Some(file) => Ok(Opened::File(file)),
+            None => self.open_anew(names),
+        }
+    }
+
+    /// A coding of a file. Most files have none, and of a file that is kept that costs one look for each: the folder is
+    /// opened only for what is there.
+    fn open_coded(&self, names: &[u8], never_changes: bool) -> Result<Opened, Stop> {
+        if let Some(file) = self.kept_file(names, never_changes) {
             return Ok(Opened::File(file));
         }
+        let path = || self.search.folder.root.join(OsStr::from_bytes(names));
+        let plain_is_kept = self.kept.is_some() && self.root.get().is_none();
+        if plain_is_kept && self.files.confined.is_absent(&path()) {
+            return Ok(Opened::Absent);
+        }
+        self.open_anew(names)
+    }
+
+    fn kept_file(&self, names: &[u8], never_changes: bool) -> Option<KeptFile> {
+        let mut kept = self.kept?.borrow_mut();
+        kept.find(&self.search.folder, names, never_changes)
+    }
+
+    fn open_anew(&self, names: &[u8]) -> Result<Opened, Stop> {
+        if !self.reads {
+            return Err(Stop::WouldWait);
+        }
+        let (files, folder) = (self.files, &self.search.folder);
         let opened = files.confined.open(self.root()?, names, self.patience());
         let file = match opened {
             Ok(opened) => File::from(opened),

@@ -50,27 +50,37 @@ pub(crate) async fn file(
     let Ok(path) = path::locate(folder, head.target.path()) else {
         return Ok(absent(exchange));
     };
-    let files = Arc::clone(&exchange.worker.shared.files);
-    let account = &exchange.worker.shared.account;
     // A part of the file, or none of it, is wanted by the others.
     let whole = head.method == Method::GET
         && !head.headers.contains_key(header::RANGE)
         && !validate::is_conditional(&head.headers);
-    let size = if whole { (LEAST_FIRST, FIRST) } else { (0, 0) };
-    let (kind, owner) = (Purpose::ReadAhead, exchange.owner(route));
-    let hold = account.open_buffer(kind, owner, size, files.timeout());
-    let Ok((hold, first)) = hold.await else {
-        return Err(overloaded(exchange, Detail::NoMemory));
-    };
-    let search = Search {
+    let mut search = Search {
         folder: Arc::clone(folder),
         path,
         accepted: accepted(route, &head.headers),
         takes_fallback: response::wants_page(&head.method, &head.headers),
-        first: usize::try_from(first).unwrap_or_default(),
+        first: if whole { FIRST as usize } else { 0 },
         now: exchange.now,
     };
-    let found = files.find(search, &exchange.worker.kept_files).await;
+    let files = Arc::clone(&exchange.worker.shared.files);
+    let kept = &exchange.worker.kept_files;
+    let (found, hold) = match files.find_kept(&search, kept) {
+        Some(found) => (Ok(found), None),
+        None => {
+            let size = if whole { (LEAST_FIRST, FIRST) } else { (0, 0) };
+            let account = &exchange.worker.shared.account;
+            let (kind, owner) = (Purpose::ReadAhead, exchange.owner(route));
+            let hold = account.open_buffer(kind, owner, size, files.timeout());
+            let Ok((hold, first)) = hold.await else {
+                return Err(overloaded(exchange, Detail::NoMemory));
+            };
+            search.first = usize::try_from(first).unwrap_or_default();
+            let found = files.find(search, kept).await;
+            // The connection counts the bytes of the beginning.
+            hold.keep(0);
+            (found, Some(hold))
+        }
+    };
     match found {
         Ok(Found::File(found)) => Ok(opened(exchange, route, found, hold)),
         Ok(Found::Folder) => Ok(folder_without_slash(exchange)),
@@ -92,6 +102,12 @@ pub(crate) async fn file(
         Ok(Found::NotAcceptable) => Ok(not_acceptable()),
         Err(trouble) => Err(troubled(exchange, trouble)),
     }
+}
+
+/// The part of the request in the account of memory.
+fn open_hold(exchange: &Exchange, route: &Route) -> Hold {
+    let account = &exchange.worker.shared.account;
+    account.open_uncut(Purpose::ReadAhead, exchange.owner(route))
 }
 
 /// The codings in which the file may be found, the best first. A route that compresses makes a coding of the plain file.
@@ -157,7 +173,13 @@ fn list(exchange: &Exchange, page: String) -> EdgeResponse {
 }
 
 /// The answer to a request for a file that is there, by its conditions and range.
-fn opened(exchange: &Exchange, route: &Route, mut found: FoundFile, hold: Hold) -> EdgeResponse {
+/// `hold`: `None` if no memory was needed so far.
+fn opened(
+    exchange: &Exchange,
+    route: &Route,
+    mut found: FoundFile,
+    hold: Option<Hold>,
+) -> EdgeResponse {
     let mut headers = std::mem::take(&mut found.head);
     let request = &exchange.head;
     let random = || exchange.worker.shared.unguessable();
@@ -197,8 +219,7 @@ fn opened(exchange: &Exchange, route: &Route, mut found: FoundFile, hold: Hold) 
         (None, _) => EdgeBody::made(found.start),
         (Some(file), _) => {
             let files = &exchange.worker.shared.files;
-            // The connection counts the bytes of the beginning.
-            hold.keep(0);
+            let hold = hold.unwrap_or_else(|| open_hold(exchange, route));
             EdgeBody::file(FileBody::new(files, file, parts, hold))
         }
     };
