@@ -9,7 +9,25 @@ use std::{
 use rustix::net::{SendAncillaryBuffer, SendFlags};
 use tokio::io::Interest;
 
-use crate::socket::{BareSocket, poll_tried};
+use crate::socket::{self, BareSocket, poll_tried};
+
+/// Content of a file from this length on goes with more of it ahead in the kernel.
+pub(crate) const LONG: u64 = 1 << 20;
+/// Bytes of such a file that the kernel takes ahead of those that it can send, in place of `socket::UNSENT`: they are in its
+/// own memory already, and a worker need not wake up for each 128 KiB.
+#[cfg(target_os = "linux")]
+const UNSENT: u32 = 512 << 10;
+
+/// Lets the kernel take more or as much as ever ahead. A unix socket has no such bound.
+pub(crate) fn take_ahead(socket: &dyn BareSocket, more: bool) {
+    #[cfg(target_os = "linux")]
+    {
+        let unsent = if more { UNSENT } else { socket::UNSENT };
+        let _ = socket2::SockRef::from(&socket.as_fd()).set_tcp_notsent_lowat(unsent);
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = (socket, more);
+}
 
 /// Sends bytes of a file, as many as there is room for.
 pub(crate) fn poll_send(

@@ -14,6 +14,11 @@ use tokio::{
     net::{TcpStream, UnixStream},
 };
 
+/// Bytes of a response that the kernel takes for a client ahead of what it can send now: otherwise one that does not
+/// read has up to 4 MiB there, which no account sees.
+#[cfg(target_os = "linux")]
+pub(crate) const UNSENT: u32 = 128 << 10;
+
 /// A socket whose bytes are those that the peer sends and gets.
 pub trait BareSocket: AsFd {
     /// Ready when the runtime believes that the socket is.

@@ -99,10 +99,6 @@ const BACKLOG: i32 = 4096;
 /// it. The kernel sends probes when nothing has passed for a minute, and ends the connection when four got no answer.
 const SILENT: Duration = Duration::from_secs(60);
 const PROBES: (u32, Duration) = (4, Duration::from_secs(15));
-/// Bytes of a response that the kernel takes for a client ahead of what it can send now: otherwise one that does not
-/// read has up to 4 MiB there, which no account sees.
-#[cfg(target_os = "linux")]
-const UNSENT: u32 = 128 << 10;
 
 /// `count` listening sockets on `address`, which `option` of the command line chooses; all on the same port where that
 /// is any (0).
@@ -154,7 +150,7 @@ fn prepare(socket: &Socket) -> io::Result<()> {
     socket.set_tcp_keepalive(&probes)?;
     socket.set_tcp_nodelay(true)?;
     #[cfg(target_os = "linux")]
-    socket.set_tcp_notsent_lowat(UNSENT)?;
+    socket.set_tcp_notsent_lowat(socket::UNSENT)?;
     socket.set_nonblocking(true)
 }
 

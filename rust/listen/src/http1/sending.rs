@@ -85,9 +85,15 @@ impl<T: Transport, O: ConnectionOwner> Http1<T, O> {
             body: Some(response.into_body()),
             pipe: None,
             is_broken: false,
+            is_ahead: false,
             probes: 0,
         };
         std::future::poll_fn(|cx| self.poll_send(&mut sending, cx)).await?;
+        if sending.is_ahead
+            && let Some(socket) = self.transport.bare()
+        {
+            file::take_ahead(socket, false);
+        }
         if sending.is_broken {
             return Ok(Some(Ended::CutOff));
         }
@@ -190,12 +196,18 @@ impl<T: Transport, O: ConnectionOwner> Http1<T, O> {
             return Ok(None);
         };
         let (output, stream) = (&mut self.output, &self.stream);
+        let is_ahead = &mut sending.is_ahead;
+        let is_long = *left >= file::LONG;
         let most = usize::try_from(*left).unwrap_or(usize::MAX);
         let sent = body.send_file(&mut |from, offset, length| {
             while !output.is_empty() {
                 let written =
                     output.poll_write(|slices| file::poll_write_before(socket, cx, slices));
                 stream.written(ready!(written)?);
+            }
+            if is_long && !*is_ahead {
+                *is_ahead = true;
+                file::take_ahead(socket, true);
             }
             file::poll_send(socket, cx, from, offset, length.min(most))
         });
@@ -275,6 +287,8 @@ struct Sending<B> {
     trailers: Vec<FieldName>,
     /// The content ended before its end.
     is_broken: bool,
+    /// The kernel takes more of it ahead than of other content.
+    is_ahead: bool,
     /// Zeros that were sent ahead of the sizes of chunks.
     probes: u8,
 }
