@@ -26,7 +26,7 @@ from edgerouter.monitoring.rules import written
 from edgerouter.testing import Running, running
 
 from ..origins import Origin, Reply, Seen, wait_until
-from ..processes import Process, free_port, reachable
+from ..processes import Process, free_port
 
 CONFIGURATION = """
 global: {{scrape_interval: 250ms, evaluation_interval: 250ms}}
@@ -58,8 +58,15 @@ class Prometheus:
                 stdout=log,
                 stderr=log,
             )
-        wait_until(lambda: reachable(port) or self.process.poll() is not None, 60, what="a listening Prometheus")
+        wait_until(lambda: self.is_ready() or self.process.poll() is not None, 60, what="a ready Prometheus")
         assert self.process.poll() is None, self.log.read_text()
+
+    def is_ready(self) -> bool:
+        """True once it answers queries: it listens before."""
+        try:
+            return httpx.get(f"{self.url}/status/runtimeinfo", timeout=10).is_success
+        except httpx.TransportError:
+            return False
 
     @contextmanager
     def running(self) -> Iterator[Prometheus]:
