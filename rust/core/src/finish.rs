@@ -265,8 +265,8 @@ pub fn condition_failed(headers: &mut Fields) {
     *headers = fields;
 }
 
-/// Removes the members of caches before this one if they are not such a list: with the edge's own behind it, a client would
-/// have to ignore that one, too (RFC 9211 §2, RFC 9651 §4.2).
+/// Removes the members of caches before this one if they are not such a list: with the edge's own behind it, a client
+/// would have to ignore that one, too (RFC 9211 §2, RFC 9651 §4.2).
 pub fn drop_malformed_cache_status(headers: &mut Fields) {
     let lines = headers.get_all(header::CACHE_STATUS);
     let mut lines = lines.iter();

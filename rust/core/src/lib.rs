@@ -1,9 +1,9 @@
 //! edgerouter-core: the decisions of the edge.
 //!
-//! Everything here is a function of request, plan, stored metadata and *now*: no sockets, no clock, no async runtime, no
-//! Python. So each decision can be tabled against its RFC, fuzzed, simulated, and explained by the very code that serves.
-//! Data flows one way: `http` (fields by RFC) ← `plan`, `cache`, `identity`, `experiment`, `origin` ← `path`, `admit`,
-//! `viewer`, `finish`, `explain`, which answer the phases of a request.
+//! Everything here is a function of request, plan, stored metadata and *now*: no sockets, no clock, no async runtime,
+//! no Python. So each decision can be tabled against its RFC, fuzzed, simulated, and explained by the very code that
+//! serves. Data flows one way: `http` (fields by RFC) ← `plan`, `cache`, `identity`, `experiment`, `origin` ← `path`,
+//! `admit`, `viewer`, `finish`, `explain`, which answer the phases of a request.
 
 pub mod access_log;
 pub mod acme;

@@ -298,7 +298,8 @@ impl<'a> Outward<'a> {
     }
 }
 
-/// A value as text. Bytes outside ASCII, which some origins do not encode, are one character each: they stay as they are.
+/// A value as text. Bytes outside ASCII, which some origins do not encode, are one character each: they stay as they
+/// are.
 fn text(value: FieldValue<'_>) -> Cow<'_, str> {
     match value.to_str() {
         Ok(text) => Cow::Borrowed(text),

@@ -2,8 +2,8 @@
 //!
 //! [`Admitted::admit`] and [`Admitted::decide`] take values and [`LookUps`], and end with a route or with the
 //! [`PathEnd`] that gives the reason why there is none. The engine acts on them and `explain` writes them down, so
-//! neither has an order of its own. `guarded` has the guards of a route, `located` routes by countries, `visitor` phases
-//! 5 and 6.
+//! neither has an order of its own. `guarded` has the guards of a route, `located` routes by countries, `visitor`
+//! phases 5 and 6.
 
 use std::{borrow::Cow, net::IpAddr, sync::Arc};
 
@@ -113,7 +113,8 @@ fn with_query(path: &str, query: Option<&str>) -> Result<PathAndQuery, http::uri
     }
 }
 
-/// The route of a request for a target. The probe's method becomes that of `requested`, if the edge answers the preflight.
+/// The route of a request for a target. The probe's method becomes that of `requested`, if the edge answers the
+/// preflight.
 fn route_of<'p, 'a>(
     plan: &'p Plan,
     target: &PathAndQuery,
@@ -148,8 +149,8 @@ fn route_of<'p, 'a>(
 }
 
 impl Admitted {
-    /// A request from its connection, framed and parsed, before phase 2. `has_body`: false if the content is known to be
-    /// empty. `scheme`: of the connection from `peer`; a trusted proxy may still say otherwise about the viewer's.
+    /// A request from its connection, framed and parsed, before phase 2. `has_body`: false if the content is known to
+    /// be empty. `scheme`: of the connection from `peer`; a trusted proxy may still say otherwise about the viewer's.
     #[inline]
     pub fn arriving(head: Box<RequestParts>, has_body: bool, peer: IpAddr, scheme: Scheme) -> Self {
         Self {
@@ -179,9 +180,9 @@ impl Admitted {
         }
     }
 
-    /// Phase 2, in place: checks that the guard could not make from the bytes alone. Fields that only the edge may set are
-    /// removed before anything else is read (docs/design.md §3, spoofing rule). `length`: of the content, if announced;
-    /// `last`: of the connection.
+    /// Phase 2, in place: checks that the guard could not make from the bytes alone. Fields that only the edge may set
+    /// are removed before anything else is read (docs/design.md §3, spoofing rule). `length`: of the content, if
+    /// announced; `last`: of the connection.
     pub fn admit(
         &mut self,
         plan: &Plan,
@@ -222,8 +223,8 @@ impl Admitted {
         Ok(())
     }
 
-    /// Phases 3 to 6: the route of the request, if every phase before the first hook lets it continue. A route that is known
-    /// before is that of an origin that a function has named.
+    /// Phases 3 to 6: the route of the request, if every phase before the first hook lets it continue. A route that is
+    /// known before is that of an origin that a function has named.
     pub fn decide<'p>(
         &mut self,
         plan: &'p Plan,

@@ -14,8 +14,8 @@ const PAUSE: Duration = Duration::from_millis(250);
 
 /// Codes by which a server says that it does nothing on this connection, or nothing at all now.
 const OUT_OF_SERVICE: [&str; 4] = ["NOAUTH", "LOADING", "MASTERDOWN", "CLUSTERDOWN"];
-/// Codes by which it refuses a part of its work until its operator does something: it has become a replica, has no room,
-/// cannot write its file, has too few replicas, or its user may not do this.
+/// Codes by which it refuses a part of its work until its operator does something: it has become a replica, has no
+/// room, cannot write its file, has too few replicas, or its user may not do this.
 const REFUSALS: [&str; 5] = ["READONLY", "OOM", "MISCONF", "NOREPLICAS", "NOPERM"];
 
 /// The way to a server.
@@ -112,8 +112,8 @@ impl RedisLink {
         Some(DataError::Unreachable(why))
     }
 
-    /// Logs a refusal that is not the program's fault. One that was the primary and is a replica now is left for the server
-    /// that its name leads to.
+    /// Logs a refusal that is not the program's fault. One that was the primary and is a replica now is left for the
+    /// server that its name leads to.
     async fn note_refusal(&self, error: &RedisError, number: u64) {
         let Some(code) = error.code().filter(|code| REFUSALS.contains(code)) else {
             return;

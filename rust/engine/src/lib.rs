@@ -1,7 +1,7 @@
 //! edgerouter-engine: the workers, the phases of a request, the admin listener and background work.
 //!
-//! Data flows `listen` → `request` → `cache` | `upstream` | `functions` → back, of which all but `request` are crates of
-//! their own. The engine knows no Python and makes no HTTP decision of its own: the core decides what may be cached,
+//! Data flows `listen` → `request` → `cache` | `upstream` | `functions` → back, of which all but `request` are crates
+//! of their own. The engine knows no Python and makes no HTTP decision of its own: the core decides what may be cached,
 //! matched, trusted or retried.
 
 mod admin;

@@ -344,7 +344,8 @@ impl Engine {
 }
 
 impl Engine {
-    /// Waits for the end of the threads. False: an inline callable that does not come back holds one, which is abandoned.
+    /// Waits for the end of the threads. False: an inline callable that does not come back holds one, which is
+    /// abandoned.
     fn join(&self) -> bool {
         let deadline = Instant::now() + ENDING;
         let mut all = true;

@@ -90,8 +90,8 @@ impl FileBody {
         }
     }
 
-    /// Sends content that the kernel has in memory: `send` gets the file, a position and a number of bytes, and sends as
-    /// many of them as the socket takes. `None`: the next content comes as a frame.
+    /// Sends content that the kernel has in memory: `send` gets the file, a position and a number of bytes, and sends
+    /// as many of them as the socket takes. `None`: the next content comes as a frame.
     pub fn send(
         &mut self,
         send: impl FnOnce(BorrowedFd<'_>, u64, usize) -> Poll<io::Result<usize>>,

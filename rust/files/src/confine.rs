@@ -67,8 +67,8 @@ impl Confined {
         }
     }
 
-    /// True if the kernel has at hand that a path leads nowhere, from the root of the system on: then no way to the same
-    /// file that stays in a folder leads anywhere either.
+    /// True if the kernel has at hand that a path leads nowhere, from the root of the system on: then no way to the
+    /// same file that stays in a folder leads anywhere either.
     #[cfg(target_os = "linux")]
     pub(crate) fn is_absent(&self, path: &Path) -> bool {
         use rustix::fs::{ResolveFlags, openat2};

@@ -1,14 +1,15 @@
-//! Files that a worker opened a moment ago, for the requests right after: a file that many clients want is opened once a
-//! second, not once a request.
+//! Files that a worker opened a moment ago, for the requests right after: a file that many clients want is opened once
+//! a second, not once a request.
 //!
-//! A kept file was opened beneath its folder. Before each use its path is looked up again: it must still lead to the same
-//! file, unchanged. So a file that was written to, replaced or removed, and a folder or link on its way that stands for
-//! something else now, is opened anew. The look-up may follow links out of the folder, but what it finds there is only
-//! compared: a file that was beneath the folder a second ago and is reached around it now is all that can be sent so.
+//! A kept file was opened beneath its folder. Before each use its path is looked up again: it must still lead to the
+//! same file, unchanged. So a file that was written to, replaced or removed, and a folder or link on its way that
+//! stands for something else now, is opened anew. The look-up may follow links out of the folder, but what it finds
+//! there is only compared: a file that was beneath the folder a second ago and is reached around it now is all that can
+//! be sent so.
 //!
-//! A file whose name says that it never changes (`immutable`) is used without such a look: one that was removed is served
-//! until its second is over. No look at any other file serves two requests. The second one may be of a client that has
-//! seen a deploy end in between, and when a request was sent nobody but its client can say.
+//! A file whose name says that it never changes (`immutable`) is used without such a look: one that was removed is
+//! served until its second is over. No look at any other file serves two requests. The second one may be of a client
+//! that has seen a deploy end in between, and when a request was sent nobody but its client can say.
 
 use std::{
     ffi::{CString, OsStr},

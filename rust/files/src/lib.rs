@@ -2,9 +2,9 @@
 //!
 //! A worker gives a [`Search`] to [`Files::find`] and waits for what was found; a [`FileBody`] then brings the content.
 //! Nothing here knows routes: which name a request is for and which fields a response has is decided in
-//! `edgerouter_core::files`. Opening, `stat` and reading may wait for a disk or a server: a worker does them only where the
-//! kernel says that it has all that they need in memory, and leaves the rest to threads. The threads, the searches that
-//! wait for them and the files that are open have bounds.
+//! `edgerouter_core::files`. Opening, `stat` and reading may wait for a disk or a server: a worker does them only where
+//! the kernel says that it has all that they need in memory, and leaves the rest to threads. The threads, the searches
+//! that wait for them and the files that are open have bounds.
 
 mod body;
 mod confine;
@@ -114,8 +114,8 @@ impl Files {
         search.among(self, kept)
     }
 
-    /// Opens the file that a request is for and reads its beginning: at once if the kernel has all that it takes in memory,
-    /// otherwise by a thread. `kept`: what the worker has opened a moment ago.
+    /// Opens the file that a request is for and reads its beginning: at once if the kernel has all that it takes in
+    /// memory, otherwise by a thread. `kept`: what the worker has opened a moment ago.
     pub async fn find(
         self: &Arc<Self>,
         search: Search,

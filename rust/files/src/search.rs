@@ -360,7 +360,8 @@ impl Run<'_> {
         })
     }
 
-    /// True for a folder; `None` for what a request for this name would not find: a pipe, a link that leads nowhere or out.
+    /// True for a folder; `None` for what a request for this name would not find: a pipe, a link that leads nowhere or
+    /// out.
     fn is_folder(&self, name: &[u8], kind: FileType) -> Result<Option<bool>, Stop> {
         match kind {
             FileType::RegularFile => Ok(Some(false)),
@@ -431,8 +432,8 @@ impl Run<'_> {
     }
 }
 
-/// Searches again while the file is written to between the look at it and the reading of its beginning: nothing of it was
-/// sent yet, so any of its versions may be.
+/// Searches again while the file is written to between the look at it and the reading of its beginning: nothing of it
+/// was sent yet, so any of its versions may be.
 fn settled<T>(mut search: impl FnMut() -> Result<T, Stop>) -> Result<T, Stop> {
     for _ in 1..TRIES {
         match search() {

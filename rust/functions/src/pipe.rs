@@ -1,7 +1,7 @@
 //! A pipe for the pieces of a body between a worker and the threads that run callables, in either direction.
 //!
-//! Neither end ever blocks on the other: each polls, and is woken by the [`Waker`] that it left. The bytes that wait are
-//! bounded by the writer, which puts no further piece while there is no room; one piece may exceed the bound.
+//! Neither end ever blocks on the other: each polls, and is woken by the [`Waker`] that it left. The bytes that wait
+//! are bounded by the writer, which puts no further piece while there is no room; one piece may exceed the bound.
 
 use std::{
     collections::VecDeque,
@@ -15,7 +15,8 @@ use parking_lot::Mutex;
 
 /// Bytes that wait in a pipe before its writer has to.
 pub const ROOM: usize = 64 << 10;
-/// As much in one that was filled and then emptied, where its reader has the memory: writer and reader take fewer turns.
+/// As much in one that was filled and then emptied, where its reader has the memory: writer and reader take fewer
+/// turns.
 pub const WIDE: usize = 1 << 20;
 
 /// The reader is gone: nothing more is wanted.

@@ -13,8 +13,8 @@ use crate::socket::{self, BareSocket, poll_tried};
 
 /// Content of a file from this length on goes with more of it ahead in the kernel.
 pub(crate) const LONG: u64 = 1 << 20;
-/// Bytes of such a file that the kernel takes ahead of those that it can send, in place of `socket::UNSENT`: they are in its
-/// own memory already, and a worker need not wake up for each 128 KiB.
+/// Bytes of such a file that the kernel takes ahead of those that it can send, in place of `socket::UNSENT`: they are
+/// in its own memory already, and a worker need not wake up for each 128 KiB.
 #[cfg(target_os = "linux")]
 const UNSENT: u32 = 512 << 10;
 

@@ -160,8 +160,8 @@ impl Protocols {
         }
     }
 
-    /// After a handshake of TLS: it says which (RFC 9113 §3.2). A client that has named none speaks HTTP/1.1, where that is
-    /// offered.
+    /// After a handshake of TLS: it says which (RFC 9113 §3.2). A client that has named none speaks HTTP/1.1, where
+    /// that is offered.
     fn agreed(self, alpn: Option<&[u8]>) -> Self {
         match (self, alpn) {
             (_, Some(name)) if name == HttpProtocol::Http2.alpn() => Self::Http2,

@@ -1,5 +1,5 @@
-//! Pipes through which the kernel moves content from one socket to another (splice(2)). Its pages are handed on: nothing
-//! copies them into the edge and out again.
+//! Pipes through which the kernel moves content from one socket to another (splice(2)). Its pages are handed on:
+//! nothing copies them into the edge and out again.
 
 use std::{
     cell::{Cell, RefCell},

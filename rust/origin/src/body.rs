@@ -169,7 +169,8 @@ impl UpstreamBody {
         }
     }
 
-    /// Has the bytes that came reported when the body is over, or dropped; and whether it broke off by the origin's fault.
+    /// Has the bytes that came reported when the body is over, or dropped; and whether it broke off by the origin's
+    /// fault.
     pub fn report(&mut self, report: impl FnOnce(u64, Option<&FetchError>) + 'static) {
         self.received.report = Some(Box::new(report));
     }
@@ -215,8 +216,8 @@ impl UpstreamBody {
         !self.dropped && !self.is_held() && self.connected.as_ref().is_some_and(moves)
     }
 
-    /// Has `take` move content out of the origin's socket, so many bytes at most, as soon as there is some: its number of
-    /// bytes.
+    /// Has `take` move content out of the origin's socket, so many bytes at most, as soon as there is some: its number
+    /// of bytes.
     pub fn poll_moved(
         &mut self,
         cx: &mut Context<'_>,

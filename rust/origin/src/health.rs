@@ -76,8 +76,8 @@ impl HealthBoard {
         board
     }
 
-    /// Forgets the origins that none of these plans has. A request that began with an earlier plan may bring one of them
-    /// back, until the next call.
+    /// Forgets the origins that none of these plans has. A request that began with an earlier plan may bring one of
+    /// them back, until the next call.
     pub fn keep<'p>(&self, plans: impl IntoIterator<Item = &'p Plan>) {
         let origins = plans.into_iter().flat_map(|plan| &plan.origins);
         let kept: HashSet<_> = origins.map(Address::of).collect();

@@ -163,8 +163,8 @@ impl Resolver {
         state
     }
 
-    /// No connection to the addresses of a name could be made: they are looked up again in the background, unless that has
-    /// just been done.
+    /// No connection to the addresses of a name could be made: they are looked up again in the background, unless that
+    /// has just been done.
     pub(super) fn doubt(&self, host: &Arc<str>, port: u16) {
         let (name, now) = ((Arc::clone(host), port), Instant::now());
         let mut table = self.shared.table.lock();

@@ -29,8 +29,8 @@ pub(crate) fn give_back() {
     huge_pages::follow_load();
 }
 
-/// Lets the kernel make huge pages again, as a program that is started now inherits that. The next call of [`give_back`]
-/// decides anew.
+/// Lets the kernel make huge pages again, as a program that is started now inherits that. The next call of
+/// [`give_back`] decides anew.
 #[pyo3::pyfunction]
 pub(crate) fn allow_huge_pages() {
     #[cfg(all(target_os = "linux", target_pointer_width = "64"))]

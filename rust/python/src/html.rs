@@ -1,5 +1,5 @@
-//! Edits of HTML while it streams, by the crate `lol_html`: it keeps no more of a document than the tag that it reads and
-//! the names of the elements that are open.
+//! Edits of HTML while it streams, by the crate `lol_html`: it keeps no more of a document than the tag that it reads
+//! and the names of the elements that are open.
 
 use std::{borrow::Cow, sync::Arc};
 

@@ -74,7 +74,8 @@ pub enum OriginHealth {
 /// The way in which the origins failed that would validate a stale response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outage {
-    /// One of them answered, with an error or with bytes that are not HTTP, or a bound of the edge prevented the request.
+    /// One of them answered, with an error or with bytes that are not HTTP, or a bound of the edge prevented the
+    /// request.
     Error,
     /// None of them answered: refused, reset, closed without an answer, timed out, or known to be unhealthy.
     Disconnected,

@@ -1,9 +1,9 @@
 //! The levels of the store: the way from the key of a URL to the response that a request selects (RFC 9111 §4.1).
 //!
 //! A response is stored under the URL's own key. Where requests have dimensions (by the policy's key, by an experiment,
-//! by hooks), an entry leads from the URL to the responses that those distinguish; where the response selects by `Vary`,
-//! one more names the fields. Removing the one or two entries that a URL has makes all of its responses unreachable at
-//! once, so invalidation never walks.
+//! by hooks), an entry leads from the URL to the responses that those distinguish; where the response selects by
+//! `Vary`, one more names the fields. Removing the one or two entries that a URL has makes all of its responses
+//! unreachable at once, so invalidation never walks.
 
 use std::{convert::Infallible, sync::Arc};
 

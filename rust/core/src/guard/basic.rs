@@ -1,7 +1,7 @@
 //! Basic authentication (RFC 7617): users with hashed passwords, from a file as `htpasswd -B` writes it.
 //!
-//! Hashes are bcrypt or argon2, which take long on purpose: [`BasicPolicy::verifies`] is not for a thread that serves. The
-//! field never goes to an origin, so responses are stored and shared among all users.
+//! Hashes are bcrypt or argon2, which take long on purpose: [`BasicPolicy::verifies`] is not for a thread that serves.
+//! The field never goes to an origin, so responses are stored and shared among all users.
 
 use std::{collections::HashMap, fmt};
 

@@ -1,7 +1,7 @@
 //! Cross-origin requests (Fetch §3.2): which pages of other origins may read responses, and the answers to preflights.
 //!
-//! The origins, methods and fields are the policy's; nothing of a request is sent back unless the policy has it. Responses
-//! are completed in phase 15, so that the stored ones are the same for all pages.
+//! The origins, methods and fields are the policy's; nothing of a request is sent back unless the policy has it.
+//! Responses are completed in phase 15, so that the stored ones are the same for all pages.
 
 use http::{HeaderValue, Method};
 
@@ -216,8 +216,8 @@ impl Cors {
         fields
     }
 
-    /// Completes a response (phase 15): the policy's fields in place of the origin's, and `Vary` where the response depends
-    /// on the page, even if this request has none (Fetch §3.2.5).
+    /// Completes a response (phase 15): the policy's fields in place of the origin's, and `Vary` where the response
+    /// depends on the page, even if this request has none (Fetch §3.2.5).
     pub fn finish(&self, allowed: Option<&HeaderValue>, headers: &mut Fields) {
         headers.remove(header::ACCESS_CONTROL_ALLOW_ORIGIN);
         headers.remove(header::ACCESS_CONTROL_ALLOW_CREDENTIALS);

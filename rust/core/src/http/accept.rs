@@ -1,5 +1,5 @@
-//! `Accept-Encoding` and `Accept-Language`, to one spelling of each meaning (RFC 9110 §12.5.3 and §12.5.4), and the media
-//! types that `Accept` names.
+//! `Accept-Encoding` and `Accept-Language`, to one spelling of each meaning (RFC 9110 §12.5.3 and §12.5.4), and the
+//! media types that `Accept` names.
 
 use crate::http::{Fields, header};
 use http::HeaderValue;

@@ -1,7 +1,7 @@
 //! This process in `CDN-Loop` (RFC 8586).
 //!
-//! `Via` cannot show a loop for certain: edges in a chain share a pseudonym, and policies may remove the field. A member
-//! of `CDN-Loop` names the process by a parameter, and no policy edits the field.
+//! `Via` cannot show a loop for certain: edges in a chain share a pseudonym, and policies may remove the field. A
+//! member of `CDN-Loop` names the process by a parameter, and no policy edits the field.
 
 use http::HeaderValue;
 

@@ -1,5 +1,5 @@
-//! HTTP dates (RFC 9110 §5.6.7): all three forms are read, the fixed-length one is written. Also the calendar that other
-//! forms of dates use.
+//! HTTP dates (RFC 9110 §5.6.7): all three forms are read, the fixed-length one is written. Also the calendar that
+//! other forms of dates use.
 
 use std::{
     cell::Cell,

@@ -75,8 +75,8 @@ fn members(line: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// Makes the tag of a response weak. A strong tag names bytes, and the same tag must not name others (RFC 9110 §8.8.3.3). A weak one names the meaning,
-/// which every coding has in common.
+/// Makes the tag of a response weak. A strong tag names bytes, and the same tag must not name others (RFC 9110
+/// §8.8.3.3). A weak one names the meaning, which every coding has in common.
 pub fn weaken(headers: &mut Fields) {
     let Some(tag) = headers.get(header::ETAG).map(|tag| tag.owned()) else {
         return;

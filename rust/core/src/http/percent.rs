@@ -1,5 +1,5 @@
-//! Percent-encoding (RFC 3986 §2.1). Which bytes are escaped, and what becomes of an escape that is none, is for the caller
-//! to say.
+//! Percent-encoding (RFC 3986 §2.1). Which bytes are escaped, and what becomes of an escape that is none, is for the
+//! caller to say.
 
 /// A byte of a text, by how it is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

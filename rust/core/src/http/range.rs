@@ -28,8 +28,8 @@ pub enum RangeRequest {
 /// More ranges than this are an attack on the program that assembles them (§14.2).
 const MOST_RANGES: usize = 16;
 
-/// The `Range` of a request. Two of them are none: the field is no list, so that they cannot be joined (§5.3, §14.2), and
-/// a receiver that took the first one would send other bytes than one that takes the last.
+/// The `Range` of a request. Two of them are none: the field is no list, so that they cannot be joined (§5.3, §14.2),
+/// and a receiver that took the first one would send other bytes than one that takes the last.
 pub fn of(request: &Fields) -> Option<FieldValue<'_>> {
     request.sole(header::RANGE)
 }
@@ -120,7 +120,8 @@ fn number(text: &[u8]) -> Option<u64> {
     }))
 }
 
-/// True if the ranges may be used: no `If-Range`, or a single one that names exactly the stored representation (§13.1.5).
+/// True if the ranges may be used: no `If-Range`, or a single one that names exactly the stored representation
+/// (§13.1.5).
 pub fn if_range(request: &Fields, stored: &Fields) -> bool {
     if !request.contains_key(header::IF_RANGE) {
         return true;

@@ -8,8 +8,8 @@ use super::parts;
 /// The largest weight, and that of a member without one.
 pub(super) const WHOLE: u16 = 1_000;
 
-/// A name with an optional weight and nothing else, as in `Accept-Encoding` and `Accept-Language`. `None`: the weight is
-/// invalid.
+/// A name with an optional weight and nothing else, as in `Accept-Encoding` and `Accept-Language`. `None`: the weight
+/// is invalid.
 pub(super) fn weighted(member: &[u8]) -> Option<(&[u8], u16)> {
     let mut parts = parts(member, b';');
     let name = parts.next()?;
@@ -17,7 +17,8 @@ pub(super) fn weighted(member: &[u8]) -> Option<(&[u8], u16)> {
     parts.next().is_none().then_some((name, weight))
 }
 
-/// A member of `Accept`: a media type with parameters, among which the weight may stand at any place (RFC 9110 §12.5.1).
+/// A member of `Accept`: a media type with parameters, among which the weight may stand at any place (RFC 9110
+/// §12.5.1).
 #[derive(Debug, Clone, Copy)]
 pub(super) struct MediaRange<'a> {
     /// As it is written.

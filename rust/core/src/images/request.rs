@@ -288,8 +288,8 @@ impl fmt::Display for ImageRequest {
     }
 }
 
-/// The variant that a request of a route with images wants, whose parameters are taken out of its query; `None` if it is
-/// for no image.
+/// The variant that a request of a route with images wants, whose parameters are taken out of its query; `None` if it
+/// is for no image.
 pub fn requested(
     policy: &ImagePolicy,
     head: &mut RequestParts,

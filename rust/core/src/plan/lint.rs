@@ -84,8 +84,8 @@ pub fn lint(plan: &Plan) -> Vec<Lint> {
     found
 }
 
-/// Drops, from a place on, advice that was given before. A declaration of a folder makes two routes, one below its prefix
-/// and one for the prefix itself, and the same advice about both is of no use.
+/// Drops, from a place on, advice that was given before. A declaration of a folder makes two routes, one below its
+/// prefix and one for the prefix itself, and the same advice about both is of no use.
 fn drop_repeated(found: &mut Vec<Lint>, from: usize) {
     let mut at = from;
     while let Some(lint) = found.get(at) {

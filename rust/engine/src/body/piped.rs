@@ -77,7 +77,8 @@ impl PipedBody {
         }
     }
 
-    /// Makes the pipe wider for a client that has taken all of one that was full, with memory that nobody else needs now.
+    /// Makes the pipe wider for a client that has taken all of one that was full, with memory that nobody else needs
+    /// now.
     fn widen(&mut self) {
         if self.hold.draw_free((WIDE - ROOM) as u64).is_ok() {
             self.pieces.widen(WIDE);

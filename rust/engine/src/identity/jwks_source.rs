@@ -132,16 +132,16 @@ impl JwksSource {
         self.wanted.notify_one();
     }
 
-    /// Waits for the first fetch, if none has ended yet: true once there are keys. Nothing waits for a later one, as the
-    /// issuer may be down for long.
+    /// Waits for the first fetch, if none has ended yet: true once there are keys. Nothing waits for a later one, as
+    /// the issuer may be down for long.
     pub(crate) async fn first_keys(&self) -> bool {
         let mut ended = self.ended.subscribe();
         let first = ended.wait_for(|ended| *ended > 0);
         timeout(KEYS_WAIT, first).await.is_ok() && self.keys.load().is_some()
     }
 
-    /// Waits for the fetch that a token with an unknown key requested, as its issuer may have a new one: true if one has
-    /// ended. Within the cooldown none would come, so nothing waits.
+    /// Waits for the fetch that a token with an unknown key requested, as its issuer may have a new one: true if one
+    /// has ended. Within the cooldown none would come, so nothing waits.
     pub(crate) async fn next_keys(&self) -> bool {
         let mut ended = self.ended.subscribe();
         let (due, earliest, _) = self.schedule();

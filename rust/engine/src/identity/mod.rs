@@ -1,7 +1,8 @@
 //! Keys and remembered tokens: the state that the verification of `edgerouter_core` needs.
 //!
 //! `jwks_source` keeps the keys of one URL fresh for all workers; `remembered` keeps one worker's verified tokens,
-//! `passwords` the verified passwords of all. The core decides whether a token is valid. Data flows plan → [`KeySources`] → keys for `verify`.
+//! `passwords` the verified passwords of all. The core decides whether a token is valid. Data flows plan →
+//! [`KeySources`] → keys for `verify`.
 
 pub(crate) mod jwks_source;
 mod passwords;

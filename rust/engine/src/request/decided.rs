@@ -176,8 +176,9 @@ pub(super) async fn verified<'l>(
     identified_again(exchange, live)
 }
 
-/// The route of a request whose token came before the first keys of its issuer, as after a start, or before the edge has
-/// its key, as after a rotation: it waits for these. Only so many wait at a time, and `end` is the answer to the others.
+/// The route of a request whose token came before the first keys of its issuer, as after a start, or before the edge
+/// has its key, as after a rotation: it waits for these. Only so many wait at a time, and `end` is the answer to the
+/// others.
 pub(super) async fn with_awaited_keys<'l>(
     exchange: &mut Exchange,
     live: &'l LocalLive,

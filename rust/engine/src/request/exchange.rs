@@ -191,8 +191,8 @@ impl Exchange {
         }
     }
 
-    /// Makes these fields a part of the key, as those that hooks set, where the origin gets them and the policy does not
-    /// declare that responses do not depend on them.
+    /// Makes these fields a part of the key, as those that hooks set, where the origin gets them and the policy does
+    /// not declare that responses do not depend on them.
     pub(super) fn key_client(&mut self, route: &Route) {
         let Some(session) = self.stream.connection.tls() else {
             return;

@@ -110,7 +110,8 @@ fn open_hold(exchange: &Exchange, route: &Route) -> Hold {
     account.open_uncut(Purpose::ReadAhead, exchange.owner(route))
 }
 
-/// The codings in which the file may be found, the best first. A route that compresses makes a coding of the plain file.
+/// The codings in which the file may be found, the best first. A route that compresses makes a coding of the plain
+/// file.
 fn accepted(route: &Route, request: &Fields) -> Vec<ContentCoding> {
     if route.own_bytes {
         return vec![ContentCoding::Identity];

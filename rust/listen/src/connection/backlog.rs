@@ -1,7 +1,7 @@
 //! Connections with more to do than fits into a turn, and those that have yet to show that they are worth the work: TLS
-//! handshakes, new connections of HTTP/2, and those that take no response. They go on one after another, and before each
-//! of them the worker looks for what has come in meanwhile: so a request on another connection waits for one turn, not
-//! for all of them.
+//! handshakes, new connections of HTTP/2, and those that take no response. They go on one after another, and before
+//! each of them the worker looks for what has come in meanwhile: so a request on another connection waits for one turn,
+//! not for all of them.
 
 use std::{
     cell::{Cell, RefCell},

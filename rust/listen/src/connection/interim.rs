@@ -1,5 +1,5 @@
-//! Interim responses (1xx) on their way to a client (RFC 9110 §15.2): they wait here until the connection is written, and
-//! may come as long as the head of the final response has not been.
+//! Interim responses (1xx) on their way to a client (RFC 9110 §15.2): they wait here until the connection is written,
+//! and may come as long as the head of the final response has not been.
 
 use std::cell::{Cell, RefCell};
 

@@ -150,8 +150,8 @@ pub struct Connections {
     pub(crate) idlest: RefCell<Idlest>,
     /// Bytes as they come from a socket, before they are read.
     pub(crate) inbox: RefCell<Box<[u8]>>,
-    /// Memory for the next response of HTTP/1.1 on its way to a socket: nearly all leave at once, and the memory stays in
-    /// the cache of the core.
+    /// Memory for the next response of HTTP/1.1 on its way to a socket: nearly all leave at once, and the memory stays
+    /// in the cache of the core.
     pub(crate) outbox: RefCell<Vec<u8>>,
     /// The ways of content from origins to clients.
     pub(crate) pipes: Rc<Pipes>,
@@ -175,8 +175,8 @@ impl Connections {
         }
     }
 
-    /// Ends those that have waited too long. To be called once a second. The number of those whose clients take responses
-    /// too slowly.
+    /// Ends those that have waited too long. To be called once a second. The number of those whose clients take
+    /// responses too slowly.
     pub fn check(&self, now: u64, limits: &HttpLimits) -> usize {
         let open = self.open.borrow();
         let slow = open

@@ -14,8 +14,8 @@ use tokio::sync::mpsc;
 
 use super::AllConnections;
 
-/// Sockets that may wait in the queue of a worker, within its reserve of descriptors (`core::bounds::descriptors`). Beyond
-/// them each worker serves what it accepts.
+/// Sockets that may wait in the queue of a worker, within its reserve of descriptors (`core::bounds::descriptors`).
+/// Beyond them each worker serves what it accepts.
 const QUEUE: usize = 4;
 
 /// The connections of one worker, and the queue of those that others hand on to it.

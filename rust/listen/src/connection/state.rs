@@ -221,8 +221,8 @@ impl Connection {
         self.set_state(ConnectionState::Drain);
     }
 
-    /// The worker drains: it ends when it has responded to the requests that have come in, and to one more if its client
-    /// has just used it and cannot know that. HTTP/2 says it by a frame.
+    /// The worker drains: it ends when it has responded to the requests that have come in, and to one more if its
+    /// client has just used it and cannot know that. HTTP/2 says it by a frame.
     pub(crate) fn drain(&self, now: u64) {
         self.now.set(now);
         let is_used = !self.is_idle() || !is_over(self.since.get(), now, RECENT);

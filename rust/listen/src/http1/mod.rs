@@ -1,6 +1,6 @@
-//! HTTP/1.1 on one connection: loops around the codec of `core::http::h1`, which knows the bytes. Requests are served in
-//! turn; while one is under way its content is read as it is wanted, and nothing else but the end of the client's bytes
-//! is looked for.
+//! HTTP/1.1 on one connection: loops around the codec of `core::http::h1`, which knows the bytes. Requests are served
+//! in turn; while one is under way its content is read as it is wanted, and nothing else but the end of the client's
+//! bytes is looked for.
 //!
 //! `reading` takes bytes in, `sending` writes responses.
 
@@ -182,8 +182,8 @@ impl<T: Transport, O: ConnectionOwner> Http1<T, O> {
             }
         });
         let response = response.await?;
-        // Without a 100 the client may send the content or not: no other request can be found behind it. Behind an error
-        // nobody reads the rest, even where somebody still could.
+        // Without a 100 the client may send the content or not: no other request can be found behind it. Behind an
+        // error nobody reads the rest, even where somebody still could.
         let status = response.status();
         let is_error = status.is_client_error() || status.is_server_error();
         let content = self.content.as_ref();

@@ -144,8 +144,8 @@ impl<T: Transport, O: ConnectionOwner> Http1<T, O> {
         Ok(())
     }
 
-    /// Begins to read the content of a request. A message whose content is malformed in the bytes that have come already
-    /// is refused as a whole.
+    /// Begins to read the content of a request. A message whose content is malformed in the bytes that have come
+    /// already is refused as a whole.
     pub(super) fn open_content(&mut self, content: RequestContent) -> Result<ClientBody, Refusal> {
         let Some(reader) = ContentReader::of(content) else {
             return Ok(ClientBody::default());
@@ -238,8 +238,8 @@ impl<T: Transport, O: ConnectionOwner> Http1<T, O> {
         self.content = None;
     }
 
-    /// Looks for the end of a client's bytes, or a reset, behind those that it has sent already: nothing else reads from
-    /// it while a request is under way. A reset ends the connection and the work for it.
+    /// Looks for the end of a client's bytes, or a reset, behind those that it has sent already: nothing else reads
+    /// from it while a request is under way. A reset ends the connection and the work for it.
     pub(super) fn look_behind(&mut self, cx: &mut Context<'_>) {
         let owner = Rc::clone(&self.owner);
         while !self.ended && self.content.is_none() && self.input.len() < MOST_BEHIND {
@@ -265,8 +265,8 @@ impl<T: Transport, O: ConnectionOwner> Http1<T, O> {
         }
     }
 
-    /// Drops the content of the request before, of which nobody read the rest, and which is a short one. Ready when a head
-    /// can follow.
+    /// Drops the content of the request before, of which nobody read the rest, and which is a short one. Ready when a
+    /// head can follow.
     fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let owner = Rc::clone(&self.owner);
         while self.content.is_some() {

@@ -33,8 +33,8 @@ const MOST_PROBES: u8 = 6;
 
 /// Bytes of a response that are taken from its body ahead of the socket.
 const MOST_AHEAD: usize = 512 << 10;
-/// Bytes of a file that a connection sends before others of its worker have a turn: a client as fast as the kernel takes
-/// them would hold the worker until the end of the file.
+/// Bytes of a file that a connection sends before others of its worker have a turn: a client as fast as the kernel
+/// takes them would hold the worker until the end of the file.
 const MOST_TURN: usize = 2 << 20;
 
 impl<T: Transport, O: ConnectionOwner> Http1<T, O> {
@@ -152,9 +152,9 @@ impl<T: Transport, O: ConnectionOwner> Http1<T, O> {
         }
     }
 
-    /// Finds out whether a client that has sent the end of its bytes is gone, while the response has nothing to send. The
-    /// two look the same until something is sent: one that is gone resets the connection, and the next write fails. So
-    /// the size of the next chunk begins with zeros (RFC 9112 §7.1), which say nothing to one that still reads.
+    /// Finds out whether a client that has sent the end of its bytes is gone, while the response has nothing to send.
+    /// The two look the same until something is sent: one that is gone resets the connection, and the next write fails.
+    /// So the size of the next chunk begins with zeros (RFC 9112 §7.1), which say nothing to one that still reads.
     fn probe(&mut self, sending: &mut Sending<O::Body>, cx: &mut Context<'_>) -> io::Result<()> {
         let is_idle = sending.body.is_some() && self.output.is_empty();
         let is_chunked = matches!(sending.content, ContentWriter::Chunked);
@@ -179,8 +179,8 @@ impl<T: Transport, O: ConnectionOwner> Http1<T, O> {
 
 /// The part of content in files, which the kernel sends.
 impl<T: Transport, O: ConnectionOwner> Http1<T, O> {
-    /// Sends content from a file, behind all that waits to be written. `None`: the next content comes as a frame, and what
-    /// waits is still to be written.
+    /// Sends content from a file, behind all that waits to be written. `None`: the next content comes as a frame, and
+    /// what waits is still to be written.
     fn poll_send_file(
         &mut self,
         sending: &mut Sending<O::Body>,

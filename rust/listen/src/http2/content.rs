@@ -12,8 +12,8 @@ use h2::RecvStream;
 use super::meter::{OpenStream, StreamFault};
 use crate::connection::Inflow;
 
-/// Bytes of content that are taken from a client although nobody reads them: it may send all of it before it looks at the
-/// response. Past them, or [`DISCARDING`], the stream is reset.
+/// Bytes of content that are taken from a client although nobody reads them: it may send all of it before it looks at
+/// the response. Past them, or [`DISCARDING`], the stream is reset.
 const DISCARDED: u64 = 16 << 20;
 const DISCARDING: Duration = Duration::from_secs(10);
 

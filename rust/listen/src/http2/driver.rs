@@ -44,8 +44,8 @@ use crate::{
 
 /// Bytes that wait to be read that each connection may hold beside the account.
 const FREE: u64 = 4 << 10;
-/// Requests that a connection begins in a turn, if they end at once. A request that waits for something is as much work as
-/// several of them.
+/// Requests that a connection begins in a turn, if they end at once. A request that waits for something is as much work
+/// as several of them.
 const A_TURN: usize = 32;
 const OF_ONE_THAT_WAITS: usize = 8;
 /// Time for a client to take the last frames.
@@ -379,7 +379,8 @@ impl<O: ConnectionOwner> Driver<O> {
         Ok(())
     }
 
-    /// Begins a request. One that waits for nothing, as for a stored response, ends here, without a task. Its part of a turn.
+    /// Begins a request. One that waits for nothing, as for a stored response, ends here, without a task. Its part of a
+    /// turn.
     fn begin(
         &mut self,
         request: Request<RecvStream>,

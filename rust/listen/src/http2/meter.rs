@@ -273,8 +273,8 @@ impl Meter {
         self.is_over.get()
     }
 
-    /// Ends as many streams as one turn of the worker may: each may have a request to an origin, and a task. True if there
-    /// are more.
+    /// Ends as many streams as one turn of the worker may: each may have a request to an origin, and a task. True if
+    /// there are more.
     pub(super) fn close_some(&self) -> bool {
         let open = self.open.borrow();
         let some: Vec<u32> = open.keys().copied().take(A_TURN).collect();
@@ -302,8 +302,8 @@ impl Meter {
         content.sum::<u64>() + self.section.get()
     }
 
-    /// True if the library has had content for longer than `limit` and none has left, to be called once a second: a client
-    /// can take room back (RFC 9113 §6.9.2).
+    /// True if the library has had content for longer than `limit` and none has left, to be called once a second: a
+    /// client can take room back (RFC 9113 §6.9.2).
     pub(super) fn is_stuck(&self, limit: Duration) -> bool {
         let now = self.connection.now();
         let is_still = self.turns.are_ahead() && !self.has_moved.take();

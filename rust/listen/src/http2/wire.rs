@@ -1,7 +1,8 @@
 //! The transport of a connection as the library sees it. Every byte is counted on its way; after a flood none is read.
 //!
-//! The library writes and flushes each frame of content by itself. Small writes are gathered here, until the driver sends
-//! them when the library has nothing more to write: one record of TLS and one system call for the frames of many streams.
+//! The library writes and flushes each frame of content by itself. Small writes are gathered here, until the driver
+//! sends them when the library has nothing more to write: one record of TLS and one system call for the frames of many
+//! streams.
 
 use std::{
     cell::{Cell, RefCell},
@@ -19,8 +20,8 @@ use crate::Transport;
 
 /// Bytes that are gathered before they are sent, at most.
 const GATHERED: usize = 32 << 10;
-/// Bytes that a connection reads in a turn, and frames: small ones are more work. So are bytes of field sections, of which
-/// each may stand for a whole field.
+/// Bytes that a connection reads in a turn, and frames: small ones are more work. So are bytes of field sections, of
+/// which each may stand for a whole field.
 const A_TURN: usize = 64 << 10;
 const MOST_FRAMES: u32 = 64;
 const MOST_OF_SECTIONS: u32 = 8 << 10;

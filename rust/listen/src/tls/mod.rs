@@ -1,9 +1,9 @@
 //! TLS with clients (RFC 8446, RFC 5246): the listeners of a plan made ready for handshakes.
 //!
-//! `build` makes a plan's TLS policies into configurations and reports every problem of them, `given` reads their files,
-//! `certificates` chooses one by SNI, `development` makes some for local names, `resumption` keeps the keys of tickets across plans and
-//! `tickets` changes them. HTTP is served over a `TlsTransport` like over any other; `crate::handshake` makes one. The
-//! policy that a name selects is decided by `core::tls`.
+//! `build` makes a plan's TLS policies into configurations and reports every problem of them, `given` reads their
+//! files, `certificates` chooses one by SNI, `development` makes some for local names, `resumption` keeps the keys of
+//! tickets across plans and `tickets` changes them. HTTP is served over a `TlsTransport` like over any other;
+//! `crate::handshake` makes one. The policy that a name selects is decided by `core::tls`.
 
 mod build;
 mod certificates;

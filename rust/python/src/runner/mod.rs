@@ -3,9 +3,9 @@
 //! A worker puts a call (`job`) into a bounded queue, wakes a Python thread when none is awake, and goes on: it never
 //! waits for the interpreter and touches no Python object. Python's event loop takes async calls from its
 //! [`loop_queue::LoopQueue`], which makes a task of each (`task`); threads of a [`pool::Pool`] take plain ones
-//! (`threads`), each in a context of its own (`scope`). Answers go back in batches (`answers`) to the worker that
-//! waits for them (`calls`). A [`watched_thread::WatchedThread`] shows the watchdog what runs on a thread and until
-//! when. `arrivals` wake tasks whose operation on a binding has ended. `inline` callables are called on the worker itself
+//! (`threads`), each in a context of its own (`scope`). Answers go back in batches (`answers`) to the worker that waits
+//! for them (`calls`). A [`watched_thread::WatchedThread`] shows the watchdog what runs on a thread and until when.
+//! `arrivals` wake tasks whose operation on a binding has ended. `inline` callables are called on the worker itself
 //! until they break their promise to be quick.
 
 mod abort;
@@ -177,9 +177,9 @@ pub(crate) struct CallableTable {
 }
 
 impl CallableTable {
-    /// Makes the callables of a plan from the tuples that the Python side gives:
-    /// `(callable, is_async, inline, serial, timeout, name, waits_for_content)`. The time-out is the engine's business. `ended()` is called
-    /// when the last call of these is over and none can begin.
+    /// Makes the callables of a plan from the tuples that the Python side gives: `(callable, is_async, inline, serial,
+    /// timeout, name, waits_for_content)`. The time-out is the engine's business. `ended()` is called when the last
+    /// call of these is over and none can begin.
     pub(crate) fn new(
         shared: &Arc<Queues>,
         bindings: &Arc<Bindings>,

@@ -335,8 +335,8 @@ impl TaskCall {
     }
 }
 
-/// The steps of an awaitable. By `__await__` rather than `send` their end needs no exception, which is made in more time
-/// than a small function takes.
+/// The steps of an awaitable. By `__await__` rather than `send` their end needs no exception, which is made in more
+/// time than a small function takes.
 fn steps_of(made: Bound<'_, PyAny>) -> PyResult<Bound<'_, PyIterator>> {
     let name = intern!(made.py(), "__await__");
     if made.cast::<PyIterator>().is_ok() && !made.hasattr(name)? {

@@ -1,8 +1,8 @@
 //! The end of the interpreter while a callable still runs on a thread that is not the main one.
 //!
-//! CPython before 3.14 ends such a thread where it takes the GIL again, by unwinding it. Rust's frames below the callable
-//! cannot be unwound so: the runtime aborts the process ("FATAL: exception not rethrown"), after a stop that went well.
-//! The thread therefore stays where it is. It holds no GIL, and the process ends without waiting for it.
+//! CPython before 3.14 ends such a thread where it takes the GIL again, by unwinding it. Rust's frames below the
+//! callable cannot be unwound so: the runtime aborts the process ("FATAL: exception not rethrown"), after a stop that
+//! went well. The thread therefore stays where it is. It holds no GIL, and the process ends without waiting for it.
 //!
 //! PyO3 does the same where a thread enters the interpreter. It declares the functions below as ones that never unwind,
 //! and the compiler leaves no guard around those.

@@ -19,8 +19,8 @@ pub(super) struct Statement {
 }
 
 impl Statement {
-    /// Reads a policy; `None`: it has something that is not known, and so could not be enforced, or a member twice, and so
-    /// could be read in two ways.
+    /// Reads a policy; `None`: it has something that is not known, and so could not be enforced, or a member twice, and
+    /// so could be read in two ways.
     pub(super) fn read(text: &[u8]) -> Option<Self> {
         let value = strict_json::value(text).ok()?;
         let whole = only(value.as_object()?, &["Statement"])?;
@@ -92,9 +92,9 @@ fn network(text: &str) -> Option<IpNet> {
     text.parse::<IpNet>().or_else(|_| address()).ok()
 }
 
-/// Compares with the escapes of both in normal form, as another way to write the same pattern and the same URL (RFC 3986
-/// §6.2.2). No escape becomes a wildcard. The URL as it was sent is not compared: `?` and `*` would stand for parts of an
-/// escape, and `/??.jpg` for `/a.jpg`.
+/// Compares with the escapes of both in normal form, as another way to write the same pattern and the same URL (RFC
+/// 3986 §6.2.2). No escape becomes a wildcard. The URL as it was sent is not compared: `?` and `*` would stand for
+/// parts of an escape, and `/??.jpg` for `/a.jpg`.
 fn matches_in_normal_form(pattern: &str, url: &str) -> bool {
     if !pattern.contains('%') {
         return false;

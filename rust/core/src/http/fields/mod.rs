@@ -115,7 +115,8 @@ impl Fields {
         Ok(Known::numbered(known))
     }
 
-    /// All lines of the text that `over` was given have been added. Those that stand as they would be written are kept so.
+    /// All lines of the text that `over` was given have been added. Those that stand as they would be written are kept
+    /// so.
     pub(crate) fn seal(&mut self) {
         let Self { text, lines, .. } = self;
         let (mut at, mut is_wire) = (0, true);
@@ -158,8 +159,8 @@ impl Fields {
         Some(self.value(line))
     }
 
-    /// The value of a name's only field. Several lines of a field that is no list have no value together (RFC 9110 §5.3),
-    /// and a receiver that took one of them could take another than the next one.
+    /// The value of a name's only field. Several lines of a field that is no list have no value together (RFC 9110
+    /// §5.3), and a receiver that took one of them could take another than the next one.
     #[inline]
     pub fn sole(&self, name: impl Named) -> Option<FieldValue<'_>> {
         let (at, line) = self.first(&name)?;

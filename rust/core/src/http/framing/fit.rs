@@ -13,8 +13,8 @@ pub enum Fit {
     NoContent,
 }
 
-/// True if a response with this status ends with its head, regardless of its fields (RFC 9112 §6.3). A 205 does not, although
-/// it has no content either: see [`may_have_content`].
+/// True if a response with this status ends with its head, regardless of its fields (RFC 9112 §6.3). A 205 does not,
+/// although it has no content either: see [`may_have_content`].
 pub fn bodiless(status: StatusCode) -> bool {
     status.is_informational()
         || status == StatusCode::NO_CONTENT

@@ -8,8 +8,9 @@ use crate::http::words::near;
 /// The ends of a head's lines: positions of LF.
 pub(crate) type LineEnds = SmallVec<[usize; 24]>;
 
-/// The length of the head at the start of `text`, up to its first empty line; `ends`, empty before, gets the ends of its
-/// lines. A bare LF ends a line as well (RFC 9112 §2.2). `searched`: the number of bytes already searched for the end.
+/// The length of the head at the start of `text`, up to its first empty line; `ends`, empty before, gets the ends of
+/// its lines. A bare LF ends a line as well (RFC 9112 §2.2). `searched`: the number of bytes already searched for the
+/// end.
 #[inline]
 pub(crate) fn head_lines(text: &[u8], searched: usize, ends: &mut LineEnds) -> Option<usize> {
     // The end may have begun in the bytes that were searched.

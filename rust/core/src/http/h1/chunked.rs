@@ -81,8 +81,8 @@ impl Chunked {
         }
     }
 
-    /// Reads the content in `bytes`, up to its end. The data of several chunks are moved together. `most` bounds the bytes
-    /// of the content.
+    /// Reads the content in `bytes`, up to its end. The data of several chunks are moved together. `most` bounds the
+    /// bytes of the content.
     pub fn read(&mut self, bytes: &mut [u8], most: u64) -> Result<ContentPiece, Refusal> {
         let mut piece = ContentPiece::plain(0, false);
         while !piece.is_last

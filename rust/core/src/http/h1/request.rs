@@ -63,8 +63,8 @@ impl RequestReader {
         }
     }
 
-    /// Reads a whole head at the start of `bytes`, which are all bytes since the previous message, and gives its length.
-    /// `None` while it is incomplete.
+    /// Reads a whole head at the start of `bytes`, which are all bytes since the previous message, and gives its
+    /// length. `None` while it is incomplete.
     pub fn read(&mut self, bytes: &[u8]) -> Result<Option<(usize, ClientHead)>, Refusal> {
         // §2.2: one empty line before the request line is ignored.
         let skipped = match bytes {

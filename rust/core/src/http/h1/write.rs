@@ -43,8 +43,9 @@ pub struct WrittenHead {
     pub is_persistent: bool,
 }
 
-/// Writes the head of a response. `known`: the length of the content, if known before it is read. `date` adds the line of
-/// `Date` if the response has none (RFC 9110 §6.6.1): most have their origin's, and a clock need not be read for them.
+/// Writes the head of a response. `known`: the length of the content, if known before it is read. `date` adds the line
+/// of `Date` if the response has none (RFC 9110 §6.6.1): most have their origin's, and a clock need not be read for
+/// them.
 pub fn head(
     out: &mut Vec<u8>,
     status: StatusCode,
@@ -157,8 +158,8 @@ pub fn request(
     writer
 }
 
-/// Writes the fields of a request, and in the place of its first `Content-Length` the length of the content, if it has one
-/// that is known. Gives that length.
+/// Writes the fields of a request, and in the place of its first `Content-Length` the length of the content, if it has
+/// one that is known. Gives that length.
 fn write_framed(out: &mut Vec<u8>, headers: &Fields, content: RequestContent) -> Option<u64> {
     let mut announced = None;
     for (name, value) in headers {

@@ -63,8 +63,8 @@ impl Priority {
         Some(priority)
     }
 
-    /// The place of a response on a stream. `turn`: the number of turns that all streams have had. Of one urgency, those
-    /// that are of use only as a whole come first, by their streams; the others take turns (RFC 9218 §10).
+    /// The place of a response on a stream. `turn`: the number of turns that all streams have had. Of one urgency,
+    /// those that are of use only as a whole come first, by their streams; the others take turns (RFC 9218 §10).
     pub fn rank(self, stream: u32, turn: u64) -> Rank {
         Rank {
             urgency: self.urgency,

@@ -35,8 +35,8 @@ impl StreamHead {
     }
 }
 
-/// Reads the fields of a section in their order, pseudo-fields included. `is_whole`: no content follows; `is_secured`: the
-/// connection has TLS.
+/// Reads the fields of a section in their order, pseudo-fields included. `is_whole`: no content follows; `is_secured`:
+/// the connection has TLS.
 pub fn read<'a>(
     fields: impl IntoIterator<Item = (&'a [u8], &'a [u8])>,
     is_whole: bool,
@@ -185,8 +185,8 @@ impl<'a> PseudoFields<'a> {
 #[derive(Default)]
 struct Section {
     headers: Fields,
-    /// Fields of the head that have been read, as HTTP/1.1 would count them: all of `Cookie` are one, and so are `Host` and
-    /// the authority.
+    /// Fields of the head that have been read, as HTTP/1.1 would count them: all of `Cookie` are one, and so are `Host`
+    /// and the authority.
     count: usize,
     has_host: bool,
     length: Option<u64>,

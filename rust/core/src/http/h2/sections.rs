@@ -83,8 +83,8 @@ const STATIC: u32 = 61;
 #[derive(Debug, Default)]
 struct FieldReader {
     step: Step,
-    /// Of the last fields that were added to the dynamic table, the newest in the lowest bit: true for a pseudo-field. The
-    /// table of 4,096 bytes, which the edge leaves as it is, has 128 at most.
+    /// Of the last fields that were added to the dynamic table, the newest in the lowest bit: true for a pseudo-field.
+    /// The table of 4,096 bytes, which the edge leaves as it is, has 128 at most.
     added: u128,
     has_pseudo: bool,
 }

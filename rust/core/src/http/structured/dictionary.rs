@@ -1,4 +1,5 @@
-//! Dictionaries (RFC 9651 §3.2) and lists of names, read by the algorithms of §4.2: a text is one in each of its parts, or it is none.
+//! Dictionaries (RFC 9651 §3.2) and lists of names, read by the algorithms of §4.2: a text is one in each of its parts,
+//! or it is none.
 
 /// A dictionary member's value, as far as a field of the edge uses it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,8 +36,8 @@ pub fn dictionary<'a>(lines: impl IntoIterator<Item = &'a [u8]>) -> Option<Membe
     Some(members)
 }
 
-/// True for a line with a list of names and their parameters, as `Cache-Status` is (RFC 9211 §2): each member is a string
-/// or a token.
+/// True for a line with a list of names and their parameters, as `Cache-Status` is (RFC 9211 §2): each member is a
+/// string or a token.
 pub fn is_list_of_names(line: &[u8]) -> bool {
     Reader(line).list_of_names().is_some()
 }
