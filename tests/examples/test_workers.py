@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -115,3 +116,13 @@ def test_the_ab_test_changes_while_it_runs_by_another_process(tmp_path: Path, mo
 def test_a_readme_has_the_original_beside_the_port(name: str) -> None:
     text = (EXAMPLES / name / "README.md").read_text()
     assert "| in the article's " in text and "| here |" in text and len(text.splitlines()) <= 12
+
+
+@pytest.mark.parametrize(
+    "folder", sorted(path.parent for path in EXAMPLES.glob("*/app.py")), ids=lambda path: path.name
+)
+def test_an_example_says_in_a_few_lines_what_it_is(folder: Path) -> None:
+    lines = (folder / "README.md").read_text().splitlines()
+    assert lines[0].startswith("# ") and len(lines) <= 12
+    for link in re.findall(r"\]\((.*?)\)", "\n".join(lines)):
+        assert (folder / link).exists()
