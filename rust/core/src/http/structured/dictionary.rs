@@ -64,7 +64,7 @@ impl<'a> Reader<'a> {
             if self.0.is_empty() {
                 break;
             }
-            self.expect(b',')?;
+            self.require(b',')?;
             self.skip(is_space);
             // A comma at the end is refused (§4.2.2).
             self.0.first()?;
@@ -84,7 +84,7 @@ impl<'a> Reader<'a> {
             if self.0.is_empty() {
                 return Some(());
             }
-            self.expect(b',')?;
+            self.require(b',')?;
             self.skip(is_space);
         }
     }
@@ -110,7 +110,7 @@ impl<'a> Reader<'a> {
     }
 
     fn inner_list(&mut self) -> Option<Bare<'a>> {
-        self.expect(b'(')?;
+        self.require(b'(')?;
         loop {
             self.skip(|byte| byte == b' ');
             if self.take(b')') {
@@ -154,7 +154,7 @@ impl<'a> Reader<'a> {
     }
 
     fn string(&mut self) -> Option<Bare<'a>> {
-        self.expect(b'"')?;
+        self.require(b'"')?;
         loop {
             match self.next()? {
                 b'"' => return Some(Bare::Other),
@@ -169,7 +169,7 @@ impl<'a> Reader<'a> {
     }
 
     fn boolean(&mut self) -> Option<Bare<'a>> {
-        self.expect(b'?')?;
+        self.require(b'?')?;
         match self.next()? {
             b'1' => Some(Bare::True),
             b'0' => Some(Bare::False),
@@ -179,10 +179,10 @@ impl<'a> Reader<'a> {
 
     /// Base64 between colons. Its padding may be left out (§4.2.7).
     fn byte_sequence(&mut self) -> Option<Bare<'a>> {
-        self.expect(b':')?;
+        self.require(b':')?;
         let data = self.skip(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/'));
         let padding = self.skip(|byte| byte == b'=').len();
-        self.expect(b':')?;
+        self.require(b':')?;
         let missing = match data.len() % 4 {
             0 => 0,
             2 => 2,
@@ -194,7 +194,7 @@ impl<'a> Reader<'a> {
 
     /// An integer after `@` (§4.2.9).
     fn date(&mut self) -> Option<Bare<'a>> {
-        self.expect(b'@')?;
+        self.require(b'@')?;
         match self.number()? {
             Bare::Integer(_) => Some(Bare::Other),
             _ => None,
@@ -203,8 +203,8 @@ impl<'a> Reader<'a> {
 
     /// UTF-8 whose bytes outside printable ASCII are `%` and two lower-case digits (§4.2.10).
     fn display_string(&mut self) -> Option<Bare<'a>> {
-        self.expect(b'%')?;
-        self.expect(b'"')?;
+        self.require(b'%')?;
+        self.require(b'"')?;
         let mut text = Vec::new();
         loop {
             match self.next()? {
@@ -242,7 +242,7 @@ impl<'a> Reader<'a> {
         rest.is_some()
     }
 
-    fn expect(&mut self, wanted: u8) -> Option<()> {
+    fn require(&mut self, wanted: u8) -> Option<()> {
         self.take(wanted).then_some(())
     }
 
