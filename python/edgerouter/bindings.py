@@ -11,8 +11,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from edgerouter.arguments import helpful
 from edgerouter.cache import Duration
-from edgerouter.checks import Check, Value, helpful, listed
+from edgerouter.checks import Check, Value, listed
 from edgerouter.encoding import encoded
 from edgerouter.errors import BindingError, ConfigError
 from edgerouter.secrets import Secret, as_secret, part

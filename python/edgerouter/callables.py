@@ -7,8 +7,9 @@ import inspect
 from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict, TypeVar, Unpack, get_args, overload
 
+from edgerouter.arguments import helpful
 from edgerouter.cache import STANDARD, CachePolicy, Duration
-from edgerouter.checks import Check, Value, helpful, shown
+from edgerouter.checks import Check, Value, shown
 from edgerouter.deploying.names import plain_name
 from edgerouter.errors import ConfigError, Problem
 from edgerouter.experiments import Experiment

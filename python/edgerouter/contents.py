@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Unpack
 from edgerouter import error_pages, places
 from edgerouter import files as folders
 from edgerouter import images as pictures
+from edgerouter.arguments import helpful
 from edgerouter.cache import STANDARD, CachePolicy
-from edgerouter.checks import helpful
 from edgerouter.error_pages import ErrorPage
 from edgerouter.experiments import Experiment
 from edgerouter.files import Files

@@ -17,10 +17,10 @@ import msgspec
 
 from edgerouter import error_pages, places, plugins
 from edgerouter.access_log import AccessLog
+from edgerouter.arguments import accepts, helpful
 from edgerouter.bindings import Data
 from edgerouter.cache import STANDARD, CachePolicy, Duration
 from edgerouter.callables import Callables
-from edgerouter.checks import accepts, helpful
 from edgerouter.contents import Contents
 from edgerouter.declarations import Declarations
 from edgerouter.encoding import encoded

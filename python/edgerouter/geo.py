@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 import msgspec
 
 from edgerouter import places
+from edgerouter.arguments import accepts
 from edgerouter.cache import Duration, GeoFact
-from edgerouter.checks import Check, Value, accepts, listed
+from edgerouter.checks import Check, Value, listed
 from edgerouter.errors import ConfigError, Problem
 
 if TYPE_CHECKING:

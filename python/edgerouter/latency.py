@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
-from edgerouter.checks import accepts, helpful
+from edgerouter.arguments import accepts, helpful
 from edgerouter.prefetch import Prefetch
 from edgerouter.service_worker import ServiceWorker
 
