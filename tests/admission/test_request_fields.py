@@ -26,6 +26,7 @@ def rows() -> list[tuple[str, bool, bool]]:
             continue
         names = re.findall(r"`([^`]+)`", cells[1])
         found += [(name.replace("*", "Anything"), cells[2] == "passes", cells[3] == "passes") for name in names]
+    assert found, f"{TABLE.name} has no table of fields"
     return found
 
 

@@ -1,4 +1,4 @@
-"""Clients of mounted applications."""
+"""Clients of functions and mounted applications."""
 
 import httpx
 

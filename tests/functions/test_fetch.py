@@ -9,7 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
-import pytest
 
 from edgerouter import (
     AddressPolicy,
@@ -25,16 +24,11 @@ from edgerouter import (
     Request,
     Response,
 )
-from edgerouter.testing import Running, running
+from edgerouter.testing import running
 
 from ..identity.tokens import SECRET, bearer, token
 from ..origins import Origin, Reply, Seen, wait_until
-
-PATIENCE = 60.0
-
-
-def client_of(served: Running) -> httpx.Client:
-    return httpx.Client(base_url=served.url, timeout=PATIENCE)
+from .applications import PATIENCE, client_of
 
 
 def test_a_function_fetches_through_routes_cache_and_origins(origin: Origin) -> None:
@@ -287,50 +281,6 @@ def test_what_gets_no_whole_response_is_an_error_of_its_own(origin: Origin) -> N
     assert "timeout=" in errors[0] and "limits.functions.fetch_bytes" in errors[1]
 
 
-@pytest.mark.parametrize(
-    ("url", "options", "message"),
-    [
-        ("page", {}, "starts with /"),
-        ("ftp://a.example/", {}, "http or https"),
-        ("http://other.example/", {}, "not the host"),
-        ("//other.example/", {}, "http or https"),
-        ("http://127.0.0.1@other.example/", {}, "names a user"),
-        ("http://127.0.0.1:1/", {}, "not the host"),
-        ("http://127.0.0.1:x/", {}, "Port"),
-        ("/a\0b", {}, "percent-encoded"),
-        ("/", {"body": "a"}, "a GET has no body"),
-        ("/", {"method": "head", "json": {}}, "a HEAD has no body"),
-        ("/", {"method": "CONNECT"}, "no method"),
-        ("/", {"method": "Trace"}, "no method"),
-        ("/", {"method": "G T"}, "no method"),
-        ("/", {"cache": "never"}, "must be default"),
-        ("/", {"timeout": 0}, "timeout"),
-        ("/", {"timeout": float("nan")}, "timeout"),
-        ("/", {"method": "POST", "body": "a", "json": {}}, "combined"),
-        ("/", {"headers": {"a b": "c"}}, "field name"),
-        ("/", {"headers": {"a": "b\r\nc: d"}}, "line ends"),
-        ("/", {"method": ""}, "no method"),
-        ("/", {"method": 7}, "method is a str"),
-        ("/", {"method": "POST", "body": 5}, "body is str or bytes, not int"),
-        ("/", {"cache": None}, "cache is a word"),
-    ],
-)
-def test_a_request_that_cannot_be_made_is_refused(url: str, options: dict[str, Any], message: str) -> None:
-    edge = Edge("test")
-    refused: list[str] = []
-
-    @edge.function("/*")
-    async def call(request: Request, ctx: AsyncContext) -> str:
-        with pytest.raises((TypeError, ValueError)) as caught:
-            await ctx.fetch(url, **options)
-        refused.append(str(caught.value))
-        return "refused"
-
-    with running(edge) as served, client_of(served) as client:
-        assert client.get("/").text == "refused"
-    assert message in refused[0]
-
-
 def test_neither_an_inline_callable_that_would_wait_nor_a_hook_fetches() -> None:
     edge = Edge("test")
     for path in ("/page", "/hooked"):
@@ -437,66 +387,6 @@ def test_fields_of_the_edge_are_kept_in_requests_of_functions_and_are_in_the_key
     assert len(origin.requests) == 3
 
 
-@pytest.mark.parametrize(
-    ("given", "method"), [("post", "POST"), ("Get", "GET"), ("dElEtE", "DELETE"), ("patch", "patch"), ("x-y", "x-y")]
-)
-def test_the_method_of_a_request_is_spelled_as_the_fetch_standard_says(given: str, method: str) -> None:
-    assert Request("https://a.example/", given).method == method
-
-
-@pytest.mark.parametrize(
-    ("url", "method", "message"),
-    [
-        ("/page", "GET", "must be absolute"),
-        ("", "GET", "must be absolute"),
-        ("ftp://a.example/", "GET", "http or https"),
-        ("https://u:p@a.example/", "GET", "user name or password"),
-        ("https://a.example:99999/", "GET", "port"),
-        ("https://a.example:8o/", "GET", "port|character"),
-        ("https://a.example/b\nc", "GET", "control character"),
-        ("https://a b.example/", "GET", "xn--"),
-        ("https://bücher.example/", "GET", "xn--"),
-        ("https://a.example/%zz", "GET", "invalid escape"),
-        ("https://a.example/", "connect", "no method of a request"),
-        ("https://a.example/", "TRACE", "no method of a request"),
-        ("https://a.example/", "a b", "no method of a request"),
-        ("https://a.example/", "", "no method of a request"),
-    ],
-)
-def test_a_request_that_cannot_be_is_a_value_error_with_the_reason(url: str, method: str, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        Request(url, method)
-
-
-@pytest.mark.parametrize(
-    ("url", "spelling"),
-    [
-        ("https://a.example/ü b?q=ü b#ü", "https://a.example/%C3%BC%20b?q=%C3%BC%20b"),
-        ("https://a.example?ü", "https://a.example/?%C3%BC"),
-        ('https://a.example/<"{|}^`>\\', "https://a.example/%3C%22%7B%7C%7D%5E%60%3E%5C"),
-        ("https://A.example:443/%C3%BC/../b", "https://a.example/b"),
-    ],
-)
-def test_the_url_of_a_request_has_what_it_cannot_have_percent_encoded(url: str, spelling: str) -> None:
-    assert Request(url).url == spelling
-
-
-def test_a_path_with_any_characters_is_fetched() -> None:
-    edge = Edge("test")
-
-    @edge.function("/ü b")
-    def place(request: Request, ctx: Context) -> str:
-        return f"{request.path} {request.query['q']}"
-
-    @edge.function("/")
-    async def call(request: Request, ctx: AsyncContext) -> list[str]:
-        urls = ["/ü b?q=ü b", "/%C3%BC%20b?q=%C3%BC+b", f"http://{request.headers['host']}/ü b?q=ü b"]
-        return [(await ctx.fetch(url)).text() for url in urls]
-
-    with running(edge) as served, client_of(served) as client:
-        assert client.get("/").json() == ["/%C3%BC%20b ü b"] * 3
-
-
 def test_only_if_cached_requests_nothing_where_nothing_is_stored(origin: Origin) -> None:
     edge = Edge("test")
     edge.route("/page", to=edge.origin("o", origin.url), cache=CachePolicy(enabled=False))
@@ -516,43 +406,3 @@ def test_only_if_cached_requests_nothing_where_nothing_is_stored(origin: Origin)
             found = client.get(path)
             assert (found.status_code, "detail=only-if-cached" in found.headers["cache-status"]) == (504, True)
     assert not called and not origin.requests
-
-
-def test_requests_and_responses_are_made_of_others_and_cloned(origin: Origin) -> None:
-    origin.default = Reply(200, {"x-a": "b"}, "the page")
-    edge = Edge("test")
-    edge.route("/page", to=edge.origin("o", origin.url))
-
-    @edge.function("/", methods=["POST"])
-    async def made(request: Request, ctx: AsyncContext) -> dict[str, Any]:
-        found = await ctx.fetch("/page")
-        kept = found.clone()
-        kept.headers["x-a"] = "c"
-        changed = Request(request, method="PUT", headers={"x-b": "c"})
-        data = Request(Request("https://a.example/b", "POST", body="text"), json={"a": 1})
-        copy = request.clone()
-        with pytest.raises(ValueError, match="the response is not valid JSON"):
-            found.json()
-        with pytest.raises(ValueError, match="a GET has no body"):
-            Request("https://a.example/", body="x")
-        with pytest.raises(ValueError, match="cannot be combined"):
-            Request("https://a.example/", "POST", body="x", json=1)
-        with pytest.raises(RuntimeError, match="cannot be cloned"):
-            Response(iter(["a"])).clone()
-        return {
-            "response": [found.ok, found.headers["x-a"], kept.headers["x-a"], kept.text()],
-            "clone": [copy.method, copy.url == request.url, copy.text(), copy.headers["x-mine"]],
-            "changed": [changed.method, dict(changed.headers), changed.text()],
-            "data": [data.method, data.json(), data.headers["content-type"]],
-            "version": request.http_version,
-        }
-
-    with running(edge) as served, client_of(served) as client:
-        found = client.post("/", content="sent", headers={"x-mine": "1"}).json()
-    assert found == {
-        "response": [True, "b", "c", "the page"],
-        "clone": ["POST", True, "sent", "1"],
-        "changed": ["PUT", {"x-b": "c"}, "sent"],
-        "data": ["POST", {"a": 1}, "application/json"],
-        "version": "1.1",
-    }

@@ -1,31 +1,28 @@
-"""The life of the process: start, bad starts, reload, drain, the admin listener, streams."""
+"""The life of the process: reload, drain, the admin listener, an edge in a program."""
 
 from __future__ import annotations
 
-import contextlib
 import itertools
-import json
-import os
 import re
 import shutil
 import signal
 import socket
 import struct
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from edgerouter import Edge, Health, cache
+from edgerouter import Edge, Health
 from edgerouter.errors import ConfigError, EdgeError
 from edgerouter.testing import Running
 
-from ..origins import Origin, Reply, Seen, until_steady, wait_until
+from ..origins import Origin, Reply, Seen, wait_until
 from ..processes import Process, free_port, reachable
-from ..raw import connect, read_all, responses
+from ..raw import connect
 from .apps import write_app
 
 Serve = Callable[[Edge], Running]
@@ -316,144 +313,6 @@ def sleeps(request, ctx):
     client.close()
 
 
-def test_a_busy_port_says_so_in_one_line(origin: Origin, tmp_path: Path, run: Callable[..., Process]) -> None:
-    app = tmp_path / "app.py"
-    write_app(app, origin.url, 1)
-    process = run("run", str(app), "--listen", f"127.0.0.1:{origin.port}", "--admin", "127.0.0.1:0")
-    assert process.process.wait(60) != 0
-    process.reader.join(60)
-    (line,) = [line for line in process.lines if line.strip()]
-    assert f"127.0.0.1:{origin.port} is already in use" in line and "--listen" in line
-    process = run("run", str(app), "--listen", "127.0.0.1:0", "--admin", f"127.0.0.1:{origin.port}")
-    assert process.process.wait(60) != 0
-    process.reader.join(60)
-    (line,) = [line for line in process.lines if line.strip()]
-    assert f"127.0.0.1:{origin.port} is already in use" in line and "--admin" in line
-
-
-def test_an_unreadable_key_file_and_a_missing_secret_say_so(tmp_path: Path, run: Callable[..., Process]) -> None:
-    app = tmp_path / "app.py"
-    app.write_text(
-        "from edgerouter import Edge, Jwt, env, secret_file\n"
-        "edge = Edge('test')\no = edge.origin('o', 'http://127.0.0.1:1')\n"
-        "edge.route('/a/*', to=o, auth=Jwt.hs256(env('NO_SUCH_SECRET')))\n"
-        f"edge.route('/b/*', to=o, auth=Jwt.pem(secret_file('{tmp_path}/none.pem'), algorithm='RS256'))\n"
-    )
-    process = run("check", str(app))
-    assert process.process.wait(60) == 1
-    process.reader.join(60)
-    assert "NO_SUCH_SECRET" in process.output and "none.pem" in process.output
-    assert "Traceback" not in process.output
-
-
-TEN = {
-    "version": 1,
-    "name": "test",
-    "origins": [{"name": "o", "url": "ftp://x"}, {"name": "o", "url": "http://a"}],
-    "groups": [{"name": "g", "members": ["o", "missing"]}],
-    "routes": [
-        {"pattern": "no-slash", "to": "o"},
-        {"pattern": "/a", "to": "nowhere"},
-        {"pattern": "/b", "to": "o", "cache": {"ttl": -5}},
-        {"pattern": "/c", "to": "o", "viewer": "http-only"},
-        {"pattern": "/d", "to": "o", "experiments": [{"name": "e", "cookie": "c d", "variants": [["a", 0]]}]},
-        {"pattern": "/e", "to": "o", "redirect": {"location": "/x"}},
-        {"pattern": "/f", "to": "o", "hue": "red"},
-        {"pattern": "/g", "to": "o", "cache": {"min_ttl": 9, "max_ttl": 3}},
-    ],
-}
-
-
-def test_ten_mistakes_get_ten_messages(tmp_path: Path, run: Callable[..., Process]) -> None:
-    plan = tmp_path / "site.json"
-    plan.write_text(json.dumps(TEN))
-    process = run("check", str(plan))
-    assert process.process.wait(60) == 1
-    process.reader.join(60)
-    for expected in (
-        r"origins\[0\]\.url: .*ftp",
-        r"origins\[1\]\.name",
-        r"groups\[0\]\.members\[1\]",
-        r"routes\[0\]\.pattern",
-        r"routes\[1\]\.to: .*nowhere",
-        r"routes\[2\]\.cache\.ttl: -5: must be ≥ 0",
-        r"routes\[3\]\.viewer",
-        r"routes\[4\]\.experiments\[0\]\.cookie",
-        r"routes\[5\]",
-        r"routes\[6\]\.hue",
-        r"routes\[7\]\.cache",
-    ):
-        assert re.search(expected, process.output), (expected, process.output)
-
-
-TEN_IN_PYTHON = """from __future__ import annotations
-
-from edgerouter import CachePolicy, Edge, Experiment, Jwt, env, secret_file
-
-edge = Edge("test")
-site = edge.origin("site", "http://127.0.0.1:9000")
-spare = edge.origin("spare", "http://127.0.0.1:9001", connect_timeout=-1)
-edge.group("all", ["site", "spare"])
-edge.route("no-slash", to=site)
-edge.route("/b", to="stie")
-edge.route("/c", to=site, cache=CachePolicy(ttl=-5))
-edge.route("/d", to=site, viewer="http-only")
-edge.route("/e", to=site, auth=Jwt.hs256(env("NO_SUCH_SECRET")))
-edge.route("/f", to=site, auth=Jwt.pem(secret_file("none.pem"), "RS256"))
-edge.route("/g/{a}{b}", to=site)
-edge.route("/h", to=spare)
-edge.route("/i/{n}", redirect="/{m}")
-edge.route("/j", to=site, experiment=Experiment("e", cookie="c d", variants={"a": 1}))
-edge.route("/l", to=site, hue="red")
-
-
-@edge.function("k")
-def function(request, ctx):
-    return "never"
-"""
-
-
-def test_ten_mistakes_of_a_python_file_get_ten_messages_with_their_lines(
-    tmp_path: Path, run: Callable[..., Process]
-) -> None:
-    app = tmp_path / "app.py"
-    app.write_text(TEN_IN_PYTHON)
-    for command in (["check"], ["run", "--listen", "127.0.0.1:0"]):
-        process = run(command[0], str(app), *command[1:])
-        assert process.process.wait(60) == 1
-        process.reader.join(60)
-        messages = [line for line in process.lines if line.startswith("error: ")]
-        for line, expected in (
-            (7, r"Origin\.connect_timeout: -1: must be > 0 seconds"),
-            (9, r'routes\[0\]\.pattern: "no-slash": must be'),
-            (10, r'routes\[1\]\.to: "stie": .*did you mean site'),
-            (11, r"CachePolicy\.ttl: -5: must be ≥ 0 seconds"),
-            (12, r'routes\[3\]\.viewer: "http-only": must be one of'),
-            (13, r"routes\[4\]\.auth\.keys\.secret: .*NO_SUCH_SECRET"),
-            (14, r"routes\[5\]\.auth\.keys\.pem: .*none\.pem"),
-            (15, r"routes\[6\]\.pattern: .*two parameters touch"),
-            (17, r"routes\[8\]\.redirect\.location: .*m"),
-            (18, r'Experiment\.cookie: "c d": must be'),
-            (19, r"Edge\.route\.hue: .*no such argument; there are pattern"),
-            (22, r'routes\[11\]\.pattern: "k": must be'),
-        ):
-            found = [message for message in messages if re.search(rf"app\.py:{line}: {expected}", message)]
-            assert len(found) == 1, (expected, process.output)
-        assert len(messages) == 12, process.output
-        assert "Traceback" not in process.output
-
-
-def test_a_name_that_is_missing_for_another_reason_is_no_mistake_of_the_plan(
-    tmp_path: Path, run: Callable[..., Process]
-) -> None:
-    app = tmp_path / "app.py"
-    app.write_text("from edgerouter import Edge\nedge = Edge('test')\nedge.route('/*', to=nowhere)\n")
-    process = run("check", str(app))
-    assert process.process.wait(60) == 1
-    process.reader.join(60)
-    assert re.search(r"app\.py:3: NameError: name 'nowhere' is not defined", process.output)
-
-
 def test_an_edge_in_a_program_starts_reloads_and_stops(origin: Origin) -> None:
     origin.default = Reply(200, {}, "x")
     edge = Edge("test")
@@ -528,125 +387,6 @@ def test_metrics_say_which_origin_is_down_from_the_start(origin: Origin, second:
     origin.start()
     wait_until(lambda: says('edgerouter_origin_healthy{origin="first"} 1'), what="its return")
     assert says('edgerouter_origin_up{origin="second"} 0'), "the other one is down all the time"
-
-
-def test_server_sent_events_flow_without_waiting_for_the_end(origin: Origin, site: Site) -> None:
-    step = threading.Semaphore(0)
-
-    def events() -> Iterator[bytes]:
-        for number in range(3):
-            yield f"data: {number}\n\n".encode()
-            step.acquire(timeout=60)
-
-    origin.on(
-        "/events",
-        lambda seen: Reply(200, {"Content-Type": "text/event-stream", "Cache-Control": "no-cache"}, chunks=events()),
-    )
-    client = site()
-    with client.stream("GET", "/events") as response:
-        received = []
-        for line in response.iter_lines():
-            if line:
-                received.append(line)
-                step.release()
-    assert received == ["data: 0", "data: 1", "data: 2"]
-
-
-def test_an_upgrade_becomes_a_tunnel(origin: Origin, site: Site) -> None:
-    def websocket(seen: Seen, sock: socket.socket) -> None:
-        assert seen.get("upgrade") == "websocket" and (seen.get("connection") or "").lower() == "upgrade"
-        sock.sendall(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\nhello ")
-        while data := sock.recv(100):
-            sock.sendall(data.upper())
-
-    origin.on("/ws", websocket)
-    client = site()
-    with connect(str(client.base_url)) as sock:
-        sock.sendall(b"GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
-        received = b""
-        while b"hello " not in received:
-            received += sock.recv(1000)
-        assert received.startswith(b"HTTP/1.1 101")
-        sock.sendall(b"\x00binary\r\n\r\nGET / nonsense")
-        echoed = b""
-        while len(echoed) < 25:
-            echoed += sock.recv(100)
-        assert echoed == b"\x00BINARY\r\n\r\nGET / NONSENSE"
-
-
-def test_large_bodies_stream_both_ways(origin: Origin, site: Site) -> None:
-    blob = os.urandom(1 << 20) * 24
-    origin.on("/big", lambda seen: Reply(200, {}, seen.body))
-    client = site(cache=cache.DISABLED)
-    response = client.post("/big", content=blob, timeout=60)
-    assert response.content == blob
-
-    def pieces() -> Iterator[bytes]:
-        for start in range(0, len(blob), 1 << 16):
-            yield blob[start : start + (1 << 16)]
-
-    assert client.post("/big", content=pieces(), timeout=60).content == blob
-
-
-def test_neither_side_sends_more_than_the_other_takes(origin: Origin, serve: Serve) -> None:
-    """Back-pressure: what nobody reads stays where it is, apart from what the sockets hold."""
-    most = 32 << 20
-    sent = [0]
-
-    def pieces() -> Iterator[bytes]:
-        for _ in range(2 * most >> 16):
-            sent[0] += 1 << 16
-            yield bytes(1 << 16)
-
-    def unread(seen: Seen) -> Reply:
-        return Reply(200, {"Cache-Control": "no-store"}, chunks=pieces())
-
-    origin.on("/down", unread)
-    with socket.create_server(("127.0.0.1", 0)) as deaf:
-        edge = Edge("test")
-        edge.route("/down", to=edge.origin("first", origin.url))
-        edge.route("/up", to=edge.origin("deaf", f"http://127.0.0.1:{deaf.getsockname()[1]}"), cache=cache.DISABLED)
-        running = serve(edge)
-        with connect(running.url) as down, connect(running.url) as up:
-            down.sendall(b"GET /down HTTP/1.1\r\nHost: a\r\n\r\n")
-            up.sendall(b"POST /up HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % (2 * most))
-            up.settimeout(1)
-            assert sent_before_it_blocks(up, most) < most
-            wait_until(lambda: sent[0] > 0, 60, "the origin's first bytes")
-            assert until_steady(lambda: sent[0], what="the origin's bytes") < most
-
-
-def sent_before_it_blocks(sock: socket.socket, most: int) -> int:
-    sent = 0
-    with contextlib.suppress(TimeoutError):
-        while sent < most:
-            sent += sock.send(bytes(1 << 16))
-    return sent
-
-
-def test_a_slow_head_gets_408(origin: Origin, serve: Serve) -> None:
-    from edgerouter import HttpLimits, Limits
-
-    edge = Edge("test", limits=Limits(http=HttpLimits(head_timeout=0.5)))
-    edge.route("/*", to=edge.origin("first", origin.url))
-    running = serve(edge)
-    with connect(running.url, 15) as sock:
-        sock.sendall(b"GET / HTTP/1.1\r\nHost:")
-        assert [answer.status for answer in responses(read_all(sock))] == [408]
-
-
-def test_expect_continue_is_answered(origin: Origin, site: Site) -> None:
-    origin.default = lambda seen: Reply(200, {}, seen.body)
-    client = site(cache=cache.DISABLED)
-    with connect(str(client.base_url)) as sock:
-        sock.sendall(
-            b"POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 4\r\nConnection: close\r\n\r\n"
-        )
-        first = sock.recv(1000)
-        assert first.startswith(b"HTTP/1.1 100"), first
-        sock.sendall(b"body")
-        rest = first.split(b"\r\n\r\n", 1)[1] + read_all(sock)
-        assert responses(rest)[0].body == b"body"
 
 
 def test_many_reloads_under_load_lose_nothing(origin: Origin, serve: Serve) -> None:

@@ -6,13 +6,21 @@ from pathlib import Path
 
 import pytest
 
-from edgerouter import Edge
+from edgerouter import Edge, Tls
 from edgerouter.server import Server
 from edgerouter.settings import Settings
 
 from ..certificates import Authority
 
 Start = Callable[[Edge], Server]
+
+
+def site(tls: Tls | list[Tls], **route: object) -> Edge:
+    """An edge with one listener, that answers ``hello`` to each request."""
+    edge = Edge("test")
+    edge.listen("127.0.0.1:0", tls=tls)
+    edge.route("/*", respond="hello", **route)  # type: ignore[arg-type]
+    return edge
 
 
 @pytest.fixture

@@ -1,0 +1,107 @@
+"""How a callable says where it runs, and which declarations are refused."""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from edgerouter import AsyncContext, Context, Edge, Plugin, Request, Response, server
+from edgerouter.application import FileApplication
+from edgerouter.errors import ConfigError, EdgeError
+from edgerouter.testing import Running
+
+Serve = Callable[[Edge], Running]
+ClientFor = Callable[[Running], httpx.Client]
+
+
+def test_blocking_is_accepted_and_says_once_that_it_does_nothing(
+    serve: Serve, client_for: ClientFor, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "_warned_of_blocking", False)
+    edge = Edge("test")
+
+    @edge.function("/", blocking=True)
+    def function(request: Request, ctx: Context) -> str:
+        return "done"
+
+    served = serve(edge)
+    served.reload(edge)
+    assert client_for(served).get("/").text == "done"
+    (line,) = [record.getMessage() for record in caplog.records if "blocking=True" in record.getMessage()]
+    assert "function" in line and "remove it" in line
+
+
+async def coroutine(request: Request, ctx: AsyncContext) -> str:
+    return ""
+
+
+def plain(request: Request, ctx: Context) -> str:
+    return ""
+
+
+def generator(request: Request, ctx: Context) -> Iterator[str]:
+    yield ""
+
+
+async def async_generator(request: Request, ctx: AsyncContext) -> Any:
+    yield ""
+
+
+class Streams:
+    def __call__(self, request: Request, ctx: Context) -> Iterator[str]:
+        yield ""
+
+
+@pytest.mark.parametrize(
+    ("function", "mode", "message"),
+    [
+        (coroutine, {"blocking": True}, "is async, which blocking=True contradicts"),
+        (coroutine, {"serial": True}, "is async, which serial=True contradicts"),
+        (plain, {"inline": True, "blocking": True}, "cannot be combined with blocking"),
+        (plain, {"inline": True, "serial": True}, "cannot be combined with serial"),
+        (async_generator, {"blocking": True}, "is a"),
+    ],
+)
+def test_what_contradicts_the_callable_is_refused(function: Any, mode: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Edge("test").function("/", **mode)(function)
+    with pytest.raises(ConfigError, match=message):
+        Edge("test").on("viewer_request", **mode)(function)
+
+
+@pytest.mark.parametrize("function", [generator, functools.partial(generator), async_generator, Streams()])
+def test_a_generator_is_a_function_that_streams_and_no_hook(function: Any, serve: Serve, client_for: ClientFor) -> None:
+    edge = Edge("test")
+    edge.function("/")(function)
+    assert client_for(serve(edge)).get("/").text == ""
+    with pytest.raises(ConfigError, match="is a generator, and hooks do not stream"):
+        edge.on("viewer_request")(function)
+
+
+def test_a_decorator_without_parentheses_is_refused_at_the_users_line(tmp_path: Path) -> None:
+    for name, decorated in [("function", "edge.function"), ("on", "edge.on")]:
+        (tmp_path / "app.py").write_text(
+            f'from edgerouter import Edge\nedge = Edge("a")\n\n@{decorated}\ndef page(request, ctx):\n    return ""\n'
+        )
+        with pytest.raises(EdgeError, match="parentheses") as caught:
+            FileApplication("app.py", folder=tmp_path).load()
+        assert "app.py:4" in str(caught.value) and f"@edge.{name}(" in str(caught.value)
+
+
+def test_a_plugin_says_that_its_hooks_are_serial(serve: Serve, client_for: ClientFor) -> None:
+    class Names(Plugin):
+        def viewer_request(self, request: Request, ctx: Context) -> Response:
+            return Response(threading.current_thread().name)
+
+    plugin = Names()
+    plugin.serial = True
+    edge = Edge("test")
+    edge.route("/", respond="")
+    edge.use(plugin)
+    assert client_for(serve(edge)).get("/").text.startswith("edge-serial-")
