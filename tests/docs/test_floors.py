@@ -5,6 +5,7 @@ A room is the first folder or file of a crate's sources. What still breaks a rul
 
 from __future__ import annotations
 
+import re
 import tomllib
 
 import pytest
@@ -80,3 +81,13 @@ def test_files_that_use_one_another_are_three_at_most_and_in_one_room(crate: str
         if (len(rooms) > 1 or len(circle) > 3) and len(circle) > known(crate, rooms):
             bad.append(sorted("::".join(module) for module in circle))
     assert not bad
+
+
+def test_the_page_on_style_names_the_modules_that_allow_unsafe_code() -> None:
+    page = (ROOT / "docs/style.md").read_text()
+    allowed = {
+        str(file.relative_to(ROOT))
+        for file in (ROOT / "rust").rglob("*.rs")
+        if "allow(unsafe_code)" in file.read_text()
+    }
+    assert allowed == {name for name in re.findall(r"`(rust/[^`]+\.rs)`", page) if "/src/" in name}
