@@ -81,7 +81,6 @@ __all__ = [
     "Values",
     "WebSocketCodec",
     "__version__",
-    "allow_huge_pages",
     "asgi_response",
     "asgi_scope",
     "assemble",
@@ -1378,9 +1377,6 @@ def write_stream(error: bool, text: bytes) -> bool:
 
 def serves() -> bool:
     """True in a callable that runs on a thread that serves: an inline one, which must not wait."""
-
-def allow_huge_pages() -> None:
-    """Lets the kernel make huge pages for this process again, and for a program that is started now."""
 
 def inherited_addresses() -> list[str]:
     """The addresses of the sockets that a service manager listens on for this process, as far as none is taken."""

@@ -15,8 +15,6 @@ import sys
 from collections.abc import Callable
 from typing import Any, Final
 
-from edgerouter._core import allow_huge_pages
-
 __all__ = ["MOST", "raise_limit"]
 
 MOST: Final = 1_048_576
@@ -29,8 +27,7 @@ _before: int | None = None
 def raise_limit() -> int:
     """Raises the soft limit to the hard one, at most to ``MOST``; returns what it is now.
 
-    Programs that are started from then on get the limit as it was before, and huge pages again if the edge does without
-    them while it is idle.
+    Programs that are started from then on get the limit as it was before.
     """
     global _before
     _spare_programs()
@@ -51,7 +48,7 @@ def raise_limit() -> int:
 @functools.cache
 def _spare_programs() -> None:
     """Copies of this process restore the limit themselves; what is executed gets it from here."""
-    os.register_at_fork(before=allow_huge_pages, after_in_child=_restore)
+    os.register_at_fork(after_in_child=_restore)
     if hasattr(resource, "prlimit"):
         # ``subprocess``, ``asyncio`` and ``multiprocessing`` start programs by ``fork_exec``, and ``subprocess`` by
         # ``posix_spawn`` where it can, from CPython 3.13 on nearly always. A ``preexec_fn`` would be the other way, and
@@ -79,7 +76,6 @@ def _restore(pid: int = 0) -> None:
 def _restoring(start: Callable[..., int]) -> Callable[..., int]:
     @functools.wraps(start)
     def starting(*arguments: Any, **options: Any) -> int:
-        allow_huge_pages()
         pid = start(*arguments, **options)
         _restore(pid)
         return pid

@@ -2,7 +2,8 @@
 //!
 //! `engine` starts and stops, `plan` compiles plans, `replay` predicts by one. `message`, `values`, `cache`, `data` and
 //! `context` are the views on the engine's values that callables get. `runner` carries calls to Python's own threads
-//! and their answers back. `allocator` is the one of the Rust side. `output` carries printed lines, and signals.
+//! and their answers back. `allocator` is the one of the Rust side, and `huge_pages` makes what it uses cheaper to reach.
+//! `output` carries printed lines, and signals.
 //! `properties` exposes pure decisions to property tests, `processes` has the counts of worker processes,
 //! `certificates` those for development. `websocket` reads and writes frames, `html` edits pages.
 
@@ -16,6 +17,8 @@ mod engine;
 mod errors;
 mod fetch;
 mod html;
+#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
+mod huge_pages;
 mod json;
 mod logs;
 mod message;
@@ -38,7 +41,6 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add_class::<engine::PyEngine>()?;
     module.add_function(wrap_pyfunction!(engine::inherited_addresses, module)?)?;
-    module.add_function(wrap_pyfunction!(allocator::allow_huge_pages, module)?)?;
     module.add_class::<message::request::Request>()?;
     module.add_function(wrap_pyfunction!(message::crossing::dismantle, module)?)?;
     module.add_function(wrap_pyfunction!(message::crossing::assemble, module)?)?;
