@@ -1416,6 +1416,11 @@ def asgi_scope(request: Request, root: str, state: dict[str, Any]) -> dict[str, 
 def asgi_response(status: int, fields: Iterable[Iterable[bytes]], content: bytes | AsyncIterable[bytes]) -> Response:
     """A response whose fields are pairs of bytes; for an iterator the head does not wait."""
 
+def field_lines(given: Any) -> list[tuple[str, str]]:
+    """The lines of header fields that are given as a mapping or as pairs; ``TypeError`` and ``ValueError`` name the
+    field.
+    """
+
 def may_have_content(status: int) -> bool:
     """False for a final status whose responses have no content; ``ValueError`` for any other status."""
 

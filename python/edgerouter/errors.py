@@ -122,8 +122,8 @@ class Abort(Exception):  # noqa: N818  # the name that people know
             raise ValueError(f"Abort: {status!r} is not an error status (400 to 599); return a Response for others")
         if not isinstance(detail, str):
             raise TypeError(f"Abort: detail must be a str, not {type(detail).__name__}")
-        if headers is not None and not _are_fields(headers):
-            raise TypeError('Abort: headers must be a mapping of names to texts, as in {"Retry-After": "60"}')
+        if headers is not None:
+            _check_fields(headers)
         super().__init__(status, detail)
         self.status = status
         self.detail = detail
@@ -133,8 +133,16 @@ class Abort(Exception):  # noqa: N818  # the name that people know
         return f"{self.status} {self.detail}".rstrip()
 
 
-def _are_fields(headers: object) -> bool:
-    return isinstance(headers, Mapping) and all(isinstance(text, str) for pair in headers.items() for text in pair)
+def _check_fields(headers: object) -> None:
+    """Refuses what no response could have, by the rule of a ``Response``: here is the line to mend."""
+    if not isinstance(headers, Mapping):
+        raise TypeError('Abort: headers must be a mapping of names to texts, as in {"Retry-After": "60"}')
+    from edgerouter._core import field_lines
+
+    try:
+        field_lines(headers)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"Abort: {error}") from None
 
 
 class BodyError(Abort, ValueError):

@@ -206,7 +206,7 @@ def test_a_declaration_refuses_nonsense_as_a_mistake_of_the_configuration(tmp_pa
         (lambda: Edge("t").route("/", respond="", errors=[]), r"routes\[0\]\.errors: \[\]: must be"),  # type: ignore[arg-type]
         (lambda: Edge("t").route("/", respond="", headers=""), r'routes\[0\]\.headers: "": must be a HeaderPolicy'),  # type: ignore[arg-type]
         (lambda: Edge("t").on("start", host=""), r"on\.host: has no effect"),  # type: ignore[call-overload]
-        (lambda: Edge("t").on("start", blocking=True), r"on\.blocking: has no effect"),  # type: ignore[call-overload]
+        (lambda: Edge("t").on("start", serial=True), r"on\.serial: has no effect"),  # type: ignore[call-overload]
         (lambda: Edge("t").mount("/a", print, interface=""), "no ASGI or WSGI application"),  # type: ignore[arg-type]
         (lambda: Edge("t").mount("/a", print, interface="wsgi", cache="standard"), r"cache: .*must be a CachePolicy"),  # type: ignore[arg-type]
         (lambda: Edge("t").schedule("* * * * *", timeout=None)(print), r"schedule\.timeout: None: must be seconds"),  # type: ignore[arg-type]
@@ -215,7 +215,7 @@ def test_a_declaration_refuses_nonsense_as_a_mistake_of_the_configuration(tmp_pa
         (lambda: CachePolicy(ttl=10**400), r"CachePolicy\.ttl: 10+\.\.\.: is too large"),
     ],
     ids=[
-        "limits", "errors", "headers", "host of start", "blocking of start", "interface", "cache of mount",
+        "limits", "errors", "headers", "host of start", "serial of start", "interface", "cache of mount",
         "timeout of schedule", "timeout of start", "users", "number without a float",
     ],
 )  # fmt: skip
@@ -231,17 +231,30 @@ def test_a_secret_in_the_wrong_place_is_not_shown() -> None:
     assert "KeySource.secret: must be a Secret" in str(refused.value)
 
 
-@pytest.mark.parametrize("headers", ["x", 5, [("a", "b")], {"a": 5}, {5: "a"}, {None: None}], ids=repr)
-def test_an_abort_refuses_headers_that_are_none(headers: Any) -> None:
-    with pytest.raises(TypeError, match=r"Abort: headers must be a mapping of names to texts, as in"):
+@pytest.mark.parametrize(
+    ("headers", "message"),
+    [
+        ("x", "Abort: headers must be a mapping of names to texts, as in"),
+        (5, "Abort: headers must be a mapping of names to texts, as in"),
+        ([("a", "b")], "Abort: headers must be a mapping of names to texts, as in"),
+        ({"a": 5}, "Abort: headers: the value of a must be a str, not int"),
+        ({5: "a"}, "Abort: headers: a name must be a str, not int"),
+        ({None: None}, "Abort: headers: a name must be a str, not NoneType"),
+        ({"a b": "c"}, 'Abort: headers: "a b" is no field name'),
+        ({"a": "b\n"}, "Abort: headers: the value of a may not hold line ends"),
+    ],
+    ids=repr,
+)
+def test_an_abort_refuses_headers_that_are_none(headers: Any, message: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=message):
         Abort(429, headers=headers)
 
 
 @pytest.mark.parametrize(
     ("headers", "message"),
     [
-        ({"x-count": 5}, "headers: the value of x-count must be a str, not int"),
-        ({5: "a"}, "headers: a name must be a str, not int"),
+        ({"x-count": 5}, "headers: the value of x-count must be a str, not int: write str(value)"),
+        ({5: "a"}, "headers: a name must be a str, not int: write str(name)"),
         (5, "headers: must be a mapping of names to texts, or pairs of both, not int"),
         ("x: y", "headers: must be a mapping of names to texts, or pairs of both, not str"),
         ([("a", "b", "c")], "headers: must be a mapping of names to texts, or pairs of both, not tuple"),

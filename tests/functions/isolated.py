@@ -78,6 +78,21 @@ def result_there(request, ctx, kind):
     return called(request, ctx, kind)
 
 
+def given(kind):
+    yield {"none": None, "number": 5, "data": {}, "array": bytearray(b"x"), "empty": ""}[kind]
+    yield "y"
+
+
+@edge.function("/pieces/here/{kind}")
+def pieces_here(request, ctx, kind):
+    return given(kind)
+
+
+@at("/pieces/there/{kind}")
+def pieces_there(request, ctx, kind):
+    return given(kind)
+
+
 @at("/body")
 def body(request, ctx):
     return Response(request.body[::-1], headers={"content-type": "x/y"})

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from edgerouter import AsyncContext, Context, Edge, FunctionLimits, Limits, Request, Response
+from edgerouter import Abort, AsyncContext, Context, Edge, FunctionLimits, Limits, Request, Response
 from edgerouter.testing import Running, running
 
 from ..origins import wait_until
@@ -247,6 +247,56 @@ def test_a_redirect_is_a_url_whatever_characters_it_is_given(url: str, location:
 def test_a_redirect_has_no_line_ends() -> None:
     with pytest.raises(ValueError, match="may not hold line ends"):
         Response.redirect("/a\r\nx: y")
+
+
+def set_all(headers: Any) -> None:
+    fields = Response("a").headers
+    for name, value in headers.items():
+        fields[name] = value
+
+
+def add_all(headers: Any) -> None:
+    fields = Response("a").headers
+    for name, value in headers.items():
+        fields.add(name, value)
+
+
+@pytest.mark.parametrize(
+    "take",
+    [
+        lambda headers: Request("https://a.example/", headers=headers),
+        lambda headers: Request(Request("https://a.example/"), headers=headers),
+        lambda headers: Response("a", headers=headers),
+        lambda headers: Response.json({}, headers=headers),
+        lambda headers: Abort(404, headers=headers),
+        lambda headers: Response("a").headers.update(headers),
+        set_all,
+        add_all,
+    ],
+    ids=["request", "of a request", "response", "json", "abort", "update", "set", "add"],
+)
+@pytest.mark.parametrize(
+    ("headers", "error", "message"),
+    [
+        ({"x-a": 1}, TypeError, r"headers: the value of x-a must be a str, not int: write str\(value\)"),
+        ({"x-a": True}, TypeError, r"headers: the value of x-a must be a str, not bool: write str\(value\)"),
+        ({"x-a": b"1"}, TypeError, r'the value of x-a must be a str, not bytes: write value.decode\("latin-1"\)'),
+        ({"x-a": None}, TypeError, r"the value of x-a must be a str, not NoneType: leave the field out"),
+        ({"x-a": ["1"]}, TypeError, r"the value of x-a must be a str, not list: give pairs"),
+        ({1: "a"}, TypeError, r"headers: a name must be a str, not int: write str\(name\)"),
+        ({"x a": "1"}, ValueError, r'headers: "x a" is no field name: .* without spaces'),
+        ({"x-a": "secret\r\n"}, ValueError, r"headers: the value of x-a may not hold line ends.*quote$"),
+        ({"x-a": "€"}, ValueError, r"headers: the value of x-a may not hold .* beyond Latin-1"),
+    ],
+    ids=["number", "truth", "bytes", "nothing", "list", "name", "space", "line end", "character"],
+)
+def test_a_field_that_no_message_can_have_is_refused_by_its_name_wherever_it_is_given(
+    take: Callable[[Any], object], headers: dict[Any, Any], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message) as caught:
+        take(headers)
+    # It may be a credential.
+    assert "secret" not in str(caught.value)
 
 
 @pytest.mark.parametrize("status", [204, 205, 304])

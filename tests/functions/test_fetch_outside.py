@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import socket
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -14,7 +15,7 @@ import pytest
 from edgerouter import AsyncContext, ConfigError, Context, Edge, FetchError, FetchHosts, FunctionLimits, Limits, Request
 from edgerouter.testing import running
 
-from ..origins import Origin, Reply, Seen
+from ..origins import Origin, Reply, Seen, requests_on
 from ..processes import free_port
 
 LOOPBACK = ["127.0.0.0/8", "::1/128"]
@@ -167,6 +168,60 @@ def test_redirects_are_followed_as_the_fetch_standard_says(
     assert get(f"{origin.url}/303", method="HEAD")["status"] == 200
     assert get(f"{origin.url}/301", redirect="manual")["status"] == 301
     assert "redirect='error'" in get(f"{origin.url}/301", redirect="error")["text"]
+
+
+@pytest.mark.parametrize(
+    ("location", "target"),
+    [
+        ("/café?q=€", "/caf%C3%A9?q=%E2%82%AC"),
+        (b"/caf\xe9", "/caf%C3%A9"),
+        ("/%C3%A9", "/%C3%A9"),
+        ("/a b", "/a%20b"),
+    ],
+    ids=["utf-8", "latin-1", "encoded", "space"],
+)
+def test_a_redirect_that_is_not_ascii_leads_to_the_url_that_browsers_take_it_for(
+    origin: Origin, fetching: Callable[..., Fetch], location: str | bytes, target: str
+) -> None:
+    origin.default = echo
+    line = location if isinstance(location, bytes) else location.encode()
+    origin.on("/from", Reply(raw=b"HTTP/1.1 302 Found\r\ncontent-length: 0\r\nlocation: " + line + b"\r\n\r\n"))
+    found = fetching(origin.url)(f"{origin.url}/from")
+    assert json.loads(found["text"])["target"] == target
+
+
+def test_an_address_of_ipv6_is_a_host_in_any_spelling(fetching: Callable[..., Fetch]) -> None:
+    with socket.create_server(("::1", 0), family=socket.AF_INET6) as listener:
+        port = listener.getsockname()[1]
+
+        def answer() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    connection, _ = listener.accept()
+                    with connection:
+                        for seen in requests_on(connection):
+                            host = (seen.get("host") or "").encode()
+                            connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(host) + host)
+
+        threading.Thread(target=answer, daemon=True).start()
+        get = fetching(f"http://[0:0:0:0:0:0:0:1]:{port}")
+        for host in ("[::1]", "[0::0001]", "[0:0:0:0:0:0:0:1]"):
+            assert get(f"http://{host}:{port}/a")["text"] == f"[::1]:{port}"
+        assert "not among the hosts" in get(f"http://[::2]:{port}/a")["text"]
+        assert "not among the hosts" in get(f"http://[::1]:{port + 1}/a")["text"]
+        listener.shutdown(socket.SHUT_RDWR)
+
+
+def test_json_has_its_type_unless_another_is_given(origin: Origin, fetching: Callable[..., Fetch]) -> None:
+    origin.default = echo
+    get = fetching(origin.url)
+    for headers, kind in [
+        (None, "application/json"),
+        ({"x-a": "b"}, "application/json"),
+        ({"Content-Type": "application/vnd.api+json"}, "application/vnd.api+json"),
+    ]:
+        found = json.loads(get(origin.url, method="POST", json=[1], headers=headers)["text"])
+        assert (found["fields"]["content-type"], found["body"]) == (kind, "[1]")
 
 
 def test_a_redirect_leads_to_no_other_place_than_a_url_may(

@@ -107,6 +107,23 @@ def test_a_result_is_in_a_process_what_it_is_in_the_edge(client: httpx.Client, k
         assert here.headers.get("content-type") == there.headers.get("content-type"), kind
 
 
+@pytest.mark.parametrize(
+    ("kind", "found"),
+    [("none", "NoneType"), ("number", "int"), ("data", "dict"), ("array", b"xy"), ("empty", b"y")],
+)
+def test_a_piece_is_text_or_bytes_in_a_process_and_in_the_edge(
+    client: httpx.Client, caplog: pytest.LogCaptureFixture, kind: str, found: str | bytes
+) -> None:
+    for place in ("here", "there"):
+        caplog.clear()
+        response = client.get(f"/pieces/{place}/{kind}")
+        if isinstance(found, bytes):
+            assert (response.status_code, response.content) == (200, found), place
+            continue
+        assert response.status_code == 502, place
+        wait_until(lambda: f"a piece is str or bytes, not {found}: convert it" in caplog.text, what="the log")
+
+
 def test_large_contents_go_through_shared_memory(client: httpx.Client) -> None:
     for size in (0, 1, 20_000, 1_000_000):
         content = os.urandom(size)

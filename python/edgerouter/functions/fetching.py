@@ -12,7 +12,6 @@ import asyncio
 import ipaddress
 import re
 import time
-from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, quote, urljoin, urlsplit
 
@@ -38,6 +37,7 @@ _NORMALISED = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "POST", "PUT"})
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 #: Redirects that are followed; ``docs/limits.md`` names them.
 MOST_REDIRECTS = 3
+_USER = re.compile(r"//[^/@]*@")
 _NAME = re.compile(r"[a-z0-9_]([a-z0-9_.-]*[a-z0-9_])?", re.ASCII)
 
 
@@ -91,27 +91,37 @@ class Fetch:
         timeout: float | None = None,
         redirect: str | None = None,
         origin: str | Origin | Group | None = None,
+        **unknown: Any,
     ) -> None:
         from edgerouter._core import Request
 
+        if unknown:
+            raise TypeError(
+                f"fetch: there is no {', '.join(unknown)}=: it takes method, headers, body, json, cache, timeout, "
+                "redirect and origin"
+            )
         self.ctx = ctx
         if isinstance(request, Request):
             url = request.url
             method = request.method if method is None else method
             given = dict.fromkeys(name.lower() for name in request.headers)
             sent = [(name, value) for name in given for value in request.headers.get_all(name)]
-            fields = sent if headers is None else list(pairs(headers))
+            fields = sent if headers is None else lines_of(headers)
             if body is None and json is None:
                 body = request.body
         elif isinstance(request, str):
-            url, fields = request, list(pairs(headers))
+            url, fields = request, lines_of(headers)
         else:
             raise TypeError(f"ctx.fetch takes a Request or a URL, not {type(request).__name__}")
         if json is not None:
             if body is not None:
                 raise ValueError("fetch: body cannot be combined with json")
-            body = msgspec.json.encode(json)
-            fields.append(("content-type", "application/json"))
+            body = encoded(json)
+            if headers is None:
+                # The type of another request is that of its own content.
+                fields = [(name, value) for name, value in fields if name != "content-type"]
+            if all(name != "content-type" for name, _ in fields):
+                fields.append(("content-type", "application/json"))
         if redirect not in (None, "follow", "manual", "error"):
             raise ValueError(f"fetch: redirect {redirect!r} must be follow, manual or error")
         if timeout is not None and (
@@ -144,10 +154,10 @@ class Fetch:
     def go_to(self, url: str) -> None:
         """Has the next request made to ``url``."""
         self.scheme, self.authority, self.outside = self.own_scheme, self.own_authority, None
-        parts = urlsplit(url)
+        parts = parts_of(url)
         if parts.scheme or parts.netloc:
             if parts.scheme not in ("http", "https") or not parts.netloc:
-                raise ValueError(f"fetch: {url!r} is neither a path nor a URL of http or https")
+                raise ValueError(f"fetch: {shown(url)} is neither a path nor a URL of http or https")
             self.scheme = parts.scheme
             host, port = place_of(parts)
             own = urlsplit(f"//{self.own_authority}")
@@ -157,10 +167,11 @@ class Fetch:
                 self.authority = named if port == _PORTS[self.scheme] else f"{named}:{port}"
                 if self.origin is not None:
                     raise ValueError(
-                        f"fetch: origin is {self.origin!r}, whose own URL decides the host: give a path, not {url!r}"
+                        f"fetch: origin is {self.origin!r}, whose own URL decides the host: give a path, "
+                        f"not {shown(url)}"
                     )
         elif not url.startswith("/"):
-            raise ValueError(f"fetch: {url!r} is neither a path, which starts with /, nor a URL of http or https")
+            raise ValueError(f"fetch: {shown(url)} is neither a path, which starts with /, nor a URL of http or https")
         self.target = parts.path or "/"
         if parts.query:
             self.target = f"{self.target}?{parts.query}"
@@ -202,7 +213,7 @@ class Fetch:
         self.followed += 1
         before = (self.scheme, self.authority)
         try:
-            url = urljoin(f"{self.scheme}://{self.authority}{self.target}", location).partition("#")[0]
+            url = urljoin(f"{self.scheme}://{self.authority}{self.target}", as_text(location)).partition("#")[0]
             self.go_to("".join(one if one.isascii() else quote(one) for one in url))
         except ValueError as error:
             raise FetchError(f"{before[1]} redirects to a URL that cannot be fetched: {error}") from None
@@ -226,12 +237,38 @@ def _method(method: str | None) -> str:
     return method.upper() if method.upper() in _NORMALISED else method
 
 
+def as_text(field: str) -> str:
+    """A field, which is read as Latin-1, as the UTF-8 that it mostly is where it is not ASCII."""
+    try:
+        return field.encode("latin-1").decode()
+    except UnicodeDecodeError:
+        return field
+
+
 def named(origin: Origin | Group) -> str:
     """The name of an origin or group."""
     name = getattr(origin, "name", None)
     if not isinstance(name, str):
         raise TypeError(f"fetch: origin is the name of an origin or group, or one of them, not {type(origin).__name__}")
     return name
+
+
+def shown(url: str) -> str:
+    """A URL as messages have it: without the name and password of a user."""
+    return repr(_USER.sub("//…@", url))
+
+
+def parts_of(url: str) -> SplitResult:
+    """The parts of a URL or path; ``ValueError`` where host or port are written so that they are none."""
+    try:
+        parts = urlsplit(url)
+        # It is read at each use, and may raise.
+        _ = parts.port
+    except ValueError:
+        raise ValueError(
+            f"fetch: {shown(url)} has no valid host or port: write https://host, https://host:443 or https://[::1]:443"
+        ) from None
+    return parts
 
 
 def place_of(parts: SplitResult) -> tuple[str, int]:
@@ -243,7 +280,10 @@ def place_of(parts: SplitResult) -> tuple[str, int]:
     host = (parts.hostname or "").removesuffix(".")
     if ":" in host:
         # In the one form that lists of hosts have; a zone is no part of it.
-        host = str(ipaddress.IPv6Address(host)) if "%" not in host else ""
+        try:
+            host = str(ipaddress.IPv6Address(host)) if "%" not in host else ""
+        except ValueError:
+            host = ""
     elif _NAME.fullmatch(host) is None:
         host = ""
     if not host:
@@ -254,8 +294,16 @@ def place_of(parts: SplitResult) -> tuple[str, int]:
     return host, port
 
 
-def pairs(headers: Any) -> Iterator[tuple[str, str]]:
-    """Fields as pairs."""
-    if headers is None:
-        return
-    yield from headers.items() if isinstance(headers, Mapping) or hasattr(headers, "items") else headers
+def lines_of(headers: Any) -> list[tuple[str, str]]:
+    """Fields as pairs, by the rule of the fields of a ``Request``."""
+    from edgerouter import _core
+
+    return [] if headers is None else _core.field_lines(headers)
+
+
+def encoded(json: Any) -> bytes:
+    """The content that ``json=`` is; ``TypeError`` for a value that JSON cannot hold."""
+    try:
+        return msgspec.json.encode(json)
+    except TypeError as error:
+        raise TypeError(f"fetch: json cannot hold this value ({error}): give dicts, lists, texts and numbers") from None

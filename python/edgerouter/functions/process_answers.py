@@ -114,7 +114,10 @@ class Answers:
         if room == "gone":
             return await ready(self.ctx._when_gone)
         if room == "fetch":
-            return parts_of(await self.ctx.fetch(given["request"], **arguments["options"]))
+            options = dict(arguments["options"])
+            if options.get("headers") is not None:
+                options["headers"] = [tuple(pair) for pair in options["headers"]]
+            return parts_of(await self.ctx.fetch(given["request"], **options))
         if room == "cache":
             return await self.cache(operation, **given)
         bound = getattr(self.ctx.env, str(arguments["binding"]))

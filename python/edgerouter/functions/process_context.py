@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from edgerouter.functions import process_messages as messages
-from edgerouter.functions.fetching import pairs
+from edgerouter.functions.fetching import lines_of
 from edgerouter.functions.process_bindings import Env
 from edgerouter.functions.process_calls import Awaited, EdgeCalls, Line
 
@@ -209,7 +209,7 @@ class WorkerContext:
         if not isinstance(request, str):
             raise TypeError(f"ctx.fetch takes a Request or a URL, not {type(request).__name__}")
         if options.get("headers") is not None:
-            options["headers"] = list(pairs(options["headers"]))
+            options["headers"] = lines_of(options["headers"])
         if options.get("origin") is not None and not isinstance(options["origin"], str):
             options["origin"] = getattr(options["origin"], "name", options["origin"])
         if not self.line.awaits:

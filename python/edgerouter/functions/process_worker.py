@@ -404,7 +404,7 @@ class Worker:
         """Sends a piece, in parts that a message takes."""
         text = isinstance(piece, str)
         if not text and not isinstance(piece, (bytes, bytearray, memoryview)):
-            raise TypeError(f"a piece is str or bytes, not {type(piece).__name__}")
+            raise TypeError(f"a piece is str or bytes, not {type(piece).__name__}: convert it, or give none")
         for at in range(0, len(piece), PART):
             part = piece[at : at + PART]
             self.channel.send(messages.Piece(part.encode() if text else bytes(part), text))

@@ -56,6 +56,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
         module
     )?)?;
     module.add_class::<message::headers::Headers>()?;
+    module.add_function(wrap_pyfunction!(message::headers::field_lines, module)?)?;
     module.add_class::<values::Values>()?;
     values::register(module.py())?;
     module.add_class::<context::CallContext>()?;

@@ -1,6 +1,6 @@
 //! Hosts that are no origins and that the edge may fetch from: for images, and for `ctx.fetch`.
 
-use std::fmt;
+use std::{fmt, net::Ipv6Addr};
 
 use crate::guard::addresses::AddressSet;
 
@@ -16,7 +16,7 @@ pub struct ForeignHosts {
 }
 
 impl ForeignHosts {
-    /// True if a request to that place may be made.
+    /// True if a request to that place may be made. An address of IPv6 is without brackets.
     pub fn allows(&self, scheme: Scheme, host: &str, port: u16) -> bool {
         (self.hosts.iter()).any(|source| source.matches(scheme, host, port))
     }
@@ -34,7 +34,7 @@ pub struct ForeignHost {
 }
 
 impl ForeignHost {
-    /// Reads `img.example.com`, `*.example.com`, `http://img.example.com:8080`.
+    /// Reads `img.example.com`, `*.example.com`, `http://img.example.com:8080`, `[2001:db8::1]`.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let (scheme, rest) = match text.split_once("://") {
             None => (Scheme::Https, text),
@@ -69,7 +69,19 @@ impl ForeignHost {
     }
 
     fn matches(&self, scheme: Scheme, host: &str, port: u16) -> bool {
-        self.scheme == scheme && self.port == port && self.host.matches(host)
+        let fits = self.scheme == scheme && self.port == port;
+        match host.parse::<Ipv6Addr>() {
+            Ok(address) => fits && self.address() == Some(address),
+            Err(_) => fits && self.host.matches(host),
+        }
+    }
+
+    /// The address that the declaration has in brackets. Each has many spellings (RFC 5952).
+    fn address(&self) -> Option<Ipv6Addr> {
+        let HostPattern::Exact(name) = &self.host else {
+            return None;
+        };
+        name.strip_prefix('[')?.strip_suffix(']')?.parse().ok()
     }
 }
 

@@ -1,7 +1,14 @@
 //! Requests that functions make through the edge (`ctx.fetch`): from phase 2 on as those of a client, on the worker
 //! that made the call, with no connection behind them.
 
-use std::{cell::Cell, future::poll_fn, net::SocketAddr, pin::Pin, rc::Rc, time::Instant};
+use std::{
+    cell::Cell,
+    future::poll_fn,
+    net::SocketAddr,
+    pin::Pin,
+    rc::Rc,
+    time::{Duration, Instant},
+};
 
 use bytes::{Bytes, BytesMut};
 use edgerouter_core::{
@@ -36,6 +43,8 @@ use crate::{
 
 /// Origins and groups that an error names.
 const NAMED: usize = 20;
+/// Time after the end of a request in which a connection to a host of others is given up.
+const AFTERWARDS: Duration = Duration::from_secs(1);
 
 /// Makes the requests that functions want, for as long as the worker lives.
 pub(crate) async fn serve(worker: Rc<Worker>, mut waiting: Waiting) {
@@ -212,9 +221,10 @@ async fn from_outside(worker: &Rc<Worker>, fetch: Fetch, host: &str, port: u16) 
         headers.insert(header::ACCEPT_ENCODING, plain);
     }
     live.plan.via.append(&mut headers, Version::HTTP_11);
+    // The time-out of the request itself ends it before, with an error that has the remedy.
     let waits = Waits {
-        silence: fetch.timeout,
-        total: fetch.timeout,
+        silence: fetch.timeout + AFTERWARDS,
+        total: fetch.timeout + AFTERWARDS,
     };
     let request = OutsideRequest {
         method: fetch.method,

@@ -7,7 +7,7 @@ use http::HeaderValue;
 use pyo3::{
     exceptions::{PyKeyError, PyTypeError, PyValueError},
     prelude::*,
-    types::PyString,
+    types::{PyBytes, PyFloat, PyInt, PyList, PyString, PyTuple},
 };
 
 use super::{request::Request, response::Response};
@@ -27,8 +27,11 @@ enum HeadersOwner {
 }
 
 pub(crate) fn name_of(name: &str) -> PyResult<FieldName> {
-    FieldName::from_bytes(name.as_bytes())
-        .map_err(|_| PyValueError::new_err(format!("{name:?} is no field name")))
+    FieldName::from_bytes(name.as_bytes()).map_err(|_| {
+        PyValueError::new_err(format!(
+            "headers: {name:?} is no field name: it has letters, digits and marks such as - without spaces"
+        ))
+    })
 }
 
 /// Text outside ASCII is taken for Latin-1, as HTTP always has (RFC 9110 §5.5).
@@ -44,7 +47,8 @@ pub(crate) fn value_of(name: &str, value: &str) -> PyResult<HeaderValue> {
     };
     made.ok_or_else(|| {
         PyValueError::new_err(format!(
-            "the value of {name} may not hold line ends, other control characters or characters beyond Latin-1"
+            "headers: the value of {name} may not hold line ends, other control characters or characters beyond \
+             Latin-1: percent-encode them, as by urllib.parse.quote"
         ))
     })
 }
@@ -85,22 +89,65 @@ pub(crate) fn fill(map: &mut Fields, given: &Bound<'_, PyAny>) -> PyResult<()> {
         let Ok((name, value)) = item.extract::<(Bound<'_, PyAny>, Bound<'_, PyAny>)>() else {
             return Err(no_fields(&item));
         };
-        let Ok(name) = name.cast::<PyString>() else {
-            let message = format!("headers: a name must be a str, not {}", kind_of(&name));
-            return Err(PyTypeError::new_err(message));
-        };
-        let name = name.to_str()?;
-        let key = name_of(name)?;
-        let Ok(value) = value.cast::<PyString>() else {
-            let message = format!(
-                "headers: the value of {name} must be a str, not {}",
-                kind_of(&value)
-            );
-            return Err(PyTypeError::new_err(message));
-        };
-        append(&mut given, key, value_of(name, value.to_str()?)?)?;
+        let (name, value) = line_of(&name, &value)?;
+        append(&mut given, name, value)?;
     }
     replace(map, &given)
+}
+
+/// The lines of the fields that Python gives for a header section, by the rule of all of them.
+#[pyfunction]
+pub(crate) fn field_lines(given: &Bound<'_, PyAny>) -> PyResult<Vec<(String, String)>> {
+    let mut fields = Fields::new();
+    fill(&mut fields, given)?;
+    let lines = fields.iter();
+    Ok(lines
+        .map(|(name, value)| (name.lower().into_owned(), text_of(value)))
+        .collect())
+}
+
+/// A field as Python gives it; `TypeError` and `ValueError` have its name and the remedy. No value is shown, as it may
+/// be a credential.
+fn line_of(
+    name: &Bound<'_, PyAny>,
+    value: &Bound<'_, PyAny>,
+) -> PyResult<(FieldName, HeaderValue)> {
+    let Ok(name) = name.cast::<PyString>() else {
+        let remedy = remedy(name, "name");
+        let message = format!(
+            "headers: a name must be a str, not {}{remedy}",
+            kind_of(name)
+        );
+        return Err(PyTypeError::new_err(message));
+    };
+    let name = name.to_str()?;
+    let key = name_of(name)?;
+    let Ok(value) = value.cast::<PyString>() else {
+        let message = format!(
+            "headers: the value of {name} must be a str, not {}{}",
+            kind_of(value),
+            remedy(value, "value")
+        );
+        return Err(PyTypeError::new_err(message));
+    };
+    Ok((key, value_of(name, value.to_str()?)?))
+}
+
+/// The text of a name or value of another type, as the end of a message.
+fn remedy(given: &Bound<'_, PyAny>, what: &str) -> String {
+    if given.is_none() {
+        return ": leave the field out".to_owned();
+    }
+    if given.is_instance_of::<PyBytes>() {
+        return format!(": write {what}.decode(\"latin-1\")");
+    }
+    if given.is_instance_of::<PyInt>() || given.is_instance_of::<PyFloat>() {
+        return format!(": write str({what})");
+    }
+    if given.is_instance_of::<PyList>() || given.is_instance_of::<PyTuple>() {
+        return ": give pairs, with a pair for each line of the field".to_owned();
+    }
+    String::new()
 }
 
 /// The name of a value's type.
@@ -199,8 +246,8 @@ impl Headers {
         })
     }
 
-    fn __setitem__(&self, name: &str, value: &str) -> PyResult<()> {
-        let (name, value) = (name_of(name)?, value_of(name, value)?);
+    fn __setitem__(&self, name: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<()> {
+        let (name, value) = line_of(name, value)?;
         self.edit(
             |reads| reads.wrote(&name),
             |map| insert(map, name.clone(), value),
@@ -288,8 +335,8 @@ impl Headers {
     }
 
     /// Adds a field beside those of the same name.
-    fn add(&self, name: &str, value: &str) -> PyResult<()> {
-        let (name, value) = (name_of(name)?, value_of(name, value)?);
+    fn add(&self, name: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<()> {
+        let (name, value) = line_of(name, value)?;
         self.edit(
             |reads| {
                 // The values beside it are the client's own.
@@ -309,10 +356,10 @@ impl Headers {
     }
 
     /// The first value of that name; the default is set, and returned, when there is none.
-    fn setdefault(&self, name: &str, default: &str) -> PyResult<String> {
-        let (key, value) = (name_of(name)?, value_of(name, default)?);
+    fn setdefault(&self, name: &Bound<'_, PyAny>, default: &Bound<'_, PyAny>) -> PyResult<String> {
+        let (key, value) = line_of(name, default)?;
         self.edit(
-            |reads| take(reads, name),
+            |reads| take(reads, key.as_str()),
             |map| {
                 if !map.contains_key(&key) {
                     insert(map, key.clone(), value)?;

@@ -20,10 +20,11 @@ use edgerouter_functions::{
 };
 use parking_lot::Mutex;
 use pyo3::{
+    exceptions::PyTypeError,
     intern,
     prelude::*,
     pybacked::PyBackedBytes,
-    types::{PyBytes, PyString},
+    types::{PyByteArray, PyBytes, PyMemoryView, PyString},
 };
 
 use super::{
@@ -341,7 +342,14 @@ fn piece_of(piece: &Bound<'_, PyAny>) -> PyResult<Bytes> {
     if let Ok(text) = piece.cast::<PyString>() {
         return Ok(Bytes::copy_from_slice(text.to_str()?.as_bytes()));
     }
-    crate::message::response::bytes_of(piece).map(|(bytes, _)| bytes)
+    if piece.is_instance_of::<PyByteArray>() || piece.is_instance_of::<PyMemoryView>() {
+        return crate::message::response::bytes_of(piece).map(|(bytes, _)| bytes);
+    }
+    // A content may be `None`, but a piece that is none is a mistake of the iterator.
+    Err(PyTypeError::new_err(format!(
+        "a piece is str or bytes, not {}: convert it, or give none",
+        piece.get_type().name()?
+    )))
 }
 
 /// The end of a request's content that Python reads.
