@@ -39,7 +39,6 @@ class Called(Value, frozen=True, kw_only=True):
 
     name: str
     inline: bool = False
-    blocking: bool = False
     serial: bool = False
     timeout: Duration | None = None
     fail: Literal["open", "closed"] = "closed"
@@ -52,12 +51,10 @@ class Called(Value, frozen=True, kw_only=True):
 
     def _check(self, check: Check) -> None:
         check.text("name")
-        check.flag("inline", "blocking", "serial")
+        check.flag("inline", "serial")
         check.seconds("timeout", optional=True, positive=True)
         check.choice("fail", ("open", "closed"))
         check_varies(check)
-        if self.inline is True and self.blocking is True:
-            check.fail("inline", "cannot be combined with blocking: an inline callable promises never to wait")
         if self.inline is True and self.serial is True:
             check.fail("inline", "cannot be combined with serial: an inline callable runs on the thread that serves")
 
@@ -80,7 +77,6 @@ class _HookOptions(TypedDict, total=False):
     host: str | None
     inline: bool
     serial: bool
-    blocking: bool
     timeout: Duration | None
     fail: Literal["open", "closed"]
     varies: Collection[str] | None
@@ -110,7 +106,6 @@ class Callables:
         trailing_slash: TrailingSlash = "strict",
         inline: bool = False,
         serial: bool = False,
-        blocking: bool = False,
         timeout: Duration | None = None,
         cache: CachePolicy | None = None,
         varies: Collection[str] | None = None,
@@ -131,7 +126,6 @@ class Callables:
         path; ``"redirect"``, a 308 to this one; ``"ignore"``, the same function
         ``inline``  it promises never to block or wait, and is called on the worker itself
         ``serial``  a plain callable that must not run beside itself or another serial one: all run on one thread
-        ``blocking``  does nothing any more, and the log says so
         ``timeout``  seconds it may take; ``limits.functions.timeout`` when ``None``
         ``cache``  how responses to GET are stored and reused, as those of an origin; ``None``: it is called for each
         request
@@ -153,7 +147,6 @@ class Callables:
                 timeout=timeout,
                 inline=inline,
                 serial=serial,
-                blocking=blocking,
                 streams=True,
                 varies=varies,
             )
@@ -309,7 +302,6 @@ class Callables:
         host: str | None = None,
         inline: bool = False,
         serial: bool = False,
-        blocking: bool = False,
         timeout: Duration | None = None,
         fail: Literal["open", "closed"] = "closed",
         varies: Collection[str] | None = None,
@@ -330,7 +322,7 @@ class Callables:
         ``origin_response`` hook reads selects, as ``Vary`` would.
 
         ``host``  the one host on which it runs; ``None``: any
-        ``inline``, ``serial``, ``blocking``, ``timeout``  as for ``function``
+        ``inline``, ``serial``, ``timeout``  as for ``function``
         ``fail``  ``"closed"``: a hook that fails costs its request a 502 or 504; ``"open"``: go on without it, and
         store nothing of that request
         ``varies``  for the origin phases: the request fields (``"x-country"``) and cookies (``"cookie:variant"``) that
@@ -351,7 +343,6 @@ class Callables:
                 "host": host is not None,
                 "inline": inline is not False,
                 "serial": serial is not False,
-                "blocking": blocking is not False,
                 "fail": fail != "closed",
                 "varies": varies is not None,
                 "transforms": transforms is not False,
@@ -366,7 +357,7 @@ class Callables:
         def register(function: F) -> F:
             self._declared.waiting.pop(number, None)
             check_arguments(function, "request", *(["response"] if str(phase).endswith("response") else []), "ctx")
-            called = declared(function, timeout=timeout, inline=inline, serial=serial, blocking=blocking, fail=fail)
+            called = declared(function, timeout=timeout, inline=inline, serial=serial, fail=fail)
             self._declared.note("hooks")
             call = len(self._declared.callables)
             self._declared.hooks.append(
@@ -425,7 +416,6 @@ def declared(
     timeout: Duration | None,
     inline: bool = False,
     serial: bool = False,
-    blocking: bool = False,
     fail: Literal["open", "closed"] = "closed",
     streams: bool = False,
     varies: Collection[str] | None = None,
@@ -439,21 +429,11 @@ def declared(
     if not streams and any(inspect.isgeneratorfunction(kind) or inspect.isasyncgenfunction(kind) for kind in kinds):
         message = "is a generator, and hooks do not stream; return a Response with the whole body, or use edge.function"
         raise ConfigError([Problem("callables", name, message)])
-    _contradicts(function, name, serial=serial, blocking=blocking)
-    return Called(name=name, inline=inline, serial=serial, blocking=blocking, timeout=timeout, fail=fail, varies=varies)
-
-
-def _contradicts(function: Callable[..., Any], name: str, *, serial: bool, blocking: bool) -> None:
-    """Refuses options that contradict an async callable."""
-    if not is_async(function):
-        return
-    for said, keyword in ((blocking, "blocking"), (serial, "serial")):
-        if said is True:
-            message = (
-                f"is async, which {keyword}=True contradicts: it runs on the event loop; remove {keyword}=True, or "
-            )
-            message += "write a plain def"
-            raise ConfigError([Problem("callables", name, message)])
+    if serial is True and is_async(function):
+        message = "is async, which serial=True contradicts: it runs on the event loop; remove serial=True, or "
+        message += "write a plain def"
+        raise ConfigError([Problem("callables", name, message)])
+    return Called(name=name, inline=inline, serial=serial, timeout=timeout, fail=fail, varies=varies)
 
 
 def check_decorator(name: str, pattern: object, example: str) -> None:

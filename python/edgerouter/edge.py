@@ -429,10 +429,6 @@ class Edge(Callables, Contents, Data, Geography, Latency, Purging):
         """The files of error pages; a change of one needs a reload, as they are read when the edge is compiled."""
         return self._declared.pages()
 
-    def without_effect(self) -> list[str]:
-        """The callables with ``blocking=True``, which has no effect any more."""
-        return [called.name for called, _ in self._declared.callables if called.blocking]
-
     def place(self, path: str) -> str | None:
         """The user's line of the value at a path of the plan, where it is known."""
         return self._declared.places.nearest(path)

@@ -39,8 +39,6 @@ class Plugin:
     """The hooks promise never to block or wait and are called on the worker itself."""
     serial: bool = False
     """Plain hooks that must not run beside themselves or another serial callable: all run on one thread."""
-    blocking: bool = False
-    """Does nothing any more: plain hooks run on threads anyway."""
     timeout: float | None = None
     """Seconds a hook may take; ``limits.functions.timeout`` when ``None``."""
 
@@ -57,7 +55,6 @@ class Plugin:
                     host=self.host,
                     inline=self.inline,
                     serial=self.serial,
-                    blocking=self.blocking,
                     timeout=self.timeout,
                     fail=self.fail,
                 )

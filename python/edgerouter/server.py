@@ -110,7 +110,6 @@ class Server(Purging):
                 raise
         except ConfigError as error:
             raise edge.placed(error) from None
-        _warn_of_blocking(edge)
         guard_files(edge.to_dict())
         engine.document(shown(edge.to_dict()))
         if life:
@@ -200,7 +199,6 @@ class Server(Purging):
 
     def _serves(self, edge: Edge, life: Life | None, plan: bytes) -> None:
         """Another version is in service."""
-        _warn_of_blocking(edge)
         guard_files(edge.to_dict())
         self._engine.document(shown(edge.to_dict()))
         before, self._life = self._life, life
@@ -277,25 +275,6 @@ def _begin(engine: _core.Engine, life: Life | None) -> None:
     if life:
         runtime = engine.runtime()
         life.begin(lambda: runtime.active.loop)
-
-
-def _warn_of_blocking(edge: Edge) -> None:
-    """Warns, once in the life of the process, that ``blocking=True`` has no effect any more."""
-    global _warned_of_blocking
-    names = edge.without_effect()
-    if names and not _warned_of_blocking:
-        _warned_of_blocking = True
-        others = f" and {len(names) - 1} more" if len(names) > 1 else ""
-        import logging
-
-        logging.getLogger("edgerouter.functions").warning(
-            "blocking=True of %s%s has no effect: plain functions always run on threads; remove it",
-            names[0],
-            others,
-        )
-
-
-_warned_of_blocking = False
 
 
 def _open_access_log(engine: _core.Engine, settings: Settings, *, watched: bool) -> None:

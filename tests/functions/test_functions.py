@@ -68,12 +68,12 @@ def test_plain_and_async_functions_answer_with_what_they_return(
     assert client.get("/else").text == "from origin"
 
 
-@pytest.mark.parametrize("blocking", [False, True])
+@pytest.mark.parametrize("serial", [False, True])
 def test_threads_that_run_callables_let_those_that_serve_go_first(
-    made: Callable[..., httpx.Client], blocking: bool
+    made: Callable[..., httpx.Client], serial: bool
 ) -> None:
     def declare(edge: Edge) -> None:
-        @edge.function("/nice", blocking=blocking)
+        @edge.function("/nice", serial=serial)
         def nice(request: Request, ctx: Context) -> Response:
             threads = {
                 int(thread.name): os.getpriority(os.PRIO_PROCESS, int(thread.name))
@@ -249,11 +249,11 @@ def test_a_function_blocked_in_c_is_abandoned_and_others_go_on(made: Callable[..
         release.set()
 
 
-def test_blocking_functions_run_beside_one_another(made: Callable[..., httpx.Client]) -> None:
+def test_functions_that_wait_run_beside_one_another(made: Callable[..., httpx.Client]) -> None:
     meeting = threading.Barrier(3, timeout=10)
 
     def declare(edge: Edge) -> None:
-        @edge.function("/meet", blocking=True)
+        @edge.function("/meet")
         def meet(request: Request, ctx: Context) -> Response:
             meeting.wait()
             return Response("met")

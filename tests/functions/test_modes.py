@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from edgerouter import AsyncContext, Context, Edge, Plugin, Request, Response, server
+from edgerouter import AsyncContext, Context, Edge, Plugin, Request, Response
 from edgerouter.application import FileApplication
 from edgerouter.errors import ConfigError, EdgeError
 from edgerouter.testing import Running
@@ -20,21 +20,13 @@ Serve = Callable[[Edge], Running]
 ClientFor = Callable[[Running], httpx.Client]
 
 
-def test_blocking_is_accepted_and_says_once_that_it_does_nothing(
-    serve: Serve, client_for: ClientFor, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(server, "_warned_of_blocking", False)
-    edge = Edge("test")
-
-    @edge.function("/", blocking=True)
-    def function(request: Request, ctx: Context) -> str:
-        return "done"
-
-    served = serve(edge)
-    served.reload(edge)
-    assert client_for(served).get("/").text == "done"
-    (line,) = [record.getMessage() for record in caplog.records if "blocking=True" in record.getMessage()]
-    assert "function" in line and "remove it" in line
+def test_an_option_for_functions_that_wait_is_refused() -> None:
+    """Plain functions may always wait."""
+    given: dict[str, Any] = {"blocking": True}
+    with pytest.raises(ConfigError, match=r"Edge\.function\.blocking: no such argument; there are pattern"):
+        Edge("test").function("/", **given)
+    with pytest.raises(ConfigError, match=r"Edge\.on\.blocking: no such argument; there are phase"):
+        Edge("test").on("viewer_request", **given)
 
 
 async def coroutine(request: Request, ctx: AsyncContext) -> str:
@@ -61,11 +53,9 @@ class Streams:
 @pytest.mark.parametrize(
     ("function", "mode", "message"),
     [
-        (coroutine, {"blocking": True}, "is async, which blocking=True contradicts"),
         (coroutine, {"serial": True}, "is async, which serial=True contradicts"),
-        (plain, {"inline": True, "blocking": True}, "cannot be combined with blocking"),
         (plain, {"inline": True, "serial": True}, "cannot be combined with serial"),
-        (async_generator, {"blocking": True}, "is a"),
+        (async_generator, {"serial": True}, "is a"),
     ],
 )
 def test_what_contradicts_the_callable_is_refused(function: Any, mode: dict[str, Any], message: str) -> None:

@@ -51,7 +51,7 @@ def test_a_coroutine_goes_on_after_the_response_was_sent(
     wait_until(lambda: counted(served)["ok"] == 1)
 
 
-@pytest.mark.parametrize("mode", [{}, {"inline": True}, {"blocking": True}])
+@pytest.mark.parametrize("mode", [{}, {"inline": True}, {"serial": True}])
 def test_a_plain_function_hands_over_a_callable_or_a_coroutine(
     serve: Serve, client_for: ClientFor, mode: dict[str, Any]
 ) -> None:

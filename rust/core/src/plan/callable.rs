@@ -9,10 +9,8 @@ use crate::http::FieldName;
 pub struct Callable {
     /// `module.qualname`, for metrics, logs and messages.
     pub name: Arc<str>,
-    /// Runs on the worker's own thread, which it promises not to block; excludes `blocking` and `serial`.
+    /// Runs on the worker's own thread, which it promises not to block; excludes `serial`.
     pub inline: bool,
-    /// Accepted from older plans; plain callables run on threads anyway.
-    pub blocking: bool,
     /// Runs on one thread, one at a time, together with all other serial callables.
     pub serial: bool,
     /// Time for one call, its time in the queue included; `limits.functions.timeout` by default.

@@ -215,7 +215,6 @@ fn checked(spec: PlanSpec, problems: &Problems) -> Option<Plan> {
             ),
             name: callable.name.into(),
             inline: callable.inline,
-            blocking: callable.blocking,
             serial: callable.serial,
             timeout: callable.timeout.unwrap_or(function_timeout),
             fail: callable.fail,

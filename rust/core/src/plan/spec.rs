@@ -134,7 +134,6 @@ pub(crate) struct GroupSpec {
 pub(crate) struct CallableSpec {
     pub name: String,
     pub inline: bool,
-    pub blocking: bool,
     pub serial: bool,
     pub timeout: Option<Duration>,
     pub fail: FailMode,

@@ -349,16 +349,13 @@ fn callable(value: &Value, path: String, problems: &Problems) -> Option<Callable
     let mut fields = Fields::open(value, path, problems)?;
     let name = fields.required_text("name").unwrap_or_default().to_owned();
     let inline = fields.flag("inline", false);
-    let blocking = fields.flag("blocking", false);
     let serial = fields.flag("serial", false);
-    for (set, other) in [(blocking, "blocking"), (serial, "serial")] {
-        if inline && set {
-            problems.add(
-                fields.at("inline"),
-                Some("true".to_owned()),
-                format!("can't be together with {other}: it runs on the worker itself"),
-            );
-        }
+    if inline && serial {
+        problems.add(
+            fields.at("inline"),
+            Some("true".to_owned()),
+            "can't be together with serial: it runs on the worker itself",
+        );
     }
     let timeout = fields.maybe_timeout("timeout");
     let modes = [("closed", FailMode::Closed), ("open", FailMode::Open)];
@@ -368,7 +365,6 @@ fn callable(value: &Value, path: String, problems: &Problems) -> Option<Callable
     Some(CallableSpec {
         name,
         inline,
-        blocking,
         serial,
         timeout,
         fail,
