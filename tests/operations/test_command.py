@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import re
@@ -94,6 +95,24 @@ def test_check_advises_on_what_is_dangerous(app: str) -> None:
     assert command("check", "--strict", app).returncode == 1
     text = command("check", app).stdout
     assert "warning: routes[4] /go/{host}: the request chooses the host" in text and "[open-redirect]" in text
+
+
+def test_check_names_the_key_of_a_file_whose_secret_is_too_short(tmp_path: Path) -> None:
+    secrets = {"long": b"x" * 32, "short": b"hunter2"}
+    keys = [
+        {"kty": "oct", "kid": kid, "alg": "HS256", "k": base64.urlsafe_b64encode(secret).decode().rstrip("=")}
+        for kid, secret in secrets.items()
+    ]
+    (tmp_path / "keys.json").write_text(json.dumps({"keys": keys}))
+    (tmp_path / "app.py").write_text(
+        "from edgerouter import Edge, Jwt\nedge = Edge('t')\nsite = edge.origin('o', 'http://a')\n"
+        f"edge.route('/*', to=site, viewer='https-only', auth=Jwt.jwks({str(tmp_path / 'keys.json')!r}, "
+        "algorithms=['HS256']))\n"
+    )
+    found = json.loads(command("check", "--json", str(tmp_path / "app.py")).stdout)["advice"]
+    (weak,) = [item for item in found if item["rule"] == "weak-secret"]
+    assert 'secret of key "short" has 7 bytes, but HS256 needs 32' in weak["message"]
+    assert "hunter2" not in json.dumps(found)
 
 
 def test_check_fits_on_a_narrow_terminal(app: str) -> None:

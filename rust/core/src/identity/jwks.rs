@@ -42,7 +42,35 @@ pub enum JwksError {
 /// Keys to verify with. Immutable; a refresh makes a new set. `Debug` shows ids and algorithms only.
 pub struct KeySet {
     keys: Vec<JwtKey>,
+    weak_secret: Option<WeakSecret>,
     fingerprint: u128,
+}
+
+/// A secret that has fewer bytes than the hash of its algorithm (RFC 7518 §3.2): it can be guessed offline from one
+/// token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WeakSecret {
+    /// `kid` of the set; `None` where the key has no name.
+    pub id: Option<Box<str>>,
+    /// Of the algorithm.
+    pub algorithm: Algorithm,
+    /// Bytes of the secret.
+    pub bytes: usize,
+    /// Bytes that it needs.
+    pub least: usize,
+}
+
+impl WeakSecret {
+    /// `None` where the secret is long enough, and for public keys.
+    fn of(key: &JwtKey, secret: &[u8]) -> Option<Self> {
+        let (bytes, least) = (secret.len(), key.algorithm().least_secret());
+        (bytes < least).then(|| Self {
+            id: key.id.clone(),
+            algorithm: key.algorithm(),
+            bytes,
+            least,
+        })
+    }
 }
 
 impl fmt::Debug for KeySet {
@@ -56,6 +84,7 @@ impl KeySet {
     pub fn empty() -> Self {
         Self {
             keys: Vec::new(),
+            weak_secret: None,
             fingerprint: 0,
         }
     }
@@ -63,6 +92,7 @@ impl KeySet {
     /// A set of one nameless key, made from `material`.
     pub(super) fn single(key: JwtKey, material: &[u8]) -> Self {
         Self {
+            weak_secret: WeakSecret::of(&key, material),
             keys: vec![key],
             fingerprint: fingerprint(&[material]),
         }
@@ -83,9 +113,10 @@ impl KeySet {
             return Err(JwksError::NotASet);
         };
         let mut keys = Vec::new();
+        let mut weak_secret = None;
         for entry in entries {
             if let Json::Object(jwk) = entry {
-                read(jwk, allowed, &mut keys);
+                read(jwk, allowed, &mut keys, &mut weak_secret);
             }
             if keys.len() > MOST_KEYS {
                 return Err(JwksError::TooMany);
@@ -98,6 +129,7 @@ impl KeySet {
         }
         Ok(Self {
             keys,
+            weak_secret,
             fingerprint: fingerprint(&[json]),
         })
     }
@@ -105,6 +137,11 @@ impl KeySet {
     /// False for sets that were read from text: they have at least one key.
     pub fn is_empty(&self) -> bool {
         self.keys.is_empty()
+    }
+
+    /// The first secret that is too short for an algorithm that it serves: for advice.
+    pub fn weak_secret(&self) -> Option<&WeakSecret> {
+        self.weak_secret.as_ref()
     }
 
     /// Usable keys.
@@ -144,7 +181,12 @@ pub(super) fn fingerprint(parts: &[&[u8]]) -> u128 {
 }
 
 /// Adds the usable forms of one JWK. Private members (`d`, `p`, …) are not looked at.
-fn read(jwk: &JsonMembers<'_>, allowed: Option<&[Algorithm]>, keys: &mut Vec<JwtKey>) {
+fn read(
+    jwk: &JsonMembers<'_>,
+    allowed: Option<&[Algorithm]>,
+    keys: &mut Vec<JwtKey>,
+    weak_secret: &mut Option<WeakSecret>,
+) {
     let text = |name| member(jwk, name).and_then(Json::as_str);
     let bytes = |name| text(name).and_then(|value| base64url(value.as_bytes()));
     // RFC 7517 §4.2, §4.3: a `use` or `key_ops` must allow verification.
@@ -187,10 +229,11 @@ fn read(jwk: &JsonMembers<'_>, allowed: Option<&[Algorithm]>, keys: &mut Vec<Jwt
         if !fits {
             continue;
         }
+        let secret = bytes("k").filter(|secret| !secret.is_empty());
         let key = match family {
-            KeyFamily::Secret => bytes("k")
-                .filter(|secret| !secret.is_empty())
-                .and_then(|secret| JwtKey::secret(algorithm, &secret)),
+            KeyFamily::Secret => secret
+                .as_ref()
+                .and_then(|secret| JwtKey::secret(algorithm, secret)),
             KeyFamily::Rsa => rsa(algorithm, bytes("n"), bytes("e")),
             KeyFamily::P256 => point(algorithm, 32, bytes("x"), bytes("y")),
             KeyFamily::P384 => point(algorithm, 48, bytes("x"), bytes("y")),
@@ -201,6 +244,9 @@ fn read(jwk: &JsonMembers<'_>, allowed: Option<&[Algorithm]>, keys: &mut Vec<Jwt
         };
         if let Some(mut key) = key {
             key.id.clone_from(&id);
+            if let (KeyFamily::Secret, Some(secret), None) = (family, &secret, &weak_secret) {
+                *weak_secret = WeakSecret::of(&key, secret);
+            }
             keys.push(key);
         }
     }

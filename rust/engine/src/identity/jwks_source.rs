@@ -257,6 +257,15 @@ impl JwksSource {
         let before = self.keys.load().as_ref().map(|keys| keys.fingerprint());
         if before != Some(keys.fingerprint()) {
             tracing::info!(url = %self.url, keys = keys.len(), "keys fetched");
+            if let Some(weak) = keys.weak_secret() {
+                tracing::warn!(
+                    url = %self.url,
+                    key = weak.id.as_deref().unwrap_or_default(),
+                    bytes = weak.bytes,
+                    least = weak.least,
+                    "a secret among the keys is too short for its algorithm (RFC 7518 §3.2): it can be guessed from one token"
+                );
+            }
             self.keys.store(Some(Arc::new(keys)));
         }
     }

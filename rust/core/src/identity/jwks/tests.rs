@@ -53,6 +53,43 @@ fn read(keys: &[String], allowed: Option<&[Algorithm]>) -> Result<KeySet, JwksEr
     KeySet::from_jwks(set(keys).as_bytes(), allowed)
 }
 
+#[test]
+fn the_first_secret_that_is_too_short_is_noted_with_its_key() {
+    let key = |id: &str, secret: &[u8], algorithm: &str| {
+        format!(
+            r#"{{"kty":"oct","kid":"{id}","alg":"{algorithm}","k":"{}"}}"#,
+            b64(secret)
+        )
+    };
+    let allowed: Vec<Algorithm> = ["HS256", "HS512"]
+        .iter()
+        .map(|name| name.parse().unwrap())
+        .collect();
+    let strong = [key("a", &[7; 32], "HS256"), key("b", &[7; 64], "HS512")];
+    let keys = read(&strong, Some(&allowed)).unwrap();
+    assert_eq!(keys.weak_secret(), None);
+    let weak = [
+        key("a", &[7; 32], "HS256"),
+        key("b", &[7; 63], "HS512"),
+        key("c", &[7; 5], "HS256"),
+    ];
+    let keys = read(&weak, Some(&allowed)).unwrap();
+    let found = keys.weak_secret().unwrap();
+    let found = (
+        found.id.as_deref(),
+        found.algorithm,
+        found.bytes,
+        found.least,
+    );
+    assert_eq!(found, (Some("b"), Algorithm::Hs512, 63, 64));
+    // A key that the policy does not allow verifies nothing.
+    let keys = read(
+        &[key("a", &[7; 32], "HS256"), key("c", &[7; 5], "HS384")],
+        Some(&allowed),
+    );
+    assert_eq!(keys.unwrap().weak_secret(), None);
+}
+
 fn described(keys: &KeySet) -> String {
     let each: Vec<String> = keys
         .keys

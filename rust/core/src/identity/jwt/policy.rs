@@ -7,7 +7,7 @@ use http::{HeaderValue, StatusCode, uri::Uri};
 
 use super::{Algorithm, JwtKey, JwtKeysSpec, JwtSpec, TokenError, pem};
 use crate::{
-    identity::jwks::{JwksError, KeySet, fingerprint},
+    identity::jwks::{JwksError, KeySet, WeakSecret, fingerprint},
     problem::{SubProblem, shown_url},
 };
 
@@ -40,7 +40,6 @@ pub struct JwtPolicy {
     pub optional: bool,
     /// `Bearer realm="…"`.
     pub(super) challenge: HeaderValue,
-    weak_secret: Option<(usize, usize)>,
     fingerprint: u128,
 }
 
@@ -108,7 +107,7 @@ impl JwtPolicy {
                 problems.add(&format!("{name}[{index}]"), None, "must not be empty");
             }
         }
-        let (Some((source, material, weak_secret)), Some(challenge), true) =
+        let (Some((source, material)), Some(challenge), true) =
             (source, challenge, problems.0.is_empty())
         else {
             return Err(problems.0);
@@ -131,7 +130,6 @@ impl JwtPolicy {
             optional: spec.optional,
             token_bytes: TOKEN_BYTES,
             challenge,
-            weak_secret,
             fingerprint: 0,
         };
         policy.fingerprint = policy.identify(&material);
@@ -157,10 +155,9 @@ impl JwtPolicy {
         self.fingerprint
     }
 
-    /// For lints: the secret has `.0` bytes, but the hash of its algorithm needs `.1` (RFC 7518 §3.2). Such a secret
-    /// can be guessed offline from one token.
-    pub fn weak_secret(&self) -> Option<(usize, usize)> {
-        self.weak_secret
+    /// For lints: a secret of the plan that is too short.
+    pub fn weak_secret(&self) -> Option<&WeakSecret> {
+        self.static_keys().and_then(KeySet::weak_secret)
     }
 
     /// True if fetching new keys could remedy the error.
@@ -210,8 +207,8 @@ pub(crate) fn is_token(text: &str) -> bool {
             .all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
 }
 
-/// The source, its material, and how weak the secret is.
-type Source = (KeySource, Vec<u8>, Option<(usize, usize)>);
+/// The source and its material.
+type Source = (KeySource, Vec<u8>);
 
 #[derive(Default)]
 struct SubProblems(Vec<SubProblem>);
@@ -281,12 +278,9 @@ impl SubProblems {
                     return None;
                 }
                 let key = JwtKey::secret(algorithm, secret)?;
-                let weak = (secret.len() < algorithm.least_secret())
-                    .then(|| (secret.len(), algorithm.least_secret()));
                 Some((
                     KeySource::Static(KeySet::single(key, secret)),
                     secret.to_vec(),
-                    weak,
                 ))
             }
             JwtKeysSpec::Pem { pem, algorithm } => {
@@ -294,9 +288,7 @@ impl SubProblems {
                     self.algorithm("keys.algorithm", algorithm, |one| one.least_secret() == 0);
                 let text = std::str::from_utf8(pem.as_bytes()).unwrap_or_default();
                 match pem::key(text, algorithm?) {
-                    Ok((key, der)) => {
-                        Some((KeySource::Static(KeySet::single(key, &der)), der, None))
-                    }
+                    Ok((key, der)) => Some((KeySource::Static(KeySet::single(key, &der)), der)),
                     Err(message) => {
                         self.add("keys.pem", None, message);
                         None
@@ -306,7 +298,7 @@ impl SubProblems {
             JwtKeysSpec::Jwks { jwks } => {
                 let json = jwks.as_bytes();
                 match KeySet::from_jwks(json, allowed) {
-                    Ok(keys) => Some((KeySource::Static(keys), json.to_vec(), None)),
+                    Ok(keys) => Some((KeySource::Static(keys), json.to_vec())),
                     Err(error) => {
                         self.add("keys.jwks", None, error.to_string());
                         None
@@ -332,7 +324,7 @@ impl SubProblems {
                     cooldown: seconds(cooldown),
                     max_stale: seconds(max_stale),
                 };
-                Some((source, Vec::new(), None))
+                Some((source, Vec::new()))
             }
         }
     }

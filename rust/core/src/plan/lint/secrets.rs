@@ -84,16 +84,21 @@ pub(super) fn https(plan: &Plan, advice: &mut Advice<'_>) {
 }
 
 pub(super) fn secret(advice: &mut Advice<'_>) {
-    if let Some((got, want)) = advice
+    if let Some(weak) = advice
         .route
         .auth
         .as_ref()
         .and_then(|policy| policy.weak_secret())
     {
+        let key = weak.id.as_deref().map(|id| format!(" of key {id:?}"));
         advice.warn(
             "weak-secret",
             format!(
-                "the token's secret has {got} bytes, but its algorithm needs {want} (RFC 7518 §3.2)"
+                "the token's secret{} has {} bytes, but {} needs {} (RFC 7518 §3.2)",
+                key.unwrap_or_default(),
+                weak.bytes,
+                weak.algorithm.as_str(),
+                weak.least
             ),
             "use a longer random secret: a short one can be guessed from one token",
         );

@@ -264,7 +264,11 @@ fn a_weak_secret_is_usable_but_noted() {
             algorithm: "HS512".into(),
         };
     });
-    assert_eq!(weak.weak_secret(), Some((7, 64)));
+    let found = weak.weak_secret().unwrap();
+    assert_eq!(
+        (found.bytes, found.least, found.id.as_deref()),
+        (7, 64, None)
+    );
 }
 
 #[test]
