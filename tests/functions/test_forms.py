@@ -130,6 +130,24 @@ def test_the_name_of_a_file_is_a_text_without_a_path(client: httpx.Client, sent:
     assert [name for _, name, *_ in found.json()["files"]] == [shown]
 
 
+@pytest.mark.parametrize(
+    ("parameters", "shown"),
+    [
+        ("filename*=UTF-8''%e2%82%ac%20rates.txt", "€ rates.txt"),
+        ("filename*=utf-8'en'a.txt", "a.txt"),
+        ("filename*=ISO-8859-1''caf%e9.txt", "café.txt"),
+        ("FILENAME* = UTF-8''..%2F..%2Fetc%2Fpasswd", "passwd"),
+        ("filename=\"plain.txt\"; filename*=UTF-8''other.txt", "plain.txt"),
+        ("filename=\"a; filename*=UTF-8''b.txt\"", "a; filename*=UTF-8''b.txt"),
+    ],
+    ids=["utf-8", "language", "latin-1", "path", "both", "in a text"],
+)
+def test_a_file_may_have_its_name_in_the_extended_form(client: httpx.Client, parameters: str, shown: str) -> None:
+    body = f'--b\r\nContent-Disposition: form-data; name="f"; {parameters}\r\n\r\nx\r\n--b--\r\n'
+    found = client.post("/async", content=body.encode(), headers={"content-type": MULTIPART}).json()
+    assert (found["fields"], [upload[:2] for upload in found["files"]]) == ([], [["f", shown]])
+
+
 def part(head: str, body: str = "x") -> str:
     return f"--b\r\n{head}\r\n\r\n{body}\r\n"
 
@@ -147,6 +165,8 @@ FIELD = 'Content-Disposition: form-data; name="a"'
         ("nonsense", MULTIPART, 400, "not a form"),
         (part("Content-Disposition: form-data") + "--b--\r\n", MULTIPART, 400, "with a name"),
         (part("Content-Type: text/plain") + "--b--\r\n", MULTIPART, 400, "with a name"),
+        (part(FIELD + "; filename*=UTF-8''%ff") + "--b--\r\n", MULTIPART, 400, "not a form in UTF-8"),
+        (part(FIELD + "; filename*=koi8-r''a") + "--b--\r\n", MULTIPART, 400, "neither in UTF-8"),
         (part(FIELD), MULTIPART, 400, "middle of a part"),
         ("", MULTIPART, 400, "middle of a part"),
         ("a=%ff", "application/x-www-form-urlencoded", 400, "UTF-8"),

@@ -6,6 +6,7 @@ python-multipart parses parts. ``forms`` feeds it, and has the form that a calla
 from __future__ import annotations
 
 import logging
+import re
 import shutil
 import threading
 import unicodedata
@@ -32,6 +33,9 @@ _TEXT = 1 << 20
 _STEP = 1 << 16
 #: Bytes of a field's name, of a file's name, of a line of a part's head; lines of such a head.
 _NAME, _FILE_NAME, _LINE, _LINES = 256, 255, 4_096, 8
+#: A quoted parameter of ``Content-Disposition``, and one that says in which charset its value is.
+_QUOTED = re.compile(rb'"(?:[^"\\]|\\.)*"')
+_FILENAME = re.compile(rb";\s*filename\*\s*=\s*([A-Za-z0-9-]*)'[^';]*'([^\s;]*)", re.IGNORECASE)
 #: Bytes of all uploads of this process that are kept at a time.
 _KEPT = 1 << 30
 
@@ -289,21 +293,23 @@ class Multipart(Parts):
         from python_multipart.multipart import parse_options_header
 
         lines = {bytes(name).lower(): bytes(value) for name, value in reversed(self.head)}
-        disposition, options = parse_options_header(lines.get(b"content-disposition", b""))
+        given = lines.get(b"content-disposition", b"")
+        disposition, options = parse_options_header(given)
         if disposition != b"form-data" or b"name" not in options:
             raise BodyError("A part of the form has no Content-Disposition: form-data with a name.")
         self.name = options[b"name"]
         if len(self.name) > _NAME:
             raise Abort(413, f"A field of the form has a name of more than {_NAME} bytes.")
-        if b"filename" not in options:
+        sent = options.get(b"filename")
+        filename = _extended(given) if sent is None else _text(sent, "the name of a file")
+        if filename is None:
             self.count_field()
             self.count_text(len(self.name), 0)
             return
         if len(self.files) >= self.bounds.max_files:
             raise Abort(413, f"The form has more than {self.bounds.max_files} files.")
         field = _text(self.name, "the name of a field")
-        filename = _shown(_text(options[b"filename"], "the name of a file"))
-        self.upload = Upload(field, filename, lines.get(b"content-type", b"").decode("latin-1"))
+        self.upload = Upload(field, _shown(filename), lines.get(b"content-type", b"").decode("latin-1"))
         self.files.append(self.upload)
 
     def on_data(self, data: bytes, start: int, end: int) -> None:
@@ -358,6 +364,22 @@ def _text(value: bytes, what: str) -> str:
         return value.decode()
     except UnicodeDecodeError:
         raise BodyError(f"The body is not a form in UTF-8: {what} is not.") from None
+
+
+def _extended(disposition: bytes) -> str | None:
+    """The name of a file that is only in ``filename*`` (RFC 8187), as some clients send one that is not ASCII.
+
+    RFC 7578 §4.2 has them not do so, but the part is a file all the same.
+    """
+    found = _FILENAME.search(_QUOTED.sub(b'""', disposition))
+    if found is None:
+        return None
+    charset, value = found[1].decode("ascii").lower(), unquote_to_bytes(found[2])
+    if charset == "iso-8859-1":
+        return value.decode("latin-1")
+    if charset != "utf-8":
+        raise BodyError("The name of a file of the form is neither in UTF-8 nor in ISO-8859-1.")
+    return _text(value, "the name of a file")
 
 
 def _decoded(value: bytes) -> bytes:
