@@ -101,6 +101,11 @@ def test_the_clock_is_set_and_origins_follow_it(client: Client) -> None:
     for wrong in (float("nan"), "60", True):
         with pytest.raises(ValueError, match="must be seconds"):
             client.clock.advance(wrong)  # type: ignore[arg-type]
+    for far in (1e30, -1e30, 9e11):
+        with pytest.raises(ValueError, match="between the years 1970 and 9999"):
+            client.clock.advance(far)
+    with pytest.raises(ValueError, match="between the years 1970 and 9999"):
+        client.clock.set(datetime(1969, 12, 31, tzinfo=UTC))
 
 
 def test_a_client_has_any_address_and_host_with_and_without_tls(client: Client) -> None:
@@ -180,6 +185,19 @@ def test_what_is_no_reply_is_refused_when_it_is_given_or_answered_with_the_reaso
     response = httpx.get(origin.url)
     assert (response.status_code, "None is no reply" in response.text) == (500, True)
     origin.close()
+    for answers, error, message in [
+        ({"/": 99}, ValueError, "99 is no status of a reply"),
+        ({"/": True}, TypeError, "True is no reply"),
+        ({"page": "text"}, ValueError, "'page' must be a path, such as /page or"),
+        (
+            [("/", "text")],
+            TypeError,
+            "site: the replies are a mapping of paths, or a function of the request, not list",
+        ),
+        (5, TypeError, "site: the replies are a mapping of paths, or a function of the request, not int"),
+    ]:
+        with pytest.raises(error, match=message):
+            Client(application(), origins={"site": answers})  # type: ignore[dict-item]  # it is refused
 
 
 def test_the_recorder_has_every_exchange_with_the_part_of_the_cache(client: Client) -> None:

@@ -47,6 +47,8 @@ __all__ = ["CacheResult", "Client", "Clock", "Exchange"]
 _REMEMBERED, _ADDRESSES = 10_000, 64
 #: Ids that are tried for a variant.
 _IDS = 100_000
+#: The last second of the year 9999, beyond which dates of HTTP have no form.
+_LAST = 253_402_300_799
 
 
 class CacheResult(NamedTuple):
@@ -121,6 +123,8 @@ class Clock:
         self._move(self._offset + round(seconds))
 
     def _move(self, offset: int) -> None:
+        if not 0 <= time.time() + offset <= _LAST:
+            raise ValueError(f"Clock: {offset} seconds from now is not between the years 1970 and 9999")
         self._shift(offset)
         self._offset = offset
 

@@ -110,6 +110,11 @@ class FakeOrigin:
         self._port = 0
         if callable(answers):
             self._answers["*"] = answers
+        elif answers is not None and not isinstance(answers, Mapping):
+            raise TypeError(
+                f"{name}: the replies are a mapping of paths, or a function of the request, "
+                f"not {type(answers).__name__}"
+            )
         else:
             for path, answer in (answers or {}).items():
                 self.on(path, answer)
@@ -125,6 +130,8 @@ class FakeOrigin:
 
     def on(self, path: str, answer: Answer) -> None:
         """Sets the reply for a path, or for a pattern of paths with ``*``. The last one that matches is used."""
+        if not isinstance(path, str) or not path.startswith(("/", "*")):
+            raise ValueError(f"{self.name}: {path!r} must be a path, such as /page or /api/*")
         if not callable(answer):
             _reply(answer)
         self._answers.pop(path, None)
@@ -265,7 +272,9 @@ class FakeOrigin:
 
 
 def _reply(given: Reply | str | bytes | int) -> Reply:
-    if isinstance(given, int):
+    if isinstance(given, int) and not isinstance(given, bool):
+        if not 200 <= given <= 599:
+            raise ValueError(f"{given} is no status of a reply, which is from 200 to 599")
         return Reply(given)
     if isinstance(given, (str, bytes)):
         return Reply(body=given)
