@@ -294,6 +294,16 @@ def test_neither_an_inline_callable_that_would_wait_nor_a_hook_fetches() -> None
     async def inline_async(request: Request, ctx: AsyncContext) -> Response:
         return await ctx.fetch("/page")
 
+    calls: list[str] = []
+
+    @edge.function("/careful", inline=True)
+    async def careful(request: Request, ctx: AsyncContext) -> Response:
+        calls.append(request.path)
+        try:
+            return await ctx.fetch("/page")
+        except Exception:  # noqa: BLE001  # as code does that has another answer
+            return Response("another")
+
     @edge.on("viewer_request", "/hooked")
     def hooked(request: Request, ctx: Context) -> Response:
         return ctx.fetch("/page")
@@ -301,6 +311,8 @@ def test_neither_an_inline_callable_that_would_wait_nor_a_hook_fetches() -> None
     with running(edge) as served, client_of(served) as client:
         assert client.get("/inline").status_code == 502
         assert client.get("/inline-async").text == "page"
+        # It goes on where it was.
+        assert (client.get("/careful").text, calls) == ("page", ["/careful"])
         assert client.get("/hooked").status_code == 502
         assert client.get("/page").text == "page"
         wait_until(lambda: client.get("/inline-async").text == "page", PATIENCE, "the answer through the queue")

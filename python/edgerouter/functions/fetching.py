@@ -43,8 +43,9 @@ _NAME = re.compile(r"[a-z0-9_]([a-z0-9_.-]*[a-z0-9_])?", re.ASCII)
 
 async def awaited(ctx: AsyncContext, request: Request | str, **options: Any) -> Response:
     """For async functions."""
-    # An inline callable has none, and begins anew on a loop: nothing has been requested by then.
-    asyncio.get_running_loop()
+    if asyncio._get_running_loop() is None:
+        # An inline callable, which goes on from here on a loop. Code that has another answer would catch an error.
+        await asyncio.sleep(0)
     fetch = Fetch(ctx, request, **options)
     while True:
         pending = fetch.begin()
