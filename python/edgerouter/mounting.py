@@ -89,7 +89,7 @@ class AsgiMount:
 
     async def start(self) -> None:
         """Starts the application's lifespan, if it has one."""
-        self.lifespan = Lifespan(self.app, self.state)
+        self.lifespan = Lifespan(self.app, self.state, self.root or "/")
         await self.lifespan.start()
 
     async def stop(self) -> None:
@@ -395,9 +395,10 @@ async def _raised(error: BaseException) -> None:
 class Lifespan:
     """The lifespan of an ASGI application."""
 
-    def __init__(self, app: Callable[..., Any], state: dict[str, Any]) -> None:
+    def __init__(self, app: Callable[..., Any], state: dict[str, Any], root: str) -> None:
         self.app = app
         self.state = state
+        self.root = root
         self.to_app: asyncio.Queue[Message] = asyncio.Queue()
         self.answers: asyncio.Queue[Message] = asyncio.Queue()
         self.running: asyncio.Task[None] | None = None
@@ -435,7 +436,8 @@ class Lifespan:
             self.running.exception()
             self.running = None
         elif answer["type"] == "lifespan.startup.failed":
-            raise EdgeError(f"the ASGI application could not start: {answer.get('message') or 'it gave no reason'}")
+            reason = answer.get("message") or "it gave no reason"
+            raise EdgeError(f"the ASGI application at {self.root} could not start: {reason}")
 
     async def stop(self) -> None:
         """Returns when the application has stopped."""

@@ -250,8 +250,9 @@ def test_a_lifespan_that_fails_keeps_the_version_from_serving() -> None:
         yield
 
     edge = Edge("test")
-    edge.mount("/", Starlette(lifespan=lifespan))
-    with pytest.raises(EdgeError, match=r"could not start(.|\n)*no database"), running(edge):
+    edge.mount("/ready", Starlette())
+    edge.mount("/broken", Starlette(lifespan=lifespan))
+    with pytest.raises(EdgeError, match=r"at /broken could not start(.|\n)*no database"), running(edge):
         pass
 
 

@@ -84,6 +84,8 @@ def test_origins_reply_as_the_test_says_and_receive_what_they_would_in_service(c
 
 
 def test_the_clock_is_set_and_origins_follow_it(client: Client) -> None:
+    with pytest.raises(LookupError, match="make a request first"):
+        _ = client.cache
     first = client.get("/page/a")
     assert client.cache._replace(ttl=None) == CacheResult(False, "uri-miss", True, None, "absent")
     assert client.cache.ttl in SIXTY

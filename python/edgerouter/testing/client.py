@@ -252,6 +252,8 @@ class Client(httpx.Client):
     @property
     def cache(self) -> CacheResult:
         """The part of the cache in the last response."""
+        if not self.exchanges:
+            raise LookupError("Client.cache: there is no response yet; make a request first")
         return self.exchanges[-1].cache
 
     def choose(self, experiment: str, variant: str) -> None:
