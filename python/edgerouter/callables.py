@@ -144,6 +144,7 @@ class Callables:
                 raise ConfigError([Problem("function.varies", None, message)])
             called = declared(
                 function,
+                decorator="function",
                 timeout=timeout,
                 inline=inline,
                 serial=serial,
@@ -274,7 +275,7 @@ class Callables:
         def register(function: Callable[[], Any]) -> Callable[[], Any]:
             self._declared.waiting.pop(number, None)
             check_arguments(function)
-            called = declared(function, timeout=timeout)
+            called = declared(function, decorator="schedule", timeout=timeout)
             seconds = _patience("schedule", called)
             self._declared.jobs.append(job(called.name, function, expression, timezone, seconds))
             return function
@@ -357,7 +358,7 @@ class Callables:
         def register(function: F) -> F:
             self._declared.waiting.pop(number, None)
             check_arguments(function, "request", *(["response"] if str(phase).endswith("response") else []), "ctx")
-            called = declared(function, timeout=timeout, inline=inline, serial=serial, fail=fail)
+            called = declared(function, decorator="on", timeout=timeout, inline=inline, serial=serial, fail=fail)
             self._declared.note("hooks")
             call = len(self._declared.callables)
             self._declared.hooks.append(
@@ -374,7 +375,7 @@ class Callables:
         def register(function: F) -> F:
             self._declared.waiting.pop(number, None)
             check_arguments(function)
-            called = declared(function, timeout=timeout)
+            called = declared(function, decorator="on", timeout=timeout)
             handlers = self._declared.starts if phase == "start" else self._declared.stops
             handlers.append(Handler(called.name, function, _patience("on", called)))
             return function
@@ -413,6 +414,7 @@ def _patience(declaration: str, called: Called) -> float:
 def declared(
     function: Callable[..., Any],
     *,
+    decorator: Literal["function", "on", "schedule"],
     timeout: Duration | None,
     inline: bool = False,
     serial: bool = False,
@@ -433,7 +435,12 @@ def declared(
         message = "is async, which serial=True contradicts: it runs on the event loop; remove serial=True, or "
         message += "write a plain def"
         raise ConfigError([Problem("callables", name, message)])
-    return Called(name=name, inline=inline, serial=serial, timeout=timeout, fail=fail, varies=varies)
+    try:
+        return Called(name=name, inline=inline, serial=serial, timeout=timeout, fail=fail, varies=varies)
+    except ConfigError as error:
+        # By the name that the decorator has.
+        given = ((problem, problem.path.replace("Called.", f"{decorator}.", 1)) for problem in error.problems)
+        raise ConfigError(problem._replace(path=path) for problem, path in given) from None
 
 
 def check_decorator(name: str, pattern: object, example: str) -> None:
@@ -456,7 +463,8 @@ def check_arguments(function: Callable[..., Any], *arguments: str) -> None:
     except TypeError as error:
         if callable(function):
             name = getattr(function, "__qualname__", shown(function))
-            raise ConfigError([Problem("callables", name, f"must take ({', '.join(arguments)}): {error}")]) from None
+            taken = f"({', '.join(arguments)})" if arguments else "no arguments"
+            raise ConfigError([Problem("callables", name, f"must take {taken}: {error}")]) from None
 
 
 def is_async(function: Callable[..., Any]) -> bool:

@@ -65,6 +65,22 @@ def test_what_contradicts_the_callable_is_refused(function: Any, mode: dict[str,
         Edge("test").on("viewer_request", **mode)(function)
 
 
+@pytest.mark.parametrize(
+    ("declare", "message"),
+    [
+        (lambda edge: edge.function("/", timeout="5")(plain), r'function\.timeout: "5": must be seconds'),
+        (lambda edge: edge.on("viewer_request", fail="half")(plain), r'on\.fail: "half": must be one of open, closed'),
+        (lambda edge: edge.on("start", timeout="5")(lambda: None), r'on\.timeout: "5": must be seconds'),
+        (lambda edge: edge.schedule("* * * * *", timeout=0)(lambda: None), r"schedule\.timeout: 0: must be > 0"),
+        (lambda edge: edge.schedule("* * * * *")(lambda job: None), "must take no arguments: missing"),
+    ],
+    ids=["function", "hook", "start", "schedule", "arguments"],
+)
+def test_a_wrong_option_has_the_name_of_its_decorator(declare: Callable[[Any], object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        declare(Edge("test"))
+
+
 @pytest.mark.parametrize("function", [generator, functools.partial(generator), async_generator, Streams()])
 def test_a_generator_is_a_function_that_streams_and_no_hook(function: Any, serve: Serve, client_for: ClientFor) -> None:
     edge = Edge("test")
