@@ -51,6 +51,8 @@ class Authority:
 
         if self.certificate.exists():
             return False
+        if (self.folder / "ca.key").exists():
+            raise self._incomplete("ca.pem")
         try:
             self.folder.parent.mkdir(parents=True, exist_ok=True)
             # Both files appear at once, or neither.
@@ -80,6 +82,8 @@ class Authority:
             raise ConfigError(Problem("--name", f'"{name}"', message) for name in wrong)
         try:
             key = (self.folder / "ca.key").read_text()
+        except FileNotFoundError:
+            raise self._incomplete("ca.key") from None
         except (OSError, UnicodeDecodeError) as error:
             raise _refused(self.folder / "ca.key", error) from None
         try:
@@ -87,6 +91,11 @@ class Authority:
         except ValueError as error:
             message = f"cannot be issued by the authority in {self.folder}: {error}; remove that folder for a new one"
             raise ConfigError([Problem("cert", ", ".join(names), message)]) from None
+
+    def _incomplete(self, absent: str) -> ConfigError:
+        """A half of the authority is of no use, and no reason to replace the other without a word."""
+        message = f"has no {absent}; put it back, or remove the folder for a new authority"
+        return ConfigError([Problem("cert", str(self.folder), message)])
 
 
 def _certifiable(name: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import ssl
 import stat
@@ -88,6 +89,20 @@ def test_what_cannot_be_written_or_certified_is_refused_with_the_remedy(home: di
     (tmp_path / "file").write_text("")
     blocked = cert({**home, "XDG_DATA_HOME": str(tmp_path / "file")}, tmp_path)
     assert (blocked.returncode, "XDG_DATA_HOME" in blocked.stderr) == (1, True)
+
+
+@pytest.mark.parametrize("absent", ["ca.pem", "ca.key"])
+def test_a_half_of_the_authority_is_refused_with_the_remedy(home: dict[str, str], tmp_path: Path, absent: str) -> None:
+    assert cert(home, tmp_path).returncode == 0
+    authority = tmp_path / "data" / "edgerouter" / "development-ca"
+    (authority / absent).unlink()
+    done = cert(home, tmp_path, "--name", "shop.test")
+    assert (done.returncode, f"{authority}: has no {absent}; put it back, or remove the folder" in done.stderr) == (
+        1,
+        True,
+    )
+    shutil.rmtree(authority)
+    assert cert(home, tmp_path, "--name", "shop.test").returncode == 0
 
 
 def test_run_serves_https_at_once(home: dict[str, str], tmp_path: Path, run: Callable[..., Process]) -> None:
