@@ -6,7 +6,9 @@ import os
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +18,7 @@ import pytest
 
 from edgerouter import service_manager
 
+from ..certificates import Authority
 from ..origins import wait_until
 from ..processes import Process, free_port
 
@@ -77,6 +80,50 @@ def test_a_listener_of_the_application_takes_the_socket_of_its_port_and_others_a
     assert get(passed) == "here"
     assert get(own) == "here"
     assert process.end() == 0
+
+
+#: Listens on the first two of its arguments, and runs the rest with them. One of IPv6 takes no clients of IPv4.
+MANAGER = """
+import os, socket, sys
+for place, address in enumerate(sys.argv[1:3]):
+    host, _, port = address.rpartition(":")
+    family = socket.AF_INET6 if "[" in host else socket.AF_INET
+    passed = socket.socket(family)
+    if family == socket.AF_INET6:
+        passed.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    passed.bind((host.strip("[]"), int(port)))
+    passed.listen()
+    # Numbers that none of them has yet.
+    os.dup2(passed.detach(), 103 + place)
+for place in range(2):
+    os.dup2(103 + place, 3 + place)
+os.environ.update(LISTEN_FDS="2", LISTEN_PID=str(os.getpid()))
+os.execv(sys.argv[3], sys.argv[3:])
+"""
+
+
+@pytest.mark.parametrize("order", [("[::]", "0.0.0.0"), ("0.0.0.0", "[::]")], ids=" ".join)
+def test_each_listener_takes_the_socket_of_its_own_address_in_whichever_order_they_come(
+    tmp_path: Path, order: tuple[str, str]
+) -> None:
+    port = free_port()
+    issued = Authority(tmp_path).issue("127.0.0.1")
+    listeners = (
+        f"edge.listen('0.0.0.0:{port}', tls=Tls(Certificate({str(issued.chain)!r}, {str(issued.key)!r})))\n"
+        f"edge.listen('[::]:{port}')\n"
+    )
+    app = APP.replace("import Edge", "import Certificate, Edge, Tls").format(listen=listeners)
+    (tmp_path / "app.py").write_text(app)
+    by = (sys.executable, "-c", MANAGER, *(f"{host}:{port}" for host in order))
+    process = Process("run", str(tmp_path / "app.py"), "--workers", "2", by=by)
+    try:
+        process.wait_for("serves test")
+        assert httpx.get(f"http://[::1]:{port}/", timeout=PATIENCE).text == "here"
+        trusted = ssl.create_default_context(cafile=str(tmp_path / "authority.pem"))
+        assert httpx.get(f"https://127.0.0.1:{port}/", timeout=PATIENCE, verify=trusted).text == "here"
+        assert process.end() == 0
+    finally:
+        process.kill()
 
 
 def test_a_socket_of_the_service_manager_without_a_listener_is_logged_with_the_remedy(start: Start) -> None:

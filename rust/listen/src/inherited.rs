@@ -11,6 +11,7 @@ use std::{
 
 use listenfd::ListenFd;
 use parking_lot::Mutex;
+use socket2::SockRef;
 
 /// Descriptors that are looked at, at most.
 const MOST: usize = 1_024;
@@ -60,17 +61,33 @@ pub fn unused() -> Vec<String> {
     tcp.iter().map(SocketAddr::to_string).chain(paths).collect()
 }
 
-/// Takes the one for an address: of the same port, on it or on all addresses.
+/// Takes the one for an address: of the same port, on it, or else on all addresses.
 pub(crate) fn tcp(address: SocketAddr) -> Option<TcpListener> {
     let mut inherited = inherited().lock();
-    let fits = |socket: &TcpListener| {
-        socket.local_addr().is_ok_and(|bound| {
-            bound.port() == address.port()
-                && (bound.ip() == address.ip() || bound.ip().is_unspecified())
-        })
-    };
-    let index = inherited.tcp.iter().position(fits)?;
+    let fitting = inherited.tcp.iter().enumerate();
+    let fitting = fitting.filter_map(|(index, socket)| Some((fit(socket, address)?, index)));
+    let (_, index) = fitting.min()?;
     Some(inherited.tcp.swap_remove(index))
+}
+
+/// The distance of a socket from an address. `None`: clients of the address do not reach it.
+fn fit(socket: &TcpListener, address: SocketAddr) -> Option<u8> {
+    let bound = socket.local_addr().ok()?;
+    if bound.port() != address.port() {
+        return None;
+    }
+    if bound.ip() == address.ip() {
+        return Some(0);
+    }
+    if !bound.ip().is_unspecified() {
+        return None;
+    }
+    match (bound.is_ipv4(), address.is_ipv4()) {
+        (true, true) | (false, false) => Some(1),
+        // One of IPv6 takes clients of IPv4, too, unless the manager has it otherwise.
+        (false, true) => (!SockRef::from(socket).only_v6().ok()?).then_some(2),
+        (true, false) => None,
+    }
 }
 
 /// Takes the one at a path.
