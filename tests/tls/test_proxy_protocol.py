@@ -27,6 +27,13 @@ def version_2(client: str, port: int, command: int = 1) -> bytes:
     return SIGNATURE + bytes([0x20 | command, kind]) + struct.pack("!H", len(rest)) + rest
 
 
+def summed(checksum: str) -> bytes:
+    """A header with extensions, of which the checksum (CRC32C) is one."""
+    addresses = socket.inet_aton("192.0.2.7") + socket.inet_aton("192.0.2.1") + struct.pack("!HH", 4711, 443)
+    rest = addresses + b"\x03\0\x04" + bytes.fromhex(checksum) + b"\x01\0\x02h2" + b"\x04\0\0"
+    return SIGNATURE + b"\x21\x11" + struct.pack("!H", len(rest)) + rest
+
+
 def site(
     origin: Origin, *, networks: tuple[str, ...] = ("127.0.0.0/8",), tls: Tls | None = None, **http: float
 ) -> Edge:
@@ -46,6 +53,7 @@ def site(
         pytest.param(version_2("192.0.2.7", 4711), "192.0.2.7", id="version 2"),
         pytest.param(version_2("2001:db8::7", 4711), "2001:db8::7", id="version 2, IPv6"),
         pytest.param(version_2("192.0.2.7", 4711, command=0), "127.0.0.1", id="version 2, local"),
+        pytest.param(summed("8bf553aa"), "192.0.2.7", id="version 2, with a checksum"),
     ],
 )
 @pytest.mark.parametrize("pieces", ["at once", "byte by byte"])
@@ -86,6 +94,8 @@ def test_tls_begins_behind_the_header(origin: Origin, start: Start, authority: A
         pytest.param(b"PROXY UNKNOWN " + b"x" * 200, id="107 bytes of version 1"),
         pytest.param(SIGNATURE + b"\x21\x11" + struct.pack("!H", 4081), id="4 KiB of version 2"),
         pytest.param(SIGNATURE + b"\x31\x11\0\x0c" + b"\0" * 12, id="version 3"),
+        pytest.param(summed("01020304"), id="a wrong checksum"),
+        pytest.param(summed("8bf553aa")[:-1] + b"\x08", id="an extension that is longer than the header"),
     ],
 )
 def test_a_connection_without_a_valid_header_is_closed(origin: Origin, start: Start, header: bytes) -> None:

@@ -34,6 +34,9 @@ pub enum ProxyHeaderError {
     /// It begins like one.
     #[error("the header of the PROXY protocol is malformed")]
     Malformed,
+    /// It is not as the proxy has sent it.
+    #[error("the checksum in the header of the PROXY protocol is not that of the header")]
+    Checksum,
     /// A datagram, or a family that no header has.
     #[error("the header of the PROXY protocol is of a kind that is not supported")]
     Unsupported,
@@ -147,6 +150,14 @@ fn second(bytes: &[u8]) -> Result<ProxyHeader, ProxyHeaderError> {
     if is_local {
         return Ok(ProxyHeader::Complete(ProxySource::Peer));
     }
+    let addresses = match family {
+        0x11 => 12,
+        0x21 => 36,
+        // The others are not used, and neither is what follows them.
+        _ => length,
+    };
+    let extensions = rest.get(addresses..).ok_or(ProxyHeaderError::Malformed)?;
+    is_whole(bytes, extensions)?;
     let source = match family {
         0x11 => {
             let [a, b, c, d, _, _, _, _, high, low, _, _, ..] = *rest else {
@@ -168,6 +179,47 @@ fn second(bytes: &[u8]) -> Result<ProxyHeader, ProxyHeaderError> {
         _ => return Err(ProxyHeaderError::Unsupported),
     };
     Ok(ProxyHeader::Complete(source))
+}
+
+/// The type of an extension with the checksum of the whole header.
+const CHECKSUM: u8 = 0x03;
+
+/// Extensions fill their place, and the checksum among them, if there is one, is that of the header (§2.2.3 of the
+/// protocol): a header that was damaged on its way would name another client.
+fn is_whole(header: &[u8], mut extensions: &[u8]) -> Result<(), ProxyHeaderError> {
+    while let Some((&kind, rest)) = extensions.split_first() {
+        let (length, rest) = rest
+            .split_first_chunk()
+            .ok_or(ProxyHeaderError::Malformed)?;
+        let length = usize::from(u16::from_be_bytes(*length));
+        let place = header.len() - rest.len();
+        let (value, rest) = rest
+            .split_at_checked(length)
+            .ok_or(ProxyHeaderError::Malformed)?;
+        extensions = rest;
+        if kind != CHECKSUM {
+            continue;
+        }
+        let sent = <[u8; 4]>::try_from(value).map_err(|_| ProxyHeaderError::Malformed)?;
+        // It is of the header with zeros in its place.
+        let before = header.get(..place).unwrap_or_default();
+        let after = header.get(place + 4..).unwrap_or_default();
+        let summed = [before, &[0; 4], after].into_iter().flatten();
+        if u32::from_be_bytes(sent) != crc32c(summed) {
+            return Err(ProxyHeaderError::Checksum);
+        }
+    }
+    Ok(())
+}
+
+/// The checksum of RFC 4960, appendix B. A header is short and comes once: a table would save nothing.
+fn crc32c<'b>(bytes: impl Iterator<Item = &'b u8>) -> u32 {
+    const REVERSED: u32 = 0x82f6_3b78;
+    !bytes.fold(u32::MAX, |sum, byte| {
+        (0..8).fold(sum ^ u32::from(*byte), |sum, _| {
+            sum >> 1 ^ REVERSED & (sum & 1).wrapping_neg()
+        })
+    })
 }
 
 #[cfg(test)]
@@ -258,10 +310,10 @@ mod tests {
             .flat_map(|text| text.parse::<Ipv6Addr>().unwrap().octets())
             .chain([0, 80, 1, 0xbb])
             .collect();
-        let with_extension = [&four[..], &[3, 0, 4, 1, 2, 3, 4]].concat();
+        let with_extensions = [&four[..], &[1, 0, 2, b'h', b'2', 4, 0, 0]].concat();
         for (bytes, want) in [
             (v2(0x21, 0x11, &four), Ok(of("192.0.2.1:56324"))),
-            (v2(0x21, 0x11, &with_extension), Ok(of("192.0.2.1:56324"))),
+            (v2(0x21, 0x11, &with_extensions), Ok(of("192.0.2.1:56324"))),
             (v2(0x21, 0x21, &six), Ok(of("[2001:db8::1]:80"))),
             (v2(0x20, 0x00, &[]), Ok(PEER)),
             (v2(0x20, 0x11, &four), Ok(PEER)),
@@ -279,6 +331,31 @@ mod tests {
                 Ok(ProxyHeader::Incomplete(8)),
             ),
             (SIGNATURE[..5].to_vec(), Ok(ProxyHeader::Incomplete(11))),
+        ] {
+            assert_eq!(read(&bytes), want, "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn extensions_that_do_not_fit_and_a_wrong_checksum_are_refused() {
+        use ProxyHeaderError::{Checksum, Malformed};
+        assert_eq!(crc32c(b"123456789".iter()), 0xe306_9283);
+        let four = [192, 0, 2, 1, 192, 0, 2, 2, 0xdc, 0x04, 1, 0xbb];
+        let with = |extensions: &[u8]| v2(0x21, 0x11, &[&four[..], extensions].concat());
+        let mut right = with(&[4, 0, 1, 9, 3, 0, 4, 0, 0, 0, 0, 4, 0, 0]);
+        let sum = crc32c(right.iter()).to_be_bytes();
+        right[35..39].copy_from_slice(&sum);
+        let mut wrong = right.clone();
+        wrong[16] = 193;
+        for (bytes, want) in [
+            (right, Ok(of("192.0.2.1:56324"))),
+            (wrong, Err(Checksum)),
+            (with(&[3, 0, 4, 1, 2, 3, 4]), Err(Checksum)),
+            (with(&[3, 0, 3, 1, 2, 3]), Err(Malformed)),
+            (with(&[3, 0]), Err(Malformed)),
+            (with(&[4, 0, 9, 1]), Err(Malformed)),
+            (v2(0x20, 0x11, &[3, 0, 4, 1, 2, 3, 4]), Ok(PEER)),
+            (v2(0x21, 0x31, &[3, 0, 4]), Ok(PEER)),
         ] {
             assert_eq!(read(&bytes), want, "{bytes:?}");
         }
