@@ -298,6 +298,22 @@ def test_a_folder_that_takes_no_file_keeps_nothing_from_being_served(site: Site,
     assert served(site.ports.tls, pebble.trusted())[1] == first
 
 
+def test_a_stored_certificate_that_nobody_can_read_is_a_failure_until_it_is_gone(
+    site: Site, pebble: Pebble, start: Start
+) -> None:
+    stored = site.storage / "certificates" / "a.example.com.pem"
+    stored.parent.mkdir(parents=True)
+    stored.write_bytes(b" " * (2 << 20))
+    server = start(site.edge("a.example.com", issuers=pebble.issuer()))
+    failures = 'edgerouter_acme_failures{name="a.example.com"}'
+    wait_until(lambda: sample(server, failures) == 1, 60, what="the failure")
+    stored.unlink()
+    server.engine.shift_clock(120)
+    valid = 'edgerouter_acme_certificates{state="valid"}'
+    wait_until(lambda: sample(server, valid) == 1, 60, what="the certificate")
+    assert sample(server, failures) == 0
+
+
 def test_terms_that_could_obtain_nothing_are_refused(tmp_path: Path) -> None:
     for names, more, want in (
         ([], {}, "names"),

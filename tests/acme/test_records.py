@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from pathlib import Path
 
 import httpx
 import pytest
 
-from edgerouter import Acme, ConfigError, Edge, Tls
+from edgerouter import Acme, ConfigError, Edge, Limits, Tls, TlsLimits
 
 from ..origins import wait_until
 from ..tls.clients import connected, get, sample
@@ -49,6 +50,22 @@ def test_a_wildcard_is_obtained_by_records_that_a_function_sets_and_removes(
     (name, text, _), last = zone.calls
     assert zone.calls == [(name, text, True), (name, text, False)] and last[0] == "_acme-challenge.example.com"
     assert zone.threads == {"edge-dns"}
+
+
+def test_a_wildcard_on_demand_is_ordered_with_the_first_client_of_one_of_its_names(
+    site: Site, pebble: Pebble, start: Start
+) -> None:
+    zone = Zone(pebble)
+    limits = Limits(tls=TlsLimits(handshake_timeout=60))
+    edge = site.edge("*.example.com", issuers=pebble.issuer(), limits=limits, dns=zone.set_record, on_demand=True)
+    server = start(edge)
+    assert sample(server, VALID) == 0
+    trusted = pebble.trusted()
+    for name in ("a.example.com", "b.example.com"):
+        plain = socket.create_connection(("127.0.0.1", site.ports.tls), timeout=60)
+        with trusted.wrap_socket(plain, server_hostname=name) as sock:
+            assert get(sock, name).body == b"hello"
+    assert (sample(server, VALID), sample(server, 'edgerouter_acme_orders_total{result="issued"}')) == (1, 1)
 
 
 def test_an_order_fails_with_the_reason_of_the_function_and_is_tried_again(

@@ -169,6 +169,10 @@ pub(crate) async fn attempt(context: OrderContext, known: Option<Stamp>) -> Ende
         Err(error) => return Ended::BrokenOff(error.into()),
     };
     if context.storage.stamp(&context.name) != known {
+        // One that nobody can read was not just obtained by another process, and would be looked at forever.
+        if let Err(error) = context.storage.read_certificate(&context.name) {
+            return Ended::BrokenOff(error.into());
+        }
         return Ended::Elsewhere;
     }
     match context.obtain().await {

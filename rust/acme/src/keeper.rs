@@ -161,8 +161,15 @@ impl Keeper {
                     }
                 }
                 Some((challenge, answer)) = asked.recv() => {
-                    let mut storages = self.held.values().map(|held| &held.storage);
-                    let _ = answer.send(storages.find_map(|storage| storage.read_proof(&challenge)));
+                    // Names mostly share a folder, and requests bring tokens that are none.
+                    let mut storages: Vec<&Storage> = Vec::new();
+                    for held in self.held.values() {
+                        if !storages.contains(&&held.storage) {
+                            storages.push(&held.storage);
+                        }
+                    }
+                    let mut proofs = storages.iter().map(|storage| storage.read_proof(&challenge));
+                    let _ = answer.send(proofs.find_map(|proof| proof));
                 }
                 Some((name, waits)) = demanded.recv() => self.demand(name, waits),
                 Some(decided) = self.decisions.join_next() => {
@@ -272,9 +279,22 @@ impl Keeper {
         }
     }
 
+    /// The name whose certificate is for a client's name: itself, or a wildcard that is looked after.
+    fn held_as(&self, name: Box<str>) -> Box<str> {
+        let wildcard = name.split_once('.').map(|(_, rest)| format!("*.{rest}"));
+        match wildcard {
+            Some(wildcard) if !self.held.contains_key(&name) => {
+                let held = self.held.get_key_value(wildcard.as_str());
+                held.map_or(name, |(wildcard, _)| wildcard.clone())
+            }
+            _ => name,
+        }
+    }
+
     /// Begins what a client's name needs. A sender that is dropped ends the wait of its handshake.
     fn demand(&mut self, name: Box<str>, waits: oneshot::Sender<()>) {
         let now = self.now();
+        let name = self.held_as(name);
         if let Some(held) = self.held.get_mut(&name) {
             let failed = held.retry_at.is_some() && held.failures > 0;
             if held.pair.is_none() && !failed {

@@ -22,7 +22,7 @@ const LARGEST: u64 = 1 << 20;
 const STALE: Duration = Duration::from_secs(3_600);
 
 /// A folder, made when something is first stored in it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Storage(PathBuf);
 
 /// A lock on a certificate or an account, until it is dropped or the process ends.
