@@ -55,11 +55,12 @@ class Issued:
 class Authority:
     """An authority of its own, whose files are in ``folder``."""
 
-    def __init__(self, folder: Path, name: str = "authority") -> None:
+    def __init__(self, folder: Path, name: str = "authority", days: int = 30) -> None:
         self.folder = folder
         self.key = ec.generate_private_key(ec.SECP256R1())
         self.name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-        self.certificate = self._sign(self.name, self.key, [x509.BasicConstraints(ca=True, path_length=None), _SIGNS])
+        constraints = x509.BasicConstraints(ca=True, path_length=None)
+        self.certificate = self._sign(self.name, self.key, [constraints, _SIGNS], days)
         self.file = folder / f"{name}.pem"
         self.file.write_bytes(self.certificate.public_bytes(serialization.Encoding.PEM))
         self.issued = 0

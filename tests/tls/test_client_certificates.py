@@ -208,6 +208,47 @@ def test_functions_and_hooks_have_the_certificate_without_any_field(
             assert origin.requests[-1].get("x-subject") == subject
 
 
+def test_a_name_with_the_escape_of_a_comma_in_it_reads_unlike_one_with_a_comma(
+    authority: Authority, clients: Authority, start: Start
+) -> None:
+    edge = Edge("test")
+    edge.listen("127.0.0.1:0", tls=mutual(authority, clients, names="X-Client-Names"))
+
+    @edge.function("/who")
+    def who(request: Request, ctx: Context) -> Response:
+        return Response.text(request.headers["x-client-names"])
+
+    server = start(edge)
+    for name, shown in (
+        ("urn://ada, DNS:root", rb"URI:urn://ada\2C DNS:root"),
+        (r"urn://ada\2C DNS:root", rb"URI:urn://ada\5C2C DNS:root"),
+    ):
+        with connected(server.urls[0], client_of(authority, clients.issue(name, client=True))) as sock:
+            assert get(sock, path="/who").body == shown
+
+
+def test_an_authority_of_clients_that_has_expired_is_warned_of(
+    authority: Authority, start: Start, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "over").mkdir()
+    over = Authority(tmp_path / "over", "over", days=-1)
+    edge = Edge("test")
+    edge.listen("127.0.0.1:0", tls=mutual(authority, over))
+    edge.route("/*", respond="hello")
+    server = start(edge)
+    logged = ""
+
+    def told() -> bool:
+        nonlocal logged
+        logged += capfd.readouterr().err
+        return 'the authority "CN=over" in client_ca has expired' in logged
+
+    until(told)
+    # RFC 5280 §6.1.1 (d): the end of a trust anchor is no part of the validation.
+    with connected(server.urls[0], client_of(authority, over.issue(client=True, subject="ada"))) as sock:
+        assert get(sock).status == 200
+
+
 def test_a_host_with_client_certificates_is_not_reached_by_a_connection_of_another_host(
     authority: Authority, clients: Authority, start: Start
 ) -> None:

@@ -135,10 +135,10 @@ fn alternative_names(extension: Element<'_>) -> Option<Vec<String>> {
             }
             _ => continue,
         };
-        // A list of names is separated by commas.
+        // A list of names is separated by commas, and a backslash that is no escape would read like one.
         let mut text = format!("{kind}:");
         for &byte in name.content {
-            push(&mut text, byte, byte == b',');
+            push(&mut text, byte, matches!(byte, b',' | b'\\'));
         }
         found.push(text);
     }

@@ -10,7 +10,7 @@ use edgerouter_core::{
         TlsPolicy,
     },
     secret::FileSecret,
-    tls::{NameTable, PolicyNames, TermsDigest},
+    tls::{NameTable, PolicyNames, TermsDigest, certificate_facts},
 };
 use rustls::{
     RootCertStore, ServerConfig, SupportedCipherSuite, SupportedProtocolVersion,
@@ -313,13 +313,25 @@ impl PolicyBuild<'_> {
         certificates.add_obtained(self.issued, terms);
     }
 
+    /// Notes when the authorities of clients' certificates end.
+    fn note_authorities(&mut self, client: &ClientAuthentication) {
+        for der in CertificateDer::pem_slice_iter(client.ca.as_bytes()).flatten() {
+            if let Some(facts) = certificate_facts(&der) {
+                self.expiries.note_authority(facts.subject, facts.valid.1);
+            }
+        }
+    }
+
     /// The verifier of clients' certificates. `None`: the authorities cannot be used.
     fn verifier(&mut self, policy: &TlsPolicy) -> Option<Arc<dyn ClientCertVerifier>> {
         let Some(client) = &policy.client else {
             return Some(WebPkiClientVerifier::no_client_auth());
         };
         let roots = match authorities(client) {
-            Ok(roots) => Arc::new(roots),
+            Ok(roots) => {
+                self.note_authorities(client);
+                Arc::new(roots)
+            }
             Err(why) => {
                 self.refuse_file(&client.ca, ".client_ca", &why);
                 return None;

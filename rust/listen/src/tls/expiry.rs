@@ -7,6 +7,8 @@ use edgerouter_telemetry::text;
 pub(super) struct Expiries {
     certificates: Vec<(String, i64)>,
     staples: Vec<(String, i64)>,
+    /// By their subjects the authorities of clients' certificates.
+    authorities: Vec<(String, i64)>,
 }
 
 const DAY: i64 = 86_400;
@@ -30,6 +32,11 @@ impl Expiries {
     /// Notes a response of OCSP.
     pub(super) fn note_staple(&mut self, name: &str, end: i64) {
         self.staples.push((name.to_owned(), end));
+    }
+
+    /// Notes an authority of clients' certificates.
+    pub(super) fn note_authority(&mut self, subject: String, end: i64) {
+        self.authorities.push((subject, end));
     }
 
     /// Writes them, and those of certificates that were obtained.
@@ -61,6 +68,12 @@ impl Expiries {
                     "the certificate for {name} expires in {days} days; renew it and reload"
                 );
             }
+        }
+        for (subject, _) in self.authorities.iter().filter(|(_, end)| *end <= now) {
+            tracing::warn!(
+                "the authority {subject:?} in client_ca has expired: its file says that it is trusted, so clients with its \
+                 certificates are let in; take it out of the file and reload, if it should not be"
+            );
         }
         for (name, _) in self.staples.iter().filter(|(_, end)| *end <= now) {
             tracing::warn!(
