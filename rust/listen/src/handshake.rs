@@ -43,19 +43,26 @@ pub(crate) async fn handshake<T: Transport, O: ConnectionOwner>(
         if !connection.until_readable(&transport).await {
             return Err(Unshaken::Gone);
         }
-        let Ok(_place) = listener.places.acquire().await else {
+        let Some(_place) = listener.places.take().await else {
             return Err(Unshaken::Gone);
         };
         let _started = counts.start();
         let shaken = Box::pin(shake(owner, &listener, transport)).await;
-        shaken.map_err(|(error, transport)| {
-            if error.kind() == io::ErrorKind::ConnectionAborted {
+        shaken.map_err(|end| match end {
+            End::Proof(transport) => {
                 tracing::debug!(peer = %connection.peer, "an issuer of certificates was shown a proof");
-            } else {
+                Unshaken::Refused(transport)
+            }
+            End::Failed(error, transport) => {
                 tracing::debug!(%error, peer = %connection.peer, "a TLS handshake failed");
                 counts.failed();
+                transport.map_or(Unshaken::Gone, Unshaken::Refused)
             }
-            transport.map_or(Unshaken::Gone, Unshaken::Refused)
+            End::Displaced => {
+                tracing::debug!(peer = %connection.peer, "a TLS handshake gave its place to another");
+                counts.displaced();
+                Unshaken::Gone
+            }
         })
     };
     match connection.unless_ended(timeout_at(deadline, shaken)).await {
@@ -111,32 +118,40 @@ struct Shaken<T> {
     client: Option<Arc<ClientAuthentication>>,
 }
 
+/// The end of a handshake that was not completed.
+enum End<T> {
+    /// An issuer of certificates was shown a proof: no request follows (RFC 8737 §3).
+    Proof(T),
+    Failed(io::Error, Option<T>),
+    /// Its client was silent when another one needed the place.
+    Displaced,
+}
+
 /// The handshake itself: reads the client's hello, selects the policy by the name in it, and goes on by that policy.
 async fn shake<T: Transport, O: ConnectionOwner>(
     owner: &Rc<O>,
     listener: &TlsListener,
     transport: T,
-) -> Result<Shaken<T>, (io::Error, Option<T>)> {
+) -> Result<Shaken<T>, End<T>> {
+    let places = &listener.places;
     let mut acceptor = LazyConfigAcceptor::new(Acceptor::default(), transport);
-    let started = match (&mut acceptor).await {
-        Ok(started) => started,
-        Err(error) => return Err((error, acceptor.take_io())),
+    let started = match places.awaiting(&mut acceptor).await {
+        Some(Ok(started)) => started,
+        Some(Err(error)) => return Err(End::Failed(error, acceptor.take_io())),
+        None => return Err(End::Displaced),
     };
     // The rest is as much work as many requests: those that have come in are served between two handshakes.
     Backlog::turn(owner).await;
     if let Some(proof) = listener.proof(&started.client_hello()).await {
-        // No request follows (RFC 8737 §3).
-        let shown = started.into_stream(proof).into_fallible().await;
-        return Err(match shown {
-            Ok(stream) => (
-                io::ErrorKind::ConnectionAborted.into(),
-                Some(stream.into_inner().0),
-            ),
-            Err((error, transport)) => (error, Some(transport)),
+        let shown = places.awaiting(started.into_stream(proof).into_fallible());
+        return Err(match shown.await {
+            Some(Ok(stream)) => End::Proof(stream.into_inner().0),
+            Some(Err((error, transport))) => End::Failed(error, Some(transport)),
+            None => End::Displaced,
         });
     }
     let Some((policy, terms)) = listener.select(started.client_hello().server_name()) else {
-        return Err((io::ErrorKind::NotFound.into(), None));
+        return Err(End::Failed(io::ErrorKind::NotFound.into(), None));
     };
     // Within the time of the handshake.
     policy.certified(started.client_hello().server_name()).await;
@@ -144,12 +159,13 @@ async fn shake<T: Transport, O: ConnectionOwner>(
     let shaken = started
         .into_stream(Arc::clone(&policy.config))
         .into_fallible();
-    match shaken.await {
-        Ok(stream) => Ok(Shaken {
+    match places.awaiting(shaken).await {
+        Some(Ok(stream)) => Ok(Shaken {
             transport: TlsTransport::new(stream),
             terms,
             client,
         }),
-        Err((error, transport)) => Err((error, Some(transport))),
+        Some(Err((error, transport))) => Err(End::Failed(error, Some(transport))),
+        None => Err(End::Displaced),
     }
 }

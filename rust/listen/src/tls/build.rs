@@ -22,12 +22,12 @@ use rustls::{
     server::{WebPkiClientVerifier, danger::ClientCertVerifier},
     version::{TLS12, TLS13},
 };
-use tokio::sync::Semaphore;
 
 use super::{
     PolicyService, TlsListener, TlsListeners,
     certificates::Certificates,
     expiry::Expiries,
+    places::Places,
     resumption::{PolicyDigest, Resumptions},
 };
 
@@ -40,7 +40,7 @@ pub(super) fn listeners(
 ) -> Result<TlsListeners, Problems> {
     let mut resumptions = Resumptions::default();
     let mut problems = Problems::new();
-    let places = Arc::new(Semaphore::new(plan.limits.tls.handshakes));
+    let places = Arc::new(Places::new(plan.limits.tls.handshakes));
     let mut all = NameTable::default();
     let mut expiries = Expiries::default();
     let mut listeners = Vec::with_capacity(plan.listeners.len());

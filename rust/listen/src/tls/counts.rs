@@ -6,13 +6,14 @@ use edgerouter_telemetry::text;
 use rustls::{HandshakeKind, ProtocolVersion, ServerConnection};
 
 /// Results and versions, as the labels are written.
-const SERIES: [(&str, &str); 6] = [
+const SERIES: [(&str, &str); 7] = [
     ("full", "TLSv1.2"),
     ("full", "TLSv1.3"),
     ("resumed", "TLSv1.2"),
     ("resumed", "TLSv1.3"),
     ("failed", ""),
     ("timeout", ""),
+    ("displaced", ""),
 ];
 
 /// Handshakes of the process.
@@ -43,6 +44,11 @@ impl HandshakeCounts {
 
     pub(crate) fn timed_out(&self) {
         self.count(5);
+    }
+
+    /// One that gave its place to another.
+    pub(crate) fn displaced(&self) {
+        self.count(6);
     }
 
     fn count(&self, series: usize) {

@@ -2,7 +2,7 @@
 //!
 //! `build` makes a plan's TLS policies into configurations and reports every problem of them, `given` reads their
 //! files, `certificates` chooses one by SNI, `development` makes some for local names, `resumption` keeps the keys of
-//! tickets across plans and `tickets` changes them. HTTP is served over a `TlsTransport` like over any other;
+//! tickets across plans and `tickets` changes them, `places` bounds the handshakes under way. HTTP is served over a `TlsTransport` like over any other;
 //! `crate::handshake` makes one. The policy that a name selects is decided by `core::tls`.
 
 mod build;
@@ -11,6 +11,7 @@ mod counts;
 pub mod development;
 mod expiry;
 mod given;
+mod places;
 mod resumption;
 mod session;
 mod tickets;
@@ -24,7 +25,6 @@ use edgerouter_core::{
     tls::{PolicyNames, TermsDigest},
 };
 use rustls::{ServerConfig, server::ClientHello};
-use tokio::sync::Semaphore;
 
 pub use counts::HandshakeCounts;
 pub use session::TlsSession;
@@ -33,6 +33,7 @@ pub(crate) use transport::TlsTransport;
 
 use certificates::Certificates;
 use expiry::Expiries;
+use places::Places;
 use resumption::Resumptions;
 
 /// The listeners of a plan that speak TLS.
@@ -61,8 +62,8 @@ pub struct TlsListener {
     /// `None`: no policy obtains certificates.
     issued: Option<Arc<IssuedCertificates>>,
     pub(crate) timeout: Duration,
-    /// Handshakes that may be under way, on all listeners together.
-    pub(crate) places: Arc<Semaphore>,
+    /// Of the handshakes that are under way, on all listeners together.
+    pub(crate) places: Arc<Places>,
 }
 
 impl TlsListeners {

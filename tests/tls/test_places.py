@@ -1,0 +1,72 @@
+"""Places of handshakes: clients that begin one and fall silent keep nobody out."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import ssl
+
+import pytest
+
+from edgerouter import Edge, Limits, Tls, TlsLimits
+
+from ..certificates import Authority
+from .clients import address_of, connected, get, sample
+from .conftest import Start
+
+#: Longer than any client here waits.
+BOUNDS = Limits(tls=TlsLimits(handshakes=2, handshake_timeout=300))
+DISPLACED = 'edgerouter_tls_handshakes_total{result="displaced",version=""}'
+
+
+def hello(context: ssl.SSLContext) -> bytes:
+    """The first message of a client."""
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    session = context.wrap_bio(incoming, outgoing, server_hostname="www.example.com")
+    with contextlib.suppress(ssl.SSLWantReadError):
+        session.do_handshake()
+    return outgoing.read()
+
+
+@pytest.mark.parametrize("sent", ["the first bytes", "a whole hello"])
+def test_handshakes_whose_clients_are_silent_give_their_places_to_others(
+    authority: Authority, start: Start, sent: str
+) -> None:
+    edge = Edge("test", limits=BOUNDS)
+    edge.listen("127.0.0.1:0", tls=Tls(authority.issue("www.example.com").certificate))
+    edge.route("/*", respond="hello")
+    server = start(edge)
+    first = hello(authority.trusted())
+    with contextlib.ExitStack() as silent:
+        sockets = []
+        for _ in range(6):
+            sock = silent.enter_context(socket.create_connection(address_of(server.urls[0]), timeout=30))
+            sock.sendall(first if sent == "a whole hello" else first[:7])
+            sockets.append(sock)
+        for _ in range(3):
+            with connected(server.urls[0], authority.trusted()) as sock:
+                assert get(sock).status == 200
+        assert sample(server, DISPLACED) >= 4
+        # They are closed; the last two may keep places that nobody needs.
+        ended = 0
+        for sock in sockets:
+            sock.settimeout(0.1)
+            with contextlib.suppress(TimeoutError, ConnectionResetError):
+                while sock.recv(65536):
+                    pass
+                ended += 1
+        assert ended >= 4
+
+
+def test_a_handshake_keeps_its_place_while_there_are_others(authority: Authority, start: Start) -> None:
+    edge = Edge("test", limits=BOUNDS)
+    edge.listen("127.0.0.1:0", tls=Tls(authority.issue("www.example.com").certificate))
+    edge.route("/*", respond="hello")
+    server = start(edge)
+    with socket.create_connection(address_of(server.urls[0]), timeout=30) as slow:
+        slow.sendall(hello(authority.trusted())[:7])
+        for _ in range(20):
+            with connected(server.urls[0], authority.trusted()) as sock:
+                assert get(sock).status == 200
+        assert sample(server, DISPLACED) == 0
+        assert sample(server, "edgerouter_tls_handshakes_under_way") == 1
