@@ -15,7 +15,7 @@ from edgerouter.functions import process_context as context
 from edgerouter.functions import process_messages as messages
 from edgerouter.testing import running
 
-from ..origins import wait_until
+from ..origins import Origin, Reply, wait_until
 
 MODULE = r"""
 import asyncio, os, time
@@ -258,6 +258,41 @@ def test_a_process_fetches_through_its_edge(client: httpx.Client, caplog: pytest
     refused = client.get("/fetches/nested")
     assert (refused.status_code, "busy" in refused.text) == (503, True)
     assert client.get("/one").status_code == 200
+
+
+FORWARDS = """
+from edgerouter import Edge
+
+edge = Edge("forwards")
+site = edge.origin("site", URL)
+
+
+async def itself(request, ctx):
+    return await ctx.fetch(request, origin="site")
+
+
+async def as_json(request, ctx):
+    return await ctx.fetch(request, origin="site", method=None, json={"a": 1})
+
+
+edge.function("/here/itself")(itself)
+edge.function("/here/json")(as_json)
+edge.function("/there/itself", isolation="process")(itself)
+edge.function("/there/json", isolation="process")(as_json)
+"""
+
+
+def test_a_process_sends_the_request_of_a_client_on_as_the_edge_does(tmp_path: Path, origin: Origin) -> None:
+    origin.default = lambda seen: Reply(200, {}, f"{seen.method} {seen.get('content-type')} {seen.body.decode()}")
+    (tmp_path / "app.py").write_text(FORWARDS.replace("URL", repr(origin.url)))
+    with running(FileApplication("app.py", folder=tmp_path).load()) as served:
+        for place in ("here", "there"):
+            with httpx.Client(base_url=f"{served.url}/{place}", timeout=60) as client:
+                text = {"content-type": "text/plain"}
+                # Content of a GET has no meaning, and belongs to the client.
+                assert client.request("GET", "itself", content="a", headers=text).text == "GET text/plain a", place
+                assert client.post("itself", content="a", headers=text).text == "POST text/plain a", place
+                assert client.post("json", content="a", headers=text).text == 'POST application/json {"a":1}', place
 
 
 def test_a_process_streams_and_its_iterators_are_closed(

@@ -92,6 +92,7 @@ class Fetch:
         timeout: float | None = None,
         redirect: str | None = None,
         origin: str | Origin | Group | None = None,
+        of_client: bool = False,
         **unknown: Any,
     ) -> None:
         from edgerouter._core import Request
@@ -136,8 +137,9 @@ class Fetch:
         if not isinstance(body, (str, bytes, bytearray, memoryview, type(None))):
             raise TypeError(f"fetch: body is str or bytes, not {type(body).__name__}; data goes in json=")
         self.content = body.encode() if isinstance(body, str) else bytes(body or b"")
-        # The content of a request of a client is its own.
-        if self.content and self.method in ("GET", "HEAD") and not isinstance(request, Request):
+        # The content of a request of a client is its own. A process of its own gives the parts of one, ``of_client``.
+        of_client = of_client or isinstance(request, Request)
+        if self.content and self.method in ("GET", "HEAD") and not of_client:
             raise ValueError(f'fetch: a {self.method} has no body: give it another method, as in method="POST"')
         if not isinstance(cache, str):
             raise TypeError(f"fetch: cache is a word such as 'no-store', not {type(cache).__name__}")

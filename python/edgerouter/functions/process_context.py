@@ -200,9 +200,13 @@ class WorkerContext:
         from edgerouter._core import Request
 
         if isinstance(request, Request):
-            options.setdefault("method", request.method)
+            options["of_client"] = True
+            if options.get("method") is None:
+                options["method"] = request.method
             if options.get("headers") is None:
-                options["headers"] = fields_of(request.headers)
+                # The type of another content is its own.
+                replaced = () if options.get("json") is None else ("content-type",)
+                options["headers"] = [line for line in fields_of(request.headers) if line[0] not in replaced]
             if options.get("body") is None and options.get("json") is None:
                 options["body"] = request.body
             request = request.url
