@@ -380,3 +380,42 @@ def test_replies_that_a_call_does_not_wait_for_leave_the_process_fit_for_the_nex
     found = [client.get(path) for path in ("/who", "/forgets", "/who", "/forgets", "/who")]
     assert [response.status_code for response in found] == [200] * 5
     assert len({response.text for response in found}) == 1
+
+
+MISTAKES = """
+from edgerouter import Edge, Response
+
+edge = Edge("mistakes")
+edge.kv("KV", "memory:")
+
+
+def raised(make):
+    try:
+        return repr(make())
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+
+
+def probe(request, ctx):
+    return [
+        raised(lambda: ctx.cache.match(5)),
+        raised(lambda: ctx.cache.put("https://a.example/", 5)),
+        raised(lambda: ctx.cache.put("https://a.example/", Response(iter(["a"])))).partition(" streams")[0],
+        raised(lambda: ctx.env.NONE),
+        raised(lambda: [name for name in dir(ctx.env) if not name.startswith("_")]),
+        raised(lambda: ctx.wait_until(5)),
+        raised(lambda: ctx.tag(5)).partition(":")[0],
+        raised(lambda: ctx.convert("goal", "x")).partition(":")[0],
+    ]
+
+
+edge.function("/here")(probe)
+edge.function("/there", isolation="process")(probe)
+"""
+
+
+def test_mistakes_are_the_same_errors_in_a_process_as_in_the_edge(tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text(MISTAKES)
+    with running(FileApplication("app.py", folder=tmp_path).load()) as served:
+        here, there = (httpx.get(f"{served.url}/{place}", timeout=60) for place in ("here", "there"))
+        assert here.json() == there.json()

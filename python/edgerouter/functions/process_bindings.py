@@ -188,9 +188,15 @@ class Env:
     def __contains__(self, name: object) -> bool:
         return name in self._bindings
 
+    def __dir__(self) -> list[str]:
+        return sorted(self._bindings)
+
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_") or (binding := self._bindings.get(name)) is None:
-            raise AttributeError(f"ctx.env has no {name}: it is bound to {', '.join(self._bindings) or 'nothing'}")
+            known = f"there are {', '.join(self._bindings)}" if self._bindings else "the edge has none"
+            raise AttributeError(
+                f'{name}: no binding has this name, and {known}; declare it, as in edge.kv("{name}", "memory:")'
+            )
         kind, engine = binding
         if kind == "kv":
             return _Kv(self._line, name)

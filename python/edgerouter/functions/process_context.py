@@ -11,6 +11,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from edgerouter.errors import CacheError
 from edgerouter.functions import process_messages as messages
 from edgerouter.functions.fetching import lines_of
 from edgerouter.functions.process_bindings import Env
@@ -42,8 +43,12 @@ def fields_of(headers: Any) -> list[tuple[str, str]]:
 
 def _place(request: Request | str) -> Any:
     """A request as the key of a cache."""
+    from edgerouter._core import Request
+
     if isinstance(request, str):
         return request
+    if not isinstance(request, Request):
+        raise TypeError(f"a cache needs a Request or a URL, not {type(request).__name__}")
     return request.url, request.method, fields_of(request.headers)
 
 
@@ -63,7 +68,15 @@ class _Cache:
         return self._line.begin("cache.match", found, cache=self._name, request=place, ignore_method=ignore_method)
 
     def put(self, request: Request | str, response: Response) -> Any:
-        parts = (response.status, fields_of(response.headers), response.body)
+        from edgerouter._core import Response
+
+        if not isinstance(response, Response):
+            raise TypeError(f"a cache stores a Response, not {type(response).__name__}")
+        try:
+            body = response.body
+        except RuntimeError:
+            raise CacheError("put: the body of this response streams and cannot be stored: give it the whole") from None
+        parts = (response.status, fields_of(response.headers), body)
         return self._line.begin("cache.put", cache=self._name, request=_place(request), response=parts)
 
     def delete(self, request: Request | str, *, ignore_method: bool = False) -> Any:
@@ -162,11 +175,15 @@ class WorkerContext:
         return max(0.0, self._until - time.monotonic())
 
     def tag(self, tag: str) -> None:
-        """Gives the response a tag by which it can be purged."""
+        """Gives the response a tag by which it can be purged; one that is none fails at the end of the call."""
+        if not isinstance(tag, str):
+            raise TypeError(f"ctx.tag takes a str, not {type(tag).__name__}")
         self.tags.append(tag)
 
     def convert(self, goal: str, value: float = 0.0) -> bool:
         """Counts a conversion of the visitor when the call has ended; true, for it is not known whether it was lost."""
+        if not isinstance(goal, str) or isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise TypeError(f"ctx.convert takes a str and a number, not {goal!r:.80} and {value!r:.80}")
         if len(self.conversions) < MOST_CONVERSIONS:
             self.conversions.append((goal, float(value)))
         return True
@@ -189,7 +206,7 @@ class WorkerContext:
     def wait_until(self, work: Awaitable[object] | Callable[[], object]) -> bool:
         """Goes on with ``work`` after the response; the process takes no other call meanwhile."""
         if not callable(work) and not hasattr(work, "__await__"):
-            raise TypeError(f"wait_until takes an awaitable or a callable, not {type(work).__name__}")
+            raise TypeError(f"wait_until takes an awaitable or a callable without arguments, not {type(work).__name__}")
         if len(self.works) >= MOST_WORKS:
             return False
         self.works.append(work)
