@@ -292,6 +292,39 @@ def test_a_resumed_session_keeps_the_identity_and_ends_with_its_authority(
     assert refused(server.urls[0], context)
 
 
+def large(clients: Authority, size: int) -> Issued:
+    """A certificate of about this many bytes in DER."""
+    names = [f"a{number:04}.example.com" for number in range(size // 25)]
+    short = len(clients.issue(*names, "urn://", client=True, subject="ada").der)
+    return clients.issue(*names, "urn://" + "x" * (size - short - 4), client=True, subject="ada")
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+@pytest.mark.parametrize("size", [10_000, 65_430])
+def test_a_client_with_a_large_certificate_is_served_and_resumes_where_a_ticket_has_room(
+    authority: Authority, clients: Authority, start: Start, version: ssl.TLSVersion, size: int
+) -> None:
+    edge = Edge("test")
+    edge.listen("127.0.0.1:0", tls=mutual(authority, clients, subject="X-Client-Subject"))
+
+    @edge.function("/who")
+    def who(request: Request, ctx: Context) -> Response:
+        return Response.text(request.headers["x-client-subject"])
+
+    server = start(edge)
+    issued = large(clients, size)
+    assert abs(len(issued.der) - size) < 10
+    context = client_of(authority, issued)
+    context.minimum_version = context.maximum_version = version
+    with connected(server.urls[0], context) as sock:
+        assert get(sock, path="/who").body == b"CN=ada"
+        session = sock.session
+    with connected(server.urls[0], context, session=session) as sock:
+        assert get(sock, path="/who").body == b"CN=ada"
+        # TLS 1.2 has sessions by their number, too.
+        assert sock.session_reused is (size < 16_384 or version is ssl.TLSVersion.TLSv1_2)
+
+
 def test_settings_that_would_do_nothing_or_cannot_be_used_are_refused(
     authority: Authority, clients: Authority, tmp_path: Path
 ) -> None:

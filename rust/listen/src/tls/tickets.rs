@@ -11,6 +11,10 @@ use rustls::{Error, crypto::aws_lc_rs::Ticketer, server::ProducesTickets};
 /// Seconds for which a key makes tickets.
 pub(super) const ROTATION: u64 = 6 * 60 * 60;
 
+/// Longest session that gets a ticket. One has the certificates of its client in it, which may be 64 KiB: the ticket would
+/// be longer than a message of TLS can say, and clients refuse that; and each handshake sends two.
+const LONGEST: usize = 16 << 10;
+
 /// The keys, newest first.
 pub(super) struct RotatingTickets {
     keys: Mutex<Keys>,
@@ -72,6 +76,9 @@ impl ProducesTickets for RotatingTickets {
     }
 
     fn encrypt(&self, plain: &[u8]) -> Option<Vec<u8>> {
+        if plain.len() > LONGEST {
+            return None;
+        }
         self.now().0.encrypt(plain)
     }
 
@@ -116,6 +123,13 @@ mod tests {
             let found = tickets.decrypt(&ticket);
             assert_eq!(found.is_some(), valid, "made at {made}, used at {used}");
         }
+    }
+
+    #[test]
+    fn a_session_with_large_certificates_gets_no_ticket() {
+        let (tickets, _) = tickets();
+        assert!(tickets.encrypt(&vec![0; LONGEST]).is_some());
+        assert!(tickets.encrypt(&vec![0; LONGEST + 1]).is_none());
     }
 
     #[test]
