@@ -33,19 +33,24 @@ impl Clock {
             .set(unix.saturating_sub(self.start.elapsed()));
     }
 
+    /// Time since the Unix epoch at `now`.
+    pub(crate) fn since_epoch(&self, now: Instant) -> Duration {
+        self.unix_at_start.get() + now.duration_since(self.start)
+    }
+
     /// Seconds since the Unix epoch at `now`.
     pub(crate) fn unix(&self, now: Instant) -> u64 {
-        (self.unix_at_start.get() + now.duration_since(self.start)).as_secs()
+        self.since_epoch(now).as_secs()
     }
 
     /// Milliseconds since the Unix epoch at `now`.
     pub(crate) fn unix_millis(&self, now: Instant) -> u64 {
-        (self.unix_at_start.get() + now.duration_since(self.start)).as_millis() as u64
+        self.since_epoch(now).as_millis() as u64
     }
 
     /// Nanoseconds since the Unix epoch at `now`; until the year 2554.
     pub(crate) fn unix_nanos(&self, now: Instant) -> u64 {
-        (self.unix_at_start.get() + now.duration_since(self.start)).as_nanos() as u64
+        self.since_epoch(now).as_nanos() as u64
     }
 
     pub(crate) fn unix_now(&self) -> u64 {

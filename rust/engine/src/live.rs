@@ -25,6 +25,7 @@ use crate::{
     observed::Observed,
     readings::ReadingBoard,
     telemetry::PlanMetrics,
+    upstream::PlanHealth,
 };
 
 /// A plan in service with the runner of its callables and the holder of its keys: swapped as one.
@@ -65,6 +66,8 @@ pub(crate) struct LocalLive {
     pub(crate) observed: Option<Observed>,
     /// This worker's counters of the plan.
     pub(crate) metrics: PlanMetrics,
+    /// Of the plan's origins.
+    pub(crate) health: PlanHealth,
     /// The version that serves some of the clients; `None`: no deploy is under way, or this is that version.
     pub(crate) candidate: Option<(Arc<Share>, Rc<LocalLive>)>,
 }

@@ -46,7 +46,7 @@ use crate::{
     store::Fills,
     telemetry::{Metrics, Refused, WorkerMetrics, access::AccessLog, log, trace::TraceQueue},
     trial::{Side, Trial},
-    upstream::{self, HealthBoard, Upstreams},
+    upstream::{self, HealthBoard, PlanHealth, Upstreams},
     values::FieldValues,
     watched::Watched,
 };
@@ -272,6 +272,7 @@ impl Worker {
             sent: Sent::default(),
             live: RefCell::new(Rc::new(LocalLive {
                 readings: live.readings.current(),
+                health: PlanHealth::new(&shared.health, &live.plan),
                 live,
                 epoch,
                 observed: shared.observed(None),
@@ -322,6 +323,7 @@ impl Worker {
         };
         let local = |live: Arc<Live>, side, candidate| LocalLive {
             metrics: metrics(&live),
+            health: PlanHealth::new(&self.shared.health, &live.plan),
             readings: live.readings.current(),
             live,
             epoch,

@@ -12,7 +12,7 @@ use std::{
 use edgerouter_core::{
     cache::decide::OriginHealth,
     origin::health::{self, Change, Health, Thresholds},
-    plan::{Group, Origin, Plan},
+    plan::{Group, Origin, OriginId, Plan},
 };
 use hashbrown::{Equivalent, HashMap, HashSet};
 use parking_lot::{Mutex, RwLock};
@@ -113,7 +113,13 @@ impl HealthBoard {
     }
 
     fn now(&self) -> u64 {
-        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
+        self.at(Instant::now())
+    }
+
+    /// An instant on the board's clock, in milliseconds.
+    fn at(&self, instant: Instant) -> u64 {
+        let since = instant.saturating_duration_since(self.began);
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
     }
 
     /// True if a request should go to the origin in its turn: a healthy one, or one whose trial this request is.
@@ -201,22 +207,9 @@ impl HealthBoard {
         members(plan, group).any(|origin| self.is_healthy(origin))
     }
 
-    /// A request was answered, and not with an error.
-    pub fn note_success(&self, origin: &Origin) {
-        let slot = health::slot(self.now());
-        let is_no_news = self.look(origin, |flag| {
-            if flag.slot.load(Ordering::Relaxed) != slot {
-                // The slot before is over: its count goes under its number.
-                let mut health = flag.health.lock();
-                let before = flag.slot.swap(slot, Ordering::Relaxed);
-                health.answered(before, flag.good.swap(0, Ordering::Relaxed));
-            }
-            flag.good.fetch_add(1, Ordering::Relaxed);
-            flag.healthy.load(Ordering::Relaxed) && flag.spotless.load(Ordering::Relaxed)
-        });
-        if is_no_news {
-            return;
-        }
+    /// A request was answered without an error by an origin whose last events were others.
+    #[cold]
+    fn note_recovery(&self, origin: &Origin) {
         let thresholds = Thresholds::of(origin.health.as_ref());
         self.note_silence(origin, false);
         self.change(origin, "requests are answered", |health| {
@@ -277,7 +270,67 @@ impl HealthBoard {
     }
 }
 
+/// The flags of a plan's origins, in its order, for what each request needs and notes: it does not search the board. A plan
+/// that is no longer served may have flags that the board has forgotten.
+#[derive(Debug)]
+pub struct PlanHealth {
+    board: Arc<HealthBoard>,
+    flags: Box<[Arc<Flag>]>,
+}
+
+impl PlanHealth {
+    /// Puts origins that the board does not know on it, as healthy ones.
+    pub fn new(board: &Arc<HealthBoard>, plan: &Plan) -> Self {
+        Self {
+            board: Arc::clone(board),
+            flags: plan
+                .origins
+                .iter()
+                .map(|origin| board.flag(origin))
+                .collect(),
+        }
+    }
+
+    fn flag(&self, id: OriginId) -> Option<&Flag> {
+        self.flags.get(id.0 as usize).map(|flag| &**flag)
+    }
+
+    /// True if the origin is counted among the healthy; changes nothing.
+    pub fn knows_healthy(&self, id: OriginId) -> bool {
+        self.flag(id)
+            .is_none_or(|flag| flag.healthy.load(Ordering::Relaxed))
+    }
+
+    /// True if a request should go to the origin in its turn: a healthy one, or one whose trial this request is.
+    pub fn admits(&self, id: OriginId, origin: &Origin) -> bool {
+        self.knows_healthy(id) || self.board.is_healthy(origin)
+    }
+
+    /// A request was answered at `now`, and not with an error.
+    pub fn note_success(&self, id: OriginId, origin: &Origin, now: Instant) {
+        let Some(flag) = self.flag(id) else {
+            return;
+        };
+        let slot = health::slot(self.board.at(now));
+        if flag.slot.load(Ordering::Relaxed) != slot {
+            flag.begin_slot(slot);
+        }
+        flag.good.fetch_add(1, Ordering::Relaxed);
+        if !(flag.healthy.load(Ordering::Relaxed) && flag.spotless.load(Ordering::Relaxed)) {
+            self.board.note_recovery(origin);
+        }
+    }
+}
+
 impl Flag {
+    /// The slot before is over: its count goes under its number.
+    #[cold]
+    fn begin_slot(&self, slot: u64) {
+        let mut health = self.health.lock();
+        let before = self.slot.swap(slot, Ordering::Relaxed);
+        health.answered(before, self.good.swap(0, Ordering::Relaxed));
+    }
+
     fn change(
         &self,
         origin: &Origin,

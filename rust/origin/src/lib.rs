@@ -21,7 +21,7 @@ mod wanted;
 pub use body::UpstreamBody;
 pub use connection::HearInterims;
 pub use fetch::Upstreams;
-pub use health::{HealthBoard, OriginState, render_states};
+pub use health::{HealthBoard, OriginState, PlanHealth, render_states};
 pub use message::{UpstreamRequest, UpstreamResponse};
 pub use names::resolve;
 pub use request_body::{BoxError, RequestBody, RequestStream, Turn};

@@ -50,24 +50,20 @@ const HOLD: Duration = Duration::from_millis(50);
 const HOLD_BYTES: u64 = 64 << 10;
 
 /// The health of members, for the machine of attempts.
-struct Known<'a> {
-    live: &'a LocalLive,
-    board: &'a HealthBoard,
-}
+struct Known<'a>(&'a LocalLive);
 
 impl Members for Known<'_> {
-    fn admits(&self, origin: OriginId) -> bool {
-        let origin = self.live.plan.origin(origin);
-        origin.is_none_or(|origin| self.board.is_healthy(origin))
+    fn admits(&self, id: OriginId) -> bool {
+        let origin = self.0.plan.origin(id);
+        origin.is_none_or(|origin| self.0.health.admits(id, origin))
     }
 
     fn is_healthy(&self, origin: OriginId) -> bool {
-        let origin = self.live.plan.origin(origin);
-        origin.is_none_or(|origin| self.board.knows_healthy(origin))
+        self.0.health.knows_healthy(origin)
     }
 
     fn retries(&self, origin: OriginId) -> u8 {
-        let origin = self.live.plan.origin(origin);
+        let origin = self.0.plan.origin(origin);
         origin.map_or(0, |origin| origin.retries)
     }
 }
@@ -86,7 +82,7 @@ pub(super) async fn run(
         return Err(FetchError::NoOrigin.into());
     };
     let board = &request.worker.shared.health;
-    let known = Known { live: &live, board };
+    let known = Known(&live);
     let mut attempts = Attempts::new(group, &request.method, body.replayable());
     let mut pending = PendingAttempts::default();
     let mut delay: Option<Pin<Box<Sleep>>> = None;
@@ -110,7 +106,7 @@ pub(super) async fn run(
                     request.live.metrics.failover(group_id);
                     note_failover(plan, &group.name, &origin.name, event);
                 }
-                if board.knows_healthy(origin) {
+                if live.health.knows_healthy(id) {
                     trusted.push(id);
                 }
                 let since = if is_first { begun } else { Instant::now() };
@@ -292,7 +288,7 @@ async fn attempt(
         wanted: request.wanted.clone(),
         begun: started,
     };
-    let requested_at = request.worker.clock.unix(started);
+    let requested_at = request.worker.clock.since_epoch(started);
     let mut fetched = request
         .worker
         .upstreams
@@ -347,9 +343,9 @@ async fn attempt(
             if decide::is_error(response.status) {
                 request.worker.shared.health.note_error(origin);
             } else {
-                request.worker.shared.health.note_success(origin);
+                request.live.health.note_success(id, origin, ended);
             }
-            let times = (requested_at, request.worker.clock.unix(ended));
+            let times = (requested_at.as_secs(), (requested_at + took).as_secs());
             Ok(received(request, origin, response, times))
         }
         Err(error) => {
