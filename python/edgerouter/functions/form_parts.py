@@ -34,7 +34,8 @@ _STEP = 1 << 16
 #: Bytes of a field's name, of a file's name, of a line of a part's head; lines of such a head.
 _NAME, _FILE_NAME, _LINE, _LINES = 256, 255, 4_096, 8
 #: A quoted parameter of ``Content-Disposition``, and one that says in which charset its value is.
-_QUOTED = re.compile(rb'"(?:[^"\\]|\\.)*"')
+#: One without an end goes to the end of the line: to begin anew at each quote would take the square of its length.
+_QUOTED = re.compile(rb'"(?:[^"\\]|\\.?)*(?:"|$)', re.DOTALL)
 _FILENAME = re.compile(rb";\s*filename\*\s*=\s*([A-Za-z0-9-]*)'[^';]*'([^\s;]*)", re.IGNORECASE)
 #: Bytes of all uploads of this process that are kept at a time.
 _KEPT = 1 << 30
