@@ -77,7 +77,7 @@ struct Range {
 
 /// Reserves the first range before the allocator's first block, as it takes blocks from its oldest range first.
 #[used]
-#[cfg_attr(target_os = "linux", unsafe(link_section = ".init_array"))]
+#[unsafe(link_section = ".init_array")]
 static AT_LOADING: extern "C" fn() = {
     extern "C" fn reserve_first() {
         RANGES.lock().first = reserve(FIRST);
