@@ -371,8 +371,11 @@ class PieceSink:
     @property
     def unwanted(self) -> bool:
         """True if the client is gone."""
-    def end(self, complete: bool) -> None:
-        """Ends the content; not ``complete``: the client sees that it broke off."""
+    def end(self, complete: bool, trailers: list[tuple[bytes, bytes]] | None = None) -> None:
+        """Ends the content, with trailers; not ``complete``: the client sees that it broke off.
+
+        ``ValueError`` for trailers that are none, and then it is not ended.
+        """
 
 @final
 class HtmlRewriter:
@@ -1012,6 +1015,13 @@ class AsyncContext(CallContext):
     @property
     def caches(self) -> AsyncCaches:
         """Caches by name, each apart from all others, to be awaited."""
+    def early_hints(self, *links: str) -> bool:
+        """Sends the client a 103 with these values of ``Link`` ahead of the response (RFC 8297), at once.
+
+        A client that knows them loads what the page will need while the function makes it. False if the call was
+        answered already, or if it has sent 16. Of functions; ``RuntimeError`` in a hook, ``ValueError`` for values that
+        no field may hold.
+        """
 
 @final
 class Cache:

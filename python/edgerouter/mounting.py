@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Iterable, MutableMapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from urllib.parse import unquote
@@ -100,8 +100,10 @@ class AsgiMount:
     def scope(self, request: Request) -> dict[str, Any]:
         """The connection scope of a request."""
         scope = asgi_scope(request, self.root, self.state)
+        extensions: dict[str, dict[str, Any]] = {"http.response.trailers": {}, "http.response.early_hint": {}}
+        scope["extensions"] = extensions
         if self.sends_files:
-            scope["extensions"] = {"http.response.pathsend": {}}
+            extensions["http.response.pathsend"] = {}
         return scope
 
     def socket_scope(self, request: Request) -> dict[str, Any]:
@@ -156,6 +158,9 @@ class AsgiCall:
     written: Written | None = None
     sink: Sink | None = None
     over = False
+    #: Those that were sent, where trailers end the response; they are all that is missing.
+    trailers: list[Any] | None = None
+    trailers_due = False
     leaves = False
     sends_files = False
     room: asyncio.Lock | None = None
@@ -213,6 +218,10 @@ class AsgiCall:
             await self.content(self.content_head(kind), body, bool(message.get("more_body", False)))
         elif kind == "http.response.pathsend" and self.sends_files:
             await self.send_file(self.content_head(kind), message["path"])
+        elif kind == "http.response.trailers":
+            self.send_trailers(message)
+        elif kind == "http.response.early_hint":
+            self.send_hints(message["links"])
         else:
             raise RuntimeError(f"{kind} is no message of an HTTP response that this server offers")
 
@@ -220,9 +229,30 @@ class AsgiCall:
         """The head, for a message with content."""
         if self.head is None:
             raise RuntimeError(f"{kind} was sent before http.response.start")
-        if self.over:
+        if self.over or self.trailers_due:
             raise RuntimeError(f"{kind} was sent after the last one")
         return self.head
+
+    def send_hints(self, links: Iterable[Any]) -> None:
+        """Sends a 103 with links ahead of the response."""
+        if self.head is not None:
+            raise RuntimeError("http.response.early_hint was sent after http.response.start")
+        given = [bytes_of(link).decode("latin-1") for link in links]
+        if given and not self.gone:
+            self.ctx.early_hints(*given)
+
+    def send_trailers(self, message: Message) -> None:
+        """Takes trailers, and ends the response with the last of them."""
+        if self.head is None or not self.head.get("trailers", False):
+            raise RuntimeError("http.response.trailers was sent, and http.response.start has no trailers: True")
+        if not self.over and not self.trailers_due:
+            raise RuntimeError("http.response.trailers was sent before the last http.response.body")
+        if self.trailers_due and self.sink is not None and self.trailers is not None:
+            if self.gone:
+                raise OSError("the client is gone")
+            self.trailers += message.get("headers", ())
+            if not message.get("more_trailers", False):
+                self.end(self.sink)
 
     async def content(self, head: Message, body: bytes, more: bool) -> None:
         """Sends a piece of the content."""
@@ -257,11 +287,14 @@ class AsgiCall:
     def begin(self, head: Message, body: bytes, more: bool) -> Sink | None:
         """Answers with the head and all of the content, or gives the sink for its pieces."""
         status, fields = int(head["status"]), head.get("headers", ())
-        if more:
+        ends_in_trailers = bool(head.get("trailers", False))
+        if more or ends_in_trailers:
             fields = list(fields)
             self.missing = _stated(fields)
             self.to_head = self.request.method == "HEAD"
-        if not more or self.to_head or self.missing == len(body):
+            # None follow content of a stated length, as HTTP/1.1 frames it.
+            ends_in_trailers = ends_in_trailers and self.missing is None and not self.to_head
+        if not (more or ends_in_trailers) or self.to_head or self.missing == len(body):
             # Content is dropped as it comes, so that the application runs to its end for HEAD, too.
             response = asgi_response(status, fields, b"" if self.to_head else body)
             self.begun = True
@@ -272,6 +305,8 @@ class AsgiCall:
         if self.pieces is None:
             # The request ends with the call, its body does not.
             self.pieces = aiter(self.request)
+        if ends_in_trailers:
+            self.trailers = []
         self.written = written = Written(Handed() if self.in_process else None)
         response = asgi_response(status, fields, written)
         self.begun = True
@@ -296,11 +331,10 @@ class AsgiCall:
             self.left()
             raise OSError("the client is gone")
         if not more:
-            self.over = True
-            # The application sees that its client has all, and may go on as work after the response.
-            self.leave()
-            asyncio.get_running_loop().call_soon(self.goes_on)
-            sink.end(True)
+            if self.trailers is not None:
+                self.trailers_due = True
+            else:
+                self.end(sink)
         elif not room:
             if self.room is None:
                 self.room = asyncio.Lock()
@@ -308,6 +342,14 @@ class AsgiCall:
             async with self.room:
                 if (wait := sink.room()) is not None:
                     await wait
+
+    def end(self, sink: Sink) -> None:
+        """Ends the response."""
+        sink.end(True, self.trailers or None)
+        self.over = True
+        # The application sees that its client has all, and may go on as work after the response.
+        self.leave()
+        asyncio.get_running_loop().call_soon(self.goes_on)
 
     def goes_on(self) -> None:
         """Bounds what the application still does after its streamed response."""

@@ -30,6 +30,9 @@ START = {"type": "http.response.start", "status": 200, "headers": [(b"a", b"1")]
 BODY = {"type": "http.response.body", "body": b"x"}
 FILES = {**HTTP, "extensions": {"http.response.pathsend": {}}}
 FILE = {"type": "http.response.pathsend", "path": "/a"}
+LATE = {**HTTP, "extensions": {"http.response.trailers": {}, "http.response.early_hint": {}}}
+TRAILERS: dict[str, Any] = {"type": "http.response.trailers", "headers": [(b"x-sum", b"7")]}
+HINT: dict[str, Any] = {"type": "http.response.early_hint", "links": [b"</a.css>; rel=preload"]}
 REQUEST = {"type": "http.request", "body": b"", "more_body": False}
 CONNECT = {"type": "websocket.connect"}
 ACCEPT = {"type": "websocket.accept"}
@@ -74,10 +77,16 @@ def came(message: dict[str, Any]) -> dict[str, Any]:
         ),
         pytest.param(HTTP, [came(REQUEST), came({"type": "http.disconnect"})], id="a client that leaves"),
         pytest.param(
-            HTTP,
+            LATE,
             [{**START, "trailers": True}, BODY, {"type": "http.response.trailers", "headers": []}],
             id="trailers",
         ),
+        pytest.param(
+            LATE,
+            [{**START, "trailers": True}, BODY, {**TRAILERS, "more_trailers": True}, TRAILERS],
+            id="trailers in parts",
+        ),
+        pytest.param(LATE, [HINT, HINT, START, BODY], id="early hints"),
         pytest.param(
             SOCKET,
             [
@@ -151,7 +160,17 @@ def test_what_the_specification_allows_passes(scope: dict[str, Any], messages: l
         pytest.param(HTTP, [{**START, "headers": [(b"a", b"1\r\nb: 2")]}], "line break", id="injection"),
         pytest.param(HTTP, [{**START, "headers": {"a": "1"}}], "headers is dict", id="mapping"),
         pytest.param(HTTP, [{**START, "extra": 1}], "unknown key 'extra'", id="unknown key"),
-        pytest.param(HTTP, [START, BODY, {"type": "http.response.trailers", "headers": []}], "announce", id="trailers"),
+        pytest.param(LATE, [START, BODY, {"type": "http.response.trailers", "headers": []}], "announce", id="trailers"),
+        pytest.param(HTTP, [{**START, "trailers": True}, BODY, TRAILERS], "does not offer it", id="no trailers"),
+        pytest.param(LATE, [{**START, "trailers": True}, TRAILERS], "before the end", id="trailers first"),
+        pytest.param(
+            LATE, [{**START, "trailers": True}, BODY, TRAILERS, TRAILERS], "after the last one", id="trailers again"
+        ),
+        pytest.param(HTTP, [HINT], "does not offer it", id="no early hints"),
+        pytest.param(LATE, [START, HINT], "after http.response.start", id="late early hints"),
+        pytest.param(LATE, [{**HINT, "links": ["</a>"]}], "not bytes of one line", id="a link of text"),
+        pytest.param(LATE, [{**HINT, "links": [b"</a>\r\nx: 1"]}], "one line", id="a link of two lines"),
+        pytest.param(LATE, [{"type": "http.response.early_hint"}], "lacks 'links'", id="no links"),
         pytest.param(HTTP, [ACCEPT], "no message of an http", id="socket message"),
         pytest.param(SOCKET, [came({"type": "websocket.receive", "text": "a"})], "state new", id="no connect"),
         pytest.param(SOCKET, [came(CONNECT), {"type": "websocket.send", "text": "a"}], "connecting", id="no accept"),

@@ -76,10 +76,19 @@ class Answers:
             message = await self.worker.receive()
             if not isinstance(message, messages.EdgeCall):
                 return message
+            if message.what == "hints":
+                # At once: the result that they come ahead of may be here already.
+                self.hint(message.arguments)
+                continue
             # A reply may be there before its task has ended.
             task = asyncio.ensure_future(self.answer(message, len(self.tasks) >= 2 * messages.MOST_EDGE_CALLS))
             self.tasks.add(task)
             task.add_done_callback(self.tasks.discard)
+
+    def hint(self, arguments: dict[str, Any]) -> None:
+        """Sends early hints; wrong ones are refused in the process already."""
+        with contextlib.suppress(KeyError, TypeError, ValueError):
+            self.ctx.early_hints(*arguments["links"])
 
     def close(self) -> None:
         """Ends what is under way: the call is over."""
@@ -194,6 +203,8 @@ class StreamedContent:
     ) -> None:
         self.answers, self.raised = answers, raised
         self.over: Callable[[bool | None], None] | None = over
+        #: For the pump, behind the last piece.
+        self._trailers: list[tuple[bytes, bytes]] | None = None
         self.loop = asyncio.get_running_loop()
 
     def __aiter__(self) -> StreamedContent:
@@ -210,6 +221,7 @@ class StreamedContent:
         if isinstance(message, messages.Piece):
             return message.content.decode() if message.text else message.content
         if isinstance(message, messages.End):
+            self._trailers = message.trailers
             self.end(message.background)
             raise StopAsyncIteration
         if isinstance(message, messages.Failed):

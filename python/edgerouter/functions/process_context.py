@@ -188,6 +188,16 @@ class WorkerContext:
             self.conversions.append((goal, float(value)))
         return True
 
+    def early_hints(self, *links: str) -> bool:
+        """Has the edge send a 103 with these links ahead of the response; true, for it is not known whether it was."""
+        if not links or any(char < " " or char == "\x7f" or char > "\xff" for link in links for char in link):
+            raise ValueError("ctx.early_hints takes one or more values of Link, without control characters")
+        if self.line.over:
+            raise RuntimeError("ctx.early_hints was used after its call was over")
+        edge_calls = self.line.edge_calls
+        edge_calls.begin("hints", {"links": list(links)}, edge_calls.fresh())
+        return True
+
     def _when_gone(self, call: Callable[[], object]) -> bool:
         """Has ``call()`` made, once, when the client is gone before there is an answer. Its edge sees it."""
 

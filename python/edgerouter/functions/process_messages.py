@@ -223,6 +223,8 @@ class End(msgspec.Struct, tag="end"):
 
     background: bool = False
     """Work of ``wait_until`` follows."""
+    trailers: list[tuple[bytes, bytes]] = []
+    """Fields behind it."""
 
 
 class Idle(msgspec.Struct, tag="idle"):

@@ -34,6 +34,7 @@ from edgerouter.functions.process_calls import EdgeCalls
 from edgerouter.functions.process_connections import Connections
 from edgerouter.functions.process_context import MOST_PIECE, RequestContent, WorkerContext, fields_of
 from edgerouter.functions.results import is_data, plain
+from edgerouter.functions.written import Written
 from edgerouter.mounting import AsgiMount
 from edgerouter.wsgi import WsgiMount
 
@@ -372,7 +373,8 @@ class Worker:
                 raise
         finally:
             self.edge_calls.on_stop = None
-        self.channel.send(messages.End(bool(context.works)))
+        trailers = iterator.trailers if isinstance(iterator, Written) else None
+        self.channel.send(messages.End(bool(context.works), trailers or []))
 
     async def value(self, begin: Callable[[], Awaitable[Any]], context: WorkerContext) -> Any:
         """Its value, or the one that it answers with before its end: then the rest is work after the response."""

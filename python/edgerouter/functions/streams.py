@@ -87,6 +87,10 @@ class Pump:
                 complete = await self.async_pieces(source, sink)
             else:
                 complete = await self.plain_pieces(source, sink)
+            # Of an application in a process of its own.
+            if complete and (trailers := getattr(source, "_trailers", None)):
+                complete = False
+                sink.end(True, trailers)
         except asyncio.CancelledError as error:
             task = asyncio.current_task()
             if task is not None and not task.cancelling():

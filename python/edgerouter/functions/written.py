@@ -40,8 +40,8 @@ class Sink(Protocol):
     def when_unwanted(self, call: Callable[[], object], /) -> bool:
         """Has ``call()`` made, once, when nobody wants more; false when that is so already."""
 
-    def end(self, complete: bool, /) -> None:
-        """Ends the content; not ``complete``: it broke off."""
+    def end(self, complete: bool, trailers: list[tuple[bytes, bytes]] | None = None, /) -> None:
+        """Ends the content, with trailers; not ``complete``: it broke off."""
 
 
 class Written:
@@ -67,6 +67,11 @@ class Written:
         if self.sink is not None:
             self.sink.end(False)
 
+    @property
+    def trailers(self) -> list[tuple[bytes, bytes]] | None:
+        """Fields behind what the iterator gave."""
+        return self.handed.trailers if self.handed is not None else None
+
     def __aiter__(self) -> AsyncIterator[bytes]:
         if self.handed is None:
             raise TypeError("this content is written into a sink, and no iterator gives it")
@@ -79,6 +84,7 @@ class Handed:
     def __init__(self) -> None:
         self.pieces: deque[bytes] = deque()
         self.complete: bool | None = None
+        self.trailers: list[tuple[bytes, bytes]] | None = None
         #: The iterator raises it when the content broke off.
         self.error: BaseException | None = None
         self.unwanted = False
@@ -110,10 +116,11 @@ class Handed:
         self.gone = call
         return not self.unwanted
 
-    def end(self, complete: bool) -> None:
+    def end(self, complete: bool, trailers: list[tuple[bytes, bytes]] | None = None) -> None:
         """Ends the iterator, after the pieces that it has not given yet."""
         if self.complete is None:
             self.complete = complete
+            self.trailers = trailers
         self.come.set()
 
     async def taken(self) -> AsyncIterator[bytes]:

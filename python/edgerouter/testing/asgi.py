@@ -144,7 +144,7 @@ class _Http:
         self.begun = False
         self.over = False
         self.trailers = False
-        self.offers_files = "http.response.pathsend" in (scope.get("extensions") or {})
+        self.extensions = scope.get("extensions") or {}
 
     def received(self, message: Message) -> None:
         kind = message.get("type")
@@ -157,6 +157,10 @@ class _Http:
             self.gone = True
         else:
             _fail("server", f"{kind!r} is no message for an http application")
+
+    def offered(self, kind: str) -> None:
+        if kind not in self.extensions:
+            _fail("application", f"{kind} was sent to a server that does not offer it")
 
     def sends(self, message: Message) -> None:
         kind = message.get("type")
@@ -178,15 +182,25 @@ class _Http:
             self.over = not message.get("more_body", False)
         elif kind == "http.response.pathsend":
             _known("application", message, {"path": str}, {})
-            if not self.offers_files:
-                _fail("application", "http.response.pathsend was sent to a server that does not offer it")
+            self.offered(kind)
             if not self.begun or self.over:
                 _fail("application", "http.response.pathsend was sent before http.response.start, or after the end")
             self.over = True
         elif kind == "http.response.trailers":
+            self.offered(kind)
+            _known("application", message, {}, {"headers": Iterable, "more_trailers": bool})
             if not (self.trailers and self.over):
-                _fail("application", "http.response.trailers was sent without its announcement, or before the end")
+                _fail("application", f"{kind} was sent without its announcement, before the end, or after the last one")
             _fields("application", kind, message.get("headers", ()))
+            self.trailers = bool(message.get("more_trailers", False))
+        elif kind == "http.response.early_hint":
+            self.offered(kind)
+            _known("application", message, {"links": Iterable}, {})
+            if self.begun:
+                _fail("application", f"{kind} was sent after http.response.start")
+            for link in message["links"]:
+                if not isinstance(link, bytes) or any(mark in link for mark in (b"\r", b"\n", b"\0")):
+                    _fail("application", f"{kind}: the link {link!r} is not bytes of one line")
         elif not (isinstance(kind, str) and kind.startswith("http.response.")):
             _fail("application", f"{kind!r} is no message of an http application")
 

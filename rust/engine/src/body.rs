@@ -203,9 +203,19 @@ impl EdgeBody {
         }
     }
 
-    /// True if trailers may follow the content: only those of an origin's chunked response do.
-    pub(crate) fn may_end_in_trailers(&self) -> bool {
-        matches!(&self.source, Source::Upstream(body) if body.size_hint().exact().is_none())
+    /// Has trailers follow the content, where they may: behind a response of an origin or a function without a length.
+    pub(crate) fn end_in_trailers(&mut self) -> bool {
+        if self.size_hint().exact().is_some() {
+            return false;
+        }
+        match &mut self.source {
+            Source::Upstream(_) => true,
+            Source::Piped(body) => {
+                body.send_trailers();
+                true
+            }
+            _ => false,
+        }
     }
 
     /// True if it is put together while it is sent: bytes that wait for the socket are memory that nothing else holds.
@@ -243,6 +253,10 @@ impl EdgeBody {
 }
 
 impl ResponseBody for EdgeBody {
+    fn announces_trailers(&self) -> bool {
+        !matches!(&self.source, Source::Piped(body) if body.sends_trailers())
+    }
+
     fn is_file(&self) -> bool {
         matches!(self.source, Source::File(_))
     }

@@ -305,7 +305,16 @@ pub enum StartedCall {
     /// It has ended already.
     Ended(CallOutput),
     /// It goes on; the future lives on the worker that called.
-    GoesOn(Pin<Box<dyn Future<Output = CallOutput>>>),
+    GoesOn(Pin<Box<dyn Future<Output = CallStep>>>),
+}
+
+/// A step of a call that goes on.
+#[derive(Debug)]
+pub enum CallStep {
+    /// It has ended.
+    Ended(CallOutput),
+    /// It goes on, and its client is to have these fields in a 103 (RFC 8297).
+    Hints(Fields, StartedCall),
 }
 
 impl fmt::Debug for StartedCall {
@@ -318,11 +327,19 @@ impl fmt::Debug for StartedCall {
 }
 
 impl StartedCall {
-    /// Waits for the end of the call.
-    pub async fn output(self) -> CallOutput {
-        match self {
-            Self::Ended(output) => output,
-            Self::GoesOn(future) => future.await,
+    /// Waits for the end of the call; `hints` takes the fields of early hints.
+    pub async fn output(mut self, hints: impl Fn(&Fields)) -> CallOutput {
+        loop {
+            match self {
+                Self::Ended(output) => return output,
+                Self::GoesOn(future) => match future.await {
+                    CallStep::Ended(output) => return output,
+                    CallStep::Hints(fields, rest) => {
+                        hints(&fields);
+                        self = rest;
+                    }
+                },
+            }
         }
     }
 }

@@ -11,6 +11,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use edgerouter_core::http::Fields;
 use parking_lot::Mutex;
 
 /// Bytes that wait in a pipe before its writer has to.
@@ -29,6 +30,25 @@ pub struct Unwanted;
 #[error("the content broke off")]
 pub struct BrokenOff;
 
+/// A thread whose tasks read pipes: it can be woken once for several of them.
+pub trait WokenTogether: Send + Sync + std::fmt::Debug {
+    /// Keeps a task that may go on; true if it is the first of `place` since the thread was woken last. A place is any
+    /// number of the caller's, and each has to wake the thread for its own.
+    fn keep(&self, task: Waker, place: usize) -> bool;
+
+    /// Has the thread wake the tasks that were kept.
+    fn wake(&self);
+}
+
+/// A reader that waits no longer, and is to be woken soon.
+#[derive(Debug)]
+pub struct DueReader {
+    /// Its task.
+    pub task: Waker,
+    /// Its thread, if that wakes several tasks at once.
+    pub thread: Option<Arc<dyn WokenTogether>>,
+}
+
 #[derive(Debug)]
 struct State {
     pieces: VecDeque<Bytes>,
@@ -36,8 +56,11 @@ struct State {
     room: usize,
     /// `Some(true)`: the content is complete; `Some(false)`: it broke off.
     end: Option<bool>,
+    /// Fields behind the content.
+    trailers: Option<Box<Fields>>,
     unwanted: bool,
     reader: Option<Waker>,
+    thread: Option<Arc<dyn WokenTogether>>,
     /// Waits for room.
     writer: Option<Waker>,
     /// Waits for the end of the reader.
@@ -60,6 +83,13 @@ impl State {
             self.waited += since.elapsed();
         }
         self.reader.take()
+    }
+
+    /// The same, for somebody who wakes it later.
+    fn come_soon(&mut self) -> Option<DueReader> {
+        let task = self.come()?;
+        let thread = self.thread.clone();
+        Some(DueReader { task, thread })
     }
 
     /// The reader has to wait; gives the waker of a writer that waits for just that.
@@ -88,8 +118,10 @@ pub fn pipe() -> (PieceWriter, PieceReader) {
         bytes: 0,
         room: ROOM,
         end: None,
+        trailers: None,
         unwanted: false,
         reader: None,
+        thread: None,
         writer: None,
         watcher: None,
         wisher: None,
@@ -110,13 +142,13 @@ impl PieceWriter {
     pub fn put(&self, piece: Bytes) -> Result<bool, Unwanted> {
         let (room, reader) = self.put_quietly(piece)?;
         if let Some(reader) = reader {
-            reader.wake();
+            reader.task.wake();
         }
         Ok(room)
     }
 
-    /// Puts a piece, and gives the waker of a reader that waits for one: it is to be woken soon.
-    pub fn put_quietly(&self, piece: Bytes) -> Result<(bool, Option<Waker>), Unwanted> {
+    /// Puts a piece, and gives a reader that waits for one: it is to be woken soon.
+    pub fn put_quietly(&self, piece: Bytes) -> Result<(bool, Option<DueReader>), Unwanted> {
         let mut state = self.0.lock();
         if state.unwanted {
             return Err(Unwanted);
@@ -125,7 +157,7 @@ impl PieceWriter {
             state.bytes += piece.len();
             state.pieces.push_back(piece);
         }
-        Ok((state.bytes < state.room, state.come()))
+        Ok((state.bytes < state.room, state.come_soon()))
     }
 
     /// Waits for room for a piece.
@@ -167,6 +199,16 @@ impl PieceWriter {
     /// The content is complete.
     pub fn finish(&self) {
         self.end(true);
+    }
+
+    /// The content is complete, with fields behind it. Gives a reader that waits: it is to be woken soon.
+    pub fn finish_quietly(&self, trailers: Option<Fields>) -> Option<DueReader> {
+        let mut state = self.0.lock();
+        if state.end.is_none() {
+            state.end = Some(true);
+            state.trailers = trailers.map(Box::new);
+        }
+        state.come_soon()
     }
 
     fn end(&self, complete: bool) {
@@ -257,10 +299,22 @@ impl PieceReader {
         PieceWaits(Arc::clone(&self.0))
     }
 
-    /// True if every piece has been taken and the content is complete.
+    /// True if every piece has been taken, the content is complete, and no fields are behind it.
     pub fn is_at_end(&self) -> bool {
         let state = self.0.lock();
-        state.pieces.is_empty() && state.end == Some(true)
+        state.pieces.is_empty() && state.end == Some(true) && state.trailers.is_none()
+    }
+
+    /// Takes the fields behind the content, once all of it was taken.
+    pub fn take_trailers(&self) -> Option<Box<Fields>> {
+        let mut state = self.0.lock();
+        let is_complete = state.pieces.is_empty() && state.end == Some(true);
+        is_complete.then(|| state.trailers.take()).flatten()
+    }
+
+    /// The thread of the reader's task, which may be woken for several at once.
+    pub fn on_thread(&self, thread: Arc<dyn WokenTogether>) {
+        self.0.lock().thread = Some(thread);
     }
 }
 
@@ -299,169 +353,4 @@ impl PieceWaits {
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use std::{
-        sync::atomic::{AtomicUsize, Ordering},
-        task::Wake,
-    };
-
-    use super::*;
-
-    #[derive(Default)]
-    struct Woken(AtomicUsize);
-
-    impl Wake for Woken {
-        fn wake(self: Arc<Self>) {
-            self.0.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
-    fn piece(length: usize) -> Bytes {
-        Bytes::from(vec![b'x'; length])
-    }
-
-    #[test]
-    fn pieces_arrive_in_order_and_then_the_end() {
-        let (writer, reader) = pipe();
-        let cx = Context::from_waker(Waker::noop());
-        assert_eq!(reader.poll_piece(&cx), Poll::Pending);
-        assert!(writer.put(Bytes::from_static(b"a")).unwrap());
-        assert!(writer.put(Bytes::new()).unwrap());
-        assert!(writer.put(Bytes::from_static(b"b")).unwrap());
-        writer.finish();
-        assert_eq!(
-            reader.poll_piece(&cx),
-            Poll::Ready(Some(Ok(Bytes::from_static(b"a"))))
-        );
-        assert!(!reader.is_at_end());
-        assert_eq!(
-            reader.poll_piece(&cx),
-            Poll::Ready(Some(Ok(Bytes::from_static(b"b"))))
-        );
-        assert!(reader.is_at_end());
-        drop(writer);
-        assert_eq!(reader.poll_piece(&cx), Poll::Ready(None));
-    }
-
-    #[test]
-    fn a_writer_that_is_dropped_breaks_the_content_off_after_its_pieces() {
-        let (writer, reader) = pipe();
-        let cx = Context::from_waker(Waker::noop());
-        writer.put(Bytes::from_static(b"a")).unwrap();
-        drop(writer);
-        assert_eq!(
-            reader.poll_piece(&cx),
-            Poll::Ready(Some(Ok(Bytes::from_static(b"a"))))
-        );
-        assert_eq!(reader.poll_piece(&cx), Poll::Ready(Some(Err(BrokenOff))));
-    }
-
-    #[test]
-    fn a_writer_waits_for_room_and_is_woken_once_for_half_of_it() {
-        let (writer, reader) = pipe();
-        let woken = Arc::new(Woken::default());
-        let waker = Waker::from(Arc::clone(&woken));
-        let cx = Context::from_waker(&waker);
-        for _ in 0..3 {
-            assert!(writer.put(piece(ROOM / 4)).unwrap());
-        }
-        assert!(!writer.put(piece(ROOM / 4)).unwrap());
-        assert_eq!(writer.poll_room(&cx), Poll::Pending);
-        let noop = Context::from_waker(Waker::noop());
-        for (taken, wakes) in [(1, 0), (2, 0), (3, 1), (4, 1)] {
-            assert!(reader.poll_piece(&noop).is_ready());
-            assert_eq!(woken.0.load(Ordering::Relaxed), wakes, "after {taken}");
-        }
-        assert_eq!(writer.poll_room(&cx), Poll::Ready(Ok(())));
-    }
-
-    #[test]
-    fn the_end_of_the_reader_is_no_event_once_the_content_is_complete() {
-        let (writer, reader) = pipe();
-        let woken = Arc::new(Woken::default());
-        let waker = Waker::from(Arc::clone(&woken));
-        assert_eq!(
-            writer.poll_unwanted(&Context::from_waker(&waker)),
-            Poll::Pending
-        );
-        writer.finish();
-        drop(writer);
-        drop(reader);
-        assert_eq!(woken.0.load(Ordering::Relaxed), 0);
-        assert_eq!(Arc::strong_count(&woken), 2);
-    }
-
-    #[test]
-    fn a_pipe_that_was_filled_can_be_made_wider() {
-        let (writer, reader) = pipe();
-        assert!(!reader.is_full());
-        assert!(!writer.put(piece(ROOM)).unwrap());
-        assert!(reader.is_full());
-        reader.widen(WIDE);
-        assert!(!reader.is_full());
-        assert!(writer.put(piece(WIDE - ROOM - 1)).unwrap());
-        assert!(!writer.put(piece(1)).unwrap());
-        assert!(reader.is_full());
-    }
-
-    #[test]
-    fn a_reader_that_waits_is_woken_by_a_piece_and_by_the_end() {
-        for end in [false, true] {
-            let (writer, reader) = pipe();
-            let woken = Arc::new(Woken::default());
-            let waker = Waker::from(Arc::clone(&woken));
-            assert_eq!(
-                reader.poll_piece(&Context::from_waker(&waker)),
-                Poll::Pending
-            );
-            if end {
-                writer.finish();
-            } else {
-                writer.put(piece(1)).unwrap();
-            }
-            assert_eq!(woken.0.load(Ordering::Relaxed), 1, "end: {end}");
-        }
-    }
-
-    #[test]
-    fn a_writer_sees_the_first_wish_for_a_piece_and_the_end_of_a_reader_without_one() {
-        for wish in [true, false] {
-            let (writer, reader) = pipe();
-            let woken = Arc::new(Woken::default());
-            let waker = Waker::from(Arc::clone(&woken));
-            let cx = Context::from_waker(&waker);
-            assert_eq!(writer.poll_wanted(&cx), Poll::Pending);
-            let waits = reader.waits();
-            if wish {
-                let noop = Context::from_waker(Waker::noop());
-                assert_eq!(reader.poll_piece(&noop), Poll::Pending);
-                assert_eq!(writer.poll_wanted(&cx), Poll::Ready(Ok(())));
-                assert!(writer.put(piece(1)).unwrap());
-                let waited = waits.total();
-                assert_eq!(waits.total(), waited);
-            } else {
-                drop(reader);
-                assert_eq!(writer.poll_wanted(&cx), Poll::Ready(Err(Unwanted)));
-                assert_eq!(waits.total(), Duration::ZERO);
-            }
-            assert_eq!(woken.0.load(Ordering::Relaxed), 1, "wish: {wish}");
-        }
-    }
-
-    #[test]
-    fn a_reader_that_is_gone_wakes_the_writer_and_frees_what_waits() {
-        let (writer, reader) = pipe();
-        let woken = Arc::new(Woken::default());
-        let waker = Waker::from(Arc::clone(&woken));
-        let cx = Context::from_waker(&waker);
-        let large = piece(2 * ROOM);
-        assert!(!writer.put(large.clone()).unwrap());
-        assert_eq!(writer.poll_room(&cx), Poll::Pending);
-        drop(reader);
-        assert_eq!(woken.0.load(Ordering::Relaxed), 1);
-        assert_eq!(writer.poll_room(&cx), Poll::Ready(Err(Unwanted)));
-        assert_eq!(writer.put(piece(1)), Err(Unwanted));
-        assert!(large.is_unique());
-    }
-}
+mod tests;

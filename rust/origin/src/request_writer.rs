@@ -203,7 +203,7 @@ impl RequestWriter {
             }
             let is_whole =
                 self.output
-                    .finish(sending.framing, trailers.as_ref(), &sending.trailers);
+                    .finish(sending.framing, trailers.as_ref(), Some(&sending.trailers));
             self.sending = None;
             if !is_whole {
                 return Err("it is shorter than its length".into());

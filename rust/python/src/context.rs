@@ -5,7 +5,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use edgerouter_core::problem::quoted;
+use edgerouter_core::{
+    http::{Fields, header},
+    problem::quoted,
+};
 use edgerouter_functions::{ClientPlace, Conversions, FunctionCaches, Notes, Phase};
 use edgerouter_telemetry::trace::SpanParent;
 use pyo3::{
@@ -18,12 +21,14 @@ use crate::{
     cache::{self, Caches},
     data::{CallSessions, Env},
     fetch::{FetchFrom, PendingFetch, WantedFetch},
-    message::spelling,
+    message::{headers::value_of, spelling},
     runner::{AnswersEarly, Caller, Deadline, enter, wait_until},
 };
 
 /// Bytes of a tag, at most: as much as `Cache-Tag` fields usually allow.
 const MOST_TAG_BYTES: usize = 1024;
+/// Bytes of early hints: as many as a connection passes on for a request.
+const MOST_HINT_BYTES: usize = 16 << 10;
 /// Characters of the name of a goal, and the largest value of a conversion.
 const MOST_GOAL: usize = 64;
 const MOST_VALUE: f64 = 1e9;
@@ -172,6 +177,28 @@ impl AsyncContext {
     #[getter]
     fn caches(slf: PyRef<'_, Self>) -> Caches {
         Caches::new(slf.as_super().caches.clone(), true)
+    }
+
+    /// Sends the client a 103 with these links ahead of the response (RFC 8297); false if it has begun.
+    #[pyo3(signature = (*links))]
+    fn early_hints(slf: PyRef<'_, Self>, links: Vec<String>) -> PyResult<bool> {
+        let context = slf.as_super();
+        if context.from.is_none() {
+            let message = "ctx.early_hints is for functions, not for hooks";
+            return Err(PyRuntimeError::new_err(message));
+        }
+        let bytes: usize = links.iter().map(String::len).sum();
+        if links.is_empty() || bytes > MOST_HINT_BYTES {
+            return Err(PyValueError::new_err(format!(
+                "ctx.early_hints takes one or more values of Link, with {MOST_HINT_BYTES} bytes at most, not {bytes}"
+            )));
+        }
+        let mut fields = Fields::new();
+        for link in &links {
+            fields.append(header::LINK, value_of("link", link)?);
+        }
+        let going = context.going.get().and_then(AnswersEarly::upgrade);
+        Ok(going.is_some_and(|going| going.hint(fields)))
     }
 }
 

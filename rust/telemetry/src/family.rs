@@ -164,7 +164,7 @@ pub(super) const FAMILIES: [About; Family::CallDuration as usize + 1] = [
     },
     About {
         name: "edgerouter_interim_responses_total",
-        help: "Interim responses (1xx) of origins that were passed on to the client or dropped.",
+        help: "Interim responses (1xx) of origins and functions that were passed on to the client or dropped.",
         rows: None,
         words: &[("result", &[&INTERIM])],
     },

@@ -6,6 +6,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use edgerouter_core::admit;
 use http_body::{Body, Frame, SizeHint};
 
 use crate::{
@@ -22,6 +23,8 @@ pub(crate) struct PipedBody {
     width: Width,
     /// The bytes that are still to come, where its head says how many there are.
     left: Option<u64>,
+    /// Its trailers may be sent.
+    with_trailers: bool,
 }
 
 /// The content is not as long as its head says.
@@ -48,7 +51,25 @@ impl PipedBody {
             hold,
             width: Width::Enough,
             left: None,
+            with_trailers: false,
         }
+    }
+
+    /// Has trailers sent, where the client takes them.
+    pub(crate) fn send_trailers(&mut self) {
+        self.with_trailers = true;
+    }
+
+    /// True if they are.
+    pub(crate) fn sends_trailers(&self) -> bool {
+        self.with_trailers
+    }
+
+    /// The trailers, once all content was taken, without those that have to be known before it.
+    fn trailers(&self) -> Option<Frame<Bytes>> {
+        let mut trailers = self.pieces.take_trailers().filter(|_| self.with_trailers)?;
+        admit::late(&mut trailers);
+        (!trailers.is_empty()).then(|| Frame::trailers((*trailers).into()))
     }
 
     /// The same, of which a head says that it has `length` bytes: other content breaks off.
@@ -102,7 +123,10 @@ impl Body for PipedBody {
         if self.width == Width::Filled && polled.is_pending() {
             self.widen();
         }
-        polled.map(|piece| self.counted(piece).map(|piece| piece.map(Frame::data)))
+        polled.map(|piece| match self.counted(piece) {
+            None => self.trailers().map(Ok),
+            Some(piece) => Some(piece.map(Frame::data)),
+        })
     }
 
     fn is_end_stream(&self) -> bool {

@@ -36,6 +36,7 @@ use std::{rc::Rc, sync::Arc, time::Instant};
 use edgerouter_core::http::header;
 use edgerouter_core::{
     access_log::AccessLogPolicy,
+    admit,
     cache::validate::{self, Precondition},
     finish, forward,
     http::{
@@ -55,7 +56,7 @@ use http::{HeaderValue, Method, StatusCode};
 use self::{answer::Early, cached::Found, exchange::Exchange};
 use crate::{
     body::{Busy, EdgeBody, EdgeResponse},
-    connection::{Arrived, ConnectionOwner, Connections, IdleServers, Stream, queue},
+    connection::{Arrived, ConnectionOwner, Connections, IdleServers, ResponseBody, Stream, queue},
     functions::fetch::FetchCache,
     listen::tls::{HandshakeCounts, TlsListener},
     telemetry::{
@@ -372,8 +373,11 @@ impl Exchange {
             }
         }
         // A field that announces trailers goes where none can follow (RFC 9110 §6.6.2).
-        if !(self.wants_trailers && response.body().may_end_in_trailers()) {
+        if !(self.wants_trailers && response.body_mut().end_in_trailers()) {
             response.headers_mut().remove(header::TRAILER);
+        } else if !ResponseBody::announces_trailers(response.body()) {
+            // A callable writes the field itself, or leaves it out.
+            admit::trailers(response.headers_mut(), |_| true);
         }
         if to_head {
             let body = std::mem::replace(response.body_mut(), EdgeBody::empty());

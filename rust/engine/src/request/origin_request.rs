@@ -86,6 +86,15 @@ pub(crate) struct InterimReceiver {
 }
 
 impl InterimReceiver {
+    /// The client of the request that is under way on a stream; `None`: it takes none.
+    pub(super) fn of(stream: &Rc<Stream>) -> Option<Self> {
+        let ticket = stream.interims.ticket()?;
+        Some(Self {
+            stream: Rc::clone(stream),
+            ticket,
+        })
+    }
+
     /// Passes interim responses on (RFC 9110 §15.2): as this route's responses are, without fields of one hop or of
     /// a content that they do not have.
     pub(super) fn hear(&self, request: &OriginRequest) -> impl Fn(StatusCode, Version, Fields) {

@@ -151,10 +151,7 @@ impl Exchange {
             hooks,
             logged: self.logged.clone(),
             trace: self.trace.as_ref().map(|trace| trace.parent().clone()),
-            interims: self.stream.interims.ticket().map(|ticket| InterimReceiver {
-                stream: Rc::clone(&self.stream),
-                ticket,
-            }),
+            interims: InterimReceiver::of(&self.stream),
             wanted: None,
         })
     }

@@ -49,6 +49,12 @@ pub type TakeContent<'t> =
 
 /// Content of a response.
 pub trait ResponseBody: Body<Data = Bytes, Error: Into<BodyError>> + Unpin + 'static {
+    /// True if only those of its trailers are sent that its head announced. The others come from an origin and are not
+    /// known.
+    fn announces_trailers(&self) -> bool {
+        true
+    }
+
     /// True if some of it is in a file.
     fn is_file(&self) -> bool {
         false

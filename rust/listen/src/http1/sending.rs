@@ -81,7 +81,8 @@ impl<T: Transport, O: ConnectionOwner> Http1<T, O> {
         });
         let mut sending = Sending {
             content: written.content,
-            trailers: write::announced_trailers(response.headers()),
+            trailers: (response.body().announces_trailers())
+                .then(|| write::announced_trailers(response.headers())),
             body: Some(response.into_body()),
             pipe: None,
             is_broken: false,
@@ -283,8 +284,8 @@ struct Sending<B> {
     content: ContentWriter,
     /// Content of the body on its way through the kernel.
     pipe: Option<Pipe>,
-    /// Trailers that the head announced.
-    trailers: Vec<FieldName>,
+    /// Trailers that the head announced; `None`: all may be sent.
+    trailers: Option<Vec<FieldName>>,
     /// The content ended before its end.
     is_broken: bool,
     /// The kernel takes more of it ahead than of other content.
@@ -358,7 +359,7 @@ impl<B: ResponseBody> Sending<B> {
 
     fn end(&mut self, output: &mut Outgoing, trailers: Option<&Fields>) {
         self.body = None;
-        self.is_broken = !output.finish(self.content, trailers, &self.trailers);
+        self.is_broken = !output.finish(self.content, trailers, self.trailers.as_deref());
     }
 }
 

@@ -28,7 +28,7 @@ use super::{
     tunnel::StreamTunnel,
 };
 use crate::{
-    connection::{Arrived, ConnectionOwner, Serving},
+    connection::{Arrived, ConnectionOwner, ResponseBody as _, Serving},
     http1::with_date,
     tunnel::{self, Joined},
 };
@@ -204,7 +204,8 @@ impl<O: ConnectionOwner> Exchange<O> {
         if let Entry::Vacant(date) = headers.entry(http::header::DATE) {
             date.insert(with_date(HeaderValue::clone));
         }
-        let trailers = write::announced_trailers(response.headers());
+        let trailers = (response.body().announces_trailers())
+            .then(|| write::announced_trailers(response.headers()));
         self.priority = self.priority.merged(response.headers());
         let declared = headers
             .get(http::header::CONTENT_LENGTH)
@@ -355,8 +356,8 @@ struct Sending<B> {
     /// Nothing comes after the piece but trailers.
     has_ended: bool,
     is_sent: bool,
-    /// Trailers that the head announced.
-    announced: Vec<FieldName>,
+    /// Trailers that the head announced; `None`: all may be sent.
+    announced: Option<Vec<FieldName>>,
     trailers: Option<HeaderMap>,
 }
 
@@ -392,9 +393,11 @@ where
                 Err(frame) => {
                     self.has_ended = true;
                     if let Ok(mut trailers) = frame.into_trailers() {
-                        let announced = &self.announced;
+                        let announced = self.announced.as_ref();
                         let is_announced = |name: &http::HeaderName| {
-                            announced.iter().any(|one| one.as_str() == name.as_str())
+                            announced.is_none_or(|announced| {
+                                announced.iter().any(|one| one.as_str() == name.as_str())
+                            })
                         };
                         let names: Vec<_> = trailers.keys().cloned().collect();
                         for name in names.iter().filter(|name| !is_announced(name)) {

@@ -136,6 +136,12 @@ pub(crate) fn asgi_response(
     } else {
         ResponseParts::streamed_at_once(status, content, None)
     };
+    parts.headers = fields_of(fields)?;
+    Ok(Response::of(parts))
+}
+
+/// Fields that are pairs of bytes.
+fn fields_of(fields: &Bound<'_, PyAny>) -> PyResult<Fields> {
     let mut given = Fields::new();
     for field in fields.try_iter()? {
         let (name, value) = pair(&field?)?;
@@ -149,8 +155,24 @@ pub(crate) fn asgi_response(
         })?;
         headers::append(&mut given, name, value)?;
     }
-    parts.headers = given;
-    Ok(Response::of(parts))
+    Ok(given)
+}
+
+/// Trailers, and their bytes, at most: as many as a reader of chunked content takes here.
+const MOST_TRAILERS: usize = 32;
+const MOST_TRAILER_BYTES: usize = 8 << 10;
+
+/// Trailers that are pairs of bytes.
+pub(crate) fn trailers_of(fields: &Bound<'_, PyAny>) -> PyResult<Fields> {
+    let trailers = fields_of(fields)?;
+    if trailers.len() > MOST_TRAILERS || trailers.bytes() > MOST_TRAILER_BYTES {
+        return Err(PyValueError::new_err(format!(
+            "a response has {MOST_TRAILERS} trailers with {MOST_TRAILER_BYTES} bytes at most, not {} with {}",
+            trailers.len(),
+            trailers.bytes()
+        )));
+    }
+    Ok(trailers)
 }
 
 fn shown(name: &[u8]) -> String {

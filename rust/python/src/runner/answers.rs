@@ -7,11 +7,12 @@
 
 use std::{
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
     time::{Duration, Instant},
 };
 
-use edgerouter_functions::CallOutput;
+use edgerouter_core::http::Fields;
+use edgerouter_functions::{CallOutput, pipe::WokenTogether};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 
@@ -35,40 +36,95 @@ const POOL: HoldLimits = HoldLimits {
     time: Duration::from_micros(250),
 };
 
-/// Answers that their worker has not taken yet.
+/// Early hints of a call, at most: as many as a connection passes on.
+const MOST_HINTS: u8 = 16;
+
+/// Something that a call gives its worker.
+#[derive(Debug)]
+pub(super) enum Given {
+    /// Early hints, and the way by which the next comes.
+    Hints(Fields, oneshot::Receiver<Given>),
+    Output(CallOutput),
+}
+
+/// Answers that their worker has not taken yet, and its tasks that may go on, as pieces have come for them.
 #[derive(Debug, Default)]
 pub(crate) struct ReadyAnswers {
-    answers: Mutex<Vec<(oneshot::Sender<CallOutput>, CallOutput)>>,
+    answers: Mutex<Vec<(oneshot::Sender<Given>, CallOutput)>>,
+    tasks: Mutex<Vec<(Waker, usize)>>,
     pub(super) announced: Notify,
 }
 
 impl ReadyAnswers {
-    /// Gives the answers to their calls. On the worker's own thread, where that wakes nobody by a system call.
-    /// True if there were some.
+    /// Gives the answers to their calls, and wakes the tasks. On the worker's own thread, where that wakes nobody by a
+    /// system call. True if there were some.
     pub(super) fn deliver(&self) -> bool {
         let answers = std::mem::take(&mut *self.answers.lock());
-        let found = !answers.is_empty();
+        let tasks = std::mem::take(&mut *self.tasks.lock());
+        let found = !answers.is_empty() || !tasks.is_empty();
         for (call, settled) in answers {
             // A call that was given up meanwhile needs none.
-            let _ = call.send(settled);
+            let _ = call.send(Given::Output(settled));
+        }
+        for (task, _) in tasks {
+            task.wake();
         }
         found
+    }
+}
+
+impl WokenTogether for ReadyAnswers {
+    fn keep(&self, task: Waker, place: usize) -> bool {
+        let mut tasks = self.tasks.lock();
+        let is_first = !tasks.iter().any(|(_, other)| *other == place);
+        tasks.push((task, place));
+        is_first
+    }
+
+    fn wake(&self) {
+        self.announced.notify_one();
     }
 }
 
 /// The call that waits for an answer, and its worker.
 #[derive(Debug)]
 pub(crate) struct AnswerTo {
-    call: oneshot::Sender<CallOutput>,
+    call: oneshot::Sender<Given>,
     worker: Arc<ReadyAnswers>,
+    /// Early hints so far.
+    hints: u8,
+    /// Woken when nobody waits any more.
+    watcher: Option<Waker>,
 }
 
 impl AnswerTo {
-    pub(super) fn new(call: oneshot::Sender<CallOutput>, worker: &Arc<ReadyAnswers>) -> Self {
+    pub(super) fn new(call: oneshot::Sender<Given>, worker: &Arc<ReadyAnswers>) -> Self {
         Self {
             call,
             worker: Arc::clone(worker),
+            hints: 0,
+            watcher: None,
         }
+    }
+
+    /// Sends early hints ahead of the answer, at once; false if nobody waits, or for too many.
+    pub(super) fn hint(&mut self, fields: Fields) -> bool {
+        if self.hints >= MOST_HINTS {
+            return false;
+        }
+        self.hints += 1;
+        let (call, rest) = oneshot::channel();
+        let before = std::mem::replace(&mut self.call, call);
+        let sent = before.send(Given::Hints(fields, rest)).is_ok();
+        if let Some(watcher) = &self.watcher
+            && self
+                .call
+                .poll_closed(&mut Context::from_waker(watcher))
+                .is_ready()
+        {
+            watcher.wake_by_ref();
+        }
+        sent
     }
 
     /// True if nobody waits any more.
@@ -78,12 +134,16 @@ impl AnswerTo {
 
     /// Waits until nobody waits for the answer any more.
     pub(super) fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.call.poll_closed(cx)
+        let polled = self.call.poll_closed(cx);
+        if polled.is_pending() {
+            self.watcher = Some(cx.waker().clone());
+        }
+        polled
     }
 
     /// Answers, and wakes the worker for this alone.
     pub(crate) fn send(self, settled: CallOutput) {
-        let _ = self.call.send(settled);
+        let _ = self.call.send(Given::Output(settled));
     }
 }
 

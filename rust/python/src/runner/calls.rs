@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use edgerouter_functions::FunctionError;
+use edgerouter_functions::{CallStep, FunctionError, StartedCall};
 use tokio::{
     sync::oneshot,
     task::{JoinHandle, spawn_local},
@@ -21,8 +21,7 @@ use tokio::{
 
 use super::{
     Deadline,
-    answers::{AnswerTo, ReadyAnswers},
-    call::Settled,
+    answers::{AnswerTo, Given, ReadyAnswers},
     job::Kind,
     pool::PATIENCE,
     queue::Queues,
@@ -157,7 +156,7 @@ pub(crate) struct UnderWay {
     key: (Instant, u64),
     deadline: Deadline,
     plain: bool,
-    answer: oneshot::Receiver<Settled>,
+    answer: oneshot::Receiver<Given>,
 }
 
 impl UnderWay {
@@ -198,11 +197,24 @@ impl UnderWay {
         self.worker.bring_forward(now + PATIENCE);
     }
 
-    /// Waits for the answer. `None`: there was none in time.
-    pub(crate) async fn answer(&mut self) -> Option<Settled> {
+    /// Waits for the answer or early hints; an error when there was none in time.
+    pub(crate) async fn step(mut self, timeout: Duration) -> CallStep {
+        match self.given().await {
+            Some(Given::Output(output)) => CallStep::Ended(output),
+            Some(Given::Hints(fields, rest)) => {
+                self.answer = rest;
+                let rest = Box::pin(self.step(timeout));
+                CallStep::Hints(fields, StartedCall::GoesOn(rest))
+            }
+            None => CallStep::Ended(Err(FunctionError::TimedOut(timeout))),
+        }
+    }
+
+    async fn given(&mut self) -> Option<Given> {
         poll_fn(|context| {
-            if let Poll::Ready(answer) = Pin::new(&mut self.answer).poll(context) {
-                return Poll::Ready(Some(answer.unwrap_or(Err(FunctionError::Gone))));
+            if let Poll::Ready(given) = Pin::new(&mut self.answer).poll(context) {
+                let given = given.unwrap_or(Given::Output(Err(FunctionError::Gone)));
+                return Poll::Ready(Some(given));
             }
             if let Some(waker) = self.worker.calls.borrow_mut().get_mut(&self.key) {
                 let same = waker

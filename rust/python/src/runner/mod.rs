@@ -267,8 +267,7 @@ impl Functions for CallableTable {
                 tokio::task::yield_now().await;
                 drop(wake);
             }
-            let answer = under_way.answer().await;
-            answer.unwrap_or(Err(FunctionError::TimedOut(timeout)))
+            under_way.step(timeout).await
         }))
     }
 

@@ -9,14 +9,14 @@ use std::{
         Arc, OnceLock, Weak,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
-    task::{Context, Poll, Waker},
+    task::{Context, Poll},
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
 use edgerouter_functions::{
     Beginning, FunctionError, FunctionOutput,
-    pipe::{PieceReader, PieceWriter, pipe},
+    pipe::{DueReader, PieceReader, PieceWriter, WokenTogether, pipe},
 };
 use parking_lot::Mutex;
 use pyo3::{
@@ -32,7 +32,11 @@ use super::{
     arrivals::{TakesArrivals, Waiter},
     runtime, wake,
 };
-use crate::{context::CallContext, errors, message::request::Request};
+use crate::{
+    context::CallContext,
+    errors,
+    message::{asgi, request::Request},
+};
 
 /// The streams of responses that are open.
 #[derive(Debug)]
@@ -169,7 +173,15 @@ pub(crate) struct PieceSink {
     /// Of the task that puts the pieces: the worker is woken once for those of a turn.
     event_loop: OnceLock<Py<PyAny>>,
     /// The worker that waits, and the time since it could go on.
-    held: Mutex<Option<(Waker, Instant)>>,
+    held: Mutex<Option<(Held, Instant)>>,
+}
+
+/// A reader that is woken at the end of a turn of the event loop.
+#[derive(Debug)]
+enum Held {
+    Task(std::task::Waker),
+    /// With the others of its thread, which keeps its task.
+    Thread(Arc<dyn WokenTogether>),
 }
 
 #[pymethods]
@@ -188,18 +200,10 @@ impl PieceSink {
         let Some((room, reader)) = put else {
             return Ok(None);
         };
-        if let Some(reader) = reader {
-            *sink.held.lock() = Some((reader, Instant::now()));
-            match sink.event_loop.get().filter(|_| room) {
-                Some(event_loop) => {
-                    let py = slf.py();
-                    let wake = slf.getattr(intern!(py, "wake"))?;
-                    event_loop.call_method1(py, intern!(py, "call_soon"), (wake,))?;
-                }
-                None => sink.wake(),
-            }
-        } else if !room || sink.is_due() {
-            sink.wake();
+        match reader {
+            Some(reader) => Self::hold(slf, reader)?,
+            None if sink.is_due() => sink.wake(),
+            None => {}
         }
         Ok(Some(room))
     }
@@ -212,8 +216,10 @@ impl PieceSink {
     /// Wakes the worker for the pieces that were put.
     fn wake(&self) {
         let held = self.held.lock().take();
-        if let Some((reader, _)) = held {
-            reader.wake();
+        match held {
+            Some((Held::Task(task), _)) => task.wake(),
+            Some((Held::Thread(thread), _)) => thread.wake(),
+            None => {}
         }
     }
 
@@ -277,15 +283,29 @@ impl PieceSink {
         )
     }
 
-    /// Ends the content; not `complete`: the client sees that it broke off.
-    fn end(&self, complete: bool) {
-        let writer = self.writer.lock().take();
-        if let (Some(writer), true) = (&writer, complete) {
-            writer.finish();
-        }
+    /// Ends the content, with trailers, which are pairs of bytes; not `complete`: the client sees that it broke off.
+    /// Raises `ValueError` for trailers that are none, and ends nothing then.
+    #[pyo3(signature = (complete, trailers=None))]
+    fn end(
+        slf: &Bound<'_, Self>,
+        complete: bool,
+        trailers: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        let sink = slf.get();
+        let trailers = trailers.map(asgi::trailers_of).transpose()?;
+        let writer = sink.writer.lock().take();
+        let reader = match &writer {
+            Some(writer) if complete => writer.finish_quietly(trailers),
+            _ => None,
+        };
         drop(writer);
-        self.wake();
-        self.place.lock().take();
+        sink.place.lock().take();
+        match reader {
+            Some(reader) => Self::hold(slf, reader)?,
+            None if !complete || sink.event_loop.get().is_none() => sink.wake(),
+            None => {}
+        }
+        Ok(())
     }
 }
 
@@ -297,6 +317,30 @@ impl Drop for PieceSink {
 }
 
 impl PieceSink {
+    /// Has a reader woken at the end of the event loop's turn, together with the others of its thread; at once without
+    /// an event loop.
+    fn hold(slf: &Bound<'_, Self>, reader: DueReader) -> PyResult<()> {
+        let (py, sink) = (slf.py(), slf.get());
+        let Some(event_loop) = sink.event_loop.get() else {
+            reader.task.wake();
+            return Ok(());
+        };
+        let (held, is_first) = match reader.thread {
+            Some(thread) => {
+                // Another loop may be stuck.
+                let is_first = thread.keep(reader.task, event_loop.as_ptr().addr());
+                (Held::Thread(thread), is_first)
+            }
+            None => (Held::Task(reader.task), true),
+        };
+        *sink.held.lock() = Some((held, Instant::now()));
+        if is_first {
+            let wake = slf.getattr(intern!(py, "wake"))?;
+            event_loop.call_method1(py, intern!(py, "call_soon"), (wake,))?;
+        }
+        Ok(())
+    }
+
     /// True if the worker has been left to wait for long.
     fn is_due(&self) -> bool {
         let held = self.held.lock();

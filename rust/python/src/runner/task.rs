@@ -15,6 +15,7 @@ use std::{
     time::Instant,
 };
 
+use edgerouter_core::http::Fields;
 use edgerouter_functions::{FunctionError, FunctionOutput, Phase};
 use parking_lot::Mutex;
 use pyo3::{
@@ -100,6 +101,12 @@ impl EarlyAnswer {
 }
 
 impl EarlyAnswer {
+    /// Sends early hints ahead of the answer; false if the call was answered, nobody waits, or for too many.
+    pub(crate) fn hint(&self, fields: Fields) -> bool {
+        let mut end = self.0.end.lock();
+        end.as_mut().is_some_and(|(answer, _)| answer.hint(fields))
+    }
+
     /// Has `call()` made, once, when the client is gone before the call was answered; false when it is already.
     pub(crate) fn when_gone(&self, call: Py<PyAny>) -> bool {
         let waker = wake::waker(call);

@@ -89,13 +89,13 @@ impl Outgoing {
         }
     }
 
-    /// Adds the end of content, with those trailers that its head announced; false if the content is shorter than its
-    /// length.
+    /// Adds the end of content, with those trailers that its head announced, or with all; false if the content is
+    /// shorter than its length.
     pub fn finish(
         &mut self,
         framing: ContentWriter,
         trailers: Option<&Fields>,
-        announced: &[FieldName],
+        announced: Option<&[FieldName]>,
     ) -> bool {
         match framing {
             ContentWriter::Chunked => write::last_chunk(&mut self.text, trailers, announced),

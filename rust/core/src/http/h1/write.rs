@@ -225,11 +225,11 @@ pub fn chunk_size(out: &mut Vec<u8>, size: usize) {
 }
 
 /// Writes the end of chunked content: the last chunk, and those of the trailers that the head announced (RFC 9110
-/// §6.6.2).
-pub fn last_chunk(out: &mut Vec<u8>, trailers: Option<&Fields>, announced: &[FieldName]) {
+/// §6.6.2). `None`: all.
+pub fn last_chunk(out: &mut Vec<u8>, trailers: Option<&Fields>, announced: Option<&[FieldName]>) {
     out.extend_from_slice(b"0\r\n");
     for (name, value) in trailers.into_iter().flatten() {
-        if name.is_in(announced) {
+        if announced.is_none_or(|announced| name.is_in(announced)) {
             write_line(out, name.as_wire(), value.as_bytes());
         }
     }

@@ -35,16 +35,56 @@ use crate::{
     worker::Worker,
 };
 
-/// Starts a call; the future waits for its output.
+/// Starts a call of a hook; the future waits for its output.
 pub(super) fn invoke(
     worker: &Rc<Worker>,
     live: &Rc<LocalLive>,
     call: CallableId,
     phase: Phase,
+    request: Box<RequestHead>,
+    response: Option<(ResponseHead, Option<Result<(), Untransformed>>)>,
+) -> impl Future<Output = CallOutput> {
+    let content = RequestContent::default();
+    start(
+        worker,
+        live,
+        (call, phase),
+        request,
+        content,
+        response,
+        |_| {},
+    )
+}
+
+/// Starts a call of a function; the future waits for its output. `hints` takes the fields of early hints.
+pub(super) fn invoke_function(
+    worker: &Rc<Worker>,
+    live: &Rc<LocalLive>,
+    call: CallableId,
+    request: Box<RequestHead>,
+    content: RequestContent,
+    hints: impl Fn(&Fields),
+) -> impl Future<Output = CallOutput> {
+    start(
+        worker,
+        live,
+        (call, Phase::Function),
+        request,
+        content,
+        None,
+        hints,
+    )
+}
+
+fn start(
+    worker: &Rc<Worker>,
+    live: &Rc<LocalLive>,
+    (call, phase): (CallableId, Phase),
     mut request: Box<RequestHead>,
     RequestContent { body, rest, tunnel }: RequestContent,
     response: Option<(ResponseHead, Option<Result<(), Untransformed>>)>,
-) -> impl Future<Output = Result<FunctionOutput, FunctionError>> {
+    hints: impl Fn(&Fields),
+) -> impl Future<Output = CallOutput> {
     let timeout = live
         .plan
         .callable(call)
@@ -83,7 +123,7 @@ pub(super) fn invoke(
     });
     let live = Rc::clone(live);
     async move {
-        let output = match started.output().await {
+        let output = match started.output(hints).await {
             Ok(FunctionOutput::Stream(answer)) if answer.beginning.is_some() => {
                 let end = || {
                     let waited = waits.as_ref().map_or(Duration::ZERO, PieceWaits::total);

@@ -19,21 +19,23 @@ use http_body::Body as _;
 use tokio::{task::spawn_local, time::timeout};
 
 use super::{
-    call::{answered, failed, invoke, streamed},
+    call::{answered, failed, invoke_function, streamed},
     feed::feed,
+    hints::hints_to,
 };
 use crate::{
     account::{Hold, Owner},
     body::EdgeResponse,
     connection::ClientBody,
     functions::{
-        CallOutput, FunctionError, FunctionOutput, Phase, RequestContent,
+        CallOutput, FunctionError, FunctionOutput, RequestContent,
         pipe::{PieceWriter, ROOM, pipe},
     },
     request::{
         answer::{self, Early},
         cached,
         exchange::{self, Exchange},
+        origin_request::InterimReceiver,
         tunnel::{self, PipedEnd},
     },
     telemetry::Outcome,
@@ -87,8 +89,10 @@ pub(crate) async fn function(
         std::mem::replace(&mut exchange.head.headers, kept.collect())
     };
     let head = exchange.request_head(route, headers);
-    let (worker, phase) = (&exchange.worker, Phase::Function);
-    let call_under_way = invoke(worker, &live, call, phase, head, content, None);
+    let worker = &exchange.worker;
+    let client = InterimReceiver::of(&exchange.stream);
+    let hints = hints_to(client.as_ref(), worker, route);
+    let call_under_way = invoke_function(worker, &live, call, head, content, hints);
     let output = match wanted {
         None => call_under_way.await,
         Some((body, writer)) => Box::pin(fed(exchange, call_under_way, body, writer)).await,

@@ -11,10 +11,13 @@ use edgerouter_core::{
 };
 use http::{HeaderValue, Method, StatusCode};
 
-use super::call::{declared, failure, invoke, length_to_head, unframed};
+use super::{
+    call::{declared, failure, invoke_function, length_to_head, unframed},
+    hints::hints_to,
+};
 use crate::{
     body::PipedBody,
-    functions::{FunctionOutput, Notes, Phase, RequestHead, StreamedAnswer, pipe::ROOM},
+    functions::{FunctionOutput, Notes, RequestContent, RequestHead, StreamedAnswer, pipe::ROOM},
     request::origin_request::{OriginRequest, Received, ReceivedBody},
     upstream::{FetchError, FunctionFailure},
 };
@@ -47,17 +50,10 @@ pub(crate) async fn made(
         notes: Some(Arc::clone(&notes)),
         ..context.request.clone()
     });
-    let (worker, phase) = (&request.worker, Phase::Function);
-    let output = invoke(
-        worker,
-        &live,
-        due.call,
-        phase,
-        head,
-        Default::default(),
-        None,
-    )
-    .await;
+    let worker = &request.worker;
+    let hints = hints_to(request.interims.as_ref(), worker, route);
+    let content = RequestContent::default();
+    let output = invoke_function(worker, &live, due.call, head, content, hints).await;
     let reads = notes.lock().clone();
     context.apply(Some(route), due, &reads, &shown, effect);
     let (status, mut headers, body) = match output {

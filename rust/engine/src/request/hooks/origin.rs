@@ -52,7 +52,7 @@ pub(crate) async fn origin_request(
         });
         let kept = head.headers.clone();
         let (worker, phase) = (&request.worker, Phase::OriginRequest);
-        let output = invoke(worker, &live, call, phase, head, Default::default(), None).await;
+        let output = invoke(worker, &live, call, phase, head, None).await;
         reads = notes.lock().clone();
         let route = live.plan.route(request.route);
         context.apply(route, due, &reads, &shown, effect);
@@ -106,16 +106,7 @@ pub(crate) async fn origin_response(
             headers: received.headers.clone(),
         };
         let (worker, phase) = (&request.worker, Phase::OriginResponse);
-        let output = invoke(
-            worker,
-            live,
-            call,
-            phase,
-            seen,
-            Default::default(),
-            Some((head, transforms)),
-        )
-        .await;
+        let output = invoke(worker, live, call, phase, seen, Some((head, transforms))).await;
         let reads = notes.lock().clone();
         let route = live.plan.route(request.route);
         context.apply(route, due, &reads, &shown, &mut received.hooked);

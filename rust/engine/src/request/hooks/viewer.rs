@@ -196,7 +196,7 @@ pub(crate) async fn viewer_request(exchange: &mut Exchange, route: &Route) -> Re
         let notes = Arc::<Notes>::default();
         head.notes = route.cache.enabled.then(|| Arc::clone(&notes));
         let (worker, phase) = (&exchange.worker, Phase::ViewerRequest);
-        match invoke(worker, &live, call, phase, head, Default::default(), None).await {
+        match invoke(worker, &live, call, phase, head, None).await {
             Ok(FunctionOutput::Continue { request, .. }) => {
                 let changed = request.path != exchange.head.target.path()
                     || request.query.as_deref() != exchange.head.target.query();
@@ -290,17 +290,7 @@ pub(crate) async fn viewer_response(
         };
         let seen = exchange.request_head(route, exchange.head.headers.clone());
         let (worker, phase) = (&exchange.worker, Phase::ViewerResponse);
-        match invoke(
-            worker,
-            &live,
-            call,
-            phase,
-            seen,
-            Default::default(),
-            Some((head, transforms)),
-        )
-        .await
-        {
+        match invoke(worker, &live, call, phase, seen, Some((head, transforms))).await {
             Ok(FunctionOutput::Continue {
                 response: changed,
                 transform,

@@ -250,7 +250,7 @@ fn chunks_end_with_the_announced_trailers_only() {
         ),
     ]);
     let head = Fields::from_iter([(header::TRAILER, HeaderValue::from_static("X-Sum, x-none"))]);
-    last_chunk(&mut out, Some(&trailers), &announced_trailers(&head));
-    last_chunk(&mut out, None, &[]);
+    last_chunk(&mut out, Some(&trailers), Some(&announced_trailers(&head)));
+    last_chunk(&mut out, None, None);
     assert_eq!(out, b"1a\r\n0\r\nx-sum: 1\r\n\r\n0\r\n\r\n");
 }
