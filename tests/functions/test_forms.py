@@ -139,8 +139,9 @@ def test_the_name_of_a_file_is_a_text_without_a_path(client: httpx.Client, sent:
         ("FILENAME* = UTF-8''..%2F..%2Fetc%2Fpasswd", "passwd"),
         ("filename=\"plain.txt\"; filename*=UTF-8''other.txt", "plain.txt"),
         ("filename=\"a; filename*=UTF-8''b.txt\"", "a; filename*=UTF-8''b.txt"),
+        ("filename*=UTF-8''a.txt; x=\"" + '\\"' * 1_500 + "; filename*=UTF-8''b.txt", "a.txt"),
     ],
-    ids=["utf-8", "language", "latin-1", "path", "both", "in a text"],
+    ids=["utf-8", "language", "latin-1", "path", "both", "in a text", "no end"],
 )
 def test_a_file_may_have_its_name_in_the_extended_form(client: httpx.Client, parameters: str, shown: str) -> None:
     body = f'--b\r\nContent-Disposition: form-data; name="f"; {parameters}\r\n\r\nx\r\n--b--\r\n'
