@@ -316,3 +316,31 @@ def test_check_names_the_line_of_a_route_far_down_in_a_large_plan_file(tmp_path:
     refused = command("check", str(file))
     assert refused.returncode == 1
     assert "site.json:9003: routes[9000].viewer" in refused.stderr, refused.stderr[:2000]
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("run app.py --port 8081", "--listen"),
+        ("run app.py --host 0.0.0.0", "--listen"),
+        ("dev app.py --bind 127.0.0.1:8081", "--listen"),
+        ("serve app.py", "Did you mean 'run'?"),
+        ("start app.py", "Did you mean 'run'?"),
+        ("help", "Did you mean '--help'?"),
+        ("new shop", "Did you mean 'init'?"),
+        ("chek app.py", "Did you mean 'check'"),
+    ],
+)
+def test_a_word_of_another_tool_is_answered_with_the_one_that_is_meant(given: str, meant: str) -> None:
+    done = command(*given.split())
+    assert done.returncode == 2 and meant in done.stderr, done.stderr
+
+
+def test_an_option_is_named_only_to_commands_that_have_it() -> None:
+    done = command("check", "app.py", "--port", "8081")
+    assert (done.returncode, "--listen" in done.stderr) == (2, False)
+
+
+def test_the_next_steps_of_a_project_can_be_copied_whatever_its_folder_is_called(tmp_path: Path) -> None:
+    folder = tmp_path / "my shop"
+    assert f"  cd '{folder}'\n" in command("init", str(folder)).stdout

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
@@ -32,7 +33,7 @@ def write(folder: Path) -> Iterator[str]:
     yield ""
     yield "next:"
     if folder.resolve() != Path.cwd():
-        yield f"  cd {os.path.normpath(folder)}"
+        yield f"  cd {shlex.quote(os.path.normpath(folder))}"
     yield "  python origin.py &"
     yield "  edgerouter run app.py --reload --admin 127.0.0.1:9090"
     yield "then, from another terminal:"
