@@ -14,7 +14,7 @@ use crate::socket::{self, BareSocket, poll_tried};
 /// Content of a file from this length on goes with more of it ahead in the kernel.
 pub(crate) const LONG: u64 = 1 << 20;
 /// Bytes of such a file that the kernel takes ahead of those that it can send, in place of `socket::UNSENT`: they are
-/// in its own memory already, and a worker need not wake up for each 128 KiB.
+/// in its own memory already, and a worker need not wake up for each 128 KiB. As many of a stream to a quick client.
 #[cfg(target_os = "linux")]
 const UNSENT: u32 = 512 << 10;
 

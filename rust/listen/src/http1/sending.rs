@@ -33,6 +33,9 @@ const MOST_PROBES: u8 = 6;
 
 /// Bytes of a response that are taken from its body ahead of the socket.
 const MOST_AHEAD: usize = 512 << 10;
+/// Bytes of one write from which on the kernel takes more of a stream ahead: a client is only given so many once it has
+/// taken all before.
+const LARGE_WRITE: usize = 256 << 10;
 /// Bytes of a file that a connection sends before others of its worker have a turn: a client as fast as the kernel
 /// takes them would hold the worker until the end of the file.
 const MOST_TURN: usize = 2 << 20;
@@ -57,6 +60,19 @@ impl<T: Transport, O: ConnectionOwner> Http1<T, O> {
         let flushed = Pin::new(&mut self.transport).poll_flush(cx)?;
         self.stream.connection.write_blocked(flushed.is_pending());
         Ok(flushed)
+    }
+
+    /// Has the kernel take more ahead of content that a quick client is given in large writes. With less it would cut
+    /// each of them, and send their pieces by its timers.
+    fn take_ahead(&self, sending: &mut Sending<O::Body>) {
+        if !sending.is_ahead
+            && self.output.len() >= LARGE_WRITE
+            && self.stream.queue.is_open()
+            && let Some(socket) = self.transport.bare()
+        {
+            sending.is_ahead = true;
+            file::take_ahead(socket, true);
+        }
     }
 
     /// Sends a response. `Some`: HTTP ends with it.
@@ -134,6 +150,7 @@ impl<T: Transport, O: ConnectionOwner> Http1<T, O> {
                     self.output.lend(&self.owner.connections().outbox);
                     let is_bare = self.transport.bare().is_some();
                     let waits = sending.take(&mut self.output, is_bare, cx);
+                    self.take_ahead(sending);
                     let is_written = self.poll_write(cx)?.is_ready();
                     if is_written && sending.body.is_none() {
                         return Poll::Ready(Ok(()));
@@ -288,7 +305,7 @@ struct Sending<B> {
     trailers: Option<Vec<FieldName>>,
     /// The content ended before its end.
     is_broken: bool,
-    /// The kernel takes more of it ahead than of other content.
+    /// The kernel takes more of it ahead than of other content, until its end.
     is_ahead: bool,
     /// Zeros that were sent ahead of the sizes of chunks.
     probes: u8,

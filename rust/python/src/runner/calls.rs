@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use edgerouter_functions::{CallStep, FunctionError, StartedCall};
+use edgerouter_functions::{CallStep, FunctionError, FunctionOutput, StartedCall};
 use tokio::{
     sync::oneshot,
     task::{JoinHandle, spawn_local},
@@ -200,7 +200,13 @@ impl UnderWay {
     /// Waits for the answer or early hints; an error when there was none in time.
     pub(crate) async fn step(mut self, timeout: Duration) -> CallStep {
         match self.given().await {
-            Some(Given::Output(output)) => CallStep::Ended(output),
+            Some(Given::Output(output)) => {
+                if let Ok(FunctionOutput::Stream(answer)) = &output {
+                    let thread = Arc::clone(&self.worker.ready);
+                    answer.pieces.on_thread(thread);
+                }
+                CallStep::Ended(output)
+            }
             Some(Given::Hints(fields, rest)) => {
                 self.answer = rest;
                 let rest = Box::pin(self.step(timeout));
