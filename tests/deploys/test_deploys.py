@@ -425,6 +425,9 @@ def test_a_file_is_the_users_own_and_below_the_folder(site: Deployed, how: str) 
     answer = site.order(spoil(site.folder, how))
     assert (answer.status_code, answer.json()["error"]["field"]) == (400, "file"), answer.text
     assert site.text() == "old" and not versions()
+    (shown,) = site.list()
+    # Of a file that was not read there is none.
+    assert (shown["state"], shown["hash"] != "") == ("refused", how == "import")
 
 
 def test_the_socket_is_for_the_user_of_the_edge(site: Deployed) -> None:

@@ -46,7 +46,9 @@ class Namespace(importlib.abc.MetaPathFinder):
         sys.meta_path.insert(0, self)
 
     def hash(self) -> str:
-        """SHA-256 of the names and contents of all modules that were imported until now."""
+        """SHA-256 of the names and contents of all modules that were imported until now; empty where there is none."""
+        if not self._hashes:
+            return ""
         lines = sorted(f"{name} {digest}\n" for name, digest in dict(self._hashes).items())
         return hashlib.sha256("".join(lines).encode()).hexdigest()
 
