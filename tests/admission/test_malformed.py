@@ -90,6 +90,8 @@ BAD = [
     (b"GET / HTTP/1.1\r\nHost: a\r\nfo\x00o: 1\r\n\r\n", 400, "NUL in a name"),
     (b"GET / HTTP/1.1\r\nHost: a\r\nX: a\x07\r\n\r\n", 400, "a control character in a value"),
     (b"POST / HTTP/1.1\r\nHost: a\r\nConnection: content-length\r\nContent-Length: 3\r\n\r\nabc", 400, "CL by hop"),
+    (b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close, CDN-Loop\r\nCDN-Loop: x\r\n\r\n", 400, "loops by hop"),
+    (b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Via\r\nVia: 1.1 x\r\n\r\n", 400, "Via by hop"),
     (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nContent-Length: 3\r\n\r\nabc", 400, "the same length twice"),
     (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0x3\r\n\r\nabc", 400, "a length in hexadecimal"),
     (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: \r\n\r\nabc", 400, "an empty length"),

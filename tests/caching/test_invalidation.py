@@ -113,6 +113,16 @@ def test_a_query_names_the_url_it_belongs_to(cached: Cached) -> None:
     assert gets(cached, "/list") == 2
 
 
+def test_a_url_in_a_query_makes_a_reference_no_other_sites(cached: Cached) -> None:
+    site(cached, "/named")
+    site(cached, "/change", 201, location="named?next=http://elsewhere.example/")
+    for path in ("/named?next=http://elsewhere.example/", "/named"):
+        cached.get(path)
+    cached.client.post("/change")
+    assert "; hit" in cached.get("/named").headers["cache-status"]
+    assert "; hit" not in cached.get("/named?next=http://elsewhere.example/").headers["cache-status"]
+
+
 def test_an_answer_that_was_asked_for_before_an_unsafe_request_succeeded_is_not_kept(cached: Cached) -> None:
     path = cached.path()
     state = {"now": "old"}

@@ -58,6 +58,32 @@ def test_the_most_specific_valid_field_speaks_alone(cached: Cached, fields: Fiel
     assert cached.reuses(fields) == reused
 
 
+@pytest.mark.parametrize(
+    ("directive", "kept"),
+    [
+        ('private="x-secret"', True),
+        ('no-cache="x-secret"', True),
+        ('private="X-Other, X-Secret"', True),
+        ("private=x-secret", False),
+        ('private=("x-secret")', False),
+        ('no-store="x-secret"', False),
+    ],
+)
+def test_fields_that_a_targeted_field_names_are_for_the_client_that_brought_them(
+    cached: Cached, directive: str, kept: bool
+) -> None:
+    path = cached.answer({"CDN-Cache-Control": f"max-age=60, {directive}", "X-Secret": "1"})
+    assert cached.get(path).headers["x-secret"] == "1"
+    later = cached.get(path)
+    assert cached.origin.count(path) == (1 if kept else 2)
+    assert ("x-secret" in later.headers) == (not kept)
+
+
+@pytest.mark.parametrize("lifetime", ['max-age="60"', "max-age=0.5", "max-age=x", "s-maxage=60.0"])
+def test_a_lifetime_of_another_type_is_none_and_is_not_guessed(cached: Cached, lifetime: str) -> None:
+    assert not cached.reuses({"CDN-Cache-Control": lifetime, "Last-Modified": date(time.time() - 1_000_000)})
+
+
 def test_surrogates_may_serve_stale_for_the_time_after_the_plus(cached: Cached) -> None:
     path = cached.answer({"Surrogate-Control": "max-age=10+30"})
     cached.get(path)

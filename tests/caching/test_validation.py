@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
 
+import httpx
 import pytest
 
 from ..origins import Reply, Seen, wait_until
@@ -220,6 +223,34 @@ def test_a_304_about_another_response_is_not_believed(
     assert cached.get(path).text == "new"
     assert cached.get(path, if_none_match='"b"').status_code == 304
     assert cached.origin.count(path) == 3
+
+
+@pytest.mark.parametrize("how", ["a validation", "a refresh"])
+def test_a_304_brings_nothing_back_that_another_response_has_replaced(cached: Cached, how: str) -> None:
+    window = "stale-while-revalidate=600" if how == "a refresh" else "stale-if-error=0"
+    path = cached.answer({"Cache-Control": f"max-age=1, {window}", "ETag": '"a"'}, "old")
+    cached.get(path)
+    late = Event()
+
+    def confirms(seen: Seen) -> Reply:
+        if seen.get("cache-control") == "no-cache":
+            return Reply(200, {"ETag": '"b"', **FRESH}, "new")
+        assert late.wait(60)
+        return Reply(304, {"ETag": '"a"', **FRESH})
+
+    cached.origin.on(path, confirms)
+    cached.at(10)
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(httpx.get, cached.edge.url + path, timeout=60)
+        cached.origin.wait_for(2, path)
+        assert cached.get(path, cache_control="no-cache").text == "new"
+        assert cached.get(path).text == "new"
+        late.set()
+        assert first.result(60).text == "old"
+    metrics = f"{cached.edge.admin_url}/metrics"
+    wait_until(lambda: "edgerouter_fetches_in_flight 0" in httpx.get(metrics).text, what="the end of the fetch")
+    later = cached.get(path)
+    assert later.text == "new" and "; hit" in status_of(later)
 
 
 def test_a_304_that_nobody_asked_for_is_no_answer(cached: Cached) -> None:

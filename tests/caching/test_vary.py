@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import httpx
 import pytest
 
-from ..origins import Reply, Seen
+from edgerouter import CachePolicy, Edge, ForwardPolicy
+from edgerouter.testing import running
+
+from ..origins import Origin, Reply, Seen
 from .conftest import Cached, Fields, MakeCached, status_of
 
 
@@ -79,6 +83,48 @@ def test_a_vary_that_grows_never_mixes_responses(cached: Cached) -> None:
         for foo, bar in (("1", "a"), ("2", "a"), ("2", "b")):
             text = cached.get(path, foo=foo, bar=bar).text
             assert text in (f"{foo}{bar}", "1a") and text[0] == foo
+
+
+def test_a_response_for_an_address_is_for_the_client_that_has_it(origin: Origin) -> None:
+    def answer(seen: Seen) -> Reply:
+        fields = {"Cache-Control": "max-age=60", "Vary": "Accept, x-forwarded-for"}
+        return Reply(200, fields, seen.get("x-forwarded-for") or "")
+
+    origin.default = answer
+    for unkeyed, texts in (((), ["127.0.0.1", "127.0.0.2"]), (("X-Forwarded-For",), ["127.0.0.1", "127.0.0.1"])):
+        edge = Edge("test")
+        forward = ForwardPolicy(unkeyed=unkeyed)
+        edge.route("/*", to=edge.origin("first", origin.url), cache=CachePolicy(), forward=forward)
+        with running(edge) as served:
+            found = []
+            for address in ("127.0.0.1", "127.0.0.2"):
+                transport = httpx.HTTPTransport(local_address=address)
+                with httpx.Client(base_url=served.url, transport=transport) as client:
+                    found.append(client.get("/"))
+        assert [response.text for response in found] == texts
+        assert all("detail=vary-star" in status_of(response) for response in found) == (not unkeyed)
+
+
+def test_more_names_than_the_bound_select_nothing(cached: Cached) -> None:
+    names = [f"X-{number}" for number in range(65)]
+    assert cached.reuses({"Cache-Control": "max-age=60", "Vary": ", ".join(names[:64])})
+    path = cached.answer({"Cache-Control": "max-age=60", "Vary": ", ".join(names)})
+    cached.get(path)
+    assert "detail=vary-star" in status_of(cached.get(path))
+
+
+def test_an_origin_that_names_other_fields_each_time_is_stored_under_the_last_ones(cached: Cached) -> None:
+    path = cached.path()
+
+    def answer(seen: Seen) -> Reply:
+        turn = seen.get("x-turn")
+        names = ", ".join(f"X-{turn}-{number}" for number in range(60))
+        return Reply(200, {"Cache-Control": "max-age=60", "Vary": f"X-Turn, {names}"}, turn or "")
+
+    cached.origin.on(path, answer)
+    for turn in range(12):
+        assert cached.get(path, x_turn=str(turn)).text == str(turn)
+        assert "; hit" in status_of(cached.get(path, x_turn=str(turn)))
 
 
 def test_a_missing_variant_says_so(cached: Cached) -> None:

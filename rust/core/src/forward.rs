@@ -129,16 +129,18 @@ pub fn unconditional(headers: &mut Fields) {
 }
 
 /// Fields by which frameworks change the URL or the method that a request is for.
-pub const REWRITING: [FieldName; 9] = [
+pub const REWRITING: [FieldName; 11] = [
     FieldName::known(header::X_FORWARDED_PREFIX),
     FieldName::from_static("x-forwarded-scheme"),
     FieldName::from_static("x-host"),
+    FieldName::from_static("x-http-host-override"),
     FieldName::from_static("x-http-method"),
     FieldName::from_static("x-http-method-override"),
     FieldName::from_static("x-method-override"),
     FieldName::known(header::X_ORIGINAL_HOST),
     FieldName::known(header::X_ORIGINAL_URL),
     FieldName::known(header::X_REWRITE_URL),
+    FieldName::from_static("x-script-name"),
 ];
 
 /// Makes a preflight that was let through without a token a plain preflight: removes credentials, and fields that would

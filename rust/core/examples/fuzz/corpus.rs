@@ -114,6 +114,7 @@ pub(crate) fn cache_control() -> Vec<Vec<u8>> {
         b"max-stale, min-fresh=5, only-if-cached, no-transform, max-stale=1",
         b"x=\"max-age=60\\\", no-store",
         b"max-age=60;x=1, private=?0, no-store",
+        b"private=\"x-a, \\\"x-b\", no-cache=\"\", s-maxage=\"5\", public=x, no-store=()",
     ])
 }
 
@@ -179,6 +180,7 @@ pub(crate) fn dictionaries() -> Vec<Vec<u8>> {
         b"a=1,\ta=2 , *b=?0",
         b"",
         b"a=999999999999999, b=-0, c=\"\\\\\\\"\"",
+        b"private=\"x-a, \\\"x-b\", no-cache=\"\", s-maxage=\"5\\\\\", d=\"\",d=\"e\"",
     ])
 }
 

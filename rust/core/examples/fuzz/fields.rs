@@ -290,6 +290,11 @@ pub(crate) fn structured(data: &[u8]) {
             let number: i64 = std::str::from_utf8(digits).unwrap().parse().unwrap();
             assert!(number.abs() < 1_000_000_000_000_000);
         }
+        if let Bare::String(text) = bare {
+            let again = [b"a=\"", *text, b"\""].concat();
+            let alone = dictionary([&again[..]]).expect("the text of a string is one");
+            assert_eq!(alone, [(&b"a"[..], *bare)]);
+        }
     }
 }
 

@@ -33,18 +33,28 @@ const EDGE_PREFIX: &str = "x-geo-";
 /// Fields by which servers in front name the client, and `Proxy`, which CGI scripts mistake for their own proxy's
 /// address (httpoxy). They are accepted from a trusted proxy only, and only if the plan names them
 /// (`trusted_proxy_fields`).
-pub const NAMED: [&str; 12] = [
+pub const NAMED: [&str; 22] = [
     "cf-connecting-ip",
+    "cf-connecting-ipv6",
     "cf-ipcountry",
+    "cf-visitor",
     "client-cert",
     "client-cert-chain",
     "client-ip",
     "fastly-client-ip",
+    "fly-client-ip",
     "proxy",
+    "proxy-client-ip",
     "remote-user",
     "true-client-ip",
+    "wl-proxy-client-ip",
+    "x-appengine-user-ip",
+    "x-azure-clientip",
     "x-client-ip",
     "x-cluster-client-ip",
+    "x-envoy-external-address",
+    "x-nf-client-connection-ip",
+    "x-proxyuser-ip",
     "x-remote-user",
 ];
 /// Fields whose names begin so are removed as those of `NAMED` are.
@@ -52,12 +62,19 @@ pub const NAMED_PREFIX: &str = "cloudfront-viewer-";
 
 /// Fields that only a trusted proxy may set: the request's source, and its URL before the proxy changed it. Frameworks
 /// trust them (`X-Original-URL` bypasses a path rule), and cache poisoning uses them.
-const PROXY: [&str; 6] = [
+const PROXY: [&str; 13] = [
     "forwarded",
+    "forwarded-for",
+    "forwarded-host",
+    "forwarded-proto",
     "front-end-https",
+    "x-forwarded",
     "x-host",
+    "x-http-host-override",
     "x-real-ip",
     "x-rewrite-url",
+    "x-scheme",
+    "x-script-name",
     "x-url-scheme",
 ];
 const PROXY_PREFIXES: [&str; 2] = ["x-forwarded-", "x-original-"];
@@ -166,7 +183,7 @@ impl Sanitiser<'_> {
                     || (NAMED.contains(&plain) && !(from_proxy && self.is_let_through(plain)))
                     || (is_proxy_field(plain) && !from_proxy)
             }
-            Some(b'c' | b'f' | b'p' | b'r' | b't') => {
+            Some(b'c' | b'f' | b'p' | b'r' | b't' | b'w') => {
                 (is_named(plain) && !(from_proxy && self.is_let_through(plain)))
                     || (is_proxy_field(plain) && !from_proxy)
             }

@@ -9,6 +9,7 @@ use crate::http::{FieldName, Fields, header};
 use http::HeaderValue;
 use smallvec::SmallVec;
 
+use super::vary::{self, Vary};
 use crate::{
     forward::REWRITING,
     http::{cookie, uri},
@@ -168,6 +169,15 @@ impl Sees<'_> {
     /// those that the policy declares not to select.
     pub fn selecting(&self, names: &mut SmallVec<[FieldName; 4]>) {
         names.retain(|name| !self.field(name) && !self.declared(name));
+    }
+
+    /// True if `Vary` names the field in which the edge tells the origin each client's address. The request of a client
+    /// has no such field that could be compared (RFC 9111 §4.1), so the response is for that client only.
+    pub fn varies_by_client(&self, response: &Fields) -> bool {
+        let name = FieldName::known(header::X_FORWARDED_FOR);
+        response.contains_key(header::VARY)
+            && matches!(vary::of(response), Vary::Names(names) if names.contains(&name))
+            && !self.declared(&name)
     }
 
     /// True if the response to a POST may be stored for its URL: nothing was removed from the request on its way

@@ -119,6 +119,9 @@ impl AnsweredRequest<'_> {
             is_static: self.is_static,
             now: response.received_at,
         })?;
+        if self.sees.varies_by_client(headers) {
+            return Err(NotStored::VaryStar);
+        }
         let forbidden = self.forbidden.or(response.hooked.forbids);
         forbidden.map_or(Ok(()), Err)
     }

@@ -26,7 +26,22 @@ pub struct Variants {
     pub nonce: u64,
 }
 
+/// Names by which the responses for one URL may be selected, together. A response may have all that its `Vary` names,
+/// and what its hooks read.
+const MOST_NAMES: usize = 256;
+
 impl Variants {
+    /// The names of an entry that leads to variants by those of `known` and by `names`. An origin whose `Vary` names
+    /// other fields each time would make the list endless, and every look-up slower: then it begins again with `names`.
+    pub fn joined(known: &[FieldName], names: &[FieldName]) -> SmallVec<[FieldName; 4]> {
+        let more = names.iter().filter(|name| !known.contains(name));
+        let all: SmallVec<[FieldName; 4]> = known.iter().chain(more).cloned().collect();
+        if all.len() > MOST_NAMES {
+            return names.into();
+        }
+        all
+    }
+
     /// Extends the key of a URL and its dimensions to that of the variant which a request selects. `reduced` as for
     /// [`vary::secondary`].
     pub fn select(&self, key: &mut Vec<u8>, request: &Fields, reduced: Reduced) {
@@ -245,6 +260,19 @@ mod tests {
             Some("without dimensions")
         );
         assert_eq!(find(&store, key("bold"), &language("it")), Some("bold"));
+    }
+
+    #[test]
+    fn the_names_of_an_origin_that_names_others_each_time_begin_again() {
+        let names = |from: usize, count: usize| -> Vec<FieldName> {
+            let name = |at| FieldName::from_bytes(format!("x-{at}").as_bytes()).unwrap();
+            (from..from + count).map(name).collect()
+        };
+        let (old, new) = (names(0, MOST_NAMES - 1), names(MOST_NAMES - 2, 2));
+        assert_eq!(Variants::joined(&old, &new).len(), MOST_NAMES);
+        assert_eq!(*Variants::joined(&old, &old), *old);
+        let new = names(MOST_NAMES, 2);
+        assert_eq!(*Variants::joined(&old, &new), *new);
     }
 
     #[test]

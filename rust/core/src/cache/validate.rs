@@ -253,11 +253,14 @@ fn resolve(base: Base<'_>, base_path: &str, reference: &str) -> Option<(String, 
         .starts_with("//")
         .then(|| format!("{}:{reference}", base.scheme.as_str()));
     let reference = schemed.as_deref().unwrap_or(reference);
+    // A colon behind the first segment is part of a path or a query (RFC 3986 §4.2).
+    let first = reference.split(['/', '?', '#']).next();
+    let has_scheme = first.is_some_and(|first| first.contains(':'));
     let absolute = if reference.is_empty() || reference.starts_with(['?', '#']) {
         format!("{base_path}{reference}")
     } else if reference.starts_with('/') {
         reference.to_owned()
-    } else if reference.contains("://") {
+    } else if has_scheme {
         let uri: Uri = reference.parse().ok()?;
         let named = CacheUrl::parse(reference).ok()?;
         let same =
@@ -437,6 +440,12 @@ mod tests {
                 ("/x/c".to_owned(), None)
             ]
         );
+        // Another URL in a query is no scheme.
+        let response = Fields::of_lines(&[("location", "c?next=http://evil/")]);
+        assert_eq!(
+            invalidation_targets(base, "/x/y", &response).as_slice(),
+            [("/x/c".to_owned(), Some("next=http://evil/".to_owned()))]
+        );
         // A reference without a scheme (RFC 3986 §5.2.2).
         let response = Fields::of_lines(&[("location", "//h/a?b")]);
         assert_eq!(
@@ -449,6 +458,8 @@ mod tests {
             "http://h:8080/a",
             "//evil/a",
             "//h:8080/a",
+            "mailto:a@h",
+            "h:80",
         ] {
             let response = Fields::of_lines(&[("location", other)]);
             assert!(

@@ -22,7 +22,11 @@ pub enum Vary {
     Names(SmallVec<[FieldName; 4]>),
 }
 
-/// Reads all lines. A member that is not a field name counts as `*`: it cannot be matched.
+/// A response that names more fields in `Vary` is for one request only.
+const MOST_NAMES: usize = 64;
+
+/// Reads all lines. A member that is not a field name counts as `*`: it cannot be matched. So do too many names: each
+/// look-up compares all of them.
 pub fn of(response: &Fields) -> Vary {
     let mut names: SmallVec<[FieldName; 4]> = SmallVec::new();
     for line in response.get_all(header::VARY) {
@@ -40,6 +44,9 @@ pub fn of(response: &Fields) -> Vary {
     }
     names.sort_by(|a, b| a.as_str().cmp(b.as_str()));
     names.dedup();
+    if names.len() > MOST_NAMES {
+        return Vary::Star;
+    }
     Vary::Names(names)
 }
 
@@ -208,6 +215,21 @@ mod tests {
         assert_eq!(of(&request(&[("vary", "a b")])), Vary::Star);
         let names = of(&request(&[("vary", "X-B, x-a"), ("vary", "x-b")]));
         assert!(matches!(names, Vary::Names(names) if names.len() == 2));
+    }
+
+    #[test]
+    fn more_names_than_the_bound_are_a_star() {
+        let names = |count: usize| (0..count).map(|at| format!("x-{at}, ")).collect::<String>();
+        let many = names(MOST_NAMES);
+        assert!(
+            matches!(of(&request(&[("vary", &many)])), Vary::Names(found) if found.len() == MOST_NAMES)
+        );
+        let twice = [("vary", &*many), ("vary", &*many)];
+        assert!(matches!(of(&request(&twice)), Vary::Names(_)));
+        assert_eq!(
+            of(&request(&[("vary", &names(MOST_NAMES + 1))])),
+            Vary::Star
+        );
     }
 
     #[test]

@@ -7,6 +7,7 @@ use http::{Method, StatusCode};
 use super::{Admitted, Steps};
 use crate::{
     cache::{
+        agreement::Sees,
         decide::{self, Allowance, Decision, OriginHealth, Outage},
         freshness::{self, Freshness},
         promised,
@@ -78,6 +79,11 @@ pub(super) fn response(
         policy,
         is_static: policy.extension_guard && promised::is_static(admitted.viewer_path.path()),
         now,
+    });
+    let sees = Sees { route, hooked: &[] };
+    let judged = judged.and_then(|()| match sees.varies_by_client(headers) {
+        true => Err(NotStored::VaryStar),
+        false => Ok(()),
     });
     if let Err(why) = judged {
         steps.add("store", format!("no: {}", why.as_str()), section(why));

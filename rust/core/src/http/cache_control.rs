@@ -152,8 +152,12 @@ impl ResponseDirectives {
             match value {
                 Bare::True => found.take(name, None),
                 Bare::Integer(text) => found.take(name, Some(text)),
-                // Another type, or false, is as if it were not there.
-                Bare::False | Bare::Other => {}
+                // `?0` is as if it were not there.
+                Bare::False => {}
+                Bare::String(names) if is_any(name, &NAMING) => found.take(name, Some(names)),
+                // With an argument of another type a directive permits nothing, and forbids what it forbids with any.
+                Bare::String(_) | Bare::Other if is_any(name, &PERMITTING) => {}
+                Bare::String(_) | Bare::Other => found.take(name, None),
             }
         }
         (!members.is_empty()).then_some(found)
@@ -235,6 +239,16 @@ impl ResponseDirectives {
             );
         }
     }
+}
+
+/// Directives whose argument is a list of fields (RFC 9111 §5.2.2.4, §5.2.2.7), in a targeted field a string.
+const NAMING: [&[u8]; 2] = [b"no-cache", b"private"];
+
+/// Directives that let a cache do more than it might without them.
+const PERMITTING: [&[u8]; 3] = [b"public", b"immutable", b"must-understand"];
+
+fn is_any(name: &[u8], known: &[&[u8]]) -> bool {
+    known.contains(&name)
 }
 
 fn smaller(known: &mut Option<u32>, found: u32) {
@@ -346,6 +360,32 @@ mod tests {
         assert_eq!(lines.max_age, Some(60));
         let empty = response(&[("cache-control", "max-age=1"), ("cdn-cache-control", "")]);
         assert_eq!((empty.max_age, empty.targeted), (Some(1), false));
+    }
+
+    #[test]
+    fn an_argument_of_another_type_permits_nothing_and_forbids_what_the_directive_forbids() {
+        let targeted = |value| response(&[("cdn-cache-control", value)]);
+        let named = targeted("no-cache=\"set-cookie, x-a\", private=\"x-b\"");
+        let names: Vec<_> = named.unshared_fields().map(FieldName::as_str).collect();
+        assert_eq!(names, ["set-cookie", "x-a", "x-b"]);
+        assert!(!named.no_cache && !named.private);
+        for value in [
+            "private=x-b",
+            "private=(\"x-b\")",
+            "private=\"\"",
+            "private=1",
+        ] {
+            assert!(targeted(value).private, "{value}");
+        }
+        assert!(targeted("no-cache=x-b").no_cache);
+        assert!(targeted("no-store=\"x\"").no_store);
+        assert!(targeted("must-revalidate=x").must_revalidate);
+        for value in ["max-age=\"60\"", "max-age=60.0", "max-age=x", "max-age=@60"] {
+            assert_eq!(targeted(value).max_age, Some(0), "{value}");
+        }
+        let nothing = targeted("public=x, immutable=\"\", must-understand=1.0, private=?0");
+        assert!(!nothing.public && !nothing.immutable && !nothing.must_understand);
+        assert!(!nothing.private);
     }
 
     #[test]

@@ -96,13 +96,16 @@ impl HeadFields {
 
     /// Nominating a field as hop-by-hop removes it: some must not be removed (RFC 9110 §7.6.1).
     fn connection(&mut self, value: &[u8]) -> Result<(), Refusal> {
-        const ESSENTIAL: [&str; 6] = [
+        const ESSENTIAL: [&str; 8] = [
             "host",
             "content-length",
             "transfer-encoding",
             "authorization",
             "cookie",
             "cache-control",
+            // By these a request that comes back is known (RFC 8586 §2).
+            "cdn-loop",
+            "via",
         ];
         for option in value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii) {
             self.close |= option.eq_ignore_ascii_case(b"close");

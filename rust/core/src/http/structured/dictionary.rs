@@ -10,6 +10,8 @@ pub enum Bare<'a> {
     False,
     /// The digits, with a `-` if there is one.
     Integer(&'a [u8]),
+    /// The text between the quotes, with its escapes.
+    String(&'a [u8]),
     /// Any other type: no field that the edge reads has members of it.
     Other,
 }
@@ -155,9 +157,13 @@ impl<'a> Reader<'a> {
 
     fn string(&mut self) -> Option<Bare<'a>> {
         self.require(b'"')?;
+        let text = self.0;
         loop {
             match self.next()? {
-                b'"' => return Some(Bare::Other),
+                b'"' => {
+                    let length = text.len() - self.0.len() - 1;
+                    return text.get(..length).map(Bare::String);
+                }
                 b'\\' => match self.next()? {
                     b'"' | b'\\' => {}
                     _ => return None,
@@ -301,7 +307,8 @@ mod tests {
             (b"999999999999999", Bare::Integer(b"999999999999999")),
             (b"999999999999.123", Bare::Other),
             (b"-1.5", Bare::Other),
-            (br#""x, \" \\ ;a=b""#, Bare::Other),
+            (br#""x, \" \\ ;a=b""#, Bare::String(br#"x, \" \\ ;a=b"#)),
+            (br#""""#, Bare::String(b"")),
             (b"*tok/en:1", Bare::Other),
             (b"::", Bare::Other),
             (b":aGk=:", Bare::Other),

@@ -19,7 +19,6 @@ use edgerouter_core::{
     plan::Route,
 };
 use http::{HeaderValue, StatusCode};
-use smallvec::SmallVec;
 
 use super::{
     coded,
@@ -200,19 +199,13 @@ fn lead(
     let store = &worker.shared.cache.store;
     // Variants are found under no list that a purge named: it would say that they may be there still.
     let known = (store.peek(parent)).filter(|known| !gone(worker, known));
-    let mut all: SmallVec<[FieldName; 4]> = SmallVec::new();
-    if let Some(known) = known.as_ref().and_then(Level::variants) {
-        all.clone_from(&known.names);
-        if names.iter().all(|name| all.contains(name)) {
-            return Variants {
-                names: all,
-                nonce: known.nonce,
-            };
-        }
+    let known = known.as_ref().and_then(Level::variants);
+    if let Some(known) = known
+        && names.iter().all(|name| known.names.contains(name))
+    {
+        return known.clone();
     }
-    let more = names.iter().filter(|name| !all.contains(name)).cloned();
-    let more: SmallVec<[FieldName; 4]> = more.collect();
-    all.extend(more);
+    let all = Variants::joined(known.map_or(&[], |known| &known.names), names);
     let nonce = worker.random();
     let facts = PurgeFacts {
         last_purge: facts.last_purge,
@@ -261,6 +254,23 @@ fn newer(worker: &Rc<Worker>, key: &[u8], object: &Object) -> Option<Arc<Entry>>
         now,
     );
     stays.then_some(known)
+}
+
+/// True if another response took the place of `entry` while it was validated: a 304 updates the responses that it is
+/// about (RFC 9111 §4.3.4), and brings none back.
+fn overtaken(worker: &Rc<Worker>, entry: &Arc<Entry>, fresh: &Arc<Entry>) -> bool {
+    let known = worker.shared.cache.store.peek(entry.key());
+    let Some(known) = known.filter(|known| !Arc::ptr_eq(known, entry) && !gone(worker, known))
+    else {
+        return false;
+    };
+    let (Some(known), Some(entry), Some(fresh)) = (known.object(), entry.object(), fresh.object())
+    else {
+        return false;
+    };
+    let now = worker.clock.unix_now();
+    !validate::selects(&known.headers, &entry.headers)
+        || arrival::stays(&known.freshness, &known.headers, &fresh.headers, now)
 }
 
 /// For a while, requests like this one do not wait for one another.
@@ -326,6 +336,7 @@ pub(super) fn freshen(
         Revalidation::Untouched | Revalidation::Removed(_) => Reuse::RevalidatedForOne,
     };
     match revalidation {
+        Revalidation::Replaced if overtaken(worker, entry, &fresh) => {}
         Revalidation::Replaced => fetch.put(worker, &fresh),
         Revalidation::Shared | Revalidation::Untouched => {}
         Revalidation::Removed(why) => {
