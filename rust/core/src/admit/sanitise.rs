@@ -33,7 +33,7 @@ const EDGE_PREFIX: &str = "x-geo-";
 /// Fields by which servers in front name the client, and `Proxy`, which CGI scripts mistake for their own proxy's
 /// address (httpoxy). They are accepted from a trusted proxy only, and only if the plan names them
 /// (`trusted_proxy_fields`).
-pub const NAMED: [&str; 22] = [
+pub const NAMED: [&str; 23] = [
     "cf-connecting-ip",
     "cf-connecting-ipv6",
     "cf-ipcountry",
@@ -41,6 +41,7 @@ pub const NAMED: [&str; 22] = [
     "client-cert",
     "client-cert-chain",
     "client-ip",
+    "cloudfront-forwarded-proto",
     "fastly-client-ip",
     "fly-client-ip",
     "proxy",
@@ -61,16 +62,25 @@ pub const NAMED: [&str; 22] = [
 pub const NAMED_PREFIX: &str = "cloudfront-viewer-";
 
 /// Fields that only a trusted proxy may set: the request's source, and its URL before the proxy changed it. Frameworks
-/// trust them (`X-Original-URL` bypasses a path rule), and cache poisoning uses them.
-const PROXY: [&str; 13] = [
+/// trust them (`X-Original-URL` bypasses a path rule, `X-Middleware-Subrequest` the middleware of Next.js), and cache
+/// poisoning uses them.
+const PROXY: [&str; 21] = [
     "forwarded",
     "forwarded-for",
     "forwarded-host",
     "forwarded-proto",
     "front-end-https",
+    "x-arr-ssl",
+    "x-forward-for",
+    "x-forward-host",
     "x-forwarded",
     "x-host",
+    "x-host-override",
     "x-http-host-override",
+    "x-invoke-path",
+    "x-middleware-subrequest",
+    "x-now-route-matches",
+    "x-override-url",
     "x-real-ip",
     "x-rewrite-url",
     "x-scheme",
