@@ -75,6 +75,10 @@ pub(super) fn cache_fits(spec: &RouteSpec, path: &str, problems: &Problems) {
                 "has too many spellings: set cache.accept_encoding, which normalises it"
             }
             "host" => "is part of every key",
+            // A client's own copy is removed, so all clients would have the same key.
+            "x-forwarded-for" => {
+                "is written by the edge for each client: choose facts about the place in cache.geo, or set enabled=False"
+            }
             "authorization" => {
                 "is different for everybody: verify it with auth and choose cache.claims"
             }

@@ -109,6 +109,10 @@ fn a_mistake_in_a_cache_policy_is_reported_at_its_place() {
             "routes[0].cache.headers[0]: \"cookie\": would make",
         ),
         (
+            json!({"cache": {"headers": ["X-Forwarded-For"]}}),
+            "routes[0].cache.headers[0]: \"x-forwarded-for\": is written by the edge",
+        ),
+        (
             json!({"cache": {"headers": ["a b"]}}),
             "routes[0].cache.headers[0]: \"a b\": is not a field name",
         ),
