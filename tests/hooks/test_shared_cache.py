@@ -233,6 +233,17 @@ def test_varies_that_means_nothing_is_refused_where_it_is_written(phase: Any, va
     assert problem in str(raised.value)
 
 
+def test_the_field_in_which_the_edge_writes_addresses_selects_nothing(origin: Origin) -> None:
+    by_hook, by_key = Edge("hook"), Edge("key")
+    for edge in (by_hook, by_key):
+        edge.route("/*", to=edge.origin("first", origin.url), cache=CachePolicy())
+    by_hook.on("origin_request", "/*", varies=["X-Forwarded-For"])(lambda request, ctx: None)
+    by_key.route("/by", to="first", cache=CachePolicy(headers=["X-Forwarded-For"]))
+    for edge, place in ((by_hook, r"varies\[0\]"), (by_key, r"cache\.headers\[0\]")):
+        with pytest.raises(ConfigError, match=rf"{place}.*is written by the edge for each client"):
+            edge.compile()
+
+
 def test_a_claim_that_the_key_has_may_be_read_and_another_may_not(made: Made, origin: Origin) -> None:
     def declare(edge: Edge) -> None:
         @edge.on("origin_request", "/*")

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{DeclaredNames, host, pattern};
 use crate::{
     cache::vary,
-    http::FieldName,
+    http::{FieldName, header},
     plan::{
         Hook, HostPattern, Route, Target,
         matcher::host::{hosts_cover, hosts_intersect},
@@ -85,6 +85,13 @@ pub(super) fn selecting(
                 .filter(|name| name.as_str() != "*" && vary::cookie_of(name).is_none()),
         };
         match name {
+            // A client's own copy is removed, so all clients would be alike in it.
+            Some(name) if name == header::X_FORWARDED_FOR => problems.add(
+                format!("{path}[{at}]"),
+                Some(format!("{text:?}")),
+                "is written by the edge for each client, so no stored response can be selected by it: \
+                 leave the cache off where responses depend on the address",
+            ),
             Some(name) => names.push(name),
             None => problems.add(
                 format!("{path}[{at}]"),
