@@ -171,7 +171,7 @@ impl Sees<'_> {
         names.retain(|name| !self.field(name) && !self.declared(name));
     }
 
-    /// True if `Vary` names the field in which the edge tells the origin each client's address. The request of a client
+    /// True if `Vary` names the field in which the edge reports each client's address. The request of a client
     /// has no such field that could be compared (RFC 9111 §4.1), so the response is for that client only.
     pub fn varies_by_client(&self, response: &Fields) -> bool {
         let name = FieldName::known(header::X_FORWARDED_FOR);
