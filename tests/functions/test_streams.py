@@ -129,6 +129,30 @@ def test_a_slow_client_holds_an_iterator_back_and_its_memory_is_bounded() -> Non
         wait_until(lambda: streams_open(served) == 0, PATIENCE, "the end of the stream")
 
 
+def test_a_quick_client_that_stops_amid_a_stream_holds_its_iterator_back() -> None:
+    edge = Edge("test")
+    made = 0
+
+    @edge.function("/")
+    async def endless(request: Request, ctx: AsyncContext) -> AsyncIterator[bytes]:
+        nonlocal made
+        while True:
+            made += 1
+            yield bytes(65_536)
+
+    with running(edge) as served:
+        with connect(served.url, PATIENCE) as client:
+            client.sendall(b"GET / HTTP/1.1\r\nHost: edge\r\n\r\n")
+            taken = 0
+            while taken < 64 << 20:
+                taken += len(client.recv(1 << 20))
+            # The wide pipe, the queue of the connection and the buffers of both sockets, which the kernel may have
+            # enlarged.
+            waiting = until_steady(lambda: made, what="the number of pieces") - taken // 65_536
+            assert waiting * 65_536 < 32 << 20
+        wait_until(lambda: streams_open(served) == 0, PATIENCE, "the end of the stream")
+
+
 def test_a_client_that_leaves_closes_the_iterator_which_cleans_up() -> None:
     edge = Edge("test")
     closed = {"/async": threading.Event(), "/plain": threading.Event()}
