@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import socket
 import ssl
+from pathlib import Path
 
 import pytest
 
-from edgerouter import Edge, Limits, Tls, TlsLimits
+from edgerouter import Acme, Edge, Issuer, Limits, Tls, TlsLimits
 
 from ..certificates import Authority
 from .clients import address_of, connected, get, sample
@@ -19,10 +20,10 @@ BOUNDS = Limits(tls=TlsLimits(handshakes=2, handshake_timeout=300))
 DISPLACED = 'edgerouter_tls_handshakes_total{result="displaced",version=""}'
 
 
-def hello(context: ssl.SSLContext) -> bytes:
+def hello(context: ssl.SSLContext, name: str = "www.example.com") -> bytes:
     """The first message of a client."""
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-    session = context.wrap_bio(incoming, outgoing, server_hostname="www.example.com")
+    session = context.wrap_bio(incoming, outgoing, server_hostname=name)
     with contextlib.suppress(ssl.SSLWantReadError):
         session.do_handshake()
     return outgoing.read()
@@ -56,6 +57,30 @@ def test_handshakes_whose_clients_are_silent_give_their_places_to_others(
                     pass
                 ended += 1
         assert ended >= 4
+
+
+def test_handshakes_that_wait_for_a_certificate_on_demand_keep_nobody_out(
+    authority: Authority, start: Start, tmp_path: Path
+) -> None:
+    bounds = TlsLimits(handshakes=2, handshake_timeout=300, issuer_timeout=300, order_timeout=300)
+    with socket.create_server(("127.0.0.1", 0)) as silent_issuer, contextlib.ExitStack() as waiting:
+        issuer = Issuer(f"https://127.0.0.1:{silent_issuer.getsockname()[1]}/directory", ca_file=authority.file)
+        acme = Acme(["a.example.com"], storage=tmp_path / "storage", issuers=issuer, on_demand=True)
+        edge = Edge("test", limits=Limits(tls=bounds))
+        edge.listen("127.0.0.1:0", tls=Tls(authority.issue("www.example.com").certificate, acme=acme))
+        edge.listen("127.0.0.1:0")
+        edge.route("/*", respond="hello")
+        server = start(edge)
+        for _ in range(6):
+            sock = waiting.enter_context(socket.create_connection(address_of(server.urls[0]), timeout=30))
+            sock.sendall(hello(authority.trusted(), "a.example.com"))
+        # The order has begun, and does not end.
+        silent_issuer.settimeout(30)
+        waiting.enter_context(silent_issuer.accept()[0])
+        for _ in range(3):
+            with connected(server.urls[0], authority.trusted()) as secured:
+                assert get(secured).status == 200
+        assert sample(server, DISPLACED) >= 4
 
 
 def test_a_handshake_keeps_its_place_while_there_are_others(authority: Authority, start: Start) -> None:

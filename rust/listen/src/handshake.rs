@@ -153,8 +153,11 @@ async fn shake<T: Transport, O: ConnectionOwner>(
     let Some((policy, terms)) = listener.select(started.client_hello().server_name()) else {
         return Err(End::Failed(io::ErrorKind::NotFound.into(), None));
     };
-    // Within the time of the handshake.
-    policy.certified(started.client_hello().server_name()).await;
+    if let Some(certified) = policy.certified(started.client_hello().server_name())
+        && places.awaiting(certified).await.is_none()
+    {
+        return Err(End::Displaced);
+    }
     let client = policy.client.clone();
     let shaken = started
         .into_stream(Arc::clone(&policy.config))

@@ -101,13 +101,10 @@ impl TlsListeners {
 }
 
 impl PolicyService {
-    /// Waits for the certificate of a host, if it is obtained on demand and is not there.
-    pub(crate) async fn certified(&self, host: Option<&str>) {
-        if let Some(host) = host
-            && let Some(issued) = self.certificates.lacks(host)
-        {
-            issued.demand(host).await;
-        }
+    /// The wait for the certificate of a host, if it is obtained on demand and is not there.
+    pub(crate) fn certified(&self, host: Option<&str>) -> Option<impl Future<Output = ()>> {
+        let host = host?;
+        Some(self.certificates.lacks(host)?.demand(host))
     }
 }
 
