@@ -81,56 +81,13 @@ impl Engine {
         }
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let workers = settings.workers.unwrap_or(cores).clamp(1, 1024);
-        let mut sockets: Vec<Vec<WorkerSocket>> = (0..workers).map(|_| Vec::new()).collect();
-        let (mut listeners, mut files) = (Vec::new(), Vec::new());
-        for (address, id) in all_listeners(&settings.listen, &plan.listeners) {
-            let bound: Vec<WorkerSocket> = match (address, id) {
-                (ListenAddress::Unix(path), Some(id)) => {
-                    let (bound, file) = unix::bind(&path, workers)?;
-                    files.extend(file);
-                    listeners.push((ListenAddress::Unix(path), Some(id)));
-                    let of_worker = |socket| WorkerSocket::Unix(socket, id);
-                    bound.into_iter().map(of_worker).collect()
-                }
-                (ListenAddress::Tcp(address), id) => {
-                    let option = match id {
-                        Some(_) => "Edge.listen",
-                        None => "--listen",
-                    };
-                    let bound = tcp::bind(address, workers, option)?;
-                    let bound_to = bound.first().and_then(|socket| socket.local_addr().ok());
-                    listeners.extend(bound_to.map(|address| (ListenAddress::Tcp(address), id)));
-                    let of_worker = |socket| WorkerSocket::Tcp(socket, id);
-                    bound.into_iter().map(of_worker).collect()
-                }
-                // The settings have addresses of TCP only.
-                (ListenAddress::Unix(_), None) => continue,
-            };
-            for (socket, worker) in bound.into_iter().zip(&mut sockets) {
-                worker.push(socket);
-            }
-        }
-        for address in inherited::unused() {
-            tracing::warn!(
-                "the socket {address} of the service manager has no listener, so its connections wait for nothing: add \
-                 --listen or Edge.listen for it, or take it out of the unit"
-            );
-        }
-        let admin_tcp = match settings.admin {
-            Some(address) => tcp::bind(address, 1, "--admin")?.pop(),
-            None => None,
-        };
-        let admin_address = admin_tcp
-            .as_ref()
-            .and_then(|socket| socket.local_addr().ok());
-        let admin_unix = match &settings.admin_socket {
-            Some(path) => {
-                let (socket, file) = unix::bind_private(path)?;
-                files.extend(file);
-                Some(socket)
-            }
-            None => None,
-        };
+        let Bound {
+            sockets,
+            listeners,
+            mut files,
+        } = bind(workers, &settings.listen, &plan.listeners)?;
+        let admin = bind_admin(&settings, &mut files)?;
+        let admin_address = (admin.0.as_ref()).and_then(|socket| socket.local_addr().ok());
 
         let (navigations, navigated) = mpsc::channel(QUEUE);
         let own = listeners.iter().filter_map(|(address, _)| match address {
@@ -141,24 +98,7 @@ impl Engine {
         let calls = (functions, bindings);
         let shared = share(plan, calls, workers, &settings, (navigations, own))?;
         let (life, watched) = watch::channel(Life::Serving);
-        let mut threads = Vec::new();
-        let (ready, started) = signals::channel();
-        for (index, sockets) in sockets.into_iter().enumerate() {
-            let (shared, life, ready) = (Arc::clone(&shared), watched.clone(), ready.clone());
-            let thread = std::thread::Builder::new()
-                .name(format!("edge-{index}"))
-                .stack_size(STACK)
-                .spawn(move || thread::work(index, workers, shared, sockets, life, &ready))
-                .map_err(StartError::Thread)?;
-            threads.push(thread);
-        }
-        drop(ready);
-        for _ in 0..workers {
-            if let Ok(Err(error)) = started.recv() {
-                life.send_replace(Life::Ended);
-                return Err(StartError::Runtime(error));
-            }
-        }
+        let mut threads = start_workers(sockets, &shared, &life)?;
         threads.push(
             background::start(
                 workers,
@@ -177,17 +117,15 @@ impl Engine {
             )
             .map_err(StartError::Thread)?,
         );
-        if admin_tcp.is_some() || admin_unix.is_some() {
+        if admin.0.is_some() || admin.1.is_some() {
+            let not_empty = |token: &String| !token.is_empty();
             let credentials = admin::Credentials {
-                token: settings.admin_token.filter(|token| !token.is_empty()),
-                reader_token: settings
-                    .admin_reader_token
-                    .filter(|token| !token.is_empty()),
+                token: settings.admin_token.filter(not_empty),
+                reader_token: settings.admin_reader_token.filter(not_empty),
                 keys: settings.admin_keys,
             };
             let with = (credentials, settings.cost_report);
-            let sockets = (admin_tcp, admin_unix);
-            let thread = admin::serve(sockets, Arc::clone(&shared), with, watched)
+            let thread = admin::serve(admin, Arc::clone(&shared), with, watched)
                 .map_err(StartError::Thread)?;
             threads.push(thread);
         }
@@ -374,6 +312,106 @@ impl Drop for Engine {
         self.shared.cache.purges.wake();
         self.shared.counting.end();
     }
+}
+
+/// Everything that is bound for clients.
+struct Bound {
+    /// Of each worker, one for each listener.
+    sockets: Vec<Vec<WorkerSocket>>,
+    listeners: Vec<(ListenAddress, Option<ListenerId>)>,
+    files: Vec<SocketFile>,
+}
+
+/// Binds the listeners for clients, once for each worker.
+fn bind(workers: usize, settings: &[SocketAddr], plan: &[Listener]) -> Result<Bound, StartError> {
+    let mut sockets: Vec<Vec<WorkerSocket>> = (0..workers).map(|_| Vec::new()).collect();
+    let (mut listeners, mut files) = (Vec::new(), Vec::new());
+    for (address, id) in all_listeners(settings, plan) {
+        let bound: Vec<WorkerSocket> = match (address, id) {
+            (ListenAddress::Unix(path), Some(id)) => {
+                let (bound, file) = unix::bind(&path, workers)?;
+                files.extend(file);
+                listeners.push((ListenAddress::Unix(path), Some(id)));
+                let of_worker = |socket| WorkerSocket::Unix(socket, id);
+                bound.into_iter().map(of_worker).collect()
+            }
+            (ListenAddress::Tcp(address), id) => {
+                let option = match id {
+                    Some(_) => "Edge.listen",
+                    None => "--listen",
+                };
+                let bound = tcp::bind(address, workers, option)?;
+                let bound_to = bound.first().and_then(|socket| socket.local_addr().ok());
+                listeners.extend(bound_to.map(|address| (ListenAddress::Tcp(address), id)));
+                let of_worker = |socket| WorkerSocket::Tcp(socket, id);
+                bound.into_iter().map(of_worker).collect()
+            }
+            // The settings have addresses of TCP only.
+            (ListenAddress::Unix(_), None) => continue,
+        };
+        for (socket, worker) in bound.into_iter().zip(&mut sockets) {
+            worker.push(socket);
+        }
+    }
+    for address in inherited::unused() {
+        tracing::warn!(
+            "the socket {address} of the service manager has no listener, so its connections wait for nothing: add \
+             --listen or Edge.listen for it, or take it out of the unit"
+        );
+    }
+    Ok(Bound {
+        sockets,
+        listeners,
+        files,
+    })
+}
+
+/// Binds the addresses of the admin listener that the settings name.
+fn bind_admin(
+    settings: &Settings,
+    files: &mut Vec<SocketFile>,
+) -> Result<admin::Sockets, StartError> {
+    let tcp = match settings.admin {
+        Some(address) => tcp::bind(address, 1, "--admin")?.pop(),
+        None => None,
+    };
+    let unix = match &settings.admin_socket {
+        Some(path) => {
+            let (socket, file) = unix::bind_private(path)?;
+            files.extend(file);
+            Some(socket)
+        }
+        None => None,
+    };
+    Ok((tcp, unix))
+}
+
+/// Starts a worker for each set of sockets, and returns when all of them accept.
+fn start_workers(
+    sockets: Vec<Vec<WorkerSocket>>,
+    shared: &Arc<Shared>,
+    life: &watch::Sender<Life>,
+) -> Result<Vec<JoinHandle<()>>, StartError> {
+    let workers = sockets.len();
+    let mut threads = Vec::with_capacity(workers);
+    let (ready, started) = signals::channel();
+    for (index, sockets) in sockets.into_iter().enumerate() {
+        let (shared, life, ready) = (Arc::clone(shared), life.subscribe(), ready.clone());
+        let thread = std::thread::Builder::new()
+            .name(format!("edge-{index}"))
+            .stack_size(STACK)
+            .spawn(move || thread::work(index, workers, shared, sockets, life, &ready))
+            .map_err(StartError::Thread)?;
+        threads.push(thread);
+    }
+    drop(ready);
+    for _ in 0..workers {
+        if let Ok(Err(error)) = started.recv() {
+            life.send_replace(Life::Ended);
+            return Err(StartError::Runtime(error));
+        }
+    }
+    Ok(threads)
 }
 
 /// The addresses of the settings, and those of the plan with their positions in it.

@@ -104,12 +104,6 @@ pub(crate) async fn file(
     }
 }
 
-/// The part of the request in the account of memory.
-fn open_hold(exchange: &Exchange, route: &Route) -> Hold {
-    let account = &exchange.worker.shared.account;
-    account.open_uncut(Purpose::ReadAhead, exchange.owner(route))
-}
-
 /// The codings in which the file may be found, the best first. A route that compresses makes a coding of the plain
 /// file.
 fn accepted(route: &Route, request: &Fields) -> Vec<ContentCoding> {
@@ -219,8 +213,10 @@ fn opened(
         (_, []) => EdgeBody::empty(),
         (None, _) => EdgeBody::made(found.start),
         (Some(file), _) => {
-            let files = &exchange.worker.shared.files;
-            let hold = hold.unwrap_or_else(|| open_hold(exchange, route));
+            let shared = &exchange.worker.shared;
+            let files = &shared.files;
+            let open = || (shared.account).open_uncut(Purpose::ReadAhead, exchange.owner(route));
+            let hold = hold.unwrap_or_else(open);
             EdgeBody::file(FileBody::new(files, file, parts, hold))
         }
     };
