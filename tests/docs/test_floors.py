@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections import Counter
 
 import pytest
 
@@ -91,3 +92,11 @@ def test_the_page_on_style_names_the_modules_that_allow_unsafe_code() -> None:
         if "allow(unsafe_code)" in file.read_text()
     }
     assert allowed == {name for name in re.findall(r"`(rust/[^`]+\.rs)`", page) if "/src/" in name}
+
+
+@pytest.mark.parametrize("crate", crates())
+def test_no_two_public_types_of_a_crate_share_a_name(crate: str) -> None:
+    declared = r"^pub (?:struct|enum|trait|type) (\w+)"
+    sources = (ROOT / "rust" / crate / "src").rglob("*.rs")
+    names = Counter(name for file in sources for name in re.findall(declared, file.read_text(), re.MULTILINE))
+    assert [name for name, count in names.items() if count > 1] == []

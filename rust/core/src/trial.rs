@@ -83,18 +83,18 @@ impl Share {
 
 /// The responses of one version.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Tally {
+pub struct TrialTally {
     /// All of them.
     pub responses: u64,
     /// Those with a status of 500 or above.
     pub errors: u64,
-    /// Those that took longer than [`Thresholds::max_latency`].
+    /// Those that took longer than [`TrialThresholds::max_latency`].
     pub slow: u64,
 }
 
 /// When a new version is rolled back by itself.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Thresholds {
+pub struct TrialThresholds {
     /// Responses of the new version without which nothing is judged; at least 1.
     pub min_responses: u64,
     /// Percent of its responses that may be errors.
@@ -135,9 +135,9 @@ const MOST_SLOW: f64 = 10.0;
 /// does as often: an origin that is down is no reason to roll back. So the running version must have some responses,
 /// too, a tenth of those that the new one needs. `alone`: there will be none, as the new version serves all clients.
 pub fn judge(
-    thresholds: &Thresholds,
-    new: &Tally,
-    running: &Tally,
+    thresholds: &TrialThresholds,
+    new: &TrialTally,
+    running: &TrialTally,
     alone: bool,
 ) -> Option<TrialFault> {
     if new.responses < thresholds.min_responses.max(1) {
@@ -146,7 +146,7 @@ pub fn judge(
     if !alone && running.responses < (thresholds.min_responses / COMPARED).max(1) {
         return None;
     }
-    let percent = |count: u64, tally: &Tally| match tally.responses {
+    let percent = |count: u64, tally: &TrialTally| match tally.responses {
         0 => 0.0,
         all => count as f64 * 100.0 / all as f64,
     };
@@ -216,18 +216,18 @@ mod tests {
 
     #[test]
     fn a_version_is_judged_by_enough_responses_and_beside_the_other() {
-        let thresholds = Thresholds {
+        let thresholds = TrialThresholds {
             min_responses: 20,
             max_errors: 5.0,
             max_latency: Some(1_000),
         };
-        let tally = |responses, errors, slow| Tally {
+        let tally = |responses, errors, slow| TrialTally {
             responses,
             errors,
             slow,
         };
         let healthy = tally(1_000, 0, 0);
-        let alone = |running: &Tally| running.responses == 0;
+        let alone = |running: &TrialTally| running.responses == 0;
         for (new, running, want) in [
             (tally(19, 19, 19), healthy, None),
             (tally(20, 1, 0), healthy, None),
@@ -257,15 +257,15 @@ mod tests {
             let found = judge(&thresholds, &tally(20, 20, 0), &tally(running, 0, 0), false);
             assert_eq!(found.is_some(), judged, "{running}");
         }
-        let any = Thresholds {
+        let any = TrialThresholds {
             max_latency: None,
             ..thresholds
         };
         assert_eq!(judge(&any, &tally(20, 0, 20), &healthy, false), None);
-        let none = Thresholds {
+        let none = TrialThresholds {
             min_responses: 0,
             ..thresholds
         };
-        assert_eq!(judge(&none, &Tally::default(), &healthy, true), None);
+        assert_eq!(judge(&none, &TrialTally::default(), &healthy, true), None);
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Workers share these counts, behind a lock that is held for a few additions and only while a deploy is under way.
 
-use edgerouter_core::trial::{Tally, Thresholds, TrialFault, judge};
+use edgerouter_core::trial::{TrialFault, TrialTally, TrialThresholds, judge};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
@@ -11,7 +11,7 @@ use crate::telemetry::{
     text::{self, DurationSamples},
 };
 
-/// Responses are judged together with those before them, up to this many times `Thresholds::min_responses`: a fault
+/// Responses are judged together with those before them, up to this many times `TrialThresholds::min_responses`: a fault
 /// that begins late counts for as much as one at the start.
 const WINDOW: u64 = 10;
 
@@ -36,7 +36,7 @@ impl Side {
 /// All responses of one version since the deploy.
 #[derive(Debug, Clone, Copy, Default)]
 struct Sums {
-    tally: Tally,
+    tally: TrialTally,
     micros: u64,
     buckets: [u64; Totals::BOUNDS.len() + 1],
 }
@@ -61,7 +61,7 @@ impl Sums {
     }
 
     fn shown(&self) -> Value {
-        let Tally {
+        let TrialTally {
             responses, errors, ..
         } = self.tally;
         let of_all = |amount: f64| match responses {
@@ -82,7 +82,7 @@ impl Sums {
 #[derive(Debug, Default)]
 struct State {
     sums: [Sums; 2],
-    window: [Tally; 2],
+    window: [TrialTally; 2],
     is_over: bool,
     /// The new version serves all clients: there is nothing to compare it with.
     alone: bool,
@@ -92,12 +92,12 @@ struct State {
 #[derive(Debug)]
 pub(crate) struct Trial {
     pub(crate) id: u64,
-    pub(crate) thresholds: Thresholds,
+    pub(crate) thresholds: TrialThresholds,
     state: Mutex<State>,
 }
 
 impl Trial {
-    pub(crate) fn new(id: u64, thresholds: Thresholds) -> Self {
+    pub(crate) fn new(id: u64, thresholds: TrialThresholds) -> Self {
         Self {
             id,
             thresholds,
@@ -189,7 +189,7 @@ mod tests {
     use super::*;
 
     fn trial() -> Trial {
-        let thresholds = Thresholds {
+        let thresholds = TrialThresholds {
             min_responses: 10,
             max_errors: 50.0,
             max_latency: None,

@@ -22,7 +22,7 @@ use std::{
 
 use bytes::Bytes;
 use edgerouter_core::{
-    images::{Geometry, ImageFormat, ImageRequest, Output, SourceFormat},
+    images::{Geometry, ImageFormat, ImageRequest, SourceFormat, VariantFormat},
     plan::limits::ImageLimits,
 };
 use edgerouter_threads::{NotDone, ThreadPool};
@@ -158,8 +158,8 @@ impl Images {
         request: ImageRequest,
     ) -> Result<Made, ImageError> {
         let length = source.len();
-        let threads = if request.output == Output::Best(ImageFormat::Avif)
-            || request.output == Output::Fixed(ImageFormat::Avif)
+        let threads = if request.output == VariantFormat::Best(ImageFormat::Avif)
+            || request.output == VariantFormat::Fixed(ImageFormat::Avif)
         {
             &self.slow
         } else {
@@ -207,7 +207,7 @@ impl Images {
     /// The format of a variant with so many columns and rows.
     fn output(
         &self,
-        wanted: Output,
+        wanted: VariantFormat,
         source: SourceFormat,
         opaque: bool,
         (width, height): (u32, u32),
@@ -226,16 +226,16 @@ impl Images {
             plain
         };
         Ok(match wanted {
-            Output::Fixed(ImageFormat::Avif) if is_large => {
+            VariantFormat::Fixed(ImageFormat::Avif) if is_large => {
                 let name = "limits.images.avif_pixels";
                 let got = pixels;
                 return Err(ImageError::Pixels { got, limit, name });
             }
             // A client that takes AVIF takes WebP.
-            Output::Best(ImageFormat::Avif) if is_large => webp,
-            Output::Best(ImageFormat::Webp) => webp,
-            Output::Fixed(format) | Output::Best(format) => format,
-            Output::Plain => plain,
+            VariantFormat::Best(ImageFormat::Avif) if is_large => webp,
+            VariantFormat::Best(ImageFormat::Webp) => webp,
+            VariantFormat::Fixed(format) | VariantFormat::Best(format) => format,
+            VariantFormat::Plain => plain,
         })
     }
 

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use edgerouter_core::trial::{Share, Thresholds};
+use edgerouter_core::trial::{Share, TrialThresholds};
 use edgerouter_engine::{NewDeploy, NoDeploy};
 use edgerouter_functions::Functions;
 use pyo3::{
@@ -77,7 +77,7 @@ impl EngineDeploys {
         let engine = own.engine()?;
         let share = Share::new(&hash, percent, cookie)
             .ok_or_else(|| PyValueError::new_err("percent must be from 0.01 to 100"))?;
-        let thresholds = Thresholds {
+        let thresholds = TrialThresholds {
             min_responses,
             max_errors,
             max_latency: max_latency.map(|seconds| (seconds * 1e6) as u64),

@@ -3,7 +3,7 @@
 use std::{path::PathBuf, sync::atomic::Ordering};
 
 use edgerouter_core::plan::{PathPattern, Plan, Scheme};
-use edgerouter_replay::{Assumed, Assumption, Format, Order, Progress};
+use edgerouter_replay::{Assumed, Assumption, Format, Progress, ReplayOrder};
 use http::HeaderValue;
 use pyo3::{exceptions::PyValueError, prelude::*};
 
@@ -18,7 +18,7 @@ pub(crate) fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
 #[derive(Debug)]
 pub(crate) struct Replay {
     plan: Plan,
-    order: Order,
+    order: ReplayOrder,
     progress: Progress,
 }
 
@@ -57,7 +57,7 @@ impl Replay {
         most_entries: u64,
     ) -> PyResult<Self> {
         let plan = compiled(py, plan)?;
-        let order = Order {
+        let order = ReplayOrder {
             files,
             format: format.map(format_of).transpose()?,
             host: HeaderValue::from_str(host)

@@ -19,4 +19,4 @@ mod weighed;
 pub use assumed::{Assumed, Assumption};
 pub use counts::{Counts, Prediction, TierPrediction, Unlike};
 pub use line::Format;
-pub use run::{Order, Progress, ReplayError, run};
+pub use run::{Progress, ReplayError, ReplayOrder, run};

@@ -34,7 +34,7 @@ const LATE: u64 = 60;
 
 /// A run.
 #[derive(Debug)]
-pub struct Order {
+pub struct ReplayOrder {
     /// The logs, in the order of their times.
     pub files: Vec<PathBuf>,
     /// `None`: the first line decides.
@@ -89,7 +89,11 @@ pub enum ReplayError {
 }
 
 /// Predicts what the plan would do with the requests of the files.
-pub fn run(plan: &Plan, order: &Order, progress: &Progress) -> Result<Prediction, ReplayError> {
+pub fn run(
+    plan: &Plan,
+    order: &ReplayOrder,
+    progress: &Progress,
+) -> Result<Prediction, ReplayError> {
     let mut replay = Replay::new(plan, order, progress);
     for file in &order.files {
         let shown = file.display().to_string();
@@ -142,7 +146,7 @@ pub fn run(plan: &Plan, order: &Order, progress: &Progress) -> Result<Prediction
 }
 
 struct Replay<'p, 'o> {
-    order: &'o Order,
+    order: &'o ReplayOrder,
     progress: &'o Progress,
     site: Site<'p>,
     tiers: Vec<Tier>,
@@ -160,7 +164,7 @@ struct Replay<'p, 'o> {
 }
 
 impl<'p, 'o> Replay<'p, 'o> {
-    fn new(plan: &'p Plan, order: &'o Order, progress: &'o Progress) -> Self {
+    fn new(plan: &'p Plan, order: &'o ReplayOrder, progress: &'o Progress) -> Self {
         let limits = &plan.limits.cache;
         let sample = order.sample.max(1);
         let tiers = order.tiers.iter().map(|bytes| {

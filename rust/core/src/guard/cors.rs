@@ -96,14 +96,14 @@ impl OriginPattern {
 
 /// Names, or all.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Named {
+pub enum CorsNames {
     /// `*`, which never covers `Authorization` (Fetch §3.2.3).
     All,
     /// As they stand in a field; empty: none.
     Only(Box<[Box<str>]>),
 }
 
-impl Named {
+impl CorsNames {
     fn value(&self) -> Option<HeaderValue> {
         match self {
             Self::All => Some(HeaderValue::from_static("*")),
@@ -119,11 +119,11 @@ pub struct CorsSpec {
     /// `None`: pages of every origin.
     pub origins: Option<Vec<OriginPattern>>,
     /// Methods of requests that need a preflight.
-    pub methods: Named,
+    pub methods: CorsNames,
     /// Fields of requests that need a preflight.
-    pub headers: Named,
+    pub headers: CorsNames,
     /// Fields of responses that pages may read.
-    pub expose: Named,
+    pub expose: CorsNames,
     /// Cookies and credentials are sent, and pages may read the responses. Never together with `All`.
     pub credentials: bool,
     /// Seconds for which a browser keeps the answer to a preflight.
@@ -151,9 +151,9 @@ impl Cors {
             const WHY: &str = "must be a list where credentials is true: \"*\" would be for requests without them only";
             for (name, is_all) in [
                 ("origins", spec.origins.is_none()),
-                ("methods", spec.methods == Named::All),
-                ("headers", spec.headers == Named::All),
-                ("expose", spec.expose == Named::All),
+                ("methods", spec.methods == CorsNames::All),
+                ("headers", spec.headers == CorsNames::All),
+                ("expose", spec.expose == CorsNames::All),
             ] {
                 if is_all {
                     return Err((name, WHY));

@@ -8,7 +8,7 @@ use crate::outcome::words;
 
 mod dictionary;
 
-pub use dictionary::{Bare, Members, dictionary, is_list_of_names};
+pub use dictionary::{Bare, Dictionary, dictionary, is_list_of_names};
 
 words! {
     /// Why a request went forward (RFC 9211 §2.2).

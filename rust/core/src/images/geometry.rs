@@ -1,10 +1,10 @@
 //! The size of a variant, and the part of the image that it shows.
 
-use super::{Anchor, Fit, ImageRequest};
+use super::{Anchor, FitMode, ImageRequest};
 
 /// A part of an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Place {
+pub struct ImagePart {
     /// Columns to its left.
     pub left: u32,
     /// Rows above it.
@@ -21,7 +21,7 @@ pub struct Geometry {
     /// Columns and rows of the scaled image; never more than the image has.
     pub scaled: (u32, u32),
     /// The part of it that is kept; `None`: all.
-    pub cut: Option<Place>,
+    pub cut: Option<ImagePart>,
 }
 
 impl Geometry {
@@ -31,7 +31,7 @@ impl Geometry {
         let width = request.width.map(f64::from);
         let height = request.height.map(f64::from);
         match (request.fit, width, height) {
-            (Fit::Cover, Some(width), Some(height)) => {
+            (FitMode::Cover, Some(width), Some(height)) => {
                 // A box larger than the image keeps its shape and becomes as large as fits.
                 let shrink = (columns / width).min(rows / height).min(1.0);
                 let (width, height) = (pixels(width * shrink), pixels(height * shrink));
@@ -40,7 +40,7 @@ impl Geometry {
                     pixels(columns * scale).max(width),
                     pixels(rows * scale).max(height),
                 );
-                let cut = Place {
+                let cut = ImagePart {
                     left: request.anchor.before(scaled.0 - width, true),
                     top: request.anchor.before(scaled.1 - height, false),
                     width,
@@ -51,7 +51,7 @@ impl Geometry {
                     cut: (scaled != (width, height)).then_some(cut),
                 }
             }
-            (Fit::Fill, Some(width), Some(height)) => Self {
+            (FitMode::Fill, Some(width), Some(height)) => Self {
                 scaled: (pixels(width.min(columns)), pixels(height.min(rows))),
                 cut: None,
             },
@@ -106,15 +106,15 @@ fn pixels(length: f64) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::images::{ImageFormat, Output};
+    use crate::images::{ImageFormat, VariantFormat};
 
-    fn request(width: u32, height: u32, fit: Fit, anchor: &str) -> ImageRequest {
+    fn request(width: u32, height: u32, fit: FitMode, anchor: &str) -> ImageRequest {
         ImageRequest {
             width: (width > 0).then_some(width),
             height: (height > 0).then_some(height),
             fit,
             anchor: Anchor::named(anchor).unwrap_or_default(),
-            output: Output::Fixed(ImageFormat::Webp),
+            output: VariantFormat::Fixed(ImageFormat::Webp),
             quality: 75,
             passes_by: false,
             passes_svg: false,
@@ -126,7 +126,7 @@ mod tests {
 
     #[test]
     fn a_variant_fits_covers_or_fills_its_box_and_is_never_larger_than_the_image() {
-        use Fit::{Contain, Cover, Fill};
+        use FitMode::{Contain, Cover, Fill};
         for (image, width, height, fit, anchor, size, cut) in [
             ((4_000, 3_000), 800, 0, Contain, "center", (800, 600), None),
             ((4_000, 3_000), 0, 300, Contain, "center", (400, 300), None),
@@ -211,18 +211,18 @@ mod tests {
     #[test]
     fn a_reduced_image_has_at_least_twice_the_columns_and_rows_of_the_variant() {
         for (image, width, height, fit, by) in [
-            ((4_000, 3_000), 0, 0, Fit::Contain, 1),
-            ((4_000, 3_000), 1_001, 0, Fit::Contain, 1),
-            ((4_000, 3_000), 1_000, 0, Fit::Contain, 2),
-            ((4_000, 3_000), 500, 0, Fit::Contain, 4),
-            ((4_000, 3_000), 240, 0, Fit::Contain, 8),
-            ((4_000, 3_000), 1, 0, Fit::Contain, 8),
-            ((1, 1), 1, 1, Fit::Contain, 1),
-            ((1, 10_000), 100, 10, Fit::Contain, 1),
+            ((4_000, 3_000), 0, 0, FitMode::Contain, 1),
+            ((4_000, 3_000), 1_001, 0, FitMode::Contain, 1),
+            ((4_000, 3_000), 1_000, 0, FitMode::Contain, 2),
+            ((4_000, 3_000), 500, 0, FitMode::Contain, 4),
+            ((4_000, 3_000), 240, 0, FitMode::Contain, 8),
+            ((4_000, 3_000), 1, 0, FitMode::Contain, 8),
+            ((1, 1), 1, 1, FitMode::Contain, 1),
+            ((1, 10_000), 100, 10, FitMode::Contain, 1),
             // Columns that are cut off later are scaled, too.
-            ((4_000, 3_000), 100, 700, Fit::Cover, 2),
-            ((4_000, 3_000), 100, 1_000, Fit::Fill, 1),
-            ((4_000, 3_000), 4_000, 10, Fit::Fill, 1),
+            ((4_000, 3_000), 100, 700, FitMode::Cover, 2),
+            ((4_000, 3_000), 100, 1_000, FitMode::Fill, 1),
+            ((4_000, 3_000), 4_000, 10, FitMode::Fill, 1),
         ] {
             let geometry = Geometry::of(image, &request(width, height, fit, "center"));
             assert_eq!(

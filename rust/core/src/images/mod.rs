@@ -12,9 +12,9 @@ mod response;
 mod source;
 
 pub use format::{ImageFormat, SourceFormat};
-pub use geometry::{Geometry, Place};
+pub use geometry::{Geometry, ImagePart};
 pub use parameters::{ImageRefusal, Parameters};
 pub(crate) use request::MOST_PIXELS;
-pub use request::{Anchor, Fit, ImageRequest, Output, VARIANT, Varies, requested};
+pub use request::{Anchor, FitMode, ImageRequest, VARIANT, VariantFormat, Varies, requested};
 pub use response::{NoImage, head, passes_by, revalidated, vary};
 pub use source::{ImageUrl, NoSource, own_path, refusal};

@@ -22,7 +22,7 @@ const SAVING_QUALITY: u8 = 45;
 
 /// How an image fits a box of both sizes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Fit {
+pub enum FitMode {
     /// It fits within the box.
     #[default]
     Contain,
@@ -86,7 +86,7 @@ impl Anchor {
 
 /// The format of a variant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Output {
+pub enum VariantFormat {
     /// The one that the request names.
     Fixed(ImageFormat),
     /// The best one that the request accepts.
@@ -114,11 +114,11 @@ pub struct ImageRequest {
     /// Rows, in pixels of the device.
     pub height: Option<u32>,
     /// How it fits both.
-    pub fit: Fit,
+    pub fit: FitMode,
     /// The part that is kept.
     pub anchor: Anchor,
     /// Its format.
-    pub output: Output,
+    pub output: VariantFormat,
     /// From 1 to 100; without effect on PNG.
     pub quality: u8,
     /// A response that is no image that the edge decodes is passed as it is: no parameter names a variant.
@@ -180,12 +180,12 @@ impl ImageRequest {
                 vary.accept = true;
                 best(policy, request)
             }
-            Some(name) => Output::Fixed(format(name, policy)?),
+            Some(name) => VariantFormat::Fixed(format(name, policy)?),
         };
         let fit = match parameters.fit.as_deref() {
-            None | Some("contain") => Fit::Contain,
-            Some("cover") => Fit::Cover,
-            Some("fill") => Fit::Fill,
+            None | Some("contain") => FitMode::Contain,
+            Some("cover") => FitMode::Cover,
+            Some("fill") => FitMode::Fill,
             Some(other) => {
                 let must = "must be contain, cover or fill";
                 return Err(ImageRefusal::new("fit", other, must));
@@ -249,15 +249,15 @@ impl ImageRequest {
 
     /// The variant that answers until this one is made, which takes long.
     pub fn meanwhile(&self, policy: &ImagePolicy) -> Option<Self> {
-        if self.output != Output::Best(ImageFormat::Avif) {
+        if self.output != VariantFormat::Best(ImageFormat::Avif) {
             return None;
         }
         let webp = policy.formats.contains(&ImageFormat::Webp);
         Some(Self {
             output: if webp {
-                Output::Best(ImageFormat::Webp)
+                VariantFormat::Best(ImageFormat::Webp)
             } else {
-                Output::Plain
+                VariantFormat::Plain
             },
             ..self.clone()
         })
@@ -273,15 +273,15 @@ impl fmt::Display for ImageRequest {
         }
         if self.width.is_some() && self.height.is_some() {
             match self.fit {
-                Fit::Contain => {}
-                Fit::Cover => write!(f, "fit=cover crop={} ", self.anchor.name())?,
-                Fit::Fill => f.write_str("fit=fill ")?,
+                FitMode::Contain => {}
+                FitMode::Cover => write!(f, "fit=cover crop={} ", self.anchor.name())?,
+                FitMode::Fill => f.write_str("fit=fill ")?,
             }
         }
         match self.output {
-            Output::Fixed(format) => write!(f, "f={}", format.as_str())?,
-            Output::Best(format) => write!(f, "f=auto:{}", format.as_str())?,
-            Output::Plain => f.write_str("f=auto")?,
+            VariantFormat::Fixed(format) => write!(f, "f={}", format.as_str())?,
+            VariantFormat::Best(format) => write!(f, "f=auto:{}", format.as_str())?,
+            VariantFormat::Plain => f.write_str("f=auto")?,
         }
         write!(f, " q={}", self.quality)?;
         f.write_str(if self.passes_by { " any" } else { "" })
@@ -377,12 +377,14 @@ fn format(name: &str, policy: &ImagePolicy) -> Result<ImageFormat, ImageRefusal>
 }
 
 /// The best format that a request accepts by its name. `*/*` and `image/*` come from clients that take no new format.
-fn best(policy: &ImagePolicy, request: &Fields) -> Output {
+fn best(policy: &ImagePolicy, request: &Fields) -> VariantFormat {
     let newer = [ImageFormat::Avif, ImageFormat::Webp];
     let mut accepted = newer.into_iter().filter(|format| {
         policy.formats.contains(format) && accept::names(request, format.media_type())
     });
-    accepted.next().map_or(Output::Plain, Output::Best)
+    accepted
+        .next()
+        .map_or(VariantFormat::Plain, VariantFormat::Best)
 }
 
 /// `Save-Data: on` (Save Data API §3).

@@ -4,7 +4,7 @@ use std::{rc::Rc, time::Duration};
 
 use edgerouter_core::{
     http::FieldName,
-    trial::{Share, Thresholds},
+    trial::{Share, TrialThresholds},
 };
 use http::StatusCode;
 use serde_json::{Map, Value, json};
@@ -148,7 +148,7 @@ fn checked(given: &Map<String, Value>) -> Result<Value, Answer> {
 }
 
 /// The thresholds of an order.
-fn thresholds(given: &Map<String, Value>) -> Result<Thresholds, Answer> {
+fn thresholds(given: &Map<String, Value>) -> Result<TrialThresholds, Answer> {
     let present = |name: &str| given.get(name).filter(|value| !value.is_null());
     let responses = present("min_responses").map_or(Some(50), Value::as_u64);
     let Some(min_responses) = responses.filter(|count| (1..=1_000_000).contains(count)) else {
@@ -171,7 +171,7 @@ fn thresholds(given: &Map<String, Value>) -> Result<Thresholds, Answer> {
             None => return Err(wrong("max_latency", "must be seconds, up to 3600")),
         },
     };
-    Ok(Thresholds {
+    Ok(TrialThresholds {
         min_responses,
         max_errors,
         max_latency,

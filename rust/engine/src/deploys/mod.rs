@@ -8,7 +8,7 @@ mod orders;
 
 use std::{collections::VecDeque, sync::Arc};
 
-use edgerouter_core::trial::{Share, Thresholds};
+use edgerouter_core::trial::{Share, TrialThresholds};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
@@ -36,7 +36,7 @@ pub struct NewDeploy {
     /// The clients that it serves.
     pub share: Share,
     /// When it is rolled back by itself.
-    pub thresholds: Thresholds,
+    pub thresholds: TrialThresholds,
 }
 
 /// The way in which a deploy ended.

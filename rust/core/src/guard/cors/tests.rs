@@ -10,8 +10,8 @@ fn fields(lines: &[(&'static str, &'static str)]) -> Fields {
     fields
 }
 
-fn names(names: &[&str]) -> Named {
-    Named::Only(names.iter().map(|name| (*name).into()).collect())
+fn names(names: &[&str]) -> CorsNames {
+    CorsNames::Only(names.iter().map(|name| (*name).into()).collect())
 }
 
 fn spec(origins: Option<&[&str]>) -> CorsSpec {
@@ -123,21 +123,21 @@ fn credentials_and_a_star_never_meet() {
         (
             "methods",
             CorsSpec {
-                methods: Named::All,
+                methods: CorsNames::All,
                 ..open.clone()
             },
         ),
         (
             "headers",
             CorsSpec {
-                headers: Named::All,
+                headers: CorsNames::All,
                 ..open.clone()
             },
         ),
         (
             "expose",
             CorsSpec {
-                expose: Named::All,
+                expose: CorsNames::All,
                 ..open.clone()
             },
         ),
@@ -231,7 +231,7 @@ fn a_preflight_is_answered_with_methods_fields_and_time() {
             names(&["x-a"]),
             (Some("GET, PUT"), Some("x-a")),
         ),
-        (Named::All, Named::All, (Some("*"), Some("*"))),
+        (CorsNames::All, CorsNames::All, (Some("*"), Some("*"))),
         (names(&["GET"]), names(&[]), (Some("GET"), None)),
     ] {
         let policy = Cors::compile(&CorsSpec {

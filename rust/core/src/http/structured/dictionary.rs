@@ -17,7 +17,7 @@ pub enum Bare<'a> {
 }
 
 /// The members of a dictionary: each key once.
-pub type Members<'a> = Vec<(&'a [u8], Bare<'a>)>;
+pub type Dictionary<'a> = Vec<(&'a [u8], Bare<'a>)>;
 
 /// With more members than this, keys that stand several times are found by sorting.
 const FEW: usize = 16;
@@ -25,7 +25,7 @@ const FEW: usize = 16;
 /// Reads the lines of a field as one dictionary. Of several members of one key the last counts. `None`: it is not a
 /// dictionary, and then the whole field is ignored (RFC 9213 §2.1, RFC 9218 §4). A value that is split among lines
 /// makes it none, as RFC 9651 §4.2 allows.
-pub fn dictionary<'a>(lines: impl IntoIterator<Item = &'a [u8]>) -> Option<Members<'a>> {
+pub fn dictionary<'a>(lines: impl IntoIterator<Item = &'a [u8]>) -> Option<Dictionary<'a>> {
     let mut members = Vec::new();
     for line in lines {
         Reader(line).dictionary(&mut members)?;
@@ -48,7 +48,7 @@ pub fn is_list_of_names(line: &[u8]) -> bool {
 struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {
-    fn dictionary(&mut self, members: &mut Members<'a>) -> Option<()> {
+    fn dictionary(&mut self, members: &mut Dictionary<'a>) -> Option<()> {
         self.skip(|byte| byte == b' ');
         while !self.0.is_empty() {
             let key = self.key()?;
@@ -267,7 +267,7 @@ fn is_space(byte: u8) -> bool {
 mod tests {
     use super::*;
 
-    fn read(text: &[u8]) -> Option<Members<'_>> {
+    fn read(text: &[u8]) -> Option<Dictionary<'_>> {
         dictionary([text])
     }
 

@@ -17,7 +17,7 @@ use crate::{
     guard::{
         addresses::{AddressPolicy, AddressSet, MOST_NETWORKS},
         basic::BasicPolicy,
-        cors::{Cors, CorsSpec, Named, OriginPattern},
+        cors::{Cors, CorsNames, CorsSpec, OriginPattern},
         rate::{RateBy, RateLimit},
         signed::{MOST_KEYS, SignedPolicy, UrlKey},
     },
@@ -96,12 +96,12 @@ fn named(
     default: &[&str],
     fits: impl Fn(&str) -> bool,
     must: &str,
-) -> Named {
+) -> CorsNames {
     let Some(value) = fields.some(name) else {
-        return Named::Only(default.iter().map(|one| (*one).into()).collect());
+        return CorsNames::Only(default.iter().map(|one| (*one).into()).collect());
     };
     if value.as_str() == Some("*") {
-        return Named::All;
+        return CorsNames::All;
     }
     let items = fields.list_of(name, value);
     let mut names: Vec<Box<str>> = Vec::new();
@@ -117,7 +117,7 @@ fn named(
             names.push(text.into());
         }
     }
-    Named::Only(names.into())
+    CorsNames::Only(names.into())
 }
 
 fn cors(outer: &mut Fields<'_>) -> Option<Cors> {
