@@ -148,25 +148,29 @@ impl Deploys {
     }
 
     /// Puts a version beside the one in service; its id, or that of the deploy under way. `live` is given the tag of
-    /// the deploy and makes the version, of which that many routes are apart.
+    /// the deploy and makes the version, of which that many routes are apart. The caller begins one at a time.
     pub(crate) fn begin<E>(
         &self,
         new: NewDeploy,
         now: u64,
         live: impl FnOnce(&str) -> Result<(Live, usize), E>,
     ) -> Result<Result<u64, E>, u64> {
-        let mut state = self.state.lock();
-        if let Some((facts, _)) = &state.current {
-            return Err(facts.id);
-        }
-        let id = state.last + 1;
+        let id = self.next_id()?;
         // Entries on a disk outlive the process, and with it the numbers.
         let tag = format!("deploy {id} {:016x}", fastrand::u64(..));
-        let (live, apart) = match live(&tag) {
+        // Without the lock: this reads files and waits for stores, and workers look for a version meanwhile.
+        let made = live(&tag);
+        let mut state = self.state.lock();
+        let (live, apart) = match made {
             Ok(made) => made,
-            Err(error) => return Ok(Err(error)),
+            Err(error) => {
+                // It is refused, and has the number as that.
+                if state.last == id {
+                    state.last -= 1;
+                }
+                return Ok(Err(error));
+            }
         };
-        state.last = id;
         let trial = Arc::new(Trial::new(id, new.thresholds));
         trial.alone(new.share.is_whole());
         let facts = Facts {
@@ -189,6 +193,16 @@ impl Deploys {
         };
         state.current = Some((facts, candidate));
         Ok(Ok(id))
+    }
+
+    /// A number for a deploy, or that of the one under way.
+    fn next_id(&self) -> Result<u64, u64> {
+        let mut state = self.state.lock();
+        if let Some((facts, _)) = &state.current {
+            return Err(facts.id);
+        }
+        state.last += 1;
+        Ok(state.last)
     }
 
     /// Notes one that was refused before it served.
@@ -308,5 +322,39 @@ impl Facts {
             }
         }
         shown
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn ordered() -> NewDeploy {
+        NewDeploy {
+            file: "new.py".to_owned(),
+            hash: String::new(),
+            author: String::new(),
+            share: Share::new("salt", 10.0, None).unwrap(),
+            thresholds: TrialThresholds {
+                min_responses: 1,
+                max_errors: 1.0,
+                max_latency: None,
+            },
+        }
+    }
+
+    #[test]
+    fn workers_look_for_a_version_while_another_one_is_made() {
+        let deploys = Deploys::default();
+        let begun = deploys.begin(ordered(), 0, |tag| {
+            assert!(tag.starts_with("deploy 1 "));
+            assert!(!deploys.state.is_locked());
+            Err::<(Live, usize), _>("its certificate cannot be read")
+        });
+        assert_eq!(begun, Ok(Err("its certificate cannot be read")));
+        // What is noted of it has its number.
+        deploys.refused("new.py", "", "", 0, "its certificate cannot be read");
+        assert_eq!(deploys.shown()["deploys"][0]["id"], 1);
     }
 }
