@@ -2,11 +2,11 @@
 //!
 //! A [`ThreadPool`] starts its threads on demand, up to a bound, and has a bounded queue before them. It knows nothing
 //! of the work: a job is a closure, and its result comes back to the task that waits for it. Jobs that nobody waits for
-//! any more are left out.
+//! any more are left out. One that panics costs its own caller only: another thread takes the place of the one it ends.
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use tokio::sync::oneshot;
 
 type Job = Box<dyn FnOnce() + Send>;
@@ -51,6 +51,14 @@ impl std::fmt::Debug for State {
             .field("submitted", &self.submitted.len())
             .field("continued", &self.continued.len())
             .finish_non_exhaustive()
+    }
+}
+
+impl State {
+    /// The jobs that wait, which the caller drops when the lock is free: they may hold values that use the pool as they
+    /// are dropped.
+    fn take(&mut self) -> [VecDeque<Job>; 2] {
+        [&mut self.submitted, &mut self.continued].map(std::mem::take)
     }
 }
 
@@ -105,7 +113,7 @@ impl ThreadPool {
             return Err(NotDone::Busy);
         }
         state.submitted.push_back(job);
-        self.wake(&mut state)
+        self.wake(state)
     }
 
     /// Has a thread go on with work for a response that has begun. The caller bounds the number of them.
@@ -121,7 +129,7 @@ impl ThreadPool {
                 return Err(NotDone::Busy);
             }
             state.continued.push_back(job);
-            self.wake(&mut state)?;
+            self.wake(state)?;
         }
         wait(patience, done).await
     }
@@ -131,7 +139,7 @@ impl ThreadPool {
         let mut state = self.state.lock();
         if !state.ended {
             state.continued.push_back(Box::new(move || drop(value)));
-            let _ = self.wake(&mut state);
+            let _ = self.wake(state);
         }
     }
 
@@ -139,13 +147,15 @@ impl ThreadPool {
     pub fn end(&self) {
         let mut state = self.state.lock();
         state.ended = true;
-        state.submitted.clear();
-        state.continued.clear();
+        let jobs = state.take();
         self.work.notify_all();
+        // A file that a job holds comes back to this pool to be closed.
+        drop(state);
+        drop(jobs);
     }
 
     /// Wakes an idle thread, or starts a further one while there are few.
-    fn wake(self: &Arc<Self>, state: &mut State) -> Result<(), NotDone> {
+    fn wake(self: &Arc<Self>, mut state: MutexGuard<'_, State>) -> Result<(), NotDone> {
         let waiting = state.submitted.len() + state.continued.len();
         if state.idle >= waiting || state.threads >= state.most_threads {
             self.work.notify_one();
@@ -162,15 +172,17 @@ impl ThreadPool {
             }
             Err(error) => {
                 tracing::warn!(%error, name = self.name, "a thread could not be started");
-                state.submitted.clear();
-                state.continued.clear();
+                let jobs = state.take();
+                drop(state);
+                drop(jobs);
                 return Err(NotDone::Busy);
             }
         }
         Ok(())
     }
 
-    fn run(&self) {
+    fn run(self: &Arc<Self>) {
+        let _replaced = Replaced(self);
         while let Some(job) = self.next() {
             job();
         }
@@ -189,6 +201,22 @@ impl ThreadPool {
             state.idle += 1;
             self.work.wait(&mut state);
             state.idle -= 1;
+        }
+    }
+}
+
+/// A thread that may end by the panic of a job.
+struct Replaced<'p>(&'p Arc<ThreadPool>);
+
+impl Drop for Replaced<'_> {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            return;
+        }
+        let mut state = self.0.state.lock();
+        state.threads = state.threads.saturating_sub(1);
+        if !(state.submitted.is_empty() && state.continued.is_empty()) {
+            let _ = self.0.wake(state);
         }
     }
 }
@@ -272,6 +300,47 @@ mod tests {
         drop(release);
         assert_eq!(threads.submit(PATIENCE, || 3).await, Ok(3));
         assert!(doing.try_recv().is_err());
+        threads.end();
+    }
+
+    /// A value that comes back to the pool as it is dropped.
+    struct Returns(Arc<ThreadPool>);
+
+    impl Drop for Returns {
+        fn drop(&mut self) {
+            self.0.drop_aside(());
+        }
+    }
+
+    #[tokio::test]
+    async fn an_end_drops_jobs_whose_values_come_back_to_the_pool() {
+        let threads = threads(1, 10);
+        let release = occupy(&threads).await;
+        let value = Returns(Arc::clone(&threads));
+        let mut waiting = Box::pin(threads.proceed(PATIENCE, move || drop(value)));
+        let polled = std::future::poll_fn(|cx| {
+            std::task::Poll::Ready(waiting.as_mut().poll(cx).is_pending())
+        });
+        assert!(polled.await);
+        threads.end();
+        assert_eq!(waiting.await, Err(NotDone::Busy));
+        drop(release);
+    }
+
+    #[tokio::test]
+    #[allow(clippy::panic)]
+    async fn a_job_that_panics_costs_no_thread_and_no_job_behind_it() {
+        let threads = threads(1, 10);
+        let release = occupy(&threads).await;
+        let (broken, behind) =
+            tokio::join!(threads.submit(PATIENCE, || panic!("by a test")), async {
+                let behind = threads.submit(PATIENCE, || 1);
+                drop(release);
+                behind.await
+            });
+        assert_eq!((broken, behind), (Err::<(), _>(NotDone::Busy), Ok(1)));
+        assert_eq!(threads.submit(PATIENCE, || 2).await, Ok(2));
+        assert_eq!(threads.count(), 1);
         threads.end();
     }
 
