@@ -245,7 +245,7 @@ async fn wait<T>(patience: Duration, done: oneshot::Receiver<T>) -> Result<T, No
 mod tests {
     #![allow(clippy::unwrap_used)]
 
-    use std::sync::mpsc;
+    use std::{future::poll_fn, pin::Pin, sync::mpsc, task::Poll};
 
     use super::*;
 
@@ -255,6 +255,10 @@ mod tests {
         let threads = ThreadPool::new("test");
         threads.bound(most, waiting);
         threads
+    }
+
+    async fn is_pending(future: &mut (impl Future + Unpin)) -> bool {
+        poll_fn(|cx| Poll::Ready(Pin::new(&mut *future).poll(cx).is_pending())).await
     }
 
     /// Occupies a thread until the sender is dropped; returns when the thread has begun.
@@ -278,10 +282,7 @@ mod tests {
         let threads = threads(1, 1);
         let release = occupy(&threads).await;
         let mut waiting = Box::pin(threads.submit(PATIENCE, || 1));
-        let polled = std::future::poll_fn(|cx| {
-            std::task::Poll::Ready(waiting.as_mut().poll(cx).is_pending())
-        });
-        assert!(polled.await);
+        assert!(is_pending(&mut waiting).await);
         let refused = threads.submit(PATIENCE, || 2).await;
         assert_eq!(refused, Err(NotDone::Busy));
         drop(release);
@@ -318,10 +319,7 @@ mod tests {
         let release = occupy(&threads).await;
         let value = Returns(Arc::clone(&threads));
         let mut waiting = Box::pin(threads.proceed(PATIENCE, move || drop(value)));
-        let polled = std::future::poll_fn(|cx| {
-            std::task::Poll::Ready(waiting.as_mut().poll(cx).is_pending())
-        });
-        assert!(polled.await);
+        assert!(is_pending(&mut waiting).await);
         threads.end();
         assert_eq!(waiting.await, Err(NotDone::Busy));
         drop(release);
@@ -332,13 +330,12 @@ mod tests {
     async fn a_job_that_panics_costs_no_thread_and_no_job_behind_it() {
         let threads = threads(1, 10);
         let release = occupy(&threads).await;
-        let (broken, behind) =
-            tokio::join!(threads.submit(PATIENCE, || panic!("by a test")), async {
-                let behind = threads.submit(PATIENCE, || 1);
-                drop(release);
-                behind.await
-            });
-        assert_eq!((broken, behind), (Err::<(), _>(NotDone::Busy), Ok(1)));
+        let mut broken = Box::pin(threads.submit(PATIENCE, || panic!("by a test")));
+        let mut behind = Box::pin(threads.submit(PATIENCE, || 1));
+        assert!(is_pending(&mut broken).await && is_pending(&mut behind).await);
+        drop(release);
+        assert_eq!(broken.await, Err::<(), _>(NotDone::Busy));
+        assert_eq!(behind.await, Ok(1));
         assert_eq!(threads.submit(PATIENCE, || 2).await, Ok(2));
         assert_eq!(threads.count(), 1);
         threads.end();
@@ -353,9 +350,7 @@ mod tests {
         let some = threads.count();
         let all = [occupy(&threads).await, occupy(&threads).await];
         let mut more = Box::pin(threads.proceed(PATIENCE, || ()));
-        let polled =
-            std::future::poll_fn(|cx| std::task::Poll::Ready(more.as_mut().poll(cx).is_pending()));
-        assert!(polled.await);
+        assert!(is_pending(&mut more).await);
         assert_eq!((threads.count(), some <= 2), (2, true));
         drop(all);
         assert_eq!(more.await, Ok(()));
