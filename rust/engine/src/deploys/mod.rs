@@ -353,7 +353,7 @@ mod tests {
             Err::<(Live, usize), _>("its certificate cannot be read")
         });
         assert_eq!(begun, Ok(Err("its certificate cannot be read")));
-        // What is noted of it has its number.
+        // The note of its refusal has its number.
         deploys.refused("new.py", "", "", 0, "its certificate cannot be read");
         assert_eq!(deploys.shown()["deploys"][0]["id"], 1);
     }
