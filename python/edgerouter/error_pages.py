@@ -7,11 +7,11 @@ that cannot be used becomes a problem of the plan, reported at its path like any
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Iterator, Mapping, MutableMapping
 from pathlib import Path
 from typing import Any
 
+from edgerouter import regular
 from edgerouter.checks import Check, Value
 
 __all__ = ["ErrorPage"]
@@ -99,10 +99,7 @@ def _read(name: str, content_type: object) -> dict[str, Any]:
     import mimetypes
 
     try:
-        # Opening a pipe would wait for its writer.
-        if not stat.S_ISREG(Path(name).stat().st_mode):
-            return {"problem": "is not a file; give the page itself"}
-        with Path(name).open("rb") as file:
+        with regular.opened(name) as file:
             data = file.read(_LARGEST + 1)
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or error

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from edgerouter import regular
 from edgerouter.errors import BindingError, ConfigError, Problem
 
 if TYPE_CHECKING:
@@ -75,10 +76,12 @@ def read(folder: Path) -> list[Migration]:
             problems.append(Problem(str(file), None, "has the number of another file; give it the next one"))
             continue
         try:
-            if file.stat().st_size > _LARGEST:
+            with regular.opened(file) as opened:
+                data = opened.read(_LARGEST + 1)
+            if len(data) > _LARGEST:
                 problems.append(Problem(str(file), None, f"is larger than {_LARGEST} bytes; split it"))
                 continue
-            kind[number] = (name, file.read_bytes().decode())
+            kind[number] = (name, data.decode())
         except OSError as error:
             problems.append(Problem(str(file), None, f"cannot be read: {error.strerror or error}"))
         except UnicodeDecodeError:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from pathlib import Path
 from typing import Any, ClassVar
 
+from edgerouter import regular
 from edgerouter.checks import Check, Value, is_no_text
 from edgerouter.errors import ConfigError, Problem
 
@@ -272,7 +273,7 @@ def _read_env(name: str, environ: Mapping[str, str]) -> dict[str, str]:
 
 def _read_file(name: str) -> dict[str, str]:
     try:
-        with Path(name).open("rb") as file:
+        with regular.opened(name) as file:
             data = file.read(_LARGEST + 1)
     except OSError as error:
         return {"file": name, "problem": f"cannot be read: {error.strerror or error}"}

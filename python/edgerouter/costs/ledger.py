@@ -17,6 +17,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import IO, Any
 
+from edgerouter import regular
 from edgerouter.costs.usage import Usage
 from edgerouter.errors import ConfigError, EdgeError, Problem
 
@@ -263,7 +264,7 @@ def _take(lock: IO[str], file: Path) -> None:
 
 def _read(file: Path) -> Ledger:
     try:
-        with file.open("rb") as opened_file:
+        with regular.opened(file) as opened_file:
             content = opened_file.read(MOST_BYTES + 1)
     except FileNotFoundError:
         return Ledger()

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import os
-import stat
 from collections.abc import AsyncGenerator
+
+from edgerouter import regular
 
 __all__ = ["SentFile"]
 
@@ -21,13 +22,9 @@ class SentFile:
     """A file that is open. It is closed by ``close``, or when its pieces are given."""
 
     def __init__(self, path: str) -> None:
-        # A pipe without a writer must not hold the thread.
-        self.descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        self.descriptor = regular.descriptor(path)
         try:
-            about = os.fstat(self.descriptor)
-            if not stat.S_ISREG(about.st_mode):
-                raise OSError(f"{path} cannot be sent: it is no regular file")
-            self.path, self.size = path, about.st_size
+            self.path, self.size = path, os.fstat(self.descriptor).st_size
             self.first = self.read(0)
         except BaseException:
             os.close(self.descriptor)

@@ -1,7 +1,7 @@
 //! One file: read whole, and again when another takes its place.
 
 use std::{
-    fs::{File, Metadata},
+    fs::Metadata,
     io::{self, Read as _},
     net::IpAddr,
     os::unix::fs::MetadataExt as _,
@@ -14,6 +14,7 @@ use std::{
 
 use arc_swap::{ArcSwap, Guard};
 use edgerouter_core::geo::MOST_FILE_BYTES;
+use edgerouter_telemetry::regular;
 use maxminddb::{LookupResult, MaxMindDbError, Reader};
 use parking_lot::Mutex;
 
@@ -155,8 +156,7 @@ fn read(
     path: &Path,
     seen: Option<Identity>,
 ) -> Result<Option<(Identity, Reader<Vec<u8>>)>, FileError> {
-    let mut file = File::open(path)?;
-    let about = file.metadata()?;
+    let (mut file, about) = regular::open(path)?;
     let identity = Identity::of(&about);
     if seen == Some(identity) {
         return Ok(None);

@@ -1,6 +1,7 @@
 //! Counting: what happened, per worker and without sharing, summed for a scrape.
 //!
-//! `life` is the state of the process, `text` the format of Prometheus, `secret` numbers that nobody can guess.
+//! `life` is the state of the process, `text` the format of Prometheus, `secret` numbers that nobody can guess, and
+//! `regular` opens files that a configuration names.
 //! `family` has the counters by their labels, which come from the plan and from closed sets, never from a request.
 //! `trace` has the spans of requests. `worker` is written by its one worker with plain loads and stores; `render` reads
 //! all workers and writes the text.
@@ -10,6 +11,7 @@ mod family;
 mod histogram;
 pub mod life;
 pub mod log;
+pub mod regular;
 mod render;
 pub mod secret;
 pub mod text;

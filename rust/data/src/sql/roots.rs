@@ -1,13 +1,17 @@
 //! The authorities whose certificates a database server may have.
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
+use edgerouter_telemetry::regular;
 use rustls_native_certs::load_native_certs;
 use tokio_rustls::rustls::{
     ClientConfig, RootCertStore,
     crypto::aws_lc_rs,
     pki_types::{CertificateDer, pem::PemObject as _},
 };
+
+/// Bytes of the largest file of certificates. That of a system has about 200 KiB.
+const MOST_BYTES: u64 = 4 << 20;
 
 /// The certificates of a file, or of the system. Read at the start, so that a file that is none is noticed then.
 pub(crate) fn certificates(file: Option<&str>) -> Result<Vec<CertificateDer<'static>>, String> {
@@ -22,8 +26,8 @@ pub(crate) fn certificates(file: Option<&str>) -> Result<Vec<CertificateDer<'sta
         return Ok(found);
     };
     let bad = |why: &dyn std::fmt::Display| format!("sslrootcert {file}: {why}");
-    let read = CertificateDer::pem_file_iter(file).map_err(|error| bad(&error))?;
-    let found: Vec<_> = read
+    let text = regular::read(Path::new(file), MOST_BYTES).map_err(|error| bad(&error))?;
+    let found: Vec<_> = CertificateDer::pem_slice_iter(&text)
         .collect::<Result<_, _>>()
         .map_err(|error| bad(&error))?;
     if found.is_empty() {

@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
-    io::{self, Read as _, Write as _},
+    io::{self, Write as _},
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
 };
@@ -11,6 +11,7 @@ use edgerouter_core::experiment::{
     kept::{self, Unreadable},
     tally::{Tally, VisitorKey},
 };
+use edgerouter_telemetry::regular;
 
 /// Bytes of the largest file.
 const MOST_BYTES: u64 = 64 << 20;
@@ -74,7 +75,7 @@ impl CountsFile {
             path: path.to_owned(),
             _lock: lock,
         };
-        let bytes = match File::open(path) {
+        let bytes = match regular::read(path, MOST_BYTES) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let begun = Tally::default();
                 file.write(&kept::to_bytes(&begun, fresh))
@@ -82,13 +83,7 @@ impl CountsFile {
                 return Ok((file, begun, fresh));
             }
             Err(error) => return Err(unusable(error)),
-            Ok(file) => {
-                let mut bytes = Vec::new();
-                file.take(MOST_BYTES)
-                    .read_to_end(&mut bytes)
-                    .map_err(unusable)?;
-                bytes
-            }
+            Ok(bytes) => bytes,
         };
         let (tally, key) = kept::from_bytes(&bytes).map_err(|why| CountsError::Unreadable {
             path: path.to_owned(),

@@ -1,8 +1,9 @@
 //! Credentials of AWS, from the environment or the file that AWS' own tools share.
 
-use std::{env, fs, path::PathBuf};
+use std::{env, path::PathBuf};
 
 use edgerouter_core::secret::Secret;
+use edgerouter_telemetry::regular;
 
 /// The largest file that is read.
 const LARGEST: u64 = 1 << 20;
@@ -78,11 +79,9 @@ impl CredentialSource {
                 let shown = path.display();
                 let wrong =
                     |why: &str| format!("there are no credentials: {shown}: {why}; {REMEDY}");
-                let facts = fs::metadata(path).map_err(|error| wrong(&error.to_string()))?;
-                if !facts.is_file() || facts.len() > LARGEST {
-                    return Err(wrong("is no file of up to 1 MiB"));
-                }
-                let text = fs::read_to_string(path).map_err(|error| wrong(&error.to_string()))?;
+                let bytes =
+                    regular::read(path, LARGEST).map_err(|error| wrong(&error.to_string()))?;
+                let text = String::from_utf8(bytes).map_err(|_| wrong("is not UTF-8 text"))?;
                 of_profile(&text, profile).ok_or_else(|| {
                     wrong(&format!("has no key and secret for the profile {profile}"))
                 })

@@ -1,7 +1,8 @@
 //! The report on costs that `edgerouter cost watch` keeps in a file: the edge itself knows no prices.
 
-use std::{fs::File, io::Read as _, path::Path, rc::Rc};
+use std::{io, path::Path, rc::Rc};
 
+use edgerouter_telemetry::regular;
 use http::StatusCode;
 use serde_json::Value;
 
@@ -24,16 +25,14 @@ pub(crate) fn report(room: Rc<Room>, _call: Call) -> Later {
 }
 
 fn read(path: &Path) -> Answer {
-    let mut bytes = Vec::new();
-    let whole = File::open(path).and_then(|file| file.take(MOST_BYTES + 1).read_to_end(&mut bytes));
-    let message = match whole {
+    let message = match regular::read(path, MOST_BYTES) {
+        Err(error) if error.kind() == io::ErrorKind::FileTooLarge => {
+            format!("the report has more than {MOST_BYTES} bytes")
+        }
         Err(error) => format!(
             "the report cannot be read: {error}; is edgerouter cost watch --report running?"
         ),
-        Ok(length) if length as u64 > MOST_BYTES => {
-            format!("the report has more than {MOST_BYTES} bytes")
-        }
-        Ok(_) => match serde_json::from_slice::<Value>(&bytes) {
+        Ok(bytes) => match serde_json::from_slice::<Value>(&bytes) {
             Ok(report) if report.is_object() => return answer::json(StatusCode::OK, &report),
             _ => "the file is no report of edgerouter cost watch".to_owned(),
         },
