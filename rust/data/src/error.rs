@@ -47,6 +47,9 @@ pub enum DataError {
     /// The file or the server cannot be used now.
     #[error("cannot be reached: {0}")]
     Unreachable(String),
+    /// The file or the server cannot be used now, and has done nothing for the operation.
+    #[error("cannot be reached: {0}")]
+    NotBegun(String),
     /// The engine refused the operation.
     #[error("{0}")]
     Refused(String),
@@ -73,7 +76,7 @@ impl DataError {
             Self::Invalid(_) | Self::Refused(_) | Self::Violated { .. } | Self::Full(_) => 1,
             Self::Busy(_) => 2,
             Self::TimedOut(_) => 3,
-            Self::Unreachable(_) | Self::Closed => 4,
+            Self::Unreachable(_) | Self::NotBegun(_) | Self::Closed => 4,
         }
     }
 
@@ -100,6 +103,19 @@ impl DataError {
 
     /// True if it says that the file or the server did not do its work.
     pub(crate) fn is_outage(&self) -> bool {
-        matches!(self, Self::TimedOut(_) | Self::Unreachable(_))
+        matches!(self, Self::TimedOut(_)) || self.is_unreachable()
+    }
+
+    /// True if the file or the server cannot be used now.
+    pub(crate) fn is_unreachable(&self) -> bool {
+        matches!(self, Self::Unreachable(_) | Self::NotBegun(_))
+    }
+
+    /// The same failure of a file that was not opened, or of a server that was not connected to, yet.
+    pub(crate) fn before_it_began(self) -> Self {
+        match self {
+            Self::Unreachable(why) => Self::NotBegun(why),
+            other => other,
+        }
     }
 }

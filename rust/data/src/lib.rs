@@ -11,6 +11,7 @@ mod error;
 mod http;
 mod kv;
 mod meter;
+mod open_files;
 mod redis_link;
 mod remote;
 mod reply;
@@ -39,13 +40,13 @@ pub use kv::call::{
     Entry, KeyPage, KvCall, KvReply, LIFETIMES, LONGEST_KEY, LONGEST_METADATA, MOST_LISTED,
     PutCondition,
 };
+pub use open_files::is_open;
 pub use reply::DataReply;
 pub use sql::call::{
     LONGEST_SQL, MOST_STATEMENTS, SqlCall, SqlMeta, SqlPart, SqlReply, SqlResult, SqlValue,
     Statement,
 };
 pub use sql::{bookmark::LONGEST_BOOKMARK, mysql_statements, session::Session};
-pub use sqlite::is_open;
 
 use clock::WallClock;
 use documents::DocumentServer;

@@ -70,7 +70,7 @@ impl RedisLink {
         if let Some((at, why)) = &state.failed
             && at.elapsed() < PAUSE
         {
-            return Err(DataError::Unreachable(why.clone()));
+            return Err(DataError::NotBegun(why.clone()));
         }
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(self.connect_timeout))
@@ -89,7 +89,7 @@ impl RedisLink {
             Err(error) => {
                 let why = format!("the Redis server: {error}");
                 state.failed = Some((Instant::now(), why.clone()));
-                Err(DataError::Unreachable(why))
+                Err(DataError::NotBegun(why))
             }
         }
     }

@@ -5,9 +5,7 @@
 //! over.
 
 use std::{
-    collections::HashMap,
-    os::unix::fs::MetadataExt as _,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -24,6 +22,7 @@ use crate::{
     STATEMENTS,
     answer::{Answer, DataResult},
     error::{Constraint, DataError},
+    open_files::{FileAndLog, HeldFile},
 };
 
 /// Virtual instructions of SQLite between two looks at the deadline.
@@ -31,43 +30,6 @@ const INSTRUCTIONS: i32 = 4_000;
 /// Pauses between two attempts to begin a write-ahead log.
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
 const LAST_PAUSE: Duration = Duration::from_millis(50);
-
-/// Files that this process has open, by device and inode, with the number of their holders.
-static OPEN: Mutex<Option<HashMap<(u64, u64), usize>>> = Mutex::new(None);
-
-/// True if this process has a file open as a binding. Another copy of SQLite in this process must not open it: it would
-/// drop the locks of this one, as POSIX locks belong to the process.
-pub fn is_open(device: u64, inode: u64) -> bool {
-    let open = OPEN.lock();
-    open.as_ref()
-        .is_some_and(|open| open.contains_key(&(device, inode)))
-}
-
-/// Keeps a file in [`OPEN`].
-#[derive(Debug)]
-struct HeldFile((u64, u64));
-
-impl HeldFile {
-    fn of(path: &Path) -> Option<Self> {
-        let about = std::fs::metadata(path).ok()?;
-        let id = (about.dev(), about.ino());
-        *OPEN.lock().get_or_insert_default().entry(id).or_default() += 1;
-        Some(Self(id))
-    }
-}
-
-impl Drop for HeldFile {
-    fn drop(&mut self) {
-        let mut open = OPEN.lock();
-        let Some(open) = open.as_mut() else { return };
-        if let Some(holders) = open.get_mut(&self.0) {
-            *holders -= 1;
-            if *holders == 0 {
-                open.remove(&self.0);
-            }
-        }
-    }
-}
 
 /// The time at which a commit is safe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -140,6 +102,10 @@ impl std::fmt::Debug for HeldConnection {
 #[derive(Debug)]
 pub(crate) struct SqliteFile {
     path: PathBuf,
+    log: PathBuf,
+    index: PathBuf,
+    /// The files that connections were opened to; `None` before the first one.
+    known: Mutex<Option<FileAndLog>>,
     durability: Durability,
     /// Makes what the binding needs, and sets a connection up.
     setup: Setup,
@@ -164,6 +130,9 @@ impl SqliteFile {
         writer.bound(1, limits.operations);
         Arc::new(Self {
             path: path.into(),
+            log: format!("{path}-wal").into(),
+            index: format!("{path}-shm").into(),
+            known: Mutex::default(),
             durability,
             setup,
             prepared: AtomicBool::new(false),
@@ -188,7 +157,7 @@ impl SqliteFile {
         };
         if !pool.has_room() {
             let error = "too many operations wait for the file; it is locked, or the disk is slow";
-            answer.send(Err(DataError::Unreachable(error.to_owned())));
+            answer.send(Err(DataError::NotBegun(error.to_owned())));
             return;
         }
         let file = Arc::clone(self);
@@ -218,25 +187,91 @@ impl SqliteFile {
         if self.closed.load(Ordering::Acquire) {
             return Err(DataError::Closed);
         }
+        self.look()?;
         let patience = deadline.saturating_duration_since(Instant::now());
         let idle = self.idle(access).lock().pop();
         let mut held = match idle {
             Some(held) => held,
-            None => self.open(access, patience)?,
+            None => self
+                .open(access, patience)
+                .map_err(DataError::before_it_began)?,
         };
         let until = held.since.elapsed() + patience;
         let until = u64::try_from(until.as_micros()).unwrap_or(u64::MAX);
         held.until.store(until, Ordering::Relaxed);
-        let timed = held.connection.busy_timeout(patience);
+        let timed = held.connection.busy_timeout(for_locks(patience));
         let result = timed
             .map_err(|error| self.failure(&error))
             .and_then(|()| work(&mut held.connection));
+        self.note_log();
         let broken =
             !held.connection.is_autocommit() || result.as_ref().is_err_and(DataError::is_outage);
         if !broken && !self.closed.load(Ordering::Acquire) {
             self.idle(access).lock().push(held);
         }
         result
+    }
+
+    /// Refuses work if another file has taken the place of the one that is open, until no connection is left that could
+    /// write the log of one into the other.
+    fn look(&self) -> Result<(), DataError> {
+        let now = FileAndLog::at(&self.path, &self.log);
+        let refused = |why: &str| {
+            let path = self.path.display();
+            Err(DataError::NotBegun(format!("{path}: {why}")))
+        };
+        let mut known = self.known.lock();
+        let Some(before) = *known else {
+            return if now.is_regular {
+                Ok(())
+            } else {
+                refused("is no regular file; name another one")
+            };
+        };
+        if before.are_still(&now) {
+            return Ok(());
+        }
+        let idle = self.take_idle();
+        if let Some(held) = idle.first() {
+            // SQLite leaves the log of a file that was moved as it is when the last connection is closed.
+            let _ = emptied(&held.connection);
+        }
+        drop(idle);
+        if before.is_held() {
+            return refused(
+                "the file or its log (-wal) was replaced or removed while it was open; retry when the operations on the \
+                 one before have ended",
+            );
+        }
+        let now = FileAndLog::at(&self.path, &self.log);
+        if now.file.is_none() {
+            return refused(
+                "was removed while it was open; put it back, or start the edge again to begin an empty one",
+            );
+        }
+        if now.file != before.file && now.log.is_some() && now.log == before.log {
+            if std::fs::metadata(&self.log).is_ok_and(|log| log.len() > 0) {
+                return refused(
+                    "another file has taken its place, and the log (-wal) beside it is still that of the one before, \
+                     which would destroy it; end the programs that have it open, and remove the log",
+                );
+            }
+            // Programs that have the file before open keep its log, without a name.
+            let _ = std::fs::remove_file(&self.log);
+            let _ = std::fs::remove_file(&self.index);
+        }
+        *known = None;
+        self.prepared.store(false, Ordering::Release);
+        let file = self.path.display();
+        tracing::warn!(%file, "a SQLite file or its log was replaced while it was open; the one that is there is used");
+        Ok(())
+    }
+
+    /// Notes which log the file has: the first operation on a new file makes it.
+    fn note_log(&self) {
+        if let Some(known) = self.known.lock().as_mut().filter(|it| it.log.is_none()) {
+            known.log = FileAndLog::at(&self.path, &self.log).log;
+        }
     }
 
     fn open(&self, access: Access, patience: Duration) -> Result<HeldConnection, DataError> {
@@ -246,6 +281,7 @@ impl SqliteFile {
             | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(&self.path, flags).map_err(failed)?;
         let file = HeldFile::of(&self.path);
+        let patience = for_locks(patience);
         connection.busy_timeout(patience).map_err(failed)?;
         connection.set_prepared_statement_cache_capacity(STATEMENTS);
         let journal = write_ahead(&connection, patience).map_err(failed)?;
@@ -262,6 +298,8 @@ impl SqliteFile {
         let first = !self.prepared.load(Ordering::Acquire);
         (self.setup)(&connection, first).map_err(failed)?;
         self.prepared.store(true, Ordering::Release);
+        let opened = FileAndLog::at(&self.path, &self.log);
+        self.known.lock().get_or_insert(opened);
         if access == Access::Read {
             connection
                 .pragma_update(None, "query_only", true)
@@ -287,7 +325,7 @@ impl SqliteFile {
     /// A failure of SQLite, for the program that called.
     pub(crate) fn failure(&self, error: &rusqlite::Error) -> DataError {
         let Some(code) = error.sqlite_error_code() else {
-            return DataError::Refused(error.to_string());
+            return DataError::Refused(said(error));
         };
         if code == ErrorCode::ConstraintViolation
             && let Some(constraint) = violated(error)
@@ -301,21 +339,22 @@ impl SqliteFile {
         match code {
             ErrorCode::OperationInterrupted => DataError::TimedOut(self.patience),
             ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked => {
-                DataError::Unreachable(format!("{path}: another process keeps it locked"))
+                DataError::NotBegun(format!("{path}: another process keeps it locked"))
             }
-            ErrorCode::CannotOpen => DataError::Unreachable(format!(
+            ErrorCode::CannotOpen => DataError::NotBegun(format!(
                 "{path}: cannot be opened; its folder must exist, and this user must be allowed to write in it"
             )),
+            // These undo what a statement has done.
             ErrorCode::NotADatabase
-            | ErrorCode::DatabaseCorrupt
-            | ErrorCode::SystemIoFailure
             | ErrorCode::PermissionDenied
             | ErrorCode::ReadOnly
-            | ErrorCode::DiskFull
+            | ErrorCode::DiskFull => DataError::NotBegun(format!("{path}: {}", said(error))),
+            ErrorCode::DatabaseCorrupt
+            | ErrorCode::SystemIoFailure
             | ErrorCode::FileLockingProtocolFailed => {
-                DataError::Unreachable(format!("{path}: {error}"))
+                DataError::Unreachable(format!("{path}: {}", said(error)))
             }
-            _ => DataError::Refused(error.to_string()),
+            _ => DataError::Refused(said(error)),
         }
     }
 
@@ -333,6 +372,26 @@ impl SqliteFile {
             all.append(&mut idle.lock());
         }
         all
+    }
+}
+
+/// Writes the log of a connection's file into it, and leaves it empty, unless somebody else is reading.
+fn emptied(connection: &Connection) -> rusqlite::Result<()> {
+    connection.busy_timeout(Duration::ZERO)?;
+    connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+}
+
+/// The part of an operation's time in which it may wait for locks of others: its end is known before that of its time.
+/// SQLite adds up pauses, and a busy machine makes each of them longer.
+fn for_locks(patience: Duration) -> Duration {
+    patience - patience / 5
+}
+
+/// The words of SQLite for a failure, without the statement, which may be long and hold values.
+fn said(error: &rusqlite::Error) -> String {
+    match error {
+        rusqlite::Error::SqlInputError { msg, .. } => msg.clone(),
+        other => other.to_string(),
     }
 }
 

@@ -12,6 +12,9 @@ use crate::error::DataError;
 const PAUSE: Duration = Duration::from_millis(250);
 /// Age at which a connection is replaced, so that a name that points elsewhere is noticed.
 const LONGEST_LIFE: Duration = Duration::from_secs(1_800);
+/// The remedy where a server has no room for one more connection.
+pub(super) const FEWER: &str =
+    "lower limits.data.connections of the edges that use it, or raise the server's limit";
 /// Time without use after which a connection is tried before a call depends on it.
 const DOUBT: Duration = Duration::from_secs(1);
 
@@ -61,6 +64,14 @@ impl<D: Dial> std::fmt::Debug for Pool<D> {
     }
 }
 
+/// A failure of TLS says only that the authority is not known.
+fn advised(why: String) -> String {
+    if why.ends_with("UnknownIssuer") {
+        return format!("{why}; name the authority of its certificate by ?sslrootcert=FILE");
+    }
+    why
+}
+
 /// A connection that one call has. Unless it is given back, it is abandoned.
 pub(super) struct Lease<'a, D: Dial> {
     pool: &'a Pool<D>,
@@ -105,7 +116,7 @@ impl<D: Dial> Pool<D> {
         if let Some((at, why)) = &*self.failed.lock()
             && at.elapsed() < PAUSE
         {
-            return Err(DataError::Unreachable(why.clone()));
+            return Err(DataError::NotBegun(why.clone()));
         }
         match self.dial.connect().await {
             Ok(connection) => {
@@ -120,7 +131,11 @@ impl<D: Dial> Pool<D> {
                 Ok(lease)
             }
             Err(error) => {
-                if let DataError::Unreachable(why) = &error {
+                let error = match error.before_it_began() {
+                    DataError::NotBegun(why) => DataError::NotBegun(advised(why)),
+                    other => other,
+                };
+                if let DataError::NotBegun(why) = &error {
                     *self.failed.lock() = Some((Instant::now(), why.clone()));
                 }
                 Err(error)

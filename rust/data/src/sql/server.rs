@@ -131,7 +131,7 @@ pub(super) fn kept<D: Dial, T>(
     match result {
         Err(Trouble::Lost(error)) => {
             drop(lease);
-            if matches!(error, DataError::Unreachable(_)) {
+            if error.is_unreachable() {
                 pool.forget();
             }
             Err(error)

@@ -7,6 +7,12 @@ use mysql_async::{DriverError, Error};
 use super::super::connection::Trouble;
 use crate::error::{Constraint, DataError};
 
+/// The words of the driver, which says twice that an error is one of input or output.
+pub(super) fn said(error: &Error) -> String {
+    let text = error.to_string();
+    text.trim_start_matches("Input/output error: ").to_owned()
+}
+
 pub(super) fn trouble(error: &Error, patience: Duration) -> Trouble {
     let unreachable =
         |why: &dyn std::fmt::Display| DataError::Unreachable(format!("the MySQL server: {why}"));
@@ -16,7 +22,7 @@ pub(super) fn trouble(error: &Error, patience: Duration) -> Trouble {
             let why = "a row or statement is larger than a packet may be (64 MiB)";
             return Trouble::Lost(DataError::Refused(why.to_owned()));
         }
-        other => return Trouble::Lost(unreachable(other)),
+        other => return Trouble::Lost(unreachable(&said(other))),
     };
     let message = &server.message;
     let violated = |constraint| DataError::Violated {

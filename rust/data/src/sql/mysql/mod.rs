@@ -23,7 +23,7 @@ use mysql_async::{
 use super::{
     call::{ResultBytes, SqlCall, SqlMeta, SqlPart, SqlResult, Statement},
     connection::{Connection, Trouble},
-    pool::{Access, Dial},
+    pool::{Access, Dial, FEWER},
     position::Position,
     roots,
     text::{self, Translated},
@@ -114,8 +114,12 @@ impl Dial for MySqlDial {
             Ok(Ok(connection)) => connection,
             Ok(Err(error)) => {
                 let why = match &error {
+                    // Of the server, of the user, of a resource of the user.
+                    Error::Server(server) if matches!(server.code, 1040 | 1203 | 1226) => {
+                        format!("{}; {FEWER}", server.message)
+                    }
                     Error::Server(server) => server.message.clone(),
-                    other => other.to_string(),
+                    other => error::said(other),
                 };
                 return Err(DataError::Unreachable(format!("the MySQL server: {why}")));
             }

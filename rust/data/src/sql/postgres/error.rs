@@ -4,7 +4,7 @@ use std::{error::Error as _, time::Duration};
 
 use tokio_postgres::Error;
 
-use super::super::connection::Trouble;
+use super::super::{connection::Trouble, pool::FEWER};
 use crate::error::{Constraint, DataError};
 
 pub(super) fn trouble(error: &Error, patience: Duration) -> Trouble {
@@ -16,7 +16,7 @@ pub(super) fn trouble(error: &Error, patience: Duration) -> Trouble {
     match code {
         "0A000" if message.starts_with("cached plan") => Trouble::Stale(failed),
         "26000" => Trouble::Stale(failed),
-        _ if matches!(failed, DataError::Unreachable(_)) => Trouble::Lost(failed),
+        _ if failed.is_unreachable() => Trouble::Lost(failed),
         _ => Trouble::Failed(failed),
     }
 }
@@ -57,7 +57,11 @@ fn failure(code: &str, message: &str, patience: Duration) -> DataError {
 pub(super) fn not_connected(error: &Error) -> DataError {
     match error.as_db_error() {
         Some(server) => {
-            DataError::Unreachable(format!("the PostgreSQL server: {}", server.message()))
+            let why = match server.code().code() {
+                "53300" => format!("{}; {FEWER}", server.message()),
+                _ => server.message().to_owned(),
+            };
+            DataError::Unreachable(format!("the PostgreSQL server: {why}"))
         }
         None => lost(error),
     }

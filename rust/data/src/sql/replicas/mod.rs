@@ -139,7 +139,7 @@ impl<D: Dial<Connection: Connection>> Replicas<D> {
             Err(DataError::Closed) => return Err(DataError::Closed),
             Err(error) => {
                 facts.count(End::Failed);
-                if matches!(error, DataError::Unreachable(_)) {
+                if error.is_unreachable() {
                     facts.up.send_replace(false);
                 }
             }

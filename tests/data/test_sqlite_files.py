@@ -1,0 +1,236 @@
+"""SQLite files on a bad day: replaced, removed, locked, or no files at all, while a binding uses them."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgerouter import BindingError, DataLimits, Edge, Limits
+from edgerouter.functions import Database
+
+from ..origins import wait_until
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "app.db"
+
+
+def bindings(file: Path) -> AbstractContextManager[Any]:
+    edge = Edge("shop", limits=Limits(data=DataLimits(timeout=5, connections=4)))
+    edge.database("DB", f"sqlite:{file}")
+    return edge.bindings()
+
+
+@pytest.fixture
+def db(file: Path) -> Iterator[Database]:
+    with bindings(file) as env:
+        db: Database = env.DB
+        db.exec("CREATE TABLE t (v TEXT); INSERT INTO t VALUES ('old')")
+        assert content(db) == ["old"]
+        yield db
+
+
+def content(db: Database) -> list[Any]:
+    return [value for (value,) in db.prepare("SELECT v FROM t ORDER BY rowid").raw()]
+
+
+def of_another_program(file: Path, *values: str) -> None:
+    """Makes a whole file in the way of programs that restore one."""
+    made = sqlite3.connect(file)
+    made.execute("CREATE TABLE t (v TEXT)")
+    made.executemany("INSERT INTO t VALUES (?)", [(value,) for value in values])
+    made.commit()
+    made.close()
+
+
+def failure(operation: Callable[[], object]) -> BindingError:
+    with pytest.raises(BindingError) as caught:
+        operation()
+    return caught.value
+
+
+def test_a_file_that_is_restored_over_an_open_one_is_used_and_keeps_what_it_holds(
+    db: Database, file: Path, tmp_path: Path
+) -> None:
+    """The log of the file before was written into it: of 5,000 rows two were left."""
+    of_another_program(tmp_path / "restored.db", *["new"] * 5_000)
+    (tmp_path / "restored.db").rename(file)
+    counts = "SELECT count(*), min(v) FROM t"
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda _: db.prepare(counts).raw(), range(64)))
+    assert {tuple(row) for rows in found for row in rows} == {(5_000, "new")}
+    db.prepare("INSERT INTO t VALUES ('last')").run()
+    assert read_by_another_program(file) == ["ok", "5001", "last"]
+
+
+READER = """
+import sqlite3, sys
+db = sqlite3.connect(sys.argv[1])
+for sql in "PRAGMA integrity_check", "SELECT count(*) FROM t", "SELECT v FROM t ORDER BY rowid DESC":
+    print(db.execute(sql).fetchone()[0])
+"""
+
+
+def read_by_another_program(file: Path) -> list[str]:
+    found = subprocess.run([sys.executable, "-c", READER, str(file)], capture_output=True, text=True, timeout=60)
+    assert found.returncode == 0, found.stderr
+    return found.stdout.split()
+
+
+def test_a_removed_file_gets_no_more_writes_and_is_used_when_it_is_back(db: Database, file: Path) -> None:
+    file.rename(file.with_name("moved.db"))
+    error = failure(lambda: db.prepare("INSERT INTO t VALUES ('lost')").run())
+    assert str(error) == (
+        f"DB: cannot be reached: {file}: was removed while it was open; put it back, or start the edge again to begin "
+        "an empty one"
+    )
+    assert not error.in_doubt
+    assert not file.exists()
+    file.with_name("moved.db").rename(file)
+    db.prepare("INSERT INTO t VALUES ('kept')").run()
+    assert content(db) == ["old", "kept"]
+
+
+def test_a_removed_log_loses_no_write_that_was_acknowledged(db: Database, file: Path) -> None:
+    Path(f"{file}-wal").unlink()
+    db.prepare("INSERT INTO t VALUES ('after')").run()
+    assert content(db) == ["old", "after"]
+    assert read_by_another_program(file) == ["ok", "2", "after"]
+
+
+def test_a_program_that_has_the_file_before_open_does_not_write_into_the_new_one(
+    db: Database, file: Path, tmp_path: Path
+) -> None:
+    with holder(file) as say:
+        of_another_program(tmp_path / "restored.db", "new")
+        file.rename(tmp_path / "before.db")
+        (tmp_path / "restored.db").rename(file)
+        assert content(db) == ["new"]
+        assert say("write") == "written"
+        db.prepare("INSERT INTO t VALUES ('last')").run()
+        assert content(db) == ["new", "last"]
+    assert content(db) == ["new", "last"]
+    assert read_by_another_program(file) == ["ok", "2", "last"]
+
+
+def test_a_file_is_not_opened_beside_a_log_that_is_still_read(db: Database, file: Path, tmp_path: Path) -> None:
+    with holder(file) as say:
+        assert say("read") == "reading"
+        db.prepare("INSERT INTO t VALUES ('in the log')").run()
+        of_another_program(tmp_path / "restored.db", "new")
+        (tmp_path / "restored.db").rename(file)
+        error = failure(lambda: content(db))
+        assert "the log (-wal) beside it is still that of the one before" in str(error)
+        assert "end the programs that have it open, and remove the log" in str(error)
+    Path(f"{file}-wal").unlink()
+    assert content(db) == ["new"]
+
+
+HOLDER = """
+import sqlite3, sys
+db = sqlite3.connect(sys.argv[1], isolation_level=None)
+db.execute("SELECT count(*) FROM t").fetchall()
+print("open", flush=True)
+for word in sys.stdin:
+    if word == "read\\n":
+        db.execute("BEGIN")
+        db.execute("SELECT count(*) FROM t").fetchall()
+        print("reading", flush=True)
+    elif word == "lock\\n":
+        db.execute("BEGIN IMMEDIATE")
+        print("locked", flush=True)
+    else:
+        db.executemany("INSERT INTO t VALUES (?)", [("of the holder",)] * 1000)
+        print("written", flush=True)
+"""
+
+
+@contextmanager
+def holder(file: Path) -> Iterator[Callable[[str], str]]:
+    """Another program that has a file open, and does as each line says."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(file)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    stdin, stdout = process.stdin, process.stdout
+    assert stdin and stdout and stdout.readline() == "open\n"
+
+    def say(word: str) -> str:
+        stdin.write(f"{word}\n")
+        stdin.flush()
+        return stdout.readline().strip()
+
+    try:
+        yield say
+    finally:
+        stdin.close()
+        process.wait(60)
+        stdout.close()
+
+
+def test_two_bindings_of_one_file_both_follow_it(tmp_path: Path, file: Path) -> None:
+    edge = Edge("shop", limits=Limits(data=DataLimits(timeout=5)))
+    edge.database("DB", f"sqlite:{file}")
+    edge.kv("KV", f"sqlite:{file}")
+    with edge.bindings() as env:
+        env.DB.exec("CREATE TABLE t (v TEXT)")
+        env.KV.put("key", "before")
+        of_another_program(tmp_path / "restored.db", "new")
+        (tmp_path / "restored.db").rename(file)
+
+        said: list[str] = []
+
+        def both_follow() -> bool:
+            try:
+                return env.KV.get("key") is None and content(env.DB) == ["new"]
+            except BindingError as error:
+                said.append(str(error))
+                return False
+
+        wait_until(both_follow, 60, "both to use the file")
+        assert all("retry when the operations on the one before have ended" in text for text in said)
+        assert env.KV.put("key", "after")
+        assert env.KV.get("key") == "after"
+
+
+def test_a_lock_of_another_process_is_named_and_the_write_has_not_taken_effect(db: Database, file: Path) -> None:
+    with holder(file) as say:
+        assert say("lock") == "locked"
+        error = failure(lambda: db.prepare("INSERT INTO t VALUES ('late')").run())
+        assert str(error) == f"DB: cannot be reached: {file}: another process keeps it locked"
+        assert not error.in_doubt
+    assert content(db) == ["old"]
+
+
+@pytest.mark.parametrize("kind", ["pipe", "socket", "folder", "device"])
+def test_a_path_that_is_no_file_is_refused_in_words_and_holds_no_thread(file: Path, kind: str) -> None:
+    if kind == "pipe":
+        os.mkfifo(file)
+    elif kind == "folder":
+        file.mkdir()
+    elif kind == "device":
+        file.symlink_to("/dev/zero")
+    else:
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(os.fspath(file))
+        listener.close()
+    with bindings(file) as env:
+        error = failure(lambda: env.DB.prepare("SELECT 1").first())
+    assert str(error) == f"DB: cannot be reached: {file}: is no regular file; name another one"
+    assert not error.in_doubt
+
+
+def test_an_error_has_the_words_of_sqlite_and_not_the_statement(db: Database) -> None:
+    many = ",".join(["?"] * 40_000)
+    error = failure(lambda: db.prepare(f"SELECT coalesce({many})").bind(*range(40_000)).first())
+    assert str(error) == "DB: too many SQL variables"
