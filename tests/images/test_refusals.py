@@ -8,7 +8,7 @@ from datetime import timedelta
 import httpx
 import pytest
 
-from edgerouter import Edge, ImageLimits, Images, Jwt, Limits, SignedUrls
+from edgerouter import Edge, HttpLimits, ImageLimits, Images, Jwt, Limits, SignedUrls
 from edgerouter.errors import ConfigError
 from edgerouter.testing import running
 
@@ -87,6 +87,22 @@ def test_bounds_of_bytes_and_pixels(gallery: Gallerist) -> None:
     assert "120000 pixels; the limit is 100000 (limits.images.pixels)" in site.image("/a.jpg").text
     site.put("/s.png", coded(photo(64, 48), "PNG"))
     assert "3072 pixels; the limit is 1000 (limits.images.avif_pixels)" in site.image("/s.png", "f=avif").text
+
+
+def test_an_image_that_no_memory_is_there_for_is_refused_at_once(gallery: Gallerist) -> None:
+    """It waited for the whole of body_timeout, and held all memory for bodies meanwhile."""
+    site = gallery(Limits(http=HttpLimits(request_memory_bytes=8 << 20, body_timeout=3_600)))
+    most = (8 << 20) * 3 // 8 * 5 // 8
+    small = coded(photo())
+    site.put("/fits.jpg", small[:-2] + bytes(most - len(small)) + small[-2:])
+    assert site.image("/fits.jpg", "w=160").status_code == 200
+    site.put("/long.jpg", small[:-2] + bytes(most + 1 - len(small)) + small[-2:])
+    said = f"The image has more than {most} bytes (limits.http.request_memory_bytes)."
+    answer = site.image("/long.jpg", "w=160")
+    assert (answer.status_code, answer.text.strip()) == (422, said)
+    site.origin.on("/chunked.jpg", Reply(200, {"content-type": "image/jpeg"}, chunks=[small, bytes(most)]))
+    answer = site.image("/chunked.jpg", "w=160")
+    assert (answer.status_code, answer.text.strip()) == (422, said)
 
 
 def test_svg_and_avif_pass_as_they_are_where_the_policy_allows_it(gallery: Gallerist) -> None:

@@ -60,10 +60,15 @@ impl Hold {
         state.draw_free(self.id, self.kind, bytes)
     }
 
-    /// Draws, waiting for at most `patience` for others to return memory. No holder is cut as long as they do.
+    /// Draws, waiting for at most `patience` for others to return memory. No holder is cut as long as they do. More
+    /// than one holder may have is refused at once.
     pub async fn drawn(&self, bytes: u64, patience: Duration) -> Result<(), Spent> {
         if self.draw_free(bytes).is_ok() {
             return Ok(());
+        }
+        if !self.is_possible(bytes) {
+            self.account.refused.fetch_add(1, Ordering::Relaxed);
+            return Err(Spent);
         }
         let waited = async {
             let place = Place::new(self, bytes);
@@ -79,6 +84,11 @@ impl Hold {
             self.account.refused.fetch_add(1, Ordering::Relaxed);
             Spent
         })
+    }
+
+    fn is_possible(&self, bytes: u64) -> bool {
+        let state = self.account.state.lock();
+        state.is_possible(self.id, self.kind, bytes)
     }
 
     /// Returns `bytes` that this holder has drawn.

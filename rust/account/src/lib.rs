@@ -172,6 +172,11 @@ impl Account {
         bytes > state.capacity / PINNED
     }
 
+    /// The bytes that one holder of `kind` may draw when there is no other.
+    pub fn most(&self, kind: Purpose) -> u64 {
+        self.state.lock().most(kind)
+    }
+
     /// A snapshot, taken under the account's lock.
     pub fn figures(&self) -> AccountFigures {
         let state = self.state.lock();
@@ -316,6 +321,19 @@ impl Account {
 }
 
 impl State {
+    fn most(&self, kind: Purpose) -> u64 {
+        let whole = Budget {
+            capacity: self.capacity,
+        };
+        whole.most(kind)
+    }
+
+    /// True if a holder could draw `bytes` more when there is no other.
+    fn is_possible(&self, id: usize, kind: Purpose, bytes: u64) -> bool {
+        let held = self.holders.get(id).map_or(0, |holder| holder.bytes);
+        held.saturating_add(bytes) <= self.most(kind)
+    }
+
     fn draw_free(&mut self, id: usize, kind: Purpose, bytes: u64) -> Result<(), Spent> {
         if self.budget.room(&self.used, kind) < bytes {
             return Err(Spent);

@@ -118,6 +118,26 @@ fn new_holders_wait_for_a_while() {
     runtime.block_on(wait_for_a_while());
 }
 
+#[test]
+fn more_than_any_time_could_bring_is_not_waited_for() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .unwrap();
+    runtime.block_on(refused_at_once());
+}
+
+async fn refused_at_once() {
+    let account = account(800);
+    let hold = asking(&account, Purpose::Bodies, owner(1, 1));
+    hold.draw(400).unwrap();
+    assert_eq!(account.most(Purpose::Bodies), 500);
+    let waited = hold.drawn(101, Duration::MAX).await;
+    assert_eq!(waited, Err(Spent));
+    assert_eq!(account.figures().refused, 1);
+    hold.drawn(100, Duration::MAX).await.unwrap();
+}
+
 async fn wait_for_a_while() {
     let account = account(800);
     let all = asking(&account, Purpose::ReadAhead, owner(1, 1));

@@ -85,6 +85,11 @@ impl Budget {
             .saturating_add(reserve.saturating_sub(own))
     }
 
+    /// The bytes that one holder of `kind` may draw when there is no other.
+    pub fn most(&self, kind: Purpose) -> u64 {
+        self.room(&Used::default(), kind)
+    }
+
     /// The size that one buffer may have now, up to the `most` that it wants: a part of the free memory, and never less
     /// than `least`.
     pub fn allowance(&self, used: &Used, kind: Purpose, least: u64, most: u64) -> u64 {
@@ -132,6 +137,15 @@ mod tests {
     use super::*;
 
     const BUDGET: Budget = Budget { capacity: 800 };
+
+    #[test]
+    fn one_holder_may_draw_its_reserve_and_what_is_common() {
+        for kind in Purpose::ALL {
+            assert_eq!(BUDGET.most(kind), 500);
+        }
+        // The default.
+        assert_eq!(Budget::of_bound(64 << 20).most(Purpose::Bodies), 15 << 20);
+    }
 
     #[test]
     fn each_kind_has_its_reserve_and_a_part_of_the_rest() {

@@ -22,7 +22,7 @@ use super::{
     exchange::Exchange,
     foreign::ForeignImage,
     origin_request::{FetchOriginal, OriginRequest, Received, ReceivedBody, Unanswered},
-    variant::take_in,
+    variant::{self, take_in},
 };
 use crate::{
     body::EdgeResponse,
@@ -160,7 +160,7 @@ async fn received(
     if exchange.note.written {
         headers.remove(header::CACHE_STATUS);
     }
-    let most = request.worker.shared.images.source_bytes();
+    let most = variant::largest(request).bytes;
     let account = &request.worker.shared.account;
     let hold = account.open_uncut(Purpose::Bodies, request.owner);
     let content = match take_in(request, body, most, &hold).await? {

@@ -43,10 +43,10 @@ pub(super) async fn made(
             return Ok(refusal(received, status, &why.to_string()));
         }
     }
-    let most = request.worker.shared.images.source_bytes();
+    let most = largest(request);
     let announced = content_length(&received.headers);
-    if announced.is_some_and(|length| length > most as u64) {
-        return Ok(too_large(received, most));
+    if announced.is_some_and(|length| length > most.bytes as u64) {
+        return Ok(too_large(received, &most));
     }
     let body = std::mem::replace(&mut received.body, ReceivedBody::Whole(Bytes::new()));
     let account = &request.worker.shared.account;
@@ -56,12 +56,12 @@ pub(super) async fn made(
             draw(request, &hold, bytes.len()).await?;
             Some(bytes)
         }
-        ReceivedBody::Upstream(body) => take_in(request, body, most, &hold).await?,
+        ReceivedBody::Upstream(body) => take_in(request, body, most.bytes, &hold).await?,
         // Functions make no sources of images.
         ReceivedBody::Piped(_) => None,
     };
     let Some(source) = source else {
-        return Ok(too_large(received, most));
+        return Ok(too_large(received, &most));
     };
     let images = &request.worker.shared.images;
     match images.make(source.clone(), image.clone()).await {
@@ -110,8 +110,35 @@ fn busy(error: &ImageError) -> Unanswered {
     Unanswered::Early(answer::with(response, header::RETRY_AFTER, later).into())
 }
 
-fn too_large(received: Box<Received>, most: usize) -> Box<Received> {
-    let message = format!("The image has more than {most} bytes (limits.images.source_bytes).");
+/// The size of the largest image that can be held.
+pub(super) struct Largest {
+    pub(super) bytes: usize,
+    /// The limit that allows no more.
+    name: &'static str,
+}
+
+/// The smaller one of the limit for images and the memory that one request may draw for them: no time would bring more.
+pub(super) fn largest(request: &OriginRequest) -> Largest {
+    let shared = &request.worker.shared;
+    let limit = shared.images.source_bytes();
+    let memory = usize::try_from(shared.account.most(Purpose::Bodies)).unwrap_or(usize::MAX);
+    if memory < limit {
+        return Largest {
+            bytes: memory,
+            name: "limits.http.request_memory_bytes",
+        };
+    }
+    Largest {
+        bytes: limit,
+        name: "limits.images.source_bytes",
+    }
+}
+
+fn too_large(received: Box<Received>, most: &Largest) -> Box<Received> {
+    let message = format!(
+        "The image has more than {} bytes ({}).",
+        most.bytes, most.name
+    );
     refusal(received, StatusCode::UNPROCESSABLE_ENTITY, &message)
 }
 
