@@ -135,7 +135,7 @@ class OriginLimits(Value, frozen=True, kw_only=True):
 class CacheLimits(Value, frozen=True, kw_only=True):
     """The memory cache and the fetches that fill it.
 
-    ``memory_bytes``  ``None``: a quarter of the machine's memory, at most 4 GiB
+    ``memory_bytes``  ``None``: a quarter of the memory of the machine or container, at most 4 GiB
     ``largest_object_bytes``  ``None``: a tenth of the memory cache
     ``slice_bytes``  objects larger than this are stored in slices of this size
     ``read_ahead_bytes``  distance of the fetch of such an object from its fastest reader

@@ -1,5 +1,6 @@
 //! Start, reload and stop: the engine as its owner sees it.
 
+mod memory;
 mod settings;
 mod sharing;
 mod thread;

@@ -135,7 +135,7 @@ limits! {
 
     /// The memory cache and the fetches that fill it.
     CacheLimits {
-        /// `None`: a quarter of the machine's memory, at most 4 GiB.
+        /// `None`: a quarter of the memory of the machine or container, at most 4 GiB.
         memory_bytes: Option<u64> = None,
         /// `None`: a tenth of the memory cache.
         largest_object_bytes: Option<u64> = None,

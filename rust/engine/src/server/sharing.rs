@@ -3,6 +3,7 @@
 use std::{
     hash::RandomState,
     net::SocketAddr,
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicI64, AtomicU64},
@@ -17,7 +18,10 @@ use edgerouter_core::{
 };
 use tokio::sync::{Notify, mpsc};
 
-use super::settings::{Settings, StartError};
+use super::{
+    memory,
+    settings::{Settings, StartError},
+};
 use crate::{
     account::{Account, PerClientCounts},
     acme::{AcmeService, IssuedCertificates},
@@ -187,16 +191,10 @@ pub(super) fn open_files(descriptors: Option<Descriptors>, plan: &Plan) -> usize
     })
 }
 
-/// Bytes of the memory cache if the plan sets none: a quarter of the machine's memory, at most 4 GiB (docs/design.md
-/// §11).
+/// Bytes of the memory cache if the plan sets none: a quarter of the memory of the machine or the container, at most
+/// 4 GiB (docs/design.md §11).
 pub fn default_capacity() -> u64 {
     const MOST: u64 = 4 << 30;
-    let total = std::fs::read_to_string("/proc/meminfo")
-        .ok()
-        .and_then(|text| {
-            let line = text.lines().find(|line| line.starts_with("MemTotal:"))?;
-            line.split_ascii_whitespace().nth(1)?.parse::<u64>().ok()
-        })
-        .map_or(1 << 30, |kib| kib << 10);
+    let total = memory::usable(Path::new("/")).unwrap_or(1 << 30);
     (total / 4).min(MOST)
 }
