@@ -195,7 +195,11 @@ class _Process:
         """Drains in another thread, so that a second signal can be heard meanwhile."""
         drained: list[bool] = []
         stopper = threading.Thread(target=lambda: drained.append(server.stop()), daemon=True)
-        stopper.start()
+        try:
+            stopper.start()
+        except RuntimeError:
+            # No thread can be started. The engine hears a second signal itself.
+            return server.stop()
         while True:
             event = self.signals.next()
             if event == "stopped":

@@ -17,6 +17,8 @@ __all__ = ["Watcher"]
 _MOST_LINKS = 40
 #: Files get the time of the kernel's last tick, which was up to 10 ms ago.
 TICK_NS = 10_000_000
+#: Time between two looks where the system cannot watch.
+LOOK_SECONDS = 1.0
 
 
 def _stamps(files: Iterable[Path]) -> dict[Path, os.stat_result]:
@@ -80,7 +82,9 @@ class Watcher:
         try:
             self._watch(stop)
         except Exception as error:  # noqa: BLE001  # no reason to stop serving
-            self._err(f"warning: files are no longer watched ({error}); send SIGHUP to reload")
+            remedy = "raise fs.inotify.max_user_instances or fs.inotify.max_user_watches"
+            self._err(f"warning: the system cannot watch files ({error}); they are looked at each second: {remedy}")
+            self._look(stop)
 
     def _watch(self, stop: threading.Event) -> None:
         from watchfiles import watch
@@ -97,6 +101,11 @@ class Watcher:
             raise_interrupt=False,
         ):
             if not stop.is_set() and self._changed():
+                self._events.put("changed")
+
+    def _look(self, stop: threading.Event) -> None:
+        while not stop.wait(LOOK_SECONDS):
+            if self._changed():
                 self._events.put("changed")
 
     def _changed(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -222,9 +223,26 @@ def run(options: Options) -> int:
         except EdgeError as error:
             refuse(error)
             return 1
+        except (OSError, RuntimeError, MemoryError) as error:
+            if (lacking := _lacking(error)) is None:
+                raise
+            refuse(EdgeError(lacking))
+            return 1
         except KeyboardInterrupt:
             return 130
         return 0
+
+
+def _lacking(error: Exception) -> str | None:
+    """The remedy for a lack of memory, descriptors or threads; ``None``: the error is another one."""
+    if isinstance(error, MemoryError):
+        return "there is not enough memory; raise its limit (ulimit -v, MemoryMax=)"
+    if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+        return f"{os.strerror(error.errno)}; raise the limit on open files (ulimit -n, LimitNOFILE=)"
+    # CPython has no other name for it.
+    if isinstance(error, RuntimeError) and str(error) == "can't start new thread":
+        return "no thread can be started; raise the limits on them and on memory (ulimit -u, ulimit -v, TasksMax=)"
+    return None
 
 
 class _Changed(FileApplication):

@@ -19,7 +19,7 @@ use edgerouter_engine::{
 use edgerouter_functions::Functions;
 use parking_lot::Mutex;
 use pyo3::{
-    exceptions::{PyRuntimeError, PyValueError},
+    exceptions::{PyOSError, PyRuntimeError, PyValueError},
     prelude::*,
     sync::MutexExt as _,
 };
@@ -420,7 +420,11 @@ impl PyEngine {
 
     /// Watches for signals to stop while Python is busy; given to `signal.set_wakeup_fd`.
     fn watch_signals(&self) -> PyResult<SignalWatch> {
-        Ok(SignalWatch::start(&self.engine()?)?)
+        SignalWatch::start(&self.engine()?).map_err(|error| match error.raw_os_error() {
+            // With its number, by which Python knows a lack of descriptors.
+            Some(number) => PyOSError::new_err((number, error.to_string())),
+            None => error.into(),
+        })
     }
 
     /// Prometheus text.
