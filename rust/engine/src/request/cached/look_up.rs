@@ -11,10 +11,8 @@ use edgerouter_core::{
         levels::Selected,
         question::Question,
         refresh_ahead,
-        slices::{self, First},
-        storable::Authorization,
     },
-    http::structured::Forward,
+    http::{cache_control::RequestDirectives, structured::Forward},
     outcome::Detail,
     plan::{Route, Target},
 };
@@ -28,6 +26,7 @@ use super::{
     purged::unpurged,
     send::{Served, stored},
     slices::coverage::{Begin, Coverage, coverage},
+    unanswered::NoAnswer,
 };
 use crate::{
     body::EdgeResponse,
@@ -142,10 +141,35 @@ fn decide(
     loaded: &Loaded,
     now: u64,
 ) -> Result<(LookedUp, Refresh), Box<OnDisk>> {
-    let shared = &exchange.worker.shared;
-    let find = |key: &[u8]| loaded.find(&shared.cache.store, key);
-    let Selected { found, above } = question.descend(find)?;
-    let question = &*question;
+    let store = &exchange.worker.shared.cache.store;
+    let selected = question.descend(|key| loaded.find(store, key))?;
+    let look_up = LookUp {
+        directives: directives(exchange, question),
+        exchange,
+        route,
+        question,
+        loaded,
+        now,
+    };
+    let (response, mut lack) = look_up.response(selected);
+    let mut refresh = None;
+    if let Some(entry) = response
+        && let Some(freshness) = entry.freshness()
+        && let Some((served, begin)) =
+            look_up.answer(&entry, &freshness, &mut lack, &mut refresh)?
+    {
+        return Ok((LookedUp::Hit(entry, freshness, served, begin), refresh));
+    }
+    if look_up.directives.only_if_cached {
+        return Ok((LookedUp::Refused, refresh));
+    }
+    let missing = Box::new(look_up.missing(lack));
+    Ok((LookedUp::Missing(missing), refresh))
+}
+
+/// The directives of the request, and those that a hook or the words of a function's fetch (Fetch §4.6) add to them.
+#[inline]
+fn directives(exchange: &Exchange, question: &Question<'_>) -> RequestDirectives {
     let mut directives = question.directives;
     if exchange.fresh_for.is_some() {
         directives.min_fresh = exchange.fresh_for;
@@ -159,193 +183,157 @@ fn decide(
             directives.only_if_cached = true;
         }
     }
-    let (mut why, mut detail) = match (&found, above) {
-        (_, None) => (Forward::UriMiss, Detail::Absent),
-        // After the sweep the URL is gone, not only this variant of it.
-        (None, Some(above)) => match unpurged(exchange, above) {
-            None => (Forward::UriMiss, Detail::Purged),
-            Some(_) => (Forward::VaryMiss, Detail::VariantAbsent),
-        },
-        (Some(_), Some(_)) => (Forward::VaryMiss, Detail::VariantAbsent),
-    };
-    let mut unshared = false;
-    let mut response = None;
-    if let Some(entry) = found {
-        match entry.view() {
-            View::Object => {
-                response = unpurged(exchange, entry);
-                if response.is_none() {
-                    (why, detail) = (Forward::UriMiss, Detail::Purged);
-                }
-            }
-            View::Unshared { until } => unshared = until > now,
-            View::Variants(_) | View::Slice(_) => {}
-        }
+    directives
+}
+
+/// The state of one look-up: the request, and the entries that may answer it.
+pub(super) struct LookUp<'x, 'q> {
+    pub exchange: &'x Exchange,
+    pub route: &'x Route,
+    pub question: &'x Question<'q>,
+    pub directives: RequestDirectives,
+    pub now: u64,
+    loaded: &'x Loaded,
+}
+
+impl LookUp<'_, '_> {
+    fn find(&self, key: &[u8]) -> Result<Option<Arc<Entry>>, Box<OnDisk>> {
+        self.loaded
+            .find(&self.exchange.worker.shared.cache.store, key)
     }
-    let mut refresh = None;
-    let mut held = None;
-    let mut not_filled = None;
-    let mut shares = true;
-    let mut stale = None;
-    if let Some(entry) = response
-        && let Some(freshness) = entry.freshness()
-    {
-        let health = origin_health(exchange, route, &freshness, now);
-        let decision = decide::decide(&freshness, &directives, &route.cache, health, now);
+
+    /// The response that the request selects, as the purges left it, and why it is absent if it is.
+    #[inline]
+    fn response(&self, selected: Selected<Arc<Entry>>) -> (Option<Arc<Entry>>, NoAnswer) {
+        let Selected { found, above } = selected;
+        let (why, detail) = match (&found, above) {
+            (_, None) => (Forward::UriMiss, Detail::Absent),
+            // After the sweep the URL is gone, not only this variant of it.
+            (None, Some(above)) => match unpurged(self.exchange, above) {
+                None => (Forward::UriMiss, Detail::Purged),
+                Some(_) => (Forward::VaryMiss, Detail::VariantAbsent),
+            },
+            (Some(_), Some(_)) => (Forward::VaryMiss, Detail::VariantAbsent),
+        };
+        let mut lack = NoAnswer::new(why, detail);
+        let mut response = None;
+        if let Some(entry) = found {
+            match entry.view() {
+                View::Object => {
+                    response = unpurged(self.exchange, entry);
+                    if response.is_none() {
+                        (lack.why, lack.detail) = (Forward::UriMiss, Detail::Purged);
+                    }
+                }
+                View::Unshared { until } => lack.unshared = until > self.now,
+                View::Variants(_) | View::Slice(_) => {}
+            }
+        }
+        (response, lack)
+    }
+
+    /// The state in which this stored response is sent, and the place of its first bytes. `None`, with the reason in
+    /// `lack`, if it cannot answer the request.
+    #[inline]
+    fn answer(
+        &self,
+        entry: &Arc<Entry>,
+        freshness: &Freshness,
+        lack: &mut NoAnswer,
+        refresh: &mut Refresh,
+    ) -> Result<Option<(Served, Begin)>, Box<OnDisk>> {
+        let (exchange, route, now) = (self.exchange, self.route, self.now);
+        let health = origin_health(exchange, route, freshness, now);
+        let decision = decide::decide(freshness, &self.directives, &route.cache, health, now);
         let coverage = match decision {
             Decision::Validate(_) => None,
-            _ => Some(coverage(&shared.cache, question, &entry, |key| {
-                find(key).map(|slice| slice.map(Begin::Slice))
-            })?),
+            _ => Some(coverage(
+                &exchange.worker.shared.cache,
+                self.question,
+                entry,
+                |key| self.find(key).map(|slice| slice.map(Begin::Slice)),
+            )?),
         };
         let served = match decision {
             Decision::Fresh => {
                 if freshness.age(now) >= u64::from(entry.refresh_from())
-                    && refreshes_ahead(exchange, route, &freshness, entry.took())
+                    && refreshes_ahead(exchange, route, freshness, entry.took())
                 {
-                    refresh = Some((Arc::clone(&entry), Detail::Ahead));
+                    *refresh = Some((Arc::clone(entry), Detail::Ahead));
                 }
                 Served::Fresh
             }
             Decision::Stale(allowance) => {
                 if allowance.revalidates() {
-                    refresh = Some((Arc::clone(&entry), allowance.into()));
+                    *refresh = Some((Arc::clone(entry), allowance.into()));
                 }
                 Served::Stale(allowance)
             }
             Decision::Validate(reason) => {
-                (why, detail) = (reason.forward(), demanded(reason, exchange.fetch_cache));
-                shares = freshness.shares() || route.cache.grace.is_some_and(|grace| grace > 0);
-                stale = Some(Arc::clone(&entry));
+                lack.why = reason.forward();
+                lack.detail = demanded(reason, exchange.fetch_cache);
+                lack.shares =
+                    freshness.shares() || route.cache.grace.is_some_and(|grace| grace > 0);
+                lack.stale = Some(Arc::clone(entry));
                 Served::Revalidated
             }
         };
+        let Some((served, begin)) = self.begin(entry, served, coverage, lack) else {
+            return Ok(None);
+        };
+        if route.compress
+            && let Some(coded) = coded::find(exchange, route, entry, |key| self.find(key))?
+        {
+            return Ok(Some((served, Begin::Coded(coded))));
+        }
+        Ok(Some((served, begin)))
+    }
+
+    /// The place of the first bytes, if all that the request needs is here or may be fetched while it is sent.
+    #[inline]
+    fn begin(
+        &self,
+        entry: &Arc<Entry>,
+        served: Served,
+        coverage: Option<Coverage>,
+        lack: &mut NoAnswer,
+    ) -> Option<(Served, Begin)> {
         // Missing slices are fetched only where this request may have them filled.
         if let Some(Coverage::Partly(_) | Coverage::Lacking(_)) = coverage
-            && let Err(reason) = fills(exchange, question, route.cache.fill, now, || true)
+            && let Err(reason) = self.fills(self.route.cache.fill, || true)
         {
-            not_filled = Some(reason);
+            lack.not_filled = Some(reason);
         }
-        let begin = match coverage {
-            None => None,
-            Some(Coverage::Partly(_) | Coverage::Lacking(_)) if not_filled.is_some() => {
-                why = Forward::Partial;
+        match coverage? {
+            Coverage::Partly(_) | Coverage::Lacking(_) if lack.not_filled.is_some() => {
+                lack.why = Forward::Partial;
                 None
             }
-            Some(Coverage::Whole(begin)) => Some((served, begin)),
-            Some(Coverage::Coming(begin)) => Some((Served::Joined, begin)),
-            Some(Coverage::Partly(_)) if directives.only_if_cached => None,
-            Some(Coverage::Partly(begin)) => Some((Served::Filled, begin)),
-            Some(Coverage::Lacking(lacking)) => {
-                (why, detail) = (Forward::Partial, Detail::SliceAbsent);
-                held = Some((Arc::clone(&entry), lacking));
+            Coverage::Whole(begin) => Some((served, begin)),
+            Coverage::Coming(begin) => Some((Served::Joined, begin)),
+            Coverage::Partly(_) if self.directives.only_if_cached => None,
+            Coverage::Partly(begin) => Some((Served::Filled, begin)),
+            Coverage::Lacking(lacking) => {
+                (lack.why, lack.detail) = (Forward::Partial, Detail::SliceAbsent);
+                lack.held = Some((Arc::clone(entry), lacking));
                 None
             }
-        };
-        if let Some((served, mut begin)) = begin {
-            if route.compress
-                && let Some(coded) = coded::find(exchange, route, &entry, find)?
-            {
-                begin = Begin::Coded(coded);
-            }
-            return Ok((LookedUp::Hit(entry, freshness, served, begin), refresh));
         }
     }
-    if directives.only_if_cached {
-        return Ok((LookedUp::Refused, refresh));
-    }
-    // A hook of that phase is shown the whole response, so the whole is requested, and a function makes the whole.
-    let whole = matches!(route.target, Target::Function(_))
-        || exchange.runs_any(&route.hooks.origin_response);
-    let slice = (question.range())
-        .filter(|_| {
-            let sliced = route.cache.slices && question.method == Method::GET;
-            sliced && !whole && not_filled.is_none()
-        })
-        .and_then(|range| slices::first(range, exchange.worker.slice_bytes(&exchange.live)?));
-    // For a response that is held this has been decided. A stale one is checked as a whole, whatever the policy says of
-    // parts, and may turn out to be another object.
-    let slice = slice.filter(|_| {
-        let of_stale = stale.as_ref().map(|_| Fill::First);
-        let filled = if held.is_some() {
-            Ok(())
-        } else {
-            let fill = of_stale.unwrap_or(route.cache.fill);
-            let again = || shared.fills.seen(question.key.url(), now);
-            fills(exchange, question, fill, now, again)
-        };
-        not_filled = filled.err();
-        filled.is_ok()
-    });
-    if let Some(reason) = not_filled {
-        detail = reason.into();
-    }
-    // A body would be part of the question, but not of the key.
-    let plain = question.method == Method::GET
-        && !exchange.has_body
-        && (slice.is_some() || whole || question.range().is_none());
-    if !plain {
-        stale = stale.filter(|_| question.method == Method::HEAD);
-    }
-    // Requests that need their own answer, and responses that every request must revalidate, gain nothing by waiting.
-    let alone = directives.no_cache
-        || directives.no_store
-        || unshared
-        || !shares
-        || question.forbidden.is_some()
-        // The fetch that it would follow may be the one that made it.
-        || exchange.worker.shared.cdn_loop.passes(&exchange.head.headers) > 0;
-    let collapse = plain && route.cache.collapse && !alone;
-    // A stale response is checked as a whole: its slices stay when it has not changed.
-    let slice = slice.filter(|_| stale.is_none());
-    let mut flight = question.key.bytes().to_vec();
-    if let Some(slice) = slice {
-        let (kind, place) = match slice {
-            First::Slice(range) => (b'r', range.first),
-            First::Suffix(bytes) => (b's', bytes),
-        };
-        flight.push(kind);
-        flight.extend_from_slice(&place.to_le_bytes());
-    }
-    if matches!(
-        question.authorization,
-        Authorization::Present | Authorization::Verified { shared: false }
-    ) {
-        // Its answer may turn out to be for this client only.
-        flight.extend_from_slice(b"\0authorized");
-    }
-    let missing = Missing {
-        question: Rc::new(question.owned()),
-        flight,
-        stale,
-        since: shared.cache.departure(),
-        why,
-        detail,
-        held,
-        slice,
-        collapse,
-        unshared,
-    };
-    Ok((LookedUp::Missing(Box::new(missing)), refresh))
-}
 
-/// True if the slices that this request needs are fetched and stored. A request for the whole takes all of them.
-fn fills(
-    exchange: &Exchange,
-    question: &Question<'_>,
-    fill: Fill,
-    now: u64,
-    again: impl FnOnce() -> bool,
-) -> Result<(), NotFilled> {
-    if question.range().is_none() {
-        return Ok(());
+    /// `Ok` if the slices that this request needs are fetched and stored. A request for the whole takes all of them.
+    pub(super) fn fills(&self, fill: Fill, again: impl FnOnce() -> bool) -> Result<(), NotFilled> {
+        if self.question.range().is_none() {
+            return Ok(());
+        }
+        let exchange = self.exchange;
+        let bytes = exchange.worker.slice_bytes(&exchange.live).unwrap_or(0);
+        let grant = exchange.live.plan.limits.cache.fill_bytes;
+        let fills = &exchange.worker.shared.fills;
+        fill::decide(fill, again, || {
+            fills.fetch(exchange.client.address, bytes, grant, self.now)
+        })
     }
-    let bytes = exchange.worker.slice_bytes(&exchange.live).unwrap_or(0);
-    let grant = exchange.live.plan.limits.cache.fill_bytes;
-    let fills = &exchange.worker.shared.fills;
-    fill::decide(fill, again, || {
-        fills.fetch(exchange.client.address, bytes, grant, now)
-    })
 }
 
 /// The health of the route's origins, read only for a stale response: a fresh one needs no origin.

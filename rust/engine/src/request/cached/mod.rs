@@ -1,11 +1,12 @@
 //! Phases 8 to 13 for requests that may use the cache.
 //!
 //! `look_up` finds a stored response (`from_disk` when memory has it no more), `send` makes of it the response to the
-//! client. A `missing` one is fetched: `fetch` leads or follows a flight (`meeting`), `flight` is the fetch itself and
-//! its `outcome`, `keep` stores the response, `stand_in` sends a stored one where the origin fails. `slices` reads and
-//! fills large objects, `purged` applies what an operator invalidated, `invalidate` what unsafe methods did, and
-//! `posted` stores the response to a POST for its own URL, and `coded` sends and makes variants in a coding. The rules
-//! are in `edgerouter_core::cache`; here they are applied in order.
+//! client. Where none answers, `unanswered` finds out what is fetched in its place. The `missing` response is fetched:
+//! `fetch` leads or follows a flight (`meeting`), `flight` is the fetch itself and its `outcome`, `keep` stores the
+//! response, `stand_in` sends a stored one where the origin fails. `slices` reads and fills large objects, `purged`
+//! applies what an operator invalidated, `invalidate` what unsafe methods did, `posted` stores the response to a POST
+//! for its own URL, and `coded` sends and makes variants in a coding. The rules are in `edgerouter_core::cache`; here
+//! they are applied in order.
 
 mod coded;
 mod fetch;
@@ -22,6 +23,7 @@ mod purged;
 mod send;
 mod slices;
 mod stand_in;
+mod unanswered;
 
 pub(crate) use fetch::fetch;
 pub(crate) use invalidate::invalidate;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use edgerouter_core::http::{Fields, header};
+use edgerouter_core::http::{FieldLine, Fields, header};
 use edgerouter_core::{
     cache::{
         decide::Allowance,
@@ -55,6 +55,21 @@ pub(super) enum Served {
     Joined,
 }
 
+impl Served {
+    #[inline]
+    fn outcome(self) -> Outcome {
+        match self {
+            Self::Fresh => Outcome::Hit,
+            Self::Stale(_) => Outcome::Stale,
+            Self::Revalidated => Outcome::Revalidated,
+            Self::Collapsed | Self::Joined => Outcome::Coalesced,
+            Self::StaleOnError(Allowance::Disconnected) => Outcome::Disconnected,
+            Self::StaleOnError(_) => Outcome::StaleOnError,
+            Self::Cut | Self::Filled => Outcome::Miss,
+        }
+    }
+}
+
 /// A response from the store, with conditions and ranges of the request answered.
 pub(super) fn stored(
     exchange: &mut Exchange,
@@ -66,49 +81,8 @@ pub(super) fn stored(
 ) -> EdgeResponse {
     let age = object.freshness.age(exchange.now);
     let ttl = object.freshness.ttl(exchange.now);
-    exchange.note.outcome = match served {
-        Served::Fresh => Outcome::Hit,
-        Served::Stale(_) => Outcome::Stale,
-        Served::Revalidated => Outcome::Revalidated,
-        Served::Collapsed | Served::Joined => Outcome::Coalesced,
-        Served::StaleOnError(Allowance::Disconnected) => Outcome::Disconnected,
-        Served::StaleOnError(_) => Outcome::StaleOnError,
-        Served::Cut | Served::Filled => Outcome::Miss,
-    };
-    let status_field = match served {
-        Served::Fresh | Served::Stale(_) => {
-            if let Served::Stale(allowance) = served {
-                exchange.note.detail = Some(allowance.into());
-            }
-            exchange.note.hit = true;
-            let plain = served == Served::Fresh && ttl >= 0;
-            if plain && object.upstream_status.is_none() && exchange.note.key.is_none() {
-                let pseudonym = exchange.live.plan.via.pseudonym();
-                Some((exchange.worker.values).hit(pseudonym, ttl.unsigned_abs()))
-            } else {
-                exchange.note.ttl = Some(ttl);
-                None
-            }
-        }
-        _ => {
-            if matches!(served, Served::Filled | Served::Joined) {
-                exchange.note.forward = Some(Forward::Partial);
-                exchange.note.detail = Some(Detail::SliceAbsent);
-                exchange.note.collapsed = served == Served::Joined;
-            }
-            if let Served::StaleOnError(allowance) = served {
-                exchange.note.detail = Some(allowance.into());
-                if allowance == Allowance::Disconnected {
-                    // There was no origin to which the request could have been forwarded (RFC 9211 §2.1).
-                    exchange.note.hit = true;
-                    exchange.note.forward = None;
-                    exchange.note.collapsed = false;
-                }
-            }
-            exchange.note.ttl = Some(ttl);
-            None
-        }
-    };
+    exchange.note.outcome = served.outcome();
+    let status_field = note_served(exchange, &object, served, ttl);
     let mut headers = std::mem::take(&mut object.headers);
     headers.insert_line(&exchange.worker.values.age(age));
     match status_field {
@@ -155,35 +129,52 @@ pub(super) fn stored(
             let body = whole_body(exchange, route, entry, &mut object, begin);
             answer::of(object.status, headers, body)
         }
-        Ranged::Partial(Partial::Single(range)) => {
-            let parts = || [Part::Range(range)].into();
-            let body = body(exchange, route, entry, &object, begin, parts)
-                .map(|body| taken(exchange, body))
-                .unwrap_or_else(|| EdgeBody::stored_range(&object.body, range.first, range.last));
-            answer::of(StatusCode::PARTIAL_CONTENT, headers, body)
-        }
-        Ranged::Partial(Partial::Multi { parts, end, .. }) => {
-            let in_slices = || {
-                parts
-                    .iter()
-                    .flat_map(|(head, range)| [Part::Bytes(head.clone()), Part::Range(*range)])
-                    .chain([Part::Bytes(end.clone())])
-                    .collect()
-            };
-            let body = body(exchange, route, entry, &object, begin, in_slices)
-                .map(|body| taken(exchange, body))
-                .unwrap_or_else(|| {
-                    let mut pieces = SmallVec::new();
-                    for (head, range) in &parts {
-                        pieces.push(head.clone());
-                        pieces.extend(range_of(&object.body, range.first, range.last));
-                    }
-                    pieces.push(end.clone());
-                    EdgeBody::pieces(pieces)
-                });
+        Ranged::Partial(partial) => {
+            let body = partial_body(exchange, route, entry, &object, begin, &partial);
             answer::of(StatusCode::PARTIAL_CONTENT, headers, body)
         }
     }
+}
+
+/// Notes for `Cache-Status` and the metrics how the request was answered. Returns the whole field if it is that of a
+/// plain hit, which a worker keeps.
+#[inline]
+fn note_served(
+    exchange: &mut Exchange,
+    object: &Object,
+    served: Served,
+    ttl: i64,
+) -> Option<FieldLine> {
+    match served {
+        Served::Fresh => {
+            exchange.note.hit = true;
+            if ttl >= 0 && object.upstream_status.is_none() && exchange.note.key.is_none() {
+                let pseudonym = exchange.live.plan.via.pseudonym();
+                return Some((exchange.worker.values).hit(pseudonym, ttl.unsigned_abs()));
+            }
+        }
+        Served::Stale(allowance) => {
+            exchange.note.hit = true;
+            exchange.note.detail = Some(allowance.into());
+        }
+        Served::Filled | Served::Joined => {
+            exchange.note.forward = Some(Forward::Partial);
+            exchange.note.detail = Some(Detail::SliceAbsent);
+            exchange.note.collapsed = served == Served::Joined;
+        }
+        Served::StaleOnError(allowance) => {
+            exchange.note.detail = Some(allowance.into());
+            if allowance == Allowance::Disconnected {
+                // There was no origin to which the request could have been forwarded (RFC 9211 §2.1).
+                exchange.note.hit = true;
+                exchange.note.forward = None;
+                exchange.note.collapsed = false;
+            }
+        }
+        Served::Revalidated | Served::Collapsed | Served::Cut => {}
+    }
+    exchange.note.ttl = Some(ttl);
+    None
 }
 
 /// The answer to a request whose conditions a response does not meet (RFC 9110 §13).
@@ -214,6 +205,45 @@ fn whole_body(
     let parts = || [Part::Range(object.range())].into();
     body(exchange, route, entry, object, begin, parts)
         .unwrap_or_else(|| EdgeBody::stored(std::mem::take(&mut object.body), object.length))
+}
+
+/// The bytes of a 206: from slices where the response is stored in them, or else from its content in memory.
+fn partial_body(
+    exchange: &Exchange,
+    route: &Route,
+    entry: &Arc<Entry>,
+    object: &Object,
+    begin: Begin,
+    partial: &Partial,
+) -> EdgeBody {
+    match partial {
+        Partial::Single(range) => {
+            let parts = || [Part::Range(*range)].into();
+            body(exchange, route, entry, object, begin, parts)
+                .map(|body| taken(exchange, body))
+                .unwrap_or_else(|| EdgeBody::stored_range(&object.body, range.first, range.last))
+        }
+        Partial::Multi { parts, end, .. } => {
+            let in_slices = || {
+                parts
+                    .iter()
+                    .flat_map(|(head, range)| [Part::Bytes(head.clone()), Part::Range(*range)])
+                    .chain([Part::Bytes(end.clone())])
+                    .collect()
+            };
+            body(exchange, route, entry, object, begin, in_slices)
+                .map(|body| taken(exchange, body))
+                .unwrap_or_else(|| {
+                    let mut pieces = SmallVec::new();
+                    for (head, range) in parts {
+                        pieces.push(head.clone());
+                        pieces.extend(range_of(&object.body, range.first, range.last));
+                    }
+                    pieces.push(end.clone());
+                    EdgeBody::pieces(pieces)
+                })
+        }
+    }
 }
 
 /// Adds the sent bytes of a range to the account of the client, which bounds the bytes that are fetched for it.
