@@ -143,8 +143,8 @@ def test_a_file_is_relative_to_the_application_and_its_change_is_a_reload(
     ("name", "more", "message"),
     [
         ("503.html", "", "cannot be read: No such file or directory; a relative path starts at the folder of the file"),
-        ("", "", "is not a file"),
-        ("pipe.html", "", "is not a file"),
+        ("", "", "it is a folder; name a regular file"),
+        ("pipe.html", "", "it is a pipe; name a regular file"),
         ("large.html", "", "is larger than 1048576 bytes"),
         ("page", "", "does not tell its media type; give content_type"),
         ("page.html.gz", "", "does not tell its media type; give content_type"),

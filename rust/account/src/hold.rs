@@ -60,13 +60,13 @@ impl Hold {
         state.draw_free(self.id, self.kind, bytes)
     }
 
-    /// Draws, waiting for at most `patience` for others to return memory. No holder is cut as long as they do. More
-    /// than one holder may have is refused at once.
+    /// Draws, waiting for at most `patience` for others, or another task of this holder, to return memory. No holder is
+    /// cut as long as they do. More than one holder may have is refused at once.
     pub async fn drawn(&self, bytes: u64, patience: Duration) -> Result<(), Spent> {
         if self.draw_free(bytes).is_ok() {
             return Ok(());
         }
-        if !self.is_possible(bytes) {
+        if bytes > self.account.most(self.kind) {
             self.account.refused.fetch_add(1, Ordering::Relaxed);
             return Err(Spent);
         }
@@ -84,11 +84,6 @@ impl Hold {
             self.account.refused.fetch_add(1, Ordering::Relaxed);
             Spent
         })
-    }
-
-    fn is_possible(&self, bytes: u64) -> bool {
-        let state = self.account.state.lock();
-        state.is_possible(self.id, self.kind, bytes)
     }
 
     /// Returns `bytes` that this holder has drawn.

@@ -174,7 +174,10 @@ impl Account {
 
     /// The bytes that one holder of `kind` may draw when there is no other.
     pub fn most(&self, kind: Purpose) -> u64 {
-        self.state.lock().most(kind)
+        let whole = Budget {
+            capacity: self.state.lock().capacity,
+        };
+        whole.most(kind)
     }
 
     /// A snapshot, taken under the account's lock.
@@ -321,19 +324,6 @@ impl Account {
 }
 
 impl State {
-    fn most(&self, kind: Purpose) -> u64 {
-        let whole = Budget {
-            capacity: self.capacity,
-        };
-        whole.most(kind)
-    }
-
-    /// True if a holder could draw `bytes` more when there is no other.
-    fn is_possible(&self, id: usize, kind: Purpose, bytes: u64) -> bool {
-        let held = self.holders.get(id).map_or(0, |holder| holder.bytes);
-        held.saturating_add(bytes) <= self.most(kind)
-    }
-
     fn draw_free(&mut self, id: usize, kind: Purpose, bytes: u64) -> Result<(), Spent> {
         if self.budget.room(&self.used, kind) < bytes {
             return Err(Spent);

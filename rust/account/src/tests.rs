@@ -130,12 +130,15 @@ fn more_than_any_time_could_bring_is_not_waited_for() {
 async fn refused_at_once() {
     let account = account(800);
     let hold = asking(&account, Purpose::Bodies, owner(1, 1));
-    hold.draw(400).unwrap();
     assert_eq!(account.most(Purpose::Bodies), 500);
-    let waited = hold.drawn(101, Duration::MAX).await;
+    let waited = hold.drawn(501, Duration::MAX).await;
     assert_eq!(waited, Err(Spent));
     assert_eq!(account.figures().refused, 1);
-    hold.drawn(100, Duration::MAX).await.unwrap();
+    hold.drawn(500, Duration::MAX).await.unwrap();
+    // Another task of the holder may return what it has.
+    let more = hold.drawn(100, Duration::MAX);
+    let returned = async { hold.give(200) };
+    assert_eq!(tokio::join!(more, returned).0, Ok(()));
 }
 
 async fn wait_for_a_while() {
