@@ -94,6 +94,7 @@ __all__ = [
     "development_authority",
     "dismantle",
     "explain",
+    "field_lines",
     "flush_streams",
     "inherited_addresses",
     "is_bound_file",
