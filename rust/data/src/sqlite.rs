@@ -30,6 +30,8 @@ const INSTRUCTIONS: i32 = 4_000;
 /// Pauses between two attempts to begin a write-ahead log.
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
 const LAST_PAUSE: Duration = Duration::from_millis(50);
+/// Time for operations on a file to end whose place another one has taken.
+const MOMENT: Duration = Duration::from_millis(200);
 
 /// The time at which a commit is safe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -187,7 +189,7 @@ impl SqliteFile {
         if self.closed.load(Ordering::Acquire) {
             return Err(DataError::Closed);
         }
-        self.look()?;
+        self.look(deadline)?;
         let patience = deadline.saturating_duration_since(Instant::now());
         let idle = self.idle(access).lock().pop();
         let mut held = match idle {
@@ -212,9 +214,31 @@ impl SqliteFile {
         result
     }
 
-    /// Refuses work if another file has taken the place of the one that is open, until no connection is left that could
-    /// write the log of one into the other.
-    fn look(&self) -> Result<(), DataError> {
+    /// Refuses work if another file has taken the place of the one that is open, and connections that could write the log
+    /// of one into the other do not end in a moment.
+    fn look(&self, deadline: Instant) -> Result<(), DataError> {
+        let until = deadline.min(Instant::now() + MOMENT);
+        let mut pause = FIRST_PAUSE;
+        loop {
+            match self.adopt() {
+                Ok(false) if Instant::now() + pause < until => {
+                    std::thread::sleep(pause);
+                    pause = (pause * 2).min(LAST_PAUSE);
+                }
+                Ok(false) => {
+                    let path = self.path.display();
+                    return Err(DataError::NotBegun(format!(
+                        "{path}: the file or its log (-wal) was replaced or removed while it was open; retry when the \
+                         operations on the one before have ended"
+                    )));
+                }
+                adopted => return adopted.map(|_| ()),
+            }
+        }
+    }
+
+    /// Takes to the file that is at the path now; false while connections to the one before are open.
+    fn adopt(&self) -> Result<bool, DataError> {
         let now = FileAndLog::at(&self.path, &self.log);
         let refused = |why: &str| {
             let path = self.path.display();
@@ -223,13 +247,13 @@ impl SqliteFile {
         let mut known = self.known.lock();
         let Some(before) = *known else {
             return if now.is_regular {
-                Ok(())
+                Ok(true)
             } else {
                 refused("is no regular file; name another one")
             };
         };
         if before.are_still(&now) {
-            return Ok(());
+            return Ok(true);
         }
         let idle = self.take_idle();
         if let Some(held) = idle.first() {
@@ -238,10 +262,7 @@ impl SqliteFile {
         }
         drop(idle);
         if before.is_held() {
-            return refused(
-                "the file or its log (-wal) was replaced or removed while it was open; retry when the operations on the \
-                 one before have ended",
-            );
+            return Ok(false);
         }
         let now = FileAndLog::at(&self.path, &self.log);
         if now.file.is_none() {
@@ -264,7 +285,7 @@ impl SqliteFile {
         self.prepared.store(false, Ordering::Release);
         let file = self.path.display();
         tracing::warn!(%file, "a SQLite file or its log was replaced while it was open; the one that is there is used");
-        Ok(())
+        Ok(true)
     }
 
     /// Notes which log the file has: the first operation on a new file makes it.

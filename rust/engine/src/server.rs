@@ -106,7 +106,7 @@ impl Engine {
                 Arc::clone(&shared),
                 navigated,
                 watched.clone(),
-                settings.give_back,
+                settings.tend_memory,
             )
             .map_err(StartError::Thread)?,
         );

@@ -5,7 +5,10 @@
 
 #![allow(unsafe_code)] // The interface of a global allocator is unsafe, and so is the C library's.
 
-use std::alloc::{GlobalAlloc, Layout};
+use std::{
+    alloc::{GlobalAlloc, Layout},
+    sync::atomic::{AtomicU32, Ordering},
+};
 
 use libmimalloc_sys as mi;
 
@@ -16,17 +19,31 @@ const PLAIN: usize = 16;
 #[derive(Debug)]
 pub(crate) struct Allocator;
 
+/// Calls of [`tend`] from one in which pages are returned to the next.
+const GIVE_BACK: u32 = 4;
+
+/// Looks after the memory of the Rust side. Called twice a second, by one thread that serves nobody.
+pub(crate) fn tend() {
+    static TURN: AtomicU32 = AtomicU32::new(0);
+    if TURN
+        .fetch_add(1, Ordering::Relaxed)
+        .is_multiple_of(GIVE_BACK)
+    {
+        give_back();
+    }
+    #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
+    crate::huge_pages::follow();
+}
+
 unsafe extern "C" {
     fn mi_collect(force: bool);
 }
 
 /// Returns pages that have been free for a second to the system. mimalloc itself looks for them only when it frees a
-/// page, so a process that has just become idle would keep them. Called every two seconds.
-pub(crate) fn give_back() {
+/// page, so a process that has just become idle would keep them.
+fn give_back() {
     // SAFETY: looks over the heap of the calling thread and the pages that no thread has; any thread may call it.
     unsafe { mi_collect(false) }
-    #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
-    crate::huge_pages::follow();
 }
 
 fn is_plain(layout: Layout) -> bool {

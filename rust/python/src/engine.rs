@@ -103,7 +103,7 @@ impl PyEngine {
             workers,
             descriptors,
             test_clock,
-            give_back: crate::allocator::give_back,
+            tend_memory: crate::allocator::tend,
         };
         let runner = Runner::new(&plan.limits.functions)?;
         runner.shared.show_traces(traces);

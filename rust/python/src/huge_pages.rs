@@ -23,12 +23,12 @@ const HUGE: usize = 2 << 20;
 const SMALL: usize = 4 << 10;
 /// Of the 512 small pages of a huge one, as many are in use at least: it takes 1/16 more memory at most.
 const MOST_OF_THEM: usize = 480;
-/// A call's time, a fortieth of that between two. A request waits only if it touches the page that is being made, for half
-/// a millisecond or so.
-const PATIENCE: Duration = Duration::from_millis(50);
+/// A call's time, 1/250 of that between two, and at most a page more: one takes half a millisecond or so, in which the
+/// kernel does nothing else on that processor.
+const PATIENCE: Duration = Duration::from_millis(2);
 /// Time on processors between two calls, in the units of `clock`, millionths of a second (POSIX). With less there is
 /// nothing to gain.
-const LITTLE: i64 = 200_000;
+const LITTLE: i64 = 50_000;
 /// Bytes of the first range, as large as the allocator's own. Each later one is twice as large, to a bound.
 const FIRST: usize = 1 << 30;
 const LARGEST: usize = 16 << 30;
@@ -111,7 +111,7 @@ fn advise(start: usize, bytes: usize, advice: c_int) -> bool {
     unsafe { madvise(without_provenance_mut(start), bytes, advice) == 0 }
 }
 
-/// Called every two seconds: huge pages for memory that has come into use, if the process has had work.
+/// Called twice a second: huge pages for memory that has come into use, if the process has had work.
 pub(crate) fn follow() {
     let mut ranges = RANGES.lock();
     if let Some((start, bytes)) = ranges.first.take() {

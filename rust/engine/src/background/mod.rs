@@ -39,12 +39,12 @@ pub(crate) fn start(
     shared: Arc<Shared>,
     navigations: mpsc::Receiver<Navigation>,
     life: watch::Receiver<Life>,
-    give_back: fn(),
+    tend_memory: fn(),
 ) -> std::io::Result<JoinHandle<()>> {
     std::thread::Builder::new().name("edge-background".to_owned()).spawn(move || {
         let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
         match runtime {
-            Ok(runtime) => runtime.block_on(run(workers, shared, navigations, life, give_back)),
+            Ok(runtime) => runtime.block_on(run(workers, shared, navigations, life, tend_memory)),
             Err(error) => tracing::error!(%error, "no health probes, no key refresh, no prefetching: the event loop could not be made"),
         }
     })
@@ -56,7 +56,7 @@ async fn run(
     shared: Arc<Shared>,
     navigations: mpsc::Receiver<Navigation>,
     mut life: watch::Receiver<Life>,
-    give_back: fn(),
+    tend_memory: fn(),
 ) {
     let (fetches, wanted) = Fetches::new();
     let worker = Worker::new(workers, workers, Arc::clone(&shared), fetches);
@@ -69,16 +69,12 @@ async fn run(
     let mut tasks: Vec<tokio::task::JoinHandle<()>> = Vec::new();
     // Of the version beside the one in service.
     let mut beside = (0, Vec::<tokio::task::JoinHandle<()>>::new());
-    let mut seconds = tokio::time::interval(std::time::Duration::from_millis(500));
-    let mut turn = 0_u32;
+    let mut ticks = tokio::time::interval(Duration::from_millis(500));
     loop {
         tokio::select! {
-            _ = seconds.tick() => {
+            _ = ticks.tick() => {
                 worker.tick();
-                turn = (turn + 1) % 4;
-                if turn == 0 {
-                    give_back();
-                }
+                tend_memory();
                 let live = shared.live.load_full();
                 if live.version != version {
                     version = live.version;

@@ -38,9 +38,8 @@ pub struct Settings {
     pub cost_report: Option<PathBuf>,
     /// Tests may move the wall clock.
     pub test_clock: bool,
-    /// Returns memory that is free for a while to the system. Called every few seconds, by the thread of the
-    /// background.
-    pub give_back: fn(),
+    /// Looks after the memory of the process. Called twice a second, by the thread of the background.
+    pub tend_memory: fn(),
 }
 
 impl std::fmt::Debug for Settings {

@@ -33,8 +33,7 @@ const MOST_PROBES: u8 = 6;
 
 /// Bytes of a response that are taken from its body ahead of the socket.
 const MOST_AHEAD: usize = 512 << 10;
-/// Bytes of one write from which on the kernel takes more of a stream ahead: a client is only given so many once it has
-/// taken all before.
+/// Bytes of one write from which on the kernel takes more of a stream ahead.
 const LARGE_WRITE: usize = 256 << 10;
 /// Bytes of a file that a connection sends before others of its worker have a turn: a client as fast as the kernel
 /// takes them would hold the worker until the end of the file.
@@ -63,9 +62,11 @@ impl<T: Transport, O: ConnectionOwner> Http1<T, O> {
     }
 
     /// Has the kernel take more ahead of content that a quick client is given in large writes. With less it would cut
-    /// each of them, and send their pieces by its timers.
+    /// each of them, and send their pieces by its timers. Not of the first content: a client that reads nothing would
+    /// cost the worker a copy of all of it.
     fn take_ahead(&self, sending: &mut Sending<O::Body>) {
-        if !sending.is_ahead
+        if sending.is_taken
+            && !sending.is_ahead
             && self.output.len() >= LARGE_WRITE
             && self.stream.queue.is_open()
             && let Some(socket) = self.transport.bare()
@@ -102,6 +103,7 @@ impl<T: Transport, O: ConnectionOwner> Http1<T, O> {
             body: Some(response.into_body()),
             pipe: None,
             is_broken: false,
+            is_taken: false,
             is_ahead: false,
             probes: 0,
         };
@@ -155,6 +157,7 @@ impl<T: Transport, O: ConnectionOwner> Http1<T, O> {
                     if is_written && sending.body.is_none() {
                         return Poll::Ready(Ok(()));
                     }
+                    sending.is_taken |= is_written;
                     waits || !is_written
                 }
             };
@@ -305,6 +308,8 @@ struct Sending<B> {
     trailers: Option<Vec<FieldName>>,
     /// The content ended before its end.
     is_broken: bool,
+    /// The kernel has taken all that it was given at some time.
+    is_taken: bool,
     /// The kernel takes more of it ahead than of other content, until its end.
     is_ahead: bool,
     /// Zeros that were sent ahead of the sizes of chunks.
