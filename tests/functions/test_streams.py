@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 
 import httpx
 import pytest
@@ -109,36 +109,35 @@ def test_pieces_are_on_their_way_before_an_iterator_waits() -> None:
     assert received == "0a0b1a1b2a2b"
 
 
-def test_a_slow_client_holds_an_iterator_back_and_its_memory_is_bounded() -> None:
+def endless(size: int) -> tuple[Edge, Callable[[], int]]:
+    """An edge whose ``/`` streams pieces of that size without an end, and the number of those that were made."""
     edge = Edge("test")
     made = 0
 
     @edge.function("/")
-    async def endless(request: Request, ctx: AsyncContext) -> AsyncIterator[bytes]:
+    async def pieces(request: Request, ctx: AsyncContext) -> AsyncIterator[bytes]:
         nonlocal made
         while True:
             made += 1
-            yield bytes(16_384)
+            yield bytes(size)
+
+    return edge, lambda: made
+
+
+def test_a_slow_client_holds_an_iterator_back_and_its_memory_is_bounded() -> None:
+    edge, made = endless(16_384)
 
     with running(edge) as served:
         with connect(served.url, PATIENCE) as slow:
             slow.sendall(b"GET / HTTP/1.1\r\nHost: edge\r\n\r\n")
-            wait_until(lambda: made > 0, PATIENCE, "the first piece")
+            wait_until(lambda: made() > 0, PATIENCE, "the first piece")
             # The pipe, the queue of the connection and the buffers of both sockets.
-            assert until_steady(lambda: made, what="the number of pieces") < 1_000
+            assert until_steady(made, what="the number of pieces") < 1_000
         wait_until(lambda: streams_open(served) == 0, PATIENCE, "the end of the stream")
 
 
 def test_a_quick_client_that_stops_amid_a_stream_holds_its_iterator_back() -> None:
-    edge = Edge("test")
-    made = 0
-
-    @edge.function("/")
-    async def endless(request: Request, ctx: AsyncContext) -> AsyncIterator[bytes]:
-        nonlocal made
-        while True:
-            made += 1
-            yield bytes(65_536)
+    edge, made = endless(65_536)
 
     with running(edge) as served:
         with connect(served.url, PATIENCE) as client:
@@ -148,7 +147,7 @@ def test_a_quick_client_that_stops_amid_a_stream_holds_its_iterator_back() -> No
                 taken += len(client.recv(1 << 20))
             # The wide pipe, the queue of the connection and the buffers of both sockets, which the kernel may have
             # enlarged.
-            waiting = until_steady(lambda: made, what="the number of pieces") - taken // 65_536
+            waiting = until_steady(made, what="the number of pieces") - taken // 65_536
             assert waiting * 65_536 < 32 << 20
         wait_until(lambda: streams_open(served) == 0, PATIENCE, "the end of the stream")
 

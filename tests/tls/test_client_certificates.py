@@ -60,6 +60,14 @@ def refused(url: str, context: ssl.SSLContext) -> bool:
         return True
 
 
+def show_field(edge: Edge, field: str, absent: str | None = None) -> None:
+    """Has ``/who`` respond with a field of its request. Without ``absent`` the field must be there."""
+
+    @edge.function("/who")
+    def who(request: Request, ctx: Context) -> Response:
+        return Response.text(request.headers[field] if absent is None else request.headers.get(field) or absent)
+
+
 def test_a_required_certificate_is_verified_before_anything_is_served(
     authority: Authority, clients: Authority, start: Start, tmp_path: Path
 ) -> None:
@@ -145,10 +153,7 @@ def test_routes_and_functions_see_who_the_client_is(authority: Authority, client
     edge.route("/admin", respond="welcome", when=When(header="X-Client-Subject", equals="CN=ada"))
     edge.route("/admin", respond={"status": 403, "body": "not you"})
 
-    @edge.function("/who")
-    def who(request: Request, ctx: Context) -> Response:
-        return Response.text(request.headers.get("x-client-subject") or "nobody")
-
+    show_field(edge, "x-client-subject", absent="nobody")
     server = start(edge)
     for issued, status, body in (
         (clients.issue(client=True, subject="ada"), 200, b"CN=ada"),
@@ -214,10 +219,7 @@ def test_a_name_with_the_escape_of_a_comma_in_it_reads_unlike_one_with_a_comma(
     edge = Edge("test")
     edge.listen("127.0.0.1:0", tls=mutual(authority, clients, names="X-Client-Names"))
 
-    @edge.function("/who")
-    def who(request: Request, ctx: Context) -> Response:
-        return Response.text(request.headers["x-client-names"])
-
+    show_field(edge, "x-client-names")
     server = start(edge)
     for name, shown in (
         ("urn://ada, DNS:root", rb"URI:urn://ada\2C DNS:root"),
@@ -272,10 +274,7 @@ def test_a_resumed_session_keeps_the_identity_and_ends_with_its_authority(
     edge = Edge("test")
     edge.listen("127.0.0.1:0", tls=tls)
 
-    @edge.function("/who")
-    def who(request: Request, ctx: Context) -> Response:
-        return Response.text(request.headers.get("x-client-subject") or "nobody")
-
+    show_field(edge, "x-client-subject", absent="nobody")
     server = start(edge)
     context = client_of(authority, clients.issue(client=True, subject="ada"))
     context.minimum_version = context.maximum_version = version
@@ -307,10 +306,7 @@ def test_a_client_with_a_large_certificate_is_served_and_resumes_where_a_ticket_
     edge = Edge("test")
     edge.listen("127.0.0.1:0", tls=mutual(authority, clients, subject="X-Client-Subject"))
 
-    @edge.function("/who")
-    def who(request: Request, ctx: Context) -> Response:
-        return Response.text(request.headers["x-client-subject"])
-
+    show_field(edge, "x-client-subject")
     server = start(edge)
     issued = large(clients, size)
     assert abs(len(issued.der) - size) < 10

@@ -1,0 +1,43 @@
+"""The group of all commands: their order in the help, and the words of other tools that its errors know."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import typer
+
+__all__ = ["CommandGroup"]
+
+#: The commands of the first day, in the order in which they are used; the help shows the others behind them by name.
+_FIRST = ("init", "dev", "check", "explain", "run", "docs")
+
+
+#: Words that other servers have for it, and the options and commands that are meant.
+_OPTIONS = {"--port": "--listen", "--host": "--listen", "--bind": "--listen", "--address": "--listen"}
+_COMMANDS = {"serve": "run", "server": "run", "start": "run", "help": "--help", "new": "init"}
+
+
+class CommandGroup(typer.core.TyperGroup):
+    """A group whose help begins with the commands that a newcomer needs, and whose errors know words of other tools."""
+
+    def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override]
+        try:
+            return super().invoke(ctx)
+        except Exception as error:
+            # The classes of these errors have no name that all versions of typer know.
+            meant = _OPTIONS.get(getattr(error, "option_name", None) or "")
+            command = getattr(getattr(error, "ctx", None), "command", None)
+            if meant and any(meant in parameter.opts for parameter in getattr(command, "params", ())):
+                error.possibilities = [meant]  # type: ignore[attr-defined]
+            raise
+
+    def resolve_command(self, ctx: typer.Context, args: list[str]) -> Any:  # type: ignore[override]
+        try:
+            return super().resolve_command(ctx, args)
+        except Exception as error:
+            if args and (meant := _COMMANDS.get(args[0])) and hasattr(error, "message"):
+                error.message = f"No such command {args[0]!r}. Did you mean {meant!r}?"
+            raise
+
+    def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]
+        return [*_FIRST, *sorted(set(super().list_commands(ctx)) - set(_FIRST))]
