@@ -64,7 +64,8 @@ class Client:
         self.responses: dict[int, Received] = {}
         self.goaway: int | None = None
         self.closed = False
-        self.acknowledged = False
+        # The preface has settings of its own.
+        self.unacknowledged = 1 if window is None else 2
         self.resets: dict[int, int] = {}
         self.unread = b""
         config = H2Configuration(
@@ -152,7 +153,7 @@ class Client:
 
     def take(self, event: Event) -> None:
         if isinstance(event, SettingsAcknowledged):
-            self.acknowledged = True
+            self.unacknowledged -= 1
         stream = getattr(event, "stream_id", None)
         if stream is None or stream not in self.responses:
             return
@@ -183,8 +184,8 @@ class Client:
         return self.response(self.request(head(path, "GET", host, *more)))
 
     def until_settled(self) -> None:
-        """Waits until the edge has taken the settings."""
-        while not self.acknowledged:
+        """Waits until the edge has taken all settings."""
+        while self.unacknowledged:
             assert self.step(), self.goaway
 
     def until_closed(self) -> int | None:
