@@ -193,10 +193,14 @@ class AsgiCall:
         if self.wait_for_gone is None:
             loop = asyncio.get_running_loop()
             self.wait_for_gone = loop.create_future()
-            # The sink of a response that has begun sees it.
-            if not self.begun and not self.ctx._when_gone(_soon(loop, self.leave)):
+            if not self.begun and not self.ctx._when_gone(_soon(loop, self.leave_unanswered)):
                 self.leave()
         return self.wait_for_gone
+
+    def leave_unanswered(self) -> None:
+        """Notes that nobody waits for an answer. The sink of a response that has begun sees that by itself."""
+        if not self.begun:
+            self.leave()
 
     def leave(self) -> None:
         """Notes that the client is gone, or has all."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import select
 import socket
 import struct
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -19,6 +20,7 @@ PATIENCE = 20
 MODULE = """
 import asyncio
 import os
+import time
 from edgerouter import Abort, BodyError, Edge, Isolation, Response
 
 edge = Edge("isolated")
@@ -142,6 +144,36 @@ async def slow(scope, receive, send):
     assert (await leaving)["type"] == "http.disconnect"
 
 
+async def held(scope, receive, send):
+    # It waits for the end of its client, and its response begins, while nobody reads what it sends.
+    if scope["type"] != "http":
+        raise NotImplementedError
+    noted("held")
+    while not os.path.exists(FOLDER + "/reads-nothing"):
+        await asyncio.sleep(0.01)
+    while (await receive())["more_body"]:
+        pass
+    leaving = asyncio.ensure_future(receive())
+    await asyncio.sleep(0)
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    # There is room for the third when the first is on its way, behind the head.
+    for _ in range(3):
+        await send({"type": "http.response.body", "body": b"piece", "more_body": True})
+    noted("sent")
+    while not os.path.exists(FOLDER + "/reads-again"):
+        await asyncio.sleep(0.01)
+    await send({"type": "http.response.body"})
+    assert (await leaving)["type"] == "http.disconnect"
+
+
+@edge.function("/holds")
+async def holds(request, ctx):
+    noted("reads-nothing")
+    while not os.path.exists(FOLDER + "/sent"):
+        time.sleep(0.01)
+    return "held"
+
+
 def wsgi(environ, start_response):
     start_response("200 OK", [])
     yield b"%d" % len(environ["wsgi.input"].read())
@@ -150,6 +182,7 @@ def wsgi(environ, start_response):
 edge.mount("/asgi", asgi, isolation=ONE)
 edge.mount("/silent", silent, isolation=ONE)
 edge.mount("/slow", slow, isolation=ONE)
+edge.mount("/held", held, isolation=ONE)
 edge.mount("/wsgi", wsgi, isolation=ONE)
 """
 #: More than a body that is handed over at once has.
@@ -258,3 +291,15 @@ def test_an_application_in_a_process_sees_that_its_client_left_before_its_respon
 
 def test_an_application_in_a_process_that_waits_for_the_end_of_its_client_is_answered(client: httpx.Client) -> None:
     assert [client.get("/slow").text for _ in range(3)] == ["piecepiecepiece"] * 3
+
+
+def test_a_response_that_begins_while_its_edge_is_busy_is_not_taken_for_that_of_a_client_that_left(
+    served: Running, folder: Path, client: httpx.Client
+) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        responding = pool.submit(httpx.get, f"{served.url}/held", timeout=PATIENCE)
+        wait_until((folder / "held").exists, PATIENCE, "the call")
+        # A further call comes behind the answers to all that was sent meanwhile.
+        assert [client.get("/holds").text for _ in range(2)] == ["held"] * 2
+        (folder / "reads-again").touch()
+        assert responding.result().text == "piecepiecepiece"
