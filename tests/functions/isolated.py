@@ -5,7 +5,7 @@ import asyncio, ctypes, dataclasses, datetime, enum, logging, os, signal, subpro
 from edgerouter import Abort, CachePolicy, Edge, Experiment, Isolation, Response
 
 edge = Edge("isolated")
-TWO = Isolation(processes=2, memory_bytes=160 << 20, cpu_seconds=0.3)
+TWO = Isolation(processes=2, memory_bytes=160 << 20, cpu_seconds=1)
 ONE = Isolation(processes=1)
 
 
@@ -150,7 +150,7 @@ def hangs(request, ctx):
 
 @at("/leaks")
 def leaks(request, ctx):
-    # No more than that: filling memory takes processor time, which has a bound of its own.
+    # No more than that: filling memory takes processor time, a tenth of its bound on a machine that is not busy.
     kept = bytearray(176 << 20)
     time.sleep(600)
     return "kept"
