@@ -6,13 +6,10 @@ curl -i http://127.0.0.1:8080/static/logo.svg
 
 from __future__ import annotations
 
-from edgerouter import AsyncContext, Edge, Request, Response, cache
+from edgerouter import AsyncContext, Edge, Request, Response
 
 edge = Edge("cache-api")
 site = edge.origin("site", "https://www.example.com")
-
-# A worker's fetch goes to the origin; a function's goes through the routes, so the origin has one.
-edge.route("/origin/*", to=site, strip_prefix="/origin", cache=cache.DISABLED)
 
 
 @edge.function("/static/*", methods=["GET"])
@@ -20,6 +17,7 @@ async def cached(request: Request, ctx: AsyncContext) -> Response:
     response = await ctx.cache.match(request)
     if response is not None:
         return response
-    fetched = await ctx.fetch(f"/origin{request.path}")
+    # Of the origin, not of this very function.
+    fetched = await ctx.fetch(request.url, origin=site)
     ctx.wait_until(ctx.cache.put(request, fetched))
     return fetched

@@ -1,7 +1,8 @@
 """Finding and running the file that makes the edge.
 
 ``app.py``, ``app.py:name``, ``package.module:name``, ``site.toml`` or ``site.json``, or a folder of files. A name may
-be that of an ASGI or WSGI application, or of a function that makes one, and the module may be a package. Each load runs
+be that of an ASGI or WSGI application, or of a function that makes one, and the module may be a package, in this folder
+or wherever Python imports it from. Each load runs
 the Python file in a fresh module, with the modules beside it imported anew, so a reload sees what is on the disk. A
 failed load puts the old modules back.
 """
@@ -60,6 +61,8 @@ class FileApplication(Application):
         self._name: str
         self._module: str
         self._root: Path
+        #: The package that the module belongs to, or would, if it is not in the folder.
+        self._elsewhere: Path | None = None
         self._find()
 
     def load(self) -> Edge:
@@ -147,8 +150,12 @@ class FileApplication(Application):
             dotted = self._folder.joinpath(*name.split(".")).with_suffix(".py") if _dotted(name) else with_suffix
             package = dotted.with_suffix("") / "__init__.py"
             path = next((file for file in (with_suffix, dotted, package) if file.is_file()), dotted)
+            if self._attribute and not path.is_file() and (found := _importable(name)):
+                self._folder, path = found
+                self._elsewhere = self._folder / name.partition(".")[0]
         if not path.is_file():
-            raise ConfigError([Problem("", name, "no such file; edgerouter init makes a starter project")])
+            missing = "no such file or module" if self._attribute and _dotted(name) else "no such file"
+            raise ConfigError([Problem("", name, f"{missing}; edgerouter init makes a starter project")])
         self._path, self._name = path.absolute(), name
         self._follow()
 
@@ -176,7 +183,7 @@ class FileApplication(Application):
 
     def _own_modules(self) -> Iterator[tuple[str, ModuleType]]:
         """The modules imported from beside the application, environments inside that folder excepted."""
-        beside = str(self._root).rstrip(os.sep) + os.sep
+        beside = str(self._elsewhere or self._root).rstrip(os.sep) + os.sep
         for name, module in list(sys.modules.items()):
             file = getattr(module, "__file__", None)
             if name == "__main__" or not isinstance(file, str):
@@ -274,7 +281,7 @@ class FileApplication(Application):
                 # A factory of an application, as Flask's tutorial has one.
                 found = _mounted(found, wanted) or found
         if not isinstance(found, Edge):
-            got = "there is no such name" if found is None else f"it is a {type(found).__name__}"
+            got = "there is no such name" if found is None else f"its type is {type(found).__name__}"
             if inspect.iscoroutine(found):
                 found.close()
             message = f"must be an Edge, or an ASGI or WSGI application ({got}); name another with {self._shown()}:NAME"
@@ -387,3 +394,25 @@ class _FreshLoader(importlib.machinery.SourceFileLoader):
 
 def _dotted(name: str) -> bool:
     return all(part.isidentifier() for part in name.split("."))
+
+
+def _importable(name: str) -> tuple[Path, Path] | None:
+    """The file of a module that Python would import, and the folder of its package; found without running anything."""
+    top, *rest = name.split(".")
+    if not _dotted(name) or top in sys.stdlib_module_names:
+        return None
+    try:
+        spec = importlib.util.find_spec(top)
+    except (ImportError, ValueError):
+        return None
+    if spec is None:
+        return None
+    files = [Path(spec.origin)] if spec.origin and not rest else []
+    for place in spec.submodule_search_locations or ():
+        module = Path(place).joinpath(*rest)
+        files += [module / "__init__.py", *([module.with_suffix(".py")] if rest else [])]
+    file = next((file.resolve() for file in files if file.suffix == ".py" and file.is_file()), None)
+    if file is None:
+        return None
+    levels = len(rest) + (file.name == "__init__.py")
+    return file.parents[levels], file

@@ -13,6 +13,7 @@ from edgerouter.checks import Check, Value, shown
 from edgerouter.deploying.names import plain_name
 from edgerouter.errors import ConfigError, Problem
 from edgerouter.experiments import Experiment
+from edgerouter.functions.fetch_use import fetches
 from edgerouter.functions.parameters import filled
 from edgerouter.functions.signatures import FunctionDecorator, RequestHookDecorator, ResponseHookDecorator
 from edgerouter.isolation import Isolation, isolated, isolated_application
@@ -151,6 +152,9 @@ class Callables:
                 streams=True,
                 varies=varies,
             )
+            if inline is True and not is_async(function) and fetches(function, 1):
+                message = "cannot be combined with ctx.fetch, which waits: leave inline=True out, or make it async"
+                raise ConfigError([Problem("function.inline", called.name, message)])
             given = filled(function, pattern, called.name)
             if given is function:
                 check_arguments(function, "request", "ctx")
@@ -359,6 +363,9 @@ class Callables:
             self._declared.waiting.pop(number, None)
             check_arguments(function, "request", *(["response"] if str(phase).endswith("response") else []), "ctx")
             called = declared(function, decorator="on", timeout=timeout, inline=inline, serial=serial, fail=fail)
+            if fetches(function, 2 if str(phase).endswith("response") else 1):
+                message = "calls ctx.fetch, which functions have and hooks have not: fetch in an edge.function"
+                raise ConfigError([Problem("on", called.name, message)])
             self._declared.note("hooks")
             call = len(self._declared.callables)
             self._declared.hooks.append(

@@ -84,7 +84,8 @@ def located(files: Files, folder: Path, declaring: Path | None) -> Files:
     given = os.fspath(files.folder)
     # Links in it stay: one that is switched to another folder is followed from then on.
     whole = folder / given
-    if declaring is not None and declaring.is_relative_to(whole.resolve()):
+    # Not ``Path.resolve``, which raises for links that lead to one another; such a folder is refused with the others.
+    if declaring is not None and declaring.is_relative_to(os.path.realpath(whole)):
         message = f"holds {declaring.name}, whose text would be served: give it a folder of its own"
         raise ConfigError([Problem("Files.folder", shown(given), message)])
     fields = {name: getattr(files, name) for name in files.__struct_fields__}

@@ -346,7 +346,7 @@ def test_a_file_that_is_not_there_is_refused_by_its_name(site: Deployed) -> None
     answer = site.order("nowhere.py")
     assert answer.status_code == 400
     message = answer.json()["error"]["message"]
-    assert message.startswith(f"'nowhere.py': is not there: the folder for deploys is {site.folder}")
+    assert message == f"'nowhere.py': is no file below the folder for deploys, {site.folder}"
 
 
 def test_an_import_that_ignores_its_end_is_abandoned(

@@ -37,6 +37,10 @@ def test_the_cache_worker_keeps_what_it_fetched() -> None:
         assert client.get("/static/logo.svg").json() == first.json()
         assert client.origins["site"].count() == before
         assert client.post("/static/logo.svg").status_code == 405
+        other = client.get("/static/logo.svg?v=2", headers={"cookie": "session=1"})
+        assert "age" not in other.headers
+        received = client.origins["site"].requests[-1]
+        assert (received.path, received.query_string, received.get("cookie")) == ("/static/logo.svg", "v=2", None)
 
 
 def test_the_authentication_worker_forwards_who_the_user_is(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -84,6 +84,12 @@ def test_a_relative_folder_starts_at_the_declaring_file_and_must_not_hold_it(tmp
     refused = command("check", str(app))
     assert refused.returncode == 1
     assert "holds app.py, whose text would be served" in refused.stderr
+    (tmp_path / "around").symlink_to("about")
+    (tmp_path / "about").symlink_to("around")
+    app.write_text('from edgerouter import Edge\nedge = Edge("t")\nedge.files("/", "around")\n')
+    looped = command("check", str(app))
+    assert looped.returncode == 1
+    assert 'around": cannot be opened: Too many levels of symbolic links' in looped.stderr, looped.stderr
 
 
 def test_a_plan_file_declares_files(tmp_path: Path) -> None:

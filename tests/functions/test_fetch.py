@@ -9,11 +9,13 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
+import pytest
 
 from edgerouter import (
     AddressPolicy,
     AsyncContext,
     CachePolicy,
+    ConfigError,
     Context,
     Edge,
     FetchError,
@@ -281,14 +283,53 @@ def test_what_gets_no_whole_response_is_an_error_of_its_own(origin: Origin) -> N
     assert "timeout=" in errors[0] and "limits.functions.fetch_bytes" in errors[1]
 
 
+def test_a_callable_that_cannot_fetch_and_does_is_refused_where_it_is_declared() -> None:
+    edge = Edge("test")
+
+    def fetches(request: Request, ctx: Context) -> Response:
+        return ctx.fetch("/page")
+
+    def within(request: Request, ctx: Context) -> Response:
+        def page() -> Response:
+            return ctx.fetch("/page")
+
+        return page()
+
+    def changes(request: Request, response: Response, ctx: Context) -> None:
+        response.body = ctx.fetch("/page").body
+
+    class Called:
+        def __call__(self, request: Request, ctx: Context) -> Response:
+            return ctx.fetch("/page")
+
+    async def awaits(request: Request, ctx: AsyncContext) -> Response:
+        return await ctx.fetch("/page")
+
+    def named(request: Request, ctx: Context, fetch: str) -> str:
+        return fetch
+
+    for function in (fetches, within, Called()):
+        with pytest.raises(ConfigError, match=r"function.inline: .*ctx\.fetch, which waits: leave inline=True out"):
+            edge.function("/page", inline=True)(function)
+    edge.function("/{fetch}", inline=True)(named)
+    edge.function("/awaits", inline=True)(awaits)
+    edge.function("/fetches")(fetches)
+    for phase, hook in (("viewer_request", fetches), ("origin_request", awaits), ("viewer_response", changes)):
+        with pytest.raises(ConfigError, match="which functions have and hooks have not"):
+            edge.on(phase, "/*")(hook)  # type: ignore[call-overload]
+
+
 def test_neither_an_inline_callable_that_would_wait_nor_a_hook_fetches() -> None:
     edge = Edge("test")
     for path in ("/page", "/hooked"):
         edge.route(path, respond="page")
 
+    def of_page(ctx: Context) -> Response:
+        return ctx.fetch("/page")
+
     @edge.function("/inline", inline=True)
     def inline(request: Request, ctx: Context) -> Response:
-        return ctx.fetch("/page")
+        return of_page(ctx)
 
     @edge.function("/inline-async", inline=True)
     async def inline_async(request: Request, ctx: AsyncContext) -> Response:
@@ -306,7 +347,7 @@ def test_neither_an_inline_callable_that_would_wait_nor_a_hook_fetches() -> None
 
     @edge.on("viewer_request", "/hooked")
     def hooked(request: Request, ctx: Context) -> Response:
-        return ctx.fetch("/page")
+        return of_page(ctx)
 
     with running(edge) as served, client_of(served) as client:
         assert client.get("/inline").status_code == 502

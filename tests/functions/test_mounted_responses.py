@@ -370,3 +370,32 @@ def test_run_makes_an_application_by_its_factory_in_a_package(spec: str, tmp_pat
     (folder / "made.py").write_text(factory)
     with running(FileApplication(spec, folder=tmp_path).load()) as served:
         assert httpx.get(served, timeout=PATIENCE).text == "made"
+
+
+@pytest.mark.parametrize(
+    ("files", "spec"),
+    [
+        ({"elsewhere_alone.py": ""}, "elsewhere_alone:app"),
+        ({"elsewhere_whole/__init__.py": ""}, "elsewhere_whole:app"),
+        ({"elsewhere_part/__init__.py": "", "elsewhere_part/web.py": ""}, "elsewhere_part.web:app"),
+        ({"elsewhere_deep/sub/web.py": ""}, "elsewhere_deep.sub.web:app"),
+    ],
+)
+def test_run_serves_a_module_that_python_imports_from_elsewhere(
+    files: dict[str, str], spec: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    application = "async def app(scope, receive, send):\n    raise NotImplementedError\n"
+    for name, text in files.items():
+        file = tmp_path / "site-packages" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text + application)
+    monkeypatch.syspath_prepend(tmp_path / "site-packages")
+    (tmp_path / "here").mkdir()
+    loaded = FileApplication(spec, folder=tmp_path / "here")
+    known = sys.modules["httpx"]
+    for _ in range(2):
+        assert loaded.load().count("routes") > 0
+    assert sys.modules["httpx"] is known
+    assert all(tmp_path in file.parents for file in loaded.files())
+    with pytest.raises(ConfigError, match="no such file or module"):
+        FileApplication("elsewhere_nowhere:app", folder=tmp_path / "here")

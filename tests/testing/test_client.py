@@ -349,3 +349,12 @@ def test_a_client_that_cannot_be_made_leaves_no_server(given: dict[str, Any], me
     wait_until(lambda: len(list(threads.iterdir())) <= before, what="the end of the server's threads")
     with pytest.raises(TypeError, match=r"Client\.edge: must be an Edge or the path of its file, not int"):
         Client(5)  # type: ignore[arg-type]
+
+
+def test_the_first_example_of_the_page_is_a_test_that_passes() -> None:
+    page = Path(__file__).parents[2] / "docs" / "testing.md"
+    example = page.read_text().partition("```python\n")[2].partition("```")[0]
+    names: dict[str, Any] = {}
+    exec(compile(example, str(page), "exec"), names)
+    tests = [value for name, value in names.items() if name.startswith("test_")]
+    assert [test() for test in tests] == [None]

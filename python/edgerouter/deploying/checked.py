@@ -25,7 +25,7 @@ _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 def refused(name: str, message: str) -> ConfigError:
-    return ConfigError([Problem("file", repr(name), message)])
+    return ConfigError([Problem("", repr(name), message)])
 
 
 def parts_of(name: str) -> list[str]:

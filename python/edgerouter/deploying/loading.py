@@ -53,7 +53,7 @@ class DeployedApplication(FileApplication):
         folder = self._checked.folder(self._parts[:-1])
         if not folder.has(self._parts[-1:]):
             folder.close()
-            raise refused(self._spec, f"is not there: the folder for deploys is {self._checked.path}")
+            raise refused(self._spec, f"is no file below the folder for deploys, {self._checked.path}")
         namespace = Namespace(folder)
         self._module = f"{namespace.name}.{self._parts[-1].removesuffix('.py')}"
         try:

@@ -103,8 +103,7 @@ class Deploys:
         except LookupError as error:
             status, field, message = 409, "id", str(error.args[0])
         except EdgeError as error:
-            # The answer has the name of the field apart.
-            status, field, message = 400, "file", str(error).removeprefix("file: ")
+            status, field, message = 400, "file", str(error)
         except Exception as error:
             log.exception("an order could not be carried out")
             status, message = 500, f"{type(error).__name__}: {error}"

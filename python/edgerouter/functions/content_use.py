@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from types import CodeType, FunctionType, MethodType
 from typing import Any
 
-__all__ = ["FILLED", "waits_for_content"]
+__all__ = ["FILLED", "LOADS", "codes_within", "steps_of", "waits_for_content"]
 
 #: The name under which a callable of ``edgerouter.functions.parameters`` keeps the function that it calls.
 FILLED = "_edgerouter_filled"
@@ -25,7 +25,8 @@ _WHOLE = frozenset({"body", "text", "json", "clone", "take_tunnel"})
 _AWAITED = frozenset({"form"})
 #: Functions that reach all variables of the function that calls them.
 _REACHING = frozenset({"locals", "vars", "dir", "eval", "exec", "breakpoint", "globals", "_getframe", "currentframe"})
-_LOADS = ("LOAD_FAST", "LOAD_FAST_BORROW", "LOAD_FAST_CHECK", "LOAD_DEREF")
+#: The instructions that load a variable.
+LOADS = ("LOAD_FAST", "LOAD_FAST_BORROW", "LOAD_FAST_CHECK", "LOAD_DEREF")
 _ATTRIBUTES = ("LOAD_ATTR", "LOAD_METHOD", "STORE_ATTR")
 #: They pass a variable on to a function within, whose code is read, too.
 _CELLS = ("MAKE_CELL", "LOAD_CLOSURE")
@@ -60,28 +61,33 @@ def _is_followed(code: CodeType, name: str, may_wait: bool) -> bool:
     if not _REACHING.isdisjoint(code.co_names):
         return False
     parts = _parts() | _AWAITED if may_wait else _parts()
-    instructions = dis.get_instructions(code)
-    # The instructions that only measure have no part in it.
-    steps = [step for step in instructions if step.opname not in ("CACHE", "EXTENDED_ARG", "NOP", "RESUME")]
+    steps = steps_of(code)
     for step, after in zip(steps, [*steps[1:], None], strict=True):
         given = step.argval if isinstance(step.argval, tuple) else (step.argval,)
         if name not in given or step.opname in ("LOAD_CONST", "LOAD_ATTR", "LOAD_METHOD", "LOAD_GLOBAL", "STORE_ATTR"):
             continue
         if name in code.co_cellvars + code.co_freevars and step.opname in (*_CELLS, *_CELL_LOADS):
             continue
-        if step.opname not in _LOADS or after is None:
+        if step.opname not in LOADS or after is None:
             return False
         if after.opname in _ATTRIBUTES:
             if after.argval not in parts:
                 return False
         elif after.opname != "GET_AITER" or not may_wait:
             return False
-    within = (inner for inner in _codes(code) if name in inner.co_freevars)
+    within = (inner for inner in codes_within(code) if name in inner.co_freevars)
     return all(_is_followed(inner, name, may_wait and bool(inner.co_flags & _ASYNC)) for inner in within)
 
 
 _ASYNC = inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
 
 
-def _codes(code: CodeType) -> Iterator[CodeType]:
+def steps_of(code: CodeType) -> list[dis.Instruction]:
+    """The instructions, without those that only measure."""
+    measure = ("CACHE", "EXTENDED_ARG", "NOP", "RESUME")
+    return [step for step in dis.get_instructions(code) if step.opname not in measure]
+
+
+def codes_within(code: CodeType) -> Iterator[CodeType]:
+    """The code of the functions within."""
     return (constant for constant in code.co_consts if isinstance(constant, CodeType))
