@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import socket
 import threading
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
@@ -92,3 +94,33 @@ def test_a_client_that_keeps_the_pace_gets_all_of_it(slow: Running) -> None:
         client.sendall(b"GET /large HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
         assert responses.read().endswith(LARGE)
     assert metric(slow, "edgerouter_refused_total", '{reason="slow-reader"}') == 0
+
+
+@pytest.fixture
+def sends_large(origin: Origin, tmp_path: Path, serve: Serve) -> Running:
+    """Content of 16 MiB: from a file, from an origin through pipes, and from memory."""
+    (tmp_path / "large").write_bytes(LARGE)
+    origin.on("/passed", Reply(200, {}, LARGE))
+    origin.on("/stored", Reply(200, {"Cache-Control": "max-age=600"}, LARGE))
+    edge = Edge("test", limits=Limits(http=HttpLimits(body_timeout=2)))
+    edge.files("/files", tmp_path)
+    edge.route("/passed", to=edge.origin("first", origin.url), cache=cache.DISABLED)
+    edge.route("/stored", to=edge.origin("second", origin.url))
+    return serve(edge)
+
+
+@pytest.mark.parametrize("path", ["/files/large", "/passed", "/stored"])
+def test_a_quick_client_that_stops_reading_is_disconnected(sends_large: Running, path: str) -> None:
+    taken = 0
+    with connect(sends_large, window=1 << 20) as client:
+        client.sendall(f"GET {path} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+        while taken < 4 << 20 and (piece := client.recv(1 << 20)):
+            taken += len(piece)
+        wait_until(
+            lambda: metric(sends_large, "edgerouter_refused_total", '{reason="slow-reader"}') == 1, what="the count"
+        )
+        # The kernel still has some.
+        with suppress(ConnectionError):
+            while piece := client.recv(1 << 20):
+                taken += len(piece)
+    assert taken < len(LARGE)
