@@ -39,6 +39,11 @@ def test_the_unit_waits_longer_than_the_edge_drains() -> None:
     assert waits is not None and int(waits[1]) > drain
 
 
+def test_the_unit_lets_the_edge_write_where_the_documents_keep_certificates() -> None:
+    storage = re.search(r'storage="/var/lib/([a-z]+)/acme"', (ROOT / "docs" / "certificates.md").read_text())
+    assert storage is not None and f"\nStateDirectory={storage[1]}\n" in UNIT
+
+
 def test_the_variables_of_the_containers_are_documented() -> None:
     documented = (ROOT / "docs" / "cli.md").read_text()
     for file in ("Containerfile", "compose.yaml"):

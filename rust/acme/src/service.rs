@@ -1,8 +1,14 @@
 //! The thread that obtains and renews certificates: its start with the first plan that wants any, and its end.
 
-use std::{io, sync::Arc, thread::JoinHandle};
+use std::{
+    io,
+    sync::Arc,
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
 
 use edgerouter_core::plan::Plan;
+use edgerouter_telemetry::life::joined;
 use parking_lot::Mutex;
 use tokio::{
     runtime::{Builder, LocalOptions},
@@ -14,6 +20,9 @@ use crate::{
     keeper::{Clock, Keeper, Wanted},
     records::RecordCalls,
 };
+
+/// Time that the thread has to end in. It waits for nothing but the folder, whose file server may be gone.
+const ENDING: Duration = Duration::from_secs(5);
 
 /// Obtains the certificates of plans. Its thread is started with the first plan that wants any, and ends with this.
 pub struct AcmeService {
@@ -96,7 +105,11 @@ impl AcmeService {
     pub fn close(&self) {
         if let Some((wants, thread)) = self.running.lock().take() {
             drop(wants);
-            let _ = thread.join();
+            if !joined(thread, Instant::now() + ENDING) {
+                tracing::error!(
+                    "the thread of certificates did not end: the folder of acme.storage does not answer"
+                );
+            }
         }
     }
 }

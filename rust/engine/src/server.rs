@@ -30,7 +30,7 @@ use crate::{
     admin, background,
     data::Bindings,
     functions::Functions,
-    life::Life,
+    life::{Life, joined},
     listen::{
         inherited, tcp,
         unix::{self, SocketFile},
@@ -289,19 +289,14 @@ impl Engine {
         let deadline = Instant::now() + ENDING;
         let mut all = true;
         for thread in self.threads.lock().drain(..) {
-            while !thread.is_finished() && Instant::now() < deadline {
-                std::thread::sleep(Duration::from_millis(1));
+            let name = thread.thread().name().unwrap_or_default().to_owned();
+            if !joined(thread, deadline) {
+                tracing::error!(
+                    thread = name,
+                    "a thread did not end: an inline callable on it does not come back"
+                );
+                all = false;
             }
-            if thread.is_finished() {
-                let _ = thread.join();
-                continue;
-            }
-            let name = thread.thread().name().unwrap_or_default();
-            tracing::error!(
-                thread = name,
-                "a thread did not end: an inline callable on it does not come back"
-            );
-            all = false;
         }
         all
     }

@@ -31,13 +31,14 @@ use std::{
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::JoinHandle,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use edgerouter_core::{
     plan::DiskCache,
     record::{self, sidecar::SegmentContents},
 };
+use edgerouter_telemetry::life::joined;
 use parking_lot::{Mutex, RwLock};
 
 use figures::Counters;
@@ -60,6 +61,9 @@ pub struct Disk {
     inner: Arc<Inner>,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
+
+/// Time that the threads have to end in: to write what waits, and to seal the segment.
+const ENDING: Duration = Duration::from_secs(10);
 
 /// The place of an entry on disk.
 #[derive(Debug, Clone)]
@@ -274,14 +278,28 @@ impl Disk {
         Some(bytes)
     }
 
-    /// Writes waiting changes, seals the segment, and releases the directory.
+    /// Writes waiting changes, seals the segment, and releases the directory. A disk that does not answer is not waited
+    /// for: the thread that it holds keeps the directory until the process ends.
     pub fn close(&self) {
         self.inner.queue.end();
         self.inner.readers.end();
-        for thread in self.threads.lock().drain(..) {
-            let _ = thread.join();
+        let threads = std::mem::take(&mut *self.threads.lock());
+        if threads.is_empty() {
+            return;
         }
-        let _ = self.inner.folder.lock.unlock();
+        let deadline = Instant::now() + ENDING;
+        let mut ended = true;
+        for thread in threads {
+            ended &= joined(thread, deadline);
+        }
+        if ended {
+            let _ = self.inner.folder.lock.unlock();
+        } else {
+            tracing::error!(
+                path = %self.inner.settings.path.display(),
+                "a thread of the disk cache did not end: the disk does not answer, and what was not written is lost"
+            );
+        }
     }
 }
 
