@@ -12,6 +12,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509 import ocsp
+from cryptography.x509.name import _ASN1Type
 from cryptography.x509.ocsp import OCSPCertStatus
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
@@ -87,14 +88,22 @@ class Authority:
             builder = builder.add_extension(extension, critical=critical)
         return builder.sign(self.key, hashes.SHA256())
 
-    def issue(self, *names: str, client: bool = False, kind: str = "ec", subject: str = "", days: int = 30) -> Issued:
-        """A certificate for host names, addresses or URIs."""
+    def issue(
+        self,
+        *names: str,
+        client: bool = False,
+        kind: str = "ec",
+        subject: str = "",
+        form: str = "UTF8String",
+        days: int = 30,
+    ) -> Issued:
+        """A certificate for host names, addresses or URIs. ``form``: of the subject, in ASN.1."""
         key: Key = rsa.generate_private_key(65537, 2048) if kind == "rsa" else ec.generate_private_key(ec.SECP256R1())
         usage = ExtendedKeyUsageOID.CLIENT_AUTH if client else ExtendedKeyUsageOID.SERVER_AUTH
         extensions: list[x509.ExtensionType] = [x509.ExtendedKeyUsage([usage])]
         if names:
             extensions.append(x509.SubjectAlternativeName([_general(name) for name in names]))
-        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, subject)] if subject else [])
+        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, subject, _ASN1Type[form])] if subject else [])
         made = self._sign(name, key, extensions, days)
         self.issued += 1
         chain, private = self.folder / f"{self.issued}.pem", self.folder / f"{self.issued}.key"

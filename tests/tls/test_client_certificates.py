@@ -123,6 +123,20 @@ def test_the_origin_gets_the_identity_and_never_a_clients_own_copy(
             assert not any(origin.requests[-1].get(name) for name in FIELDS.values())
 
 
+@pytest.mark.parametrize("form", ["UTF8String", "BMPString", "UniversalString"])
+def test_a_subject_is_the_same_text_in_each_form_of_it(
+    authority: Authority, clients: Authority, start: Start, origin: Origin, form: str
+) -> None:
+    origin.default = Reply(200)
+    edge = Edge("test")
+    edge.listen("127.0.0.1:0", tls=mutual(authority, clients))
+    edge.route("/*", to=edge.origin("first", origin.url))
+    zoe = clients.issue(client=True, subject="Zoë, 中", form=form)
+    with connected(start(edge).urls[0], client_of(authority, zoe)) as sock:
+        assert get(sock).status == 200
+    assert origin.requests[-1].all("X-Client-Subject") == [r"CN=Zo\C3\AB\2C \E4\B8\AD"]
+
+
 def test_a_stored_response_is_for_one_client_unless_the_policy_declares_otherwise(
     authority: Authority, clients: Authority, start: Start, origin: Origin
 ) -> None:

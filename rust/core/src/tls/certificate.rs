@@ -1,6 +1,6 @@
 //! The parts of a certificate (RFC 5280) that requests, checks and metrics need. Signatures are verified elsewhere.
 
-use std::{fmt::Write as _, net::IpAddr};
+use std::{borrow::Cow, fmt::Write as _, net::IpAddr};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 
@@ -191,14 +191,12 @@ fn attribute_text(text: &mut String, kind: &[u8], value: Element<'_>, whole: &[u
         [0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x09, 0x01] => Some("emailAddress"),
         _ => None,
     };
-    // UTF8String, PrintableString, TeletexString, IA5String.
-    let is_text = matches!(value.tag, 0x0c | 0x13 | 0x14 | 0x16);
-    match short {
-        Some(short) if is_text => {
+    match short.zip(characters(value)) {
+        Some((short, characters)) => {
             text.push_str(short);
             text.push('=');
-            let last = value.content.len().saturating_sub(1);
-            for (at, &byte) in value.content.iter().enumerate() {
+            let last = characters.len().saturating_sub(1);
+            for (at, &byte) in characters.iter().enumerate() {
                 let edge = (byte == b' ' && (at == 0 || at == last)) || (byte == b'#' && at == 0);
                 let special = matches!(byte, b'"' | b'+' | b',' | b';' | b'<' | b'>' | b'\\');
                 push(text, byte, edge || special);
@@ -209,6 +207,34 @@ fn attribute_text(text: &mut String, kind: &[u8], value: Element<'_>, whole: &[u
             let _ = write!(text, "=#{}", hexadecimal(whole));
         }
     }
+}
+
+/// The bytes of a text; in UTF-8 if its form says which characters they are. `None`: it is no text.
+fn characters(value: Element<'_>) -> Option<Cow<'_, [u8]>> {
+    let text: String = match value.tag {
+        // UTF8String, PrintableString, TeletexString, IA5String.
+        0x0c | 0x13 | 0x14 | 0x16 => return Some(Cow::Borrowed(value.content)),
+        // UniversalString.
+        0x1c => {
+            let (parts, []) = value.content.as_chunks::<4>() else {
+                return None;
+            };
+            let points = parts
+                .iter()
+                .map(|part| char::from_u32(u32::from_be_bytes(*part)));
+            points.collect::<Option<_>>()?
+        }
+        // BMPString, as authorities of Windows write names.
+        0x1e => {
+            let (parts, []) = value.content.as_chunks::<2>() else {
+                return None;
+            };
+            let units = parts.iter().map(|part| u16::from_be_bytes(*part));
+            char::decode_utf16(units).collect::<Result<_, _>>().ok()?
+        }
+        _ => return None,
+    };
+    Some(Cow::Owned(text.into_bytes()))
 }
 
 /// A byte of a name. All but printable ASCII is escaped, as are characters that would end the name.
@@ -304,13 +330,15 @@ mod tests {
     #[test]
     fn a_name_is_written_backwards_in_ascii_and_escapes_what_would_end_it() {
         // SET { SEQUENCE { CN, value } }, SET { SEQUENCE { O, value } }.
-        let attribute = |kind: u8, value: &str| {
-            let mut inner = vec![0x06, 3, 0x55, 0x04, kind, 0x0c, value.len() as u8];
-            inner.extend_from_slice(value.as_bytes());
+        let any = |kind: u8, form: u8, value: &[u8]| {
+            let mut inner = vec![0x06, 3, 0x55, 0x04, kind, form, value.len() as u8];
+            inner.extend_from_slice(value);
             let mut set = vec![0x31, inner.len() as u8 + 2, 0x30, inner.len() as u8];
             set.extend_from_slice(&inner);
             set
         };
+        let attribute = |kind: u8, value: &str| any(kind, 0x0c, value.as_bytes());
+        let written = |form: u8, value: &[u8]| any(0x03, form, value);
         for (parts, want) in [
             (
                 vec![attribute(0x0a, "Ex, Inc"), attribute(0x03, "ada")],
@@ -319,6 +347,15 @@ mod tests {
             (vec![attribute(0x03, " #é\r\n")], r"CN=\20#\C3\A9\0D\0A"),
             (vec![attribute(0x05, "7")], "2.5.4.5=#0c0137"),
             (vec![], ""),
+            // BMPString and UniversalString.
+            (vec![written(0x1e, b"\0a\0,\x4e\x2d")], r"CN=a\2C\E4\B8\AD"),
+            (vec![written(0x1e, b"\0a\0")], "2.5.4.3=#1e03006100"),
+            (vec![written(0x1e, b"\xd8\0")], "2.5.4.3=#1e02d800"),
+            (
+                vec![written(0x1c, b"\0\0\0a\0\x01\xf6\0")],
+                r"CN=a\F0\9F\98\80",
+            ),
+            (vec![written(0x1c, b"\0\x11\0\0")], "2.5.4.3=#1c0400110000"),
         ] {
             let content = parts.concat();
             let name = Element {
