@@ -344,6 +344,24 @@ def test_a_statement_is_prepared_again_when_the_schema_has_changed(asking: Askin
     assert asking.plain(question) == [[{"a": 1}], [{"a": 1, "b": "x"}], [last, last]]
 
 
+def test_a_server_that_has_become_read_only_is_connected_to_anew(asking: Asking, postgres: PostgresServer) -> None:
+    """After a switch of the primary every change failed for as long as the connection lived."""
+    asking.database(postgres.empty(), limits=DataLimits(connections=1))
+
+    def question(request: Request, ctx: Context) -> Any:
+        db: Database = ctx.env.DB
+        db.exec("CREATE TABLE t (a INT)")
+        # As of now each transaction of this connection is one of a standby.
+        db.prepare("SELECT set_config('default_transaction_read_only', 'on', false)").first()
+        insert = db.prepare("INSERT INTO t VALUES (1)")
+        failed = refused(lambda: insert.run())
+        return [failed, insert.run().meta["changes"], db.prepare("SELECT a FROM t").first("a")]
+
+    failed, changes, found = asking.plain(question)
+    assert "read-only transaction" in failed
+    assert (changes, found) == (1, 1)
+
+
 def test_connections_stay_as_they_were_after_failures(asking: Asking, postgres: PostgresServer) -> None:
     asking.database(postgres.empty(), limits=DataLimits(connections=1))
 

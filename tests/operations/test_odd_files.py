@@ -54,6 +54,26 @@ def test_what_is_no_file_is_refused_in_words(tmp_path: Path, run: Run, field: st
     assert "Traceback" not in process.output
 
 
+@pytest.mark.parametrize(
+    ("content", "why"), [(None, "No such file or directory"), ("garbage", "holds no certificate in PEM")]
+)
+@pytest.mark.parametrize("scheme", ["postgresql", "mysql", "libsql"])
+def test_check_reads_the_authorities_of_a_database_server(
+    tmp_path: Path, run: Run, scheme: str, content: str | None, why: str
+) -> None:
+    app, file = tmp_path / "app.py", tmp_path / "ca.pem"
+    if content is not None:
+        file.write_text(content)
+    server = "h" if scheme == "libsql" else "u:p@h/d"
+    line = f"edge.database('DB', '{scheme}://{server}?sslrootcert={file}')\nedge.route('/*', to=o)\n"
+    app.write_text(HEAD + line)
+    process = run("check", str(app))
+    assert process.process.wait(60) == 1
+    process.reader.join(60)
+    said = " ".join(process.output.split())
+    assert f"app.py:5: bindings[0].url: sslrootcert {file}: {why}" in said
+
+
 def test_a_migration_that_is_a_pipe_is_refused(tmp_path: Path, run: Run) -> None:
     app, folder = tmp_path / "app.py", tmp_path / "migrations" / "DB"
     folder.mkdir(parents=True)

@@ -53,7 +53,7 @@ use documents::DocumentServer;
 use kv::KeyValues;
 use meter::{Meter, Metered};
 use remote::RemoteThread;
-use sql::{BookmarkKey, SqlDatabase};
+use sql::{BookmarkKey, SqlDatabase, roots};
 
 /// Time to connect to a server, to find out whether it is alive, and to end what it is doing.
 const BRIEF: Duration = Duration::from_secs(2);
@@ -319,11 +319,12 @@ fn note(meter: &Meter, binding: &str, result: &DataResult) {
     }
 }
 
-/// Problems of the bindings of a plan that opening them would show; opens nothing.
+/// Problems of the bindings of a plan that opening them would show; opens nothing but the files of authorities.
 pub fn check(plan: &Plan) -> Vec<Problem> {
     let bindings = plan.bindings.iter().enumerate();
     let problems = bindings.filter_map(|(at, binding)| {
-        let message = kv::check(&binding.address).err()?;
+        let checked = kv::check(&binding.address).and_then(|()| roots::check(&binding.address));
+        let message = checked.err()?;
         Some(problem(at, message))
     });
     problems.collect()

@@ -18,6 +18,8 @@ pub(super) enum Trouble {
     Failed(DataError),
     /// The connection must not be used any more.
     Lost(DataError),
+    /// The server accepts no changes: another one may have become the primary. The connection is as before.
+    NoPrimary(DataError),
     /// A prepared statement does not fit the schema any more. Nothing has run: the server refuses it before, and in a
     /// transaction all was undone.
     Stale(DataError),
@@ -32,7 +34,10 @@ impl From<DataError> for Trouble {
 impl Trouble {
     pub(super) fn into_error(self) -> DataError {
         match self {
-            Self::Failed(error) | Self::Lost(error) | Self::Stale(error) => error,
+            Self::Failed(error)
+            | Self::Lost(error)
+            | Self::NoPrimary(error)
+            | Self::Stale(error) => error,
         }
     }
 }
@@ -163,6 +168,7 @@ async fn parts<C: Connection>(
         count += ran.map_err(|trouble| match trouble {
             Trouble::Failed(error) => Trouble::Failed(in_batch(error, at, parts)),
             Trouble::Lost(error) => Trouble::Lost(in_batch(error, at, parts)),
+            Trouble::NoPrimary(error) => Trouble::NoPrimary(in_batch(error, at, parts)),
             stale @ Trouble::Stale(_) => stale,
         })?;
     }

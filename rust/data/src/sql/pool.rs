@@ -56,6 +56,8 @@ pub(super) struct Pool<D: Dial> {
     /// The last one was used last.
     idle: Mutex<Vec<Idle<D::Connection>>>,
     failed: Mutex<Option<(Instant, String)>>,
+    /// The last time at which connections were given up because their server was no primary.
+    renewed: Mutex<Option<Instant>>,
 }
 
 impl<D: Dial> std::fmt::Debug for Pool<D> {
@@ -86,6 +88,7 @@ impl<D: Dial> Pool<D> {
             permits: Semaphore::new(connections),
             idle: Mutex::default(),
             failed: Mutex::default(),
+            renewed: Mutex::default(),
         }
     }
 
@@ -151,6 +154,18 @@ impl<D: Dial> Pool<D> {
 
     pub(super) fn is_closed(&self) -> bool {
         self.permits.is_closed()
+    }
+
+    /// Ends the connections that nobody uses, as the server is no primary any more, and the name may lead to the new one
+    /// by now. False: that was done a moment ago, and the server is the same.
+    pub(super) fn renew(&self) -> bool {
+        let mut renewed = self.renewed.lock();
+        let is_due = renewed.is_none_or(|at| at.elapsed() >= PAUSE);
+        if is_due {
+            *renewed = Some(Instant::now());
+            self.forget();
+        }
+        is_due
     }
 
     /// Ends the connections that nobody uses, as the server went away.

@@ -2,6 +2,7 @@
 
 use std::{path::Path, sync::Arc};
 
+use edgerouter_core::plan::{binding::DataAddress, database_server::ServerTls};
 use edgerouter_telemetry::regular;
 use rustls_native_certs::load_native_certs;
 use tokio_rustls::rustls::{
@@ -12,6 +13,19 @@ use tokio_rustls::rustls::{
 
 /// Bytes of the largest file of certificates. That of a system has about 200 KiB.
 const MOST_BYTES: u64 = 4 << 20;
+
+/// Reads the file that an address names. `Err`: why a server could not be verified by it.
+pub(crate) fn check(address: &DataAddress) -> Result<(), String> {
+    let tls = match address {
+        DataAddress::Server(server) => &server.tls,
+        DataAddress::LibSql(server) => &server.tls,
+        _ => return Ok(()),
+    };
+    match tls {
+        ServerTls::Verified(Some(file)) => store(certificates(Some(file))?).map(drop),
+        _ => Ok(()),
+    }
+}
 
 /// The certificates of a file, or of the system. Read at the start, so that a file that is none is noticed then.
 pub(crate) fn certificates(file: Option<&str>) -> Result<Vec<CertificateDer<'static>>, String> {

@@ -136,6 +136,14 @@ pub(super) fn kept<D: Dial, T>(
             }
             Err(error)
         }
+        Err(Trouble::NoPrimary(error)) => {
+            if pool.renew() {
+                drop(lease);
+            } else {
+                lease.give_back();
+            }
+            Err(error)
+        }
         result => {
             lease.give_back();
             result.map_err(Trouble::into_error)

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use mysql_async::{DriverError, Error};
 
-use super::super::connection::Trouble;
+use super::super::{connection::Trouble, pool::Access};
 use crate::error::{Constraint, DataError};
 
 /// The words of the driver, which says twice that an error is one of input or output.
@@ -13,7 +13,7 @@ pub(super) fn said(error: &Error) -> String {
     text.trim_start_matches("Input/output error: ").to_owned()
 }
 
-pub(super) fn trouble(error: &Error, patience: Duration) -> Trouble {
+pub(super) fn trouble(error: &Error, patience: Duration, access: Access) -> Trouble {
     let unreachable =
         |why: &dyn std::fmt::Display| DataError::Unreachable(format!("the MySQL server: {why}"));
     let server = match error {
@@ -51,6 +51,12 @@ pub(super) fn trouble(error: &Error, patience: Duration) -> Trouble {
         | 3159
         | 4031 => {
             return Trouble::Lost(unreachable(message));
+        }
+        // --read-only, which one of many options is, and the mode of MySQL.
+        1290 | 1836
+            if access == Access::Write && message.to_ascii_lowercase().contains("read-only") =>
+        {
+            return Trouble::NoPrimary(DataError::Refused(message.clone()));
         }
         _ => DataError::Refused(message.clone()),
     };

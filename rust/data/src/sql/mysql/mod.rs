@@ -39,6 +39,7 @@ pub(super) struct MySqlDial {
     options: Opts,
     patience: Duration,
     connect_timeout: Duration,
+    access: Access,
 }
 
 /// A connection. Its driver keeps the prepared statements.
@@ -46,6 +47,7 @@ pub(super) struct MySqlConnection {
     connection: Conn,
     translations: HashMap<Arc<str>, Arc<Translated>>,
     patience: Duration,
+    access: Access,
 }
 
 /// The way to a server, to which no connection is made yet.
@@ -83,6 +85,7 @@ pub(super) fn dial(
         options: options.into(),
         patience: limits.timeout,
         connect_timeout: BRIEF.min(limits.timeout),
+        access,
     })
 }
 
@@ -132,6 +135,7 @@ impl Dial for MySqlDial {
             connection,
             translations: HashMap::new(),
             patience: self.patience,
+            access: self.access,
         })
     }
 
@@ -214,8 +218,8 @@ impl Connection for MySqlConnection {
         first: bool,
         bytes: &mut ResultBytes,
     ) -> Result<SqlResult, Trouble> {
-        let (began, patience) = (Instant::now(), self.patience);
-        let failed = |error: Error| error::trouble(&error, patience);
+        let (began, patience, access) = (Instant::now(), self.patience, self.access);
+        let failed = |error: Error| error::trouble(&error, patience, access);
         let translated = self.translated(&statement.sql)?;
         text::check_count(translated.parameters, statement.values.len())?;
         let prepared = self
@@ -291,7 +295,7 @@ impl Connection for MySqlConnection {
 
 impl MySqlConnection {
     fn trouble(&self, error: &Error) -> Trouble {
-        error::trouble(error, self.patience)
+        error::trouble(error, self.patience, self.access)
     }
 
     /// The only value of a query.

@@ -4,10 +4,13 @@ use std::{error::Error as _, time::Duration};
 
 use tokio_postgres::Error;
 
-use super::super::{connection::Trouble, pool::FEWER};
+use super::super::{
+    connection::Trouble,
+    pool::{Access, FEWER},
+};
 use crate::error::{Constraint, DataError};
 
-pub(super) fn trouble(error: &Error, patience: Duration) -> Trouble {
+pub(super) fn trouble(error: &Error, patience: Duration, access: Access) -> Trouble {
     let Some(server) = error.as_db_error() else {
         return Trouble::Lost(lost(error));
     };
@@ -16,6 +19,7 @@ pub(super) fn trouble(error: &Error, patience: Duration) -> Trouble {
     match code {
         "0A000" if message.starts_with("cached plan") => Trouble::Stale(failed),
         "26000" => Trouble::Stale(failed),
+        "25006" if access == Access::Write => Trouble::NoPrimary(failed),
         _ if failed.is_unreachable() => Trouble::Lost(failed),
         _ => Trouble::Failed(failed),
     }

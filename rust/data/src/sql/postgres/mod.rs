@@ -47,6 +47,7 @@ pub(super) struct PostgresConnection {
     /// Counts uses, so that the statement that was used longest ago is forgotten.
     uses: u64,
     patience: Duration,
+    access: Access,
 }
 
 struct Prepared {
@@ -119,6 +120,7 @@ impl Dial for PostgresDial {
             statements: HashMap::new(),
             uses: 0,
             patience: self.patience,
+            access: self.access,
         })
     }
 
@@ -195,8 +197,8 @@ impl Connection for PostgresConnection {
             return Err(DataError::Invalid(why.to_owned()).into());
         }
         value::check(&statement.values, parameters)?;
-        let patience = self.patience;
-        let trouble = |error: tokio_postgres::Error| error::trouble(&error, patience);
+        let (patience, access) = (self.patience, self.access);
+        let trouble = |error: tokio_postgres::Error| error::trouble(&error, patience, access);
         let values = statement.values.iter().map(value::Bound);
         let found = self.client.query_raw(&prepared.statement, values).await;
         let mut found = pin!(found.map_err(trouble)?);
@@ -247,7 +249,7 @@ impl Connection for PostgresConnection {
 
 impl PostgresConnection {
     fn trouble(&self, error: &tokio_postgres::Error) -> Trouble {
-        error::trouble(error, self.patience)
+        error::trouble(error, self.patience, self.access)
     }
 
     /// The only value of a query.
