@@ -5,9 +5,13 @@ from __future__ import annotations
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
+import httpx
 import pytest
 
-from ..origins import Reply, Seen
+from edgerouter import Context, Edge, Request, Response
+from edgerouter.testing import running
+
+from ..origins import Origin, Reply, Seen
 from .conftest import Cached
 
 FRESH = {"Cache-Control": "max-age=600"}
@@ -171,3 +175,21 @@ def test_an_answer_of_before_is_not_kept_where_nothing_newer_is_stored(cached: C
         assert early.result().text == "1"
     assert cached.get(path).text == "2"
     assert cached.get(path).text == "2"
+
+
+@pytest.mark.parametrize(("status", "fetches"), [(200, 2), (303, 2), (403, 1)])
+def test_a_hook_that_answers_an_unsafe_request_ends_what_is_stored(origin: Origin, status: int, fetches: int) -> None:
+    edge = Edge("test")
+
+    @edge.on("viewer_request", "/*")
+    def form(request: Request, ctx: Context) -> Request | Response:
+        return Response("done", status) if request.method == "POST" else request
+
+    origin.on("/page", Reply(200, FRESH, "page"))
+    edge.route("/*", to=edge.origin("first", origin.url))
+    with running(edge) as served, httpx.Client(base_url=served.url) as client:
+        client.get("/page")
+        assert client.get("/page").headers["Cache-Status"].startswith("edgerouter; hit")
+        assert client.post("/page").status_code == status
+        assert client.get("/page").text == "page"
+    assert len(origin.requests) == fetches

@@ -194,7 +194,11 @@ async fn path(exchange: &mut Exchange) -> Result<EdgeResponse, Early> {
     // 7 viewer_request hook
     if !route.hooks.viewer_request.is_empty() {
         exchange.trace_work();
-        pinned!(hooks::viewer_request(exchange, route)).await?;
+        if let Err(early) = pinned!(hooks::viewer_request(exchange, route)).await {
+            // A hook that answers has done what the request was for.
+            pages::outdate(exchange, early.0.status(), [early.0.headers()]);
+            return Err(early);
+        }
     }
     exchange.key_client(route);
     let mut response = match &route.target {
