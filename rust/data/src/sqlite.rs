@@ -214,8 +214,8 @@ impl SqliteFile {
         result
     }
 
-    /// Refuses work if another file has taken the place of the one that is open, and connections that could write the log
-    /// of one into the other do not end in a moment.
+    /// Refuses work if another file has taken the place of the one that is open, and connections that could write the
+    /// log of one into the other do not end in a moment.
     fn look(&self, deadline: Instant) -> Result<(), DataError> {
         let until = deadline.min(Instant::now() + MOMENT);
         let mut pause = FIRST_PAUSE;

@@ -11,8 +11,8 @@ use crate::telemetry::{
     text::{self, DurationSamples},
 };
 
-/// Responses are judged together with those before them, up to this many times `TrialThresholds::min_responses`: a fault
-/// that begins late counts for as much as one at the start.
+/// Responses are judged together with those before them, up to this many times `TrialThresholds::min_responses`: a
+/// fault that begins late counts for as much as one at the start.
 const WINDOW: u64 = 10;
 
 /// One of two versions.

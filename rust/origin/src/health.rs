@@ -270,8 +270,8 @@ impl HealthBoard {
     }
 }
 
-/// The flags of a plan's origins, in its order, for what each request needs and notes: it does not search the board. A plan
-/// that is no longer served may have flags that the board has forgotten.
+/// The flags of a plan's origins, in its order, for what each request needs and notes: it does not search the board. A
+/// plan that is no longer served may have flags that the board has forgotten.
 #[derive(Debug)]
 pub struct PlanHealth {
     board: Arc<HealthBoard>,

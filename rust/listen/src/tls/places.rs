@@ -1,7 +1,7 @@
 //! Places of handshakes: the bound on those that have begun and not ended, on all listeners and workers together.
 //!
-//! When all are taken, the handshake that has waited longest for its client, or for a certificate on demand, gives its place to the next one. Otherwise
-//! a few clients that begin handshakes and fall silent would keep everybody else out.
+//! When all are taken, the handshake that has waited longest for its client, or for a certificate on demand, gives its
+//! place to the next one. Otherwise a few clients that begin handshakes and fall silent would keep everybody else out.
 
 use std::{collections::BTreeMap, pin::pin, time::Duration};
 
@@ -11,8 +11,8 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-/// Time that a client has for its part before its handshake can lose its place: a round trip on a slow network. The wait for
-/// its turn does not count, that for an issuer of certificates does.
+/// Time that a client has for its part before its handshake can lose its place: a round trip on a slow network. The
+/// wait for its turn does not count, that for an issuer of certificates does.
 const PATIENCE: Duration = Duration::from_millis(500);
 
 /// The places, and the handshakes in them that wait for their clients, or for an issuer.
@@ -70,7 +70,8 @@ impl Places {
         first.map(|first| first.remove()).is_some()
     }
 
-    /// A step that ends when the client, or an issuer of certificates, has done its part. `None`: another handshake has got the place.
+    /// A step that ends when the client, or an issuer of certificates, has done its part. `None`: another handshake has
+    /// got the place.
     pub(crate) async fn awaiting<F: Future>(&self, step: F) -> Option<F::Output> {
         let (place, lost) = oneshot::channel();
         let _waiting = Waiting::new(self, place);

@@ -11,8 +11,8 @@ use rustls::{Error, crypto::aws_lc_rs::Ticketer, server::ProducesTickets};
 /// Seconds for which a key makes tickets.
 pub(super) const ROTATION: u64 = 6 * 60 * 60;
 
-/// Longest session that gets a ticket. One has the certificates of its client in it, which may be 64 KiB: the ticket would
-/// be longer than a message of TLS can say, and clients refuse that; and each handshake sends two.
+/// Longest session that gets a ticket. One has the certificates of its client in it, which may be 64 KiB: the ticket
+/// would be longer than a message of TLS can say, and clients refuse that; and each handshake sends two.
 const LONGEST: usize = 16 << 10;
 
 /// The keys, newest first.

@@ -2,8 +2,8 @@
 //!
 //! `viewer` has the phases that see the exchange with a client, `origin` those that may outlive it, with the `context`
 //! that they keep, and `function` stands in the place of phases 8 to 13, and `made` in that of an origin behind the
-//! cache; `hints` are those that both send ahead of a response. `transform` has content pass through a callable by `feed`.
-//! The callables run behind `crate::functions`.
+//! cache; `hints` are those that both send ahead of a response. `transform` has content pass through a callable by
+//! `feed`. The callables run behind `crate::functions`.
 
 mod call;
 pub(crate) mod context;
