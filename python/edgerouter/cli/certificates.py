@@ -15,11 +15,15 @@ import typer
 from edgerouter.cli.running import refuse, say
 from edgerouter.development import LOCAL_NAMES, Authority, write
 from edgerouter.errors import ConfigError, EdgeError, Problem
+from edgerouter.regular import opened
 
 if TYPE_CHECKING:
     from edgerouter import _core
 
 __all__ = ["advice", "app", "held"]
+
+#: Bytes of a stored certificate that are read, as many as the edge reads.
+_LARGEST = 1 << 20
 
 
 class _Cert(typer.core.TyperGroup):
@@ -137,7 +141,8 @@ def _obtained(storage: Path, name: str, now: dt.datetime) -> dict[str, str | Non
     stem = f"_wildcard.{name[2:]}" if name.startswith("*.") else name
     file = storage / "certificates" / f"{stem}.pem"
     try:
-        text = file.read_text()
+        with opened(file) as stream:
+            text = stream.read(_LARGEST).decode()
     except FileNotFoundError:
         return {"name": name, "source": "acme", "state": "absent", "until": None, "file": str(file)}
     except (OSError, ValueError):

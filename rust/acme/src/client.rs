@@ -12,7 +12,7 @@ use std::{
 
 use bytes::Bytes;
 use edgerouter_core::{http::date, plan::Issuer};
-use http::{HeaderMap, HeaderValue, Request, Response, header};
+use http::{HeaderMap, HeaderValue, Request, Response, header, response::Parts};
 use http_body_util::{BodyExt as _, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -157,6 +157,9 @@ impl IssuerClient {
         };
         let (parts, body) = response.into_parts();
         self.asked.note(&parts.headers);
+        if let Some(why) = unfit(&parts) {
+            return Err(Error::Other(why.into()));
+        }
         Ok(BytesResponse {
             parts,
             body: Box::new(body),
@@ -180,6 +183,25 @@ impl HttpClient for IssuerClient {
             }
         })
     }
+}
+
+/// The reason why a response is none of ACME: a page of a proxy, or of a server that is at work on something else.
+fn unfit(parts: &Parts) -> Option<String> {
+    let kind = parts.headers.get(header::CONTENT_TYPE);
+    let kind = kind.and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    let kind = kind.to_ascii_lowercase();
+    let is_error = parts.status.is_client_error() || parts.status.is_server_error();
+    (kind.starts_with("text/html") || (is_error && !kind.contains("json"))).then(|| {
+        let kind = if kind.is_empty() {
+            "no Content-Type"
+        } else {
+            &kind
+        };
+        format!(
+            "the issuer answered {} with {kind}, which is no answer of ACME",
+            parts.status
+        )
+    })
 }
 
 fn other(error: impl std::error::Error + Send + Sync + 'static) -> Error {

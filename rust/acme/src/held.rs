@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, io, sync::Arc};
 
 use edgerouter_core::{
-    acme::{RenewalWindow, may_retry, patient_wait, renewal, retry_wait},
+    acme::{RenewalWindow, is_hasty, may_retry, patient_wait, renewal, rest, retry_wait},
     plan::AcmePolicy,
 };
 
@@ -29,6 +29,12 @@ pub(crate) struct Held {
     pub(crate) renew_at: i64,
     /// The jitter of that time, as long as the certificate is in use.
     pub(crate) chance: u32,
+    /// Unix seconds from which the certificate is in use.
+    pub(crate) taken_at: i64,
+    /// Certificates in a row, each of which was in use for too short a time before this one.
+    pub(crate) hasty: u32,
+    /// Unix seconds before which it is not renewed, although it is due.
+    pub(crate) rest_until: i64,
     /// Unix seconds of the next look at the issuer's window for it.
     pub(crate) window_at: i64,
     /// Unix seconds before which no attempt is made again; `None`: the last one succeeded, or there was none.
@@ -67,6 +73,9 @@ impl Held {
             stamp: None,
             unsaved: None,
             renew_at: now,
+            taken_at: now,
+            hasty: 0,
+            rest_until: now,
             chance: 0,
             window_at: now,
             retry_at: None,
@@ -80,8 +89,16 @@ impl Held {
     }
 
     /// Uses a certificate, and renews it when it is time.
-    pub(crate) fn take(&mut self, pair: Pair) {
+    pub(crate) fn take(&mut self, pair: Pair, now: i64) {
+        let before = self.pair.as_ref().map(|before| before.valid);
+        let in_use = now.saturating_sub(self.taken_at);
+        self.hasty = match before.filter(|before| is_hasty(*before, in_use)) {
+            Some(_) => self.hasty.saturating_add(1),
+            None => 0,
+        };
+        self.taken_at = now;
         self.chance = fastrand::u32(..);
+        self.rest_until = now.saturating_add(rest(pair.valid, self.hasty, self.chance));
         self.renew_at = renewal(pair.valid, None, self.chance).at;
         self.window_at = i64::MIN;
         self.pair = Some(pair);
@@ -100,12 +117,13 @@ impl Held {
     pub(crate) fn is_due(&self, now: i64) -> bool {
         let is_wanted = match self.pair {
             None => !self.is_awaited,
-            Some(_) => now >= self.renew_at,
+            Some(_) => now >= self.renew_at && may_retry(self.rest_until, now),
         };
         is_wanted && self.retry_at.is_none_or(|at| may_retry(at, now))
     }
 
-    /// Reads the certificate if its file has changed. One that cannot be used, or that is gone, replaces none that can.
+    /// Reads the certificate if its file has changed. One that cannot be used, has expired or is gone, replaces none that
+    /// can be.
     pub(crate) fn read(&mut self, name: &str, now: i64) -> bool {
         self.look = now + LOOK;
         if self.unsaved.is_some() {
@@ -121,8 +139,13 @@ impl Held {
             Ok(Some((pem, stamp))) => {
                 self.stamp = Some(stamp);
                 match pair::read(&pem, name, None) {
+                    Ok(pair) if self.is_better_than(&pair, now) => {
+                        tracing::warn!(
+                            "the stored certificate for {name} is not used: it has expired, and the one in use has not"
+                        );
+                    }
                     Ok(pair) => {
-                        self.take(pair);
+                        self.take(pair, now);
                         return true;
                     }
                     Err(fault) => {
@@ -136,6 +159,11 @@ impl Held {
             }
         }
         false
+    }
+
+    fn is_better_than(&self, other: &Pair, now: i64) -> bool {
+        let is_valid = |pair: &Pair| pair.valid.1 > now;
+        self.pair.as_ref().is_some_and(is_valid) && !is_valid(other)
     }
 
     /// Stores a certificate that could not be stored before.

@@ -401,7 +401,14 @@ impl Keeper {
             }
             Ended::Obtained(Obtained { pem, pair }, stored) => {
                 tracing::info!("a certificate for {name} was issued");
-                held.take(pair);
+                held.take(pair, now);
+                if held.rest_until > now {
+                    tracing::warn!(
+                        "the issuer has the certificate for {name} renewed again and again: the next is ordered in {} \
+                         seconds at the earliest",
+                        held.rest_until - now
+                    );
+                }
                 held.unsaved = Some(pem);
                 held.stored(name, stored);
                 &counts.issued

@@ -4,8 +4,9 @@
 //! A key and its chain are one file, so that no process ever reads two that do not belong together.
 
 use std::{
+    ffi::OsStr,
     fs::{self, DirBuilder, File, OpenOptions, TryLockError},
-    io::{self, Read as _, Write as _},
+    io::{self, Write as _},
     os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
@@ -13,13 +14,19 @@ use std::{
 };
 
 use edgerouter_core::acme::{is_token, normalised_name};
+use edgerouter_telemetry::regular;
 
 use crate::issued::Challenge;
 
 /// Largest file that is read.
 const LARGEST: u64 = 1 << 20;
-/// Age from which the file of a token is left over from a process that ended.
+/// Age from which the file of a token, and one that is not written to its end, is left over from a process that ended.
 const STALE: Duration = Duration::from_secs(3_600);
+
+/// The end of the name of a file that is being written.
+const NEW: &str = ".new";
+/// The end of the name of a file by which the room for an account is tried.
+const ROOM_ENDING: &str = ".room";
 
 /// A folder, made when something is first stored in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -94,7 +101,9 @@ impl Storage {
     /// Fails if there is no room for an account.
     pub(crate) fn try_account(&self, name: &str) -> io::Result<()> {
         const ROOM: usize = 4_096;
-        let path = self.account(name).with_extension("json.room");
+        let mut path = self.account(name).into_os_string();
+        path.push(ROOM_ENDING);
+        let path = PathBuf::from(path);
         let tried = replace(&path, &[b' '; ROOM]);
         let _ = fs::remove_file(path);
         tried
@@ -129,15 +138,19 @@ impl Storage {
         }
     }
 
-    /// Removes tokens that processes which ended have left.
+    /// Removes tokens, and files that were not written to their end, that processes which ended have left. The latter
+    /// may hold keys.
     pub(crate) fn sweep(&self) {
-        let Ok(files) = fs::read_dir(self.0.join("challenges")) else {
-            return;
-        };
-        for file in files.flatten() {
-            let written = file.metadata().and_then(|it| it.modified());
-            if written.is_ok_and(is_stale) {
-                let _ = fs::remove_file(file.path());
+        for folder in ["accounts", "certificates", "challenges"] {
+            let Ok(files) = fs::read_dir(self.0.join(folder)) else {
+                continue;
+            };
+            for file in files.flatten() {
+                let is_left = folder == "challenges" || is_unfinished(&file.file_name());
+                let written = file.metadata().and_then(|it| it.modified());
+                if is_left && written.is_ok_and(is_stale) {
+                    let _ = fs::remove_file(file.path());
+                }
             }
         }
     }
@@ -164,6 +177,13 @@ impl Storage {
     }
 }
 
+/// True for a name that `replace` gives, or `try_account`.
+fn is_unfinished(name: &OsStr) -> bool {
+    name.to_str().is_some_and(|name| {
+        (name.starts_with('.') && name.ends_with(NEW)) || name.ends_with(ROOM_ENDING)
+    })
+}
+
 fn is_stale(written: SystemTime) -> bool {
     written.elapsed().is_ok_and(|age| age > STALE)
 }
@@ -177,18 +197,14 @@ fn stamp(metadata: &fs::Metadata) -> Stamp {
 }
 
 fn read(path: &Path) -> io::Result<Option<(Vec<u8>, Stamp)>> {
-    let file = match File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error),
-    };
-    let stamp = stamp(&file.metadata()?);
-    let mut bytes = Vec::new();
-    file.take(LARGEST + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > LARGEST {
-        return Err(io::Error::other(format!("is larger than {LARGEST} bytes")));
+    // Before its bytes: a file that changes in between is read again.
+    let read =
+        fs::metadata(path).and_then(|found| Ok((regular::read(path, LARGEST)?, stamp(&found))));
+    match read {
+        Ok(read) => Ok(Some(read)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
     }
-    Ok(Some((bytes, stamp)))
 }
 
 fn make_folder(path: &Path) -> io::Result<()> {
@@ -201,7 +217,7 @@ fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
     make_folder(folder)?;
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-    let fresh = folder.join(format!(".{}.{number}.new", std::process::id()));
+    let fresh = folder.join(format!(".{}.{number}{NEW}", std::process::id()));
     // One that a process of the same number has left.
     let _ = fs::remove_file(&fresh);
     let written = (|| {
@@ -308,6 +324,53 @@ mod tests {
         assert_eq!(storage.read_proof(&challenge), None);
         storage.sweep();
         assert_eq!(fs::read_dir(folder.join("challenges")).unwrap().count(), 0);
+        fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn a_file_that_a_process_did_not_write_to_its_end_is_removed_when_it_is_old() {
+        let folder = folder("left");
+        let storage = Storage::new(&folder);
+        storage.write_certificate("a.example", b"kept").unwrap();
+        storage.write_account("issuer", b"kept").unwrap();
+        let files = [
+            ("certificates/.17.0.new", true),
+            ("certificates/.18.1.new", false),
+            ("certificates/by-hand.new", true),
+            ("accounts/.17.3.new", true),
+            ("accounts/issuer.json.room", true),
+        ];
+        for (name, old) in files {
+            let file = File::create(folder.join(name)).unwrap();
+            let age = STALE + Duration::from_secs(1);
+            if old {
+                file.set_modified(SystemTime::now() - age).unwrap();
+            }
+        }
+        storage.sweep();
+        let mut left: Vec<_> = ["accounts", "certificates"]
+            .iter()
+            .flat_map(|of| fs::read_dir(folder.join(of)).unwrap())
+            .map(|file| file.unwrap().file_name().into_string().unwrap())
+            .collect();
+        left.sort();
+        assert_eq!(
+            left,
+            [".18.1.new", "a.example.pem", "by-hand.new", "issuer.json"]
+        );
+        fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn a_pipe_in_the_place_of_a_file_is_not_waited_for() {
+        let folder = folder("pipe");
+        let storage = Storage::new(&folder);
+        storage.write_certificate("a.example", b"kept").unwrap();
+        let path = folder.join("certificates/b.example.pem");
+        let made = std::process::Command::new("mkfifo").arg(path).status();
+        assert!(made.unwrap().success());
+        let error = storage.read_certificate("b.example").unwrap_err();
+        assert_eq!(error.to_string(), "it is a pipe; name a regular file");
         fs::remove_dir_all(folder).unwrap();
     }
 }

@@ -13,7 +13,7 @@ mod token;
 pub use issued::{CertificateFault, judge};
 pub use names::{NameFault, normalised_name};
 pub use schedule::{
-    Renewal, RenewalReason, RenewalWindow, asked_wait, may_retry, patient_wait, renewal,
-    retry_wait, window_wait,
+    Renewal, RenewalReason, RenewalWindow, asked_wait, is_hasty, may_retry, patient_wait, renewal,
+    rest, retry_wait, window_wait,
 };
 pub use token::{CHALLENGE_PATH, challenge_token, is_token};

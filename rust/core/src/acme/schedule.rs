@@ -78,6 +78,29 @@ pub fn retry_wait(failures: u32, chance: u32) -> i64 {
     whole / 2 + part + 1
 }
 
+/// Certificates in a row, each of which was in use for too short a time, that are renewed as soon as they are due.
+const HASTE: u32 = 3;
+const SHORTEST_REST: i64 = 60;
+
+/// True if a certificate that is valid from and until these seconds was in use for too short a time: its issuer, whose
+/// window or clock says so, might have it renewed again and again.
+pub fn is_hasty(valid: (i64, i64), in_use: i64) -> bool {
+    (0..third(valid).min(2 * LONGEST_WAIT)).contains(&in_use)
+}
+
+/// Seconds for which a certificate is not renewed although it is due, after as many hasty ones in a row: none for the
+/// first, then as after failures, but never more than a third of its validity.
+pub fn rest(valid: (i64, i64), hasty: u32, chance: u32) -> i64 {
+    match hasty.checked_sub(HASTE) {
+        None | Some(0) => 0,
+        Some(more) => retry_wait(more, chance).min(third(valid)),
+    }
+}
+
+fn third((from, until): (i64, i64)) -> i64 {
+    (until.saturating_sub(from) / 3).max(SHORTEST_REST)
+}
+
 /// Seconds that an issuer is left alone for one name, by its `Retry-After`: at most a day.
 pub fn asked_wait(asked: u64) -> i64 {
     i64::try_from(asked).unwrap_or(i64::MAX).min(LONGEST_WAIT)
@@ -176,6 +199,36 @@ mod tests {
                 assert!((shortest..=longest).contains(&wait), "{failures}: {wait}");
             }
         }
+    }
+
+    #[test]
+    fn certificates_that_are_due_at_once_again_and_again_are_renewed_less_and_less_often() {
+        let valid = (0, 90 * DAY);
+        for (in_use, want) in [
+            (0, true),
+            (2 * DAY - 1, true),
+            (2 * DAY, false),
+            (-1, false),
+        ] {
+            assert_eq!(is_hasty(valid, in_use), want, "{in_use}");
+        }
+        for (hasty, shortest, longest) in [
+            (0, 0, 0),
+            (3, 0, 0),
+            (4, 30, 61),
+            (6, 120, 241),
+            (40, DAY / 2, DAY + 1),
+        ] {
+            for chance in [0, u32::MAX] {
+                let rest = rest(valid, hasty, chance);
+                assert!((shortest..=longest).contains(&rest), "{hasty}: {rest}");
+            }
+        }
+        // One of a day is renewed after two thirds of it, as ever.
+        assert!(!is_hasty((0, DAY), DAY / 3 * 2) && rest((0, DAY), 40, u32::MAX) == DAY / 3);
+        // None has such a validity, and none is ordered every second.
+        assert!(is_hasty((5, 4), 59) && rest((5, 4), 40, 0) == SHORTEST_REST);
+        assert!(rest((i64::MIN, i64::MAX), u32::MAX, u32::MAX) <= DAY + 1);
     }
 
     #[test]
