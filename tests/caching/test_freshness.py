@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+import httpx
 import pytest
 
 from ..origins import Reply
@@ -215,12 +216,28 @@ def test_stale_while_revalidate_ends_with_its_window(cached: Cached) -> None:
 
 
 def test_a_clock_that_jumps_back_does_not_make_a_response_immortal(cached: Cached) -> None:
+    """A response from a time that is ahead was fresh until that time came: for a day, if the clock was a day ahead."""
     path = cached.path()
     cached.origin.on(path, Reply(200, {"Cache-Control": "max-age=60"}, "x", date=False))
     cached.at(1000)
     cached.get(path)
+    cached.at(999)
+    assert "hit" in status_of(cached.get(path)), "a correction by a second"
     cached.at(0)
-    assert "hit" in status_of(cached.get(path))
+    assert "fwd=stale" in status_of(cached.get(path))
+    assert "hit" in status_of(cached.get(path)), "stored anew"
     cached.at(1061)
     cached.get(path)
-    assert cached.origin.count(path) == 2
+    assert cached.origin.count(path) == 3
+
+
+def test_a_response_that_was_purged_softly_stays_stale_when_the_clock_jumps_back(cached: Cached) -> None:
+    path = cached.path()
+    cached.origin.on(path, Reply(200, {"Cache-Control": "max-age=60", "ETag": '"1"'}, "x", date=False))
+    cached.at(1000)
+    cached.get(path)
+    cached.at(0)
+    purged = httpx.post(f"{cached.edge.admin_url}/v1/purges", json={"paths": [path], "soft": True})
+    assert purged.status_code == 201
+    cached.at(1000)
+    assert "fwd=stale" in status_of(cached.get(path))

@@ -206,6 +206,9 @@ fn age_value(headers: &Fields) -> u64 {
     }
 }
 
+/// Seconds by which the clocks of workers differ, or a clock is corrected in passing.
+const CORRECTED: u64 = 2;
+
 /// All time values that later requests need of a stored response. Computed once, on arrival.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Freshness {
@@ -232,9 +235,16 @@ pub struct Freshness {
 }
 
 impl Freshness {
-    /// Seconds since the origin generated it.
+    /// Seconds since the origin generated it. Of a response from a time that is ahead the clock was set back, and nobody
+    /// knows how old it is: it counts as old as it is ahead, or it would stay fresh until that time has come.
     pub fn age(&self, now: u64) -> u64 {
-        u64::from(self.initial_age) + now.saturating_sub(self.stored_at)
+        let ahead = self.stored_at.saturating_sub(now);
+        let resident = if ahead > CORRECTED {
+            ahead
+        } else {
+            now.saturating_sub(self.stored_at)
+        };
+        u64::from(self.initial_age).saturating_add(resident)
     }
 
     /// True while the age is below the lifetime (§4.2). `now`: Unix seconds.
@@ -255,9 +265,10 @@ impl Freshness {
 
     /// The same, stale from `at` on if it would have been fresh for longer.
     pub fn softened(self, at: u64) -> Self {
-        let age = u32::try_from(self.age(at)).unwrap_or(u32::MAX);
+        let resident = at.saturating_sub(self.stored_at);
+        let age = u64::from(self.initial_age).saturating_add(resident);
         Self {
-            lifetime: self.lifetime.min(age),
+            lifetime: self.lifetime.min(u32::try_from(age).unwrap_or(u32::MAX)),
             ..self
         }
     }
