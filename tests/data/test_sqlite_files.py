@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -178,29 +178,122 @@ def holder(file: Path) -> Iterator[Callable[[str], str]]:
         stdout.close()
 
 
-def test_two_bindings_of_one_file_both_follow_it(tmp_path: Path, file: Path) -> None:
-    edge = Edge("shop", limits=Limits(data=DataLimits(timeout=5)))
+def take_the_place_of(file: Path, restored: Path, kept: bool) -> None:
+    """``kept``: the file before stays under another name, and so does the number of its inode."""
+    if kept:
+        file.rename(file.with_name("before.db"))
+    restored.rename(file)
+
+
+@contextmanager
+def two_bindings(file: Path) -> Iterator[Any]:
+    edge = Edge("shop", limits=Limits(data=DataLimits(timeout=60, connections=4)))
     edge.database("DB", f"sqlite:{file}")
     edge.kv("KV", f"sqlite:{file}")
     with edge.bindings() as env:
+        yield env
+
+
+@pytest.mark.parametrize("kept", [True, False])
+@pytest.mark.parametrize("first", ["KV", "DB"])
+def test_two_bindings_of_one_file_both_follow_it_at_once(tmp_path: Path, file: Path, first: str, kept: bool) -> None:
+    """The one refused until the other had an operation, and for ever where the new log had the number of the old."""
+    with two_bindings(file) as env:
         env.DB.exec("CREATE TABLE t (v TEXT)")
-        env.KV.put("key", "before")
+        assert env.KV.put("key", "before") and env.KV.get("not there") is None and content(env.DB) == []
+        of_another_program(tmp_path / "restored.db", "new")
+        take_the_place_of(file, tmp_path / "restored.db", kept)
+        steps: dict[str, Callable[[], object]] = {
+            "KV": lambda: (env.KV.get("unread"), env.KV.put("key", "after"), env.KV.get("other")),
+            "DB": lambda: (content(env.DB), env.DB.prepare("INSERT INTO t VALUES ('last')").run().meta["changes"]),
+        }
+        done = {name: steps[name]() for name in sorted(steps, key=lambda name: name != first)}
+        assert done == {"KV": (None, True, None), "DB": (["new"], 1)}
+        assert env.KV.get("key") == "after" and content(env.DB) == ["new", "last"]
+    assert read_by_another_program(file) == ["ok", "2", "last"]
+
+
+@pytest.mark.parametrize("kept", [True, False])
+@pytest.mark.parametrize("ends", ["KV", "DB"])
+def test_a_file_that_is_restored_just_before_the_end_is_whole_at_the_next_start(
+    tmp_path: Path, file: Path, ends: str, kept: bool
+) -> None:
+    """The edge ended before its next operation, and left its log: instead of 5,000 rows the 50 before were there."""
+    with two_bindings(file) as env:
+        env.DB.exec("CREATE TABLE t (v TEXT)")
+        for number in range(50):
+            if ends == "DB":
+                env.DB.prepare("INSERT INTO t VALUES (?)").bind(number).run()
+            else:
+                env.KV.put(str(number), "x" * 4_000)
+        of_another_program(tmp_path / "restored.db", *["new"] * 5_000)
+        take_the_place_of(file, tmp_path / "restored.db", kept)
+    with two_bindings(file) as env:
+        assert env.DB.prepare("SELECT count(*), min(v) FROM t").raw() == [[5_000, "new"]]
+        assert env.KV.get("1") is None
+    assert read_by_another_program(file) == ["ok", "5000", "new"]
+
+
+def test_an_operation_waits_for_those_under_way_on_the_file_before(tmp_path: Path, file: Path) -> None:
+    """It was refused; so were operations that met the look of the edge itself whether the file can be reached."""
+    numbers = (
+        "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?) SELECT count(*), v FROM n, t"
+    )
+    with two_bindings(file) as env, ThreadPoolExecutor(2) as pool:
+        env.DB.exec("CREATE TABLE t (v TEXT); INSERT INTO t VALUES ('old')")
+        assert content(env.DB) == ["old"]
+        idle = connections_to(file)
+        slow = [pool.submit(env.DB.prepare(numbers).bind(5_000_000).raw) for _ in range(2)]
+        wait_until(lambda: connections_to(file) > idle, 60, "a second read beside the first")
         of_another_program(tmp_path / "restored.db", "new")
         (tmp_path / "restored.db").rename(file)
+        assert content(env.DB) == ["new"]
+        assert env.DB.prepare("INSERT INTO t VALUES ('last')").run().meta["changes"] == 1
+        # The second one may have begun after the file was there.
+        assert {tuple(row) for found in slow for row in found.result(60)} <= {(5_000_000, "old"), (5_000_000, "new")}
+    assert read_by_another_program(file) == ["ok", "2", "last"]
 
-        said: list[str] = []
 
-        def both_follow() -> bool:
-            try:
-                return env.KV.get("key") is None and content(env.DB) == ["new"]
-            except BindingError as error:
-                said.append(str(error))
-                return False
+def connections_to(file: Path) -> int:
+    """Open descriptors of this process to a file."""
+    about = file.stat()
+    count = 0
+    for entry in os.scandir("/proc/self/fd"):
+        with suppress(FileNotFoundError):
+            count += os.path.samestat(entry.stat(), about)
+    return count
 
-        wait_until(both_follow, 60, "both to use the file")
-        assert all("retry when the operations on the one before have ended" in text for text in said)
-        assert env.KV.put("key", "after")
-        assert env.KV.get("key") == "after"
+
+def test_a_file_behind_a_link_keeps_its_log_when_the_link_leads_elsewhere(
+    db: Database, file: Path, tmp_path: Path
+) -> None:
+    link = tmp_path / "current.db"
+    link.symlink_to(file)
+    with bindings(link) as env:
+        assert content(env.DB) == ["old"]
+        with holder(file) as say:
+            assert say("write") == "written"
+            of_another_program(tmp_path / "other.db", "new")
+            (tmp_path / "next").symlink_to(tmp_path / "other.db")
+            (tmp_path / "next").rename(link)
+            assert content(env.DB) == ["new"]
+            assert Path(f"{file}-wal").exists()
+            assert say("write") == "written"
+        of_another_program(tmp_path / "third.db", "third")
+        env.DB.prepare("INSERT INTO t VALUES ('last')").run()
+        (tmp_path / "third.db").rename(tmp_path / "other.db")
+        assert content(env.DB) == ["third"]
+    assert read_by_another_program(tmp_path / "other.db") == ["ok", "1", "third"]
+    assert read_by_another_program(file) == ["ok", "2001", "of", "the", "holder"]
+
+
+def test_a_file_that_is_no_database_may_be_removed_and_is_made_anew(file: Path) -> None:
+    file.write_text("no database " * 1_000)
+    with bindings(file) as env:
+        assert "file is not a database" in str(failure(lambda: content(env.DB)))
+        file.unlink()
+        env.DB.exec("CREATE TABLE t (v TEXT); INSERT INTO t VALUES ('first')")
+        assert content(env.DB) == ["first"]
 
 
 def test_a_lock_of_another_process_is_named_and_the_write_has_not_taken_effect(db: Database, file: Path) -> None:

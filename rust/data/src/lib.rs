@@ -12,6 +12,7 @@ mod http;
 mod kv;
 mod meter;
 mod open_files;
+mod place;
 mod redis_link;
 mod remote;
 mod reply;

@@ -13,7 +13,7 @@ use std::{
 use parking_lot::Mutex;
 
 /// Device and inode.
-type FileId = (u64, u64);
+pub(crate) type FileId = (u64, u64);
 
 /// Files that this process has open, with the number of their holders.
 static OPEN: Mutex<Option<HashMap<FileId, usize>>> = Mutex::new(None);
@@ -36,9 +36,13 @@ pub(crate) struct HeldFile(FileId);
 
 impl HeldFile {
     pub(crate) fn of(path: &Path) -> Option<Self> {
-        let id = id(&metadata(path).ok()?);
+        let id = id_at(path)?;
         *OPEN.lock().get_or_insert_default().entry(id).or_default() += 1;
         Some(Self(id))
+    }
+
+    pub(crate) fn id(&self) -> FileId {
+        self.0
     }
 }
 
@@ -55,34 +59,12 @@ impl Drop for HeldFile {
     }
 }
 
-/// The file at a path, and the write-ahead log beside it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct FileAndLog {
-    pub(crate) file: Option<FileId>,
-    pub(crate) log: Option<FileId>,
-    /// False for a folder, a pipe, a socket or a device.
-    pub(crate) is_regular: bool,
+/// The file at a path.
+pub(crate) fn id_at(path: &Path) -> Option<FileId> {
+    metadata(path).ok().as_ref().map(id)
 }
 
-impl FileAndLog {
-    pub(crate) fn at(path: &Path, log: &Path) -> Self {
-        let about = metadata(path).ok();
-        Self {
-            file: about.as_ref().map(id),
-            log: metadata(log).ok().as_ref().map(id),
-            is_regular: about.is_none_or(|about| about.is_file()),
-        }
-    }
-
-    /// True if connections to these files may go on with those that are there now. The log is there while any
-    /// connection is open; a file without one has had none yet.
-    pub(crate) fn are_still(&self, now: &Self) -> bool {
-        self.file == now.file && (self.log.is_none() || self.log == now.log)
-    }
-
-    /// True if a connection of this process has the file open.
-    pub(crate) fn is_held(&self) -> bool {
-        self.file
-            .is_some_and(|(device, inode)| is_open(device, inode))
-    }
+/// True if a connection of this process has a file open.
+pub(crate) fn is_held(file: Option<FileId>) -> bool {
+    file.is_some_and(|(device, inode)| is_open(device, inode))
 }
