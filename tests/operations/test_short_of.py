@@ -44,6 +44,41 @@ def test_a_start_without_threads_says_which_limits_to_raise(tmp_path: Path, run:
     assert "Traceback" not in process.output
 
 
+def limited_threads(most: int) -> tuple[str, ...]:
+    """Runs a command as a user who may have so many threads beyond those that there are."""
+    if os.geteuid() == 0:
+        # Not those of root are limited, and this user has none yet; it reads files as root does.
+        caps = "-all,+dac_override"
+        user = ("setpriv", "--reuid=23456", "--clear-groups", f"--bounding-set={caps}", f"--inh-caps={caps}")
+        return (*user, f"--ambient-caps={caps}", "prlimit", f"--nproc={most}")
+    threads = sum(1 for _ in Path("/proc").glob("[0-9]*/task/*") if _.stat().st_uid == os.geteuid())
+    return ("prlimit", f"--nproc={threads + most}")
+
+
+def test_a_start_with_too_few_threads_names_their_limit_wherever_they_end(tmp_path: Path) -> None:
+    """With a few, one more, and so on, until there are enough."""
+    app = tmp_path / "app.py"
+    app.write_text(APP.format(text="served"))
+    tmp_path.chmod(0o755)
+    for threads in range(5, 64):
+        port = free_port()
+        process = Process(
+            "run", str(app), "--listen", f"127.0.0.1:{port}", "--workers", "1", by=limited_threads(threads)
+        )
+        try:
+            wait_until(partial(has_ended_or_serves, process), 60, "an end or a listener")
+            if process.process.poll() is None:
+                process.process.send_signal(signal.SIGTERM)
+                assert process.process.wait(60) == 0, process.output
+                return
+            process.reader.join(60)
+            assert "Traceback" not in process.output, (threads, process.output)
+            assert "raise the limit" in process.output, (threads, process.output)
+        finally:
+            process.kill()
+    raise AssertionError("64 threads are not enough")
+
+
 def test_a_stop_without_threads_drains_all_the_same(tmp_path: Path, run: Run) -> None:
     app, port = tmp_path / "app.py", free_port()
     app.write_text(APP.format(text="served"))

@@ -239,8 +239,9 @@ def _lacking(error: Exception) -> str | None:
         return "there is not enough memory; raise its limit (ulimit -v, MemoryMax=)"
     if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
         return f"{os.strerror(error.errno)}; raise the limit on open files (ulimit -n, LimitNOFILE=)"
-    # CPython has no other name for it.
-    if isinstance(error, RuntimeError) and str(error) == "can't start new thread":
+    # CPython has no other name for it; the core has the number of the system.
+    without_thread = isinstance(error, RuntimeError) and str(error) == "can't start new thread"
+    if without_thread or (isinstance(error, OSError) and error.errno == errno.EAGAIN):
         return "no thread can be started; raise the limits on them and on memory (ulimit -u, ulimit -v, TasksMax=)"
     return None
 

@@ -40,7 +40,11 @@ static STDERR: OnceLock<Output> = OnceLock::new();
 pub fn stream(which: StandardStream) -> &'static Output {
     match which {
         StandardStream::Stdout => {
-            STDOUT.get_or_init(|| Output::new("stdout", Sink::Stdout, &CAPACITY, || {}))
+            let made = || Output::new("stdout", Sink::Stdout, &CAPACITY, || {});
+            match STDOUT.get_or_init(made) {
+                output if output.is_written() => output,
+                _ => stream(StandardStream::Stderr),
+            }
         }
         StandardStream::Stderr => {
             STDERR.get_or_init(|| Output::new("stderr", Sink::Stderr, &CAPACITY, sums::tick))

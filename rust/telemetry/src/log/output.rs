@@ -93,6 +93,7 @@ fn open(path: &std::path::Path) -> io::Result<File> {
 #[derive(Debug, Clone)]
 pub struct Output {
     inner: Arc<Inner>,
+    is_written: bool,
 }
 
 #[derive(Debug)]
@@ -174,11 +175,28 @@ impl Output {
         let started = std::thread::Builder::new()
             .name(format!("edge-log-{name}"))
             .spawn(move || own.run(sink, tick));
-        if started.is_err() {
+        if let Err(error) = &started {
             // Without a thread nothing is ever written, and nothing waits for it.
             inner.queue.lock().closed = true;
+            // Standard error cannot say so itself, and has the lines of standard output then.
+            if name != "stderr" {
+                tracing::error!(
+                    %error,
+                    log = name,
+                    "the thread of a log could not be started, so its lines go to standard error, or are dropped if they \
+                     are for a file; raise the limits on threads and memory (ulimit -u, ulimit -v), and start again"
+                );
+            }
         }
-        Self { inner }
+        Self {
+            inner,
+            is_written: started.is_ok(),
+        }
+    }
+
+    /// False if its thread could not be started.
+    pub(super) fn is_written(&self) -> bool {
+        self.is_written
     }
 
     /// A label for metrics and for messages about the output itself.
