@@ -1,8 +1,8 @@
 //! The place of a SQLite file: its path, the file that was opened there, and the connections of this process that do
 //! nothing.
 //!
-//! Bindings of one path share a place, also those of two plans. The one that notices another file at the path closes the
-//! idle connections of all, so nobody has to wait for the next operation of each.
+//! Bindings of one path share a place, also those of two plans. The one that notices another file at the path closes
+//! the idle connections of all, so nobody has to wait for the next operation of each.
 
 use std::{
     collections::BTreeMap,
@@ -178,8 +178,8 @@ impl Place {
         held.number == self.number()
     }
 
-    /// Refuses work if another file has taken the place of the one that is open, and operations on that one, which could
-    /// write its log into the other, have not ended at `until`.
+    /// Refuses work if another file has taken the place of the one that is open, and operations on that one, which
+    /// could write its log into the other, have not ended at `until`.
     pub(crate) fn look(&self, until: Instant) -> Result<(), DataError> {
         let mut pause = FIRST_PAUSE;
         loop {
@@ -309,8 +309,9 @@ impl Place {
             let (file, log) = (self.path.display(), opened.log.display());
             tracing::error!(
                 %file, %log,
-                "another file has taken the place of a SQLite file, and the log (-wal) is still that of the one before, \
-                 which would destroy it; end the programs that have it open, and remove the log before the next start"
+                "another file has taken the place of a SQLite file, and the log (-wal) is still that of the one \
+                 before, which would destroy it; end the programs that have it open, and remove the log before the \
+                 next start"
             );
         }
     }

@@ -235,8 +235,8 @@ pub struct Freshness {
 }
 
 impl Freshness {
-    /// Seconds since the origin generated it. Of a response from a time that is ahead the clock was set back, and nobody
-    /// knows how old it is: it counts as old as it is ahead, or it would stay fresh until that time has come.
+    /// Seconds since the origin generated it. Of a response from a time that is ahead the clock was set back, and
+    /// nobody knows how old it is: it counts as old as it is ahead, or it would stay fresh until that time has come.
     pub fn age(&self, now: u64) -> u64 {
         let ahead = self.stored_at.saturating_sub(now);
         let resident = if ahead > CORRECTED {

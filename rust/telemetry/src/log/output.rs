@@ -183,8 +183,9 @@ impl Output {
                 tracing::error!(
                     %error,
                     log = name,
-                    "the thread of a log could not be started, so its lines go to standard error, or are dropped if they \
-                     are for a file; raise the limits on threads and memory (ulimit -u, ulimit -v), and start again"
+                    "the thread of a log could not be started, so its lines go to standard error, or are dropped if \
+                     they are for a file; raise the limits on threads and memory (ulimit -u, ulimit -v), and start \
+                     again"
                 );
             }
         }
