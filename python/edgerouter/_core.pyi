@@ -908,6 +908,13 @@ class CallContext:
         lost because too many wait, or where no visitor is counted: there is no experiment, or the request is the edge's
         own. Raises ``ValueError`` for what is no name of a goal, and for a value beyond ±1e9.
         """
+    def early_hints(self, *links: str) -> bool:
+        """Sends the client a 103 with these values of ``Link`` ahead of the response (RFC 8297), at once.
+
+        A client that knows them loads what the page will need while the function makes it. False if the call was
+        answered already, if it is plain and inline, or if it has sent 16. Of functions; ``RuntimeError`` in a hook,
+        ``ValueError`` for values that no field may hold.
+        """
     def fetch_origin(self) -> tuple[str, str]:
         """Scheme and authority of its request."""
     def begin_fetch(
@@ -1016,13 +1023,6 @@ class AsyncContext(CallContext):
     @property
     def caches(self) -> AsyncCaches:
         """Caches by name, each apart from all others, to be awaited."""
-    def early_hints(self, *links: str) -> bool:
-        """Sends the client a 103 with these values of ``Link`` ahead of the response (RFC 8297), at once.
-
-        A client that knows them loads what the page will need while the function makes it. False if the call was
-        answered already, or if it has sent 16. Of functions; ``RuntimeError`` in a hook, ``ValueError`` for values that
-        no field may hold.
-        """
 
 @final
 class Cache:

@@ -302,7 +302,14 @@ def test_numbers_without_json_and_times_without_an_end_are_refused(asking: Askin
                 refused(lambda: kv.put("k", "x", metadata={1j: 2})),
             ],
             [refused(lambda life=life: kv.put("k", "x", ttl=life)).split(": must")[0] for life in lives],  # type: ignore[misc]
-            [refused(lambda: kv.add("k", ttl=True)), refused(lambda: kv.list(limit=-1))],
+            [
+                refused(lambda: kv.add("k", ttl=True)),
+                refused(lambda: kv.list(limit=-1)),
+                refused(lambda: kv.list(limit=2**64)),
+                refused(lambda: kv.add("k", 2**63)),
+                refused(lambda: kv.add("k", by=-(2**63) - 1)),
+                refused(lambda: kv.add("k", 1.5)).split(":")[0],  # type: ignore[arg-type]
+            ],
             [kv.put("k", {"n": None, "nan": "null", "at": datetime(2026, 1, 1, tzinfo=UTC)}), kv.get("k")],
             [kv.list("k", cursor="").keys, kv.list().cursor],
         ]
@@ -314,7 +321,9 @@ def test_numbers_without_json_and_times_without_an_end_are_refused(asking: Askin
     assert metadata[1].startswith("TypeError: metadata: must be what JSON can hold: ")
     assert lives == [f"ValueError: ttl: {shown} s" for shown in ("inf", "NaN", "1e300", "inf", "-86400.0")]
     assert others[0] == "TypeError: ttl: must be seconds or a timedelta, not bool"
-    assert others[1] == "ValueError: limit: -1: must be from 1 to 1000"
+    assert others[1:3] == [f"ValueError: limit: {limit}: must be from 1 to 1000" for limit in (-1, 2**64)]
+    beyond = [f"ValueError: by: {by}: must be a whole number of 64 bits" for by in (2**63, -(2**63) - 1)]
+    assert others[3:] == [*beyond, "TypeError"]
     assert kept == [True, '{"n":null,"nan":"null","at":"2026-01-01T00:00:00Z"}']
     assert listed == [["k"], None]
 

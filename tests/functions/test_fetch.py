@@ -220,7 +220,85 @@ def test_plain_functions_that_wait_for_plain_functions_do_not_wait_for_one_anoth
         # Those are taken by two in the middle.
         assert two("/deep") == [503, 503]
         assert client.get("/inner").text == "inner"
-        assert client.get("/serial").status_code == 503
+        full = client.get("/serial")
+        assert (full.status_code, "retry-after" in full.headers) == (503, True)
+        assert full.text == "No place is free for a call that another function waits for.\n"
+
+
+def test_a_function_that_is_waited_for_has_no_more_time_than_the_function_that_waits() -> None:
+    edge = Edge("test")
+    left: dict[str, float] = {}
+    ended = threading.Event()
+
+    @edge.function("/outer/{path}", timeout=5)
+    async def outer(request: Request, ctx: AsyncContext, path: str) -> str:
+        found = await ctx.fetch(f"/{path}")
+        left["outer"] = ctx.remaining()
+        return found.text()
+
+    @edge.function("/brief", timeout=0.3)
+    async def brief(request: Request, ctx: AsyncContext) -> Response:
+        return await ctx.fetch("/forever")
+
+    @edge.function("/forever", timeout=PATIENCE * 10)
+    async def forever(request: Request, ctx: AsyncContext) -> str:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+        return "never"
+
+    @edge.function("/awaited", timeout=PATIENCE * 10)
+    async def awaited(request: Request, ctx: AsyncContext) -> str:
+        left["inner"] = ctx.remaining()
+        return "awaited"
+
+    @edge.function("/plain", timeout=PATIENCE * 10)
+    def plain(request: Request, ctx: Context) -> str:
+        left["inner"] = ctx.remaining()
+        return "plain"
+
+    @edge.function("/cached", timeout=PATIENCE * 10, cache=CachePolicy(default_ttl=60), varies=[])
+    async def cached(request: Request, ctx: AsyncContext) -> str:
+        left["inner"] = ctx.remaining()
+        return "cached"
+
+    with running(edge) as served, client_of(served) as client:
+        for path in ("awaited", "plain"):
+            assert client.get(f"/outer/{path}").text == path
+            assert 0 < left["outer"] <= left["inner"] <= 5, (path, left)
+        # Others may wait for a response that is stored, so it has its own time.
+        assert client.get("/outer/cached").text == "cached"
+        assert left["inner"] > PATIENCE
+        # The end of its own time, or the error of the fetch, which has the same.
+        assert client.get("/brief").status_code in (502, 504)
+        assert ended.wait(PATIENCE)
+
+
+def test_the_trace_of_the_client_goes_along_where_the_edge_does_not_trace(origin: Origin) -> None:
+    edge = Edge("test")
+    edge.route("/page", to=edge.origin("o", origin.url))
+    own = f"00-{'2' * 32}-{'3' * 16}-00"
+
+    @edge.function("/outer")
+    async def outer(request: Request, ctx: AsyncContext) -> Response:
+        return await ctx.fetch("/inner")
+
+    @edge.function("/inner")
+    def inner(request: Request, ctx: Context) -> Response:
+        return ctx.fetch("/page")
+
+    @edge.function("/own")
+    async def sets(request: Request, ctx: AsyncContext) -> Response:
+        return await ctx.fetch("/page", headers={"traceparent": own})
+
+    parent = f"00-{'4' * 32}-{'5' * 16}-01"
+    with running(edge) as served, client_of(served) as client:
+        for path in ("/outer", "/inner", "/own"):
+            client.get(path, headers={"traceparent": parent, "tracestate": "a=1", "cookie": "session=1"})
+        client.get("/inner")
+    seen = [(it.get("traceparent"), it.get("tracestate"), it.get("cookie")) for it in origin.requests]
+    assert seen == [(parent, "a=1", None), (parent, "a=1", None), (own, None, None), (None, None, None)]
 
 
 def test_the_words_of_the_cache_are_those_of_the_fetch_standard(origin: Origin) -> None:

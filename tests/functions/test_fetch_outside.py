@@ -12,7 +12,18 @@ from typing import Any
 import httpx
 import pytest
 
-from edgerouter import AsyncContext, ConfigError, Context, Edge, FetchError, FetchHosts, FunctionLimits, Limits, Request
+from edgerouter import (
+    AsyncContext,
+    ConfigError,
+    Context,
+    Edge,
+    FetchError,
+    FetchHosts,
+    FunctionLimits,
+    Limits,
+    Request,
+    Response,
+)
 from edgerouter.testing import running
 
 from ..origins import Origin, Reply, Seen, requests_on
@@ -109,7 +120,7 @@ def test_hosts_and_addresses_that_are_not_named_are_refused(
         (named, f"http://loc%61lhost:{port}/", "ValueError", "no valid host"),
         (named, f"http://[::1%25lo]:{port}/", "ValueError", "no valid host"),
         (named, "http://localhost:0/", "ValueError", "no valid port"),
-        (closed, origin.url, "FetchError", "private network"),
+        (closed, origin.url, "FetchError", "private networks are named in FetchHosts(networks="),
         (closed, local, "FetchError", "private network"),
         *((closed, form, "FetchError", "private network") for form in forms),
         (partly, local, "FetchError", "private network"),
@@ -143,7 +154,30 @@ def test_the_listeners_of_the_edge_are_never_connected_to(fetching: Callable[...
 
     with running(edge) as served:
         for host in ("127.0.0.1", "localhost"):
-            assert "is a listener of this edge" in httpx.get(f"{served.url}/{host}", timeout=30).text
+            text = httpx.get(f"{served.url}/{host}", timeout=30).text
+            assert "is a listener of this edge, which is never fetched from" in text and "networks" not in text
+
+
+def test_a_loop_of_functions_over_several_edges_ends_by_the_number_of_those_that_it_has_passed() -> None:
+    ports = free_port(), free_port()
+    calls: list[int] = []
+
+    def edge_of(number: int) -> Edge:
+        other = f"http://127.0.0.1:{ports[1 - number]}"
+        edge = Edge("test", fetch=FetchHosts(hosts=[other], networks=LOOPBACK))
+        edge.listen(f"127.0.0.1:{ports[number]}")
+
+        @edge.function("/loop")
+        async def loop(request: Request, ctx: AsyncContext) -> Response:
+            calls.append(number)
+            found = await ctx.fetch(f"{other}/loop")
+            return Response(found.body, found.status)
+
+        return edge
+
+    with running(edge_of(0)), running(edge_of(1)):
+        answer = httpx.get(f"http://127.0.0.1:{ports[0]}/loop", timeout=30)
+    assert (answer.status_code, calls) == (508, [0, 1, 0, 1, 0])
 
 
 def test_redirects_are_followed_as_the_fetch_standard_says(
@@ -265,6 +299,13 @@ def test_a_response_has_bounds_and_a_failure_is_an_error(origin: Origin, fetchin
         (["*"], [], "fetch.hosts[0]"),
         (["ftp://a.example"], [], "fetch.hosts[0]"),
         (["a.example"], ["x"], "fetch.networks[0]"),
+        (["http://"], [], 'fetch.hosts[0]: "http://": must name a host'),
+        (
+            ["2001:DB8::1"],
+            [],
+            'fetch.hosts[0]: "2001:DB8::1": must be in brackets, as an address',
+        ),
+        (["https://::1"], [], '"[::1]"'),
     ],
 )
 def test_hosts_that_cannot_be_read_are_refused(hosts: list[str], networks: list[str], place: str) -> None:

@@ -123,6 +123,20 @@ async def hinted(request, ctx):
     return Response.html("hinted")
 
 
+def plainly(request, ctx):
+    assert ctx.early_hints(*LINKS)
+    return Response.html("hinted")
+
+
+def inline(request, ctx):
+    return str(ctx.early_hints(*LINKS))
+
+
+edge.function("/plain")(plainly)
+edge.function("/plainserial", serial=True)(plainly)
+edge.function("/plainthere", isolation="process")(plainly)
+edge.function("/plaincached", cache=CachePolicy(default_ttl=60))(plainly)
+edge.function("/plaininline", inline=True)(inline)
 edge.function("/function")(hinted)
 edge.function("/functionthere", isolation="process")(hinted)
 edge.function("/functioncached", cache=CachePolicy(default_ttl=60))(hinted)
@@ -189,7 +203,10 @@ def links_of(received: Received) -> list[list[str]]:
     return [[value for name, value in fields if name == "link"] for fields in received.interims]
 
 
-@pytest.mark.parametrize("path", ["/here?hints", "/there?hints", "/function", "/functionthere"])
+PLAIN = ["/plain", "/plainserial", "/plainthere"]
+
+
+@pytest.mark.parametrize("path", ["/here?hints", "/there?hints", "/function", "/functionthere", *PLAIN])
 def test_early_hints_come_ahead_of_the_response(served: Running, path: str) -> None:
     got = answered(served, path)
     assert got.startswith(HINTS + b"HTTP/1.1 200 OK\r\n"), got
@@ -244,7 +261,7 @@ def test_fields_that_a_route_removes_are_no_early_hints(served: Running) -> None
     assert answered(served, "/unlinked?hints").startswith(b"HTTP/1.1 200 OK\r\n")
 
 
-@pytest.mark.parametrize("path", ["/functioncached", "/cached?hints"])
+@pytest.mark.parametrize("path", ["/functioncached", "/plaincached", "/cached?hints"])
 def test_early_hints_are_not_stored(served: Running, path: str) -> None:
     assert answered(served, path).startswith(HINTS)
     again = answered(served, path)
@@ -255,6 +272,7 @@ def test_early_hints_are_not_stored(served: Running, path: str) -> None:
 def test_early_hints_are_for_functions_with_values_that_a_field_holds(client: httpx.Client) -> None:
     assert client.get("/wrong").json() == ["ValueError", "ValueError", "ValueError", "TypeError"]
     assert client.get("/hooked").status_code == 502
+    assert client.get("/plaininline").text == "False"
     assert client.get("/fetches").text == "hinted"
 
 

@@ -266,7 +266,7 @@ class ProcessPool:
             if worker.process.returncode == -signal.SIGPROF:
                 message = "%s was ended: its processor time is %g s"
                 log.warning(message, ctx.name, self.isolation.cpu_seconds, extra=logs.about(ctx.name, ctx.log_id))
-                raise TimeLimit from None
+                raise TimeLimit(self.isolation.cpu_seconds) from None
             raise WorkerError(str(error)) from None
         self.ends.pop(number, None)
         if isinstance(answer, messages.Result):

@@ -4,7 +4,7 @@ use std::{
     fmt::{self, Write as _},
     net::IpAddr,
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -69,6 +69,8 @@ pub struct FetchChain {
     version: u64,
     /// The claims of the innermost, and the fingerprint of the policy that verified them.
     verified: Option<(u128, Arc<Claims>)>,
+    /// The end of the time that the innermost has, if a callable made it.
+    until: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -85,10 +87,29 @@ impl FetchChain {
         self.linked(name.into(), self.depth() + 1)
     }
 
-    /// With the key of the response that the innermost of them waits for.
+    /// With the key of the response that the innermost of them waits for. Others may wait for that response, too, so
+    /// that it has a time of its own.
     #[must_use]
     pub fn holding(&self, key: &[u8]) -> Self {
-        self.linked(Self::held(key), self.depth())
+        let holding = self.linked(Self::held(key), self.depth());
+        Self {
+            until: None,
+            ..holding
+        }
+    }
+
+    /// The same, with an end of the time that the innermost has.
+    #[must_use]
+    pub fn ending(self, until: Instant) -> Self {
+        Self {
+            until: Some(until),
+            ..self
+        }
+    }
+
+    /// The end of the time that the innermost has, if a callable made it.
+    pub fn until(&self) -> Option<Instant> {
+        self.until
     }
 
     fn linked(&self, name: Box<str>, depth: usize) -> Self {
@@ -97,6 +118,7 @@ impl FetchChain {
             link: Some(Arc::new(Link { name, depth, outer })),
             version: self.version,
             verified: self.verified.clone(),
+            until: self.until,
         }
     }
 
@@ -107,6 +129,7 @@ impl FetchChain {
             link: self.link.clone(),
             version,
             verified,
+            until: self.until,
         }
     }
 
@@ -198,7 +221,7 @@ pub enum FetchError {
     #[error("origin {0:?} is no origin or group of the edge, which has {1}")]
     NoOrigin(Box<str>, String),
     /// An address of the host.
-    #[error("{0} has an address that {1}; private networks are named in FetchHosts(networks=[…])")]
+    #[error("{0} has an address that {1}{remedy}", remedy = remedy(*.1))]
     Address(String, ForeignRefusal),
     /// No response of a host that is no origin.
     #[error("{0}")]
@@ -218,6 +241,15 @@ pub enum FetchError {
     /// The edge stops.
     #[error("the edge has stopped")]
     Stopped,
+}
+
+/// Only a private network can be allowed.
+fn remedy(refusal: ForeignRefusal) -> &'static str {
+    match refusal {
+        ForeignRefusal::Private => "; private networks are named in FetchHosts(networks=[…])",
+        ForeignRefusal::Own => ", which is never fetched from; fetch a path of a route instead",
+        ForeignRefusal::NoHost => "",
+    }
 }
 
 /// The response to a request of a callable.
@@ -247,6 +279,13 @@ mod tests {
         assert_eq!(holding.depth(), 2);
         assert!(holding.holds(b"\0k") && !holding.holds(b"k") && !two.holds(b"\0k"));
         assert!(holding.contains("GET a"));
+        let until = Instant::now();
+        let ending = two.clone().ending(until);
+        let ends = |chain: FetchChain| chain.until() == Some(until);
+        assert!(
+            ends(ending.clone()) && ends(ending.with("GET d")) && ends(ending.of_version(1, None))
+        );
+        assert_eq!((two.until(), ending.holding(b"k").until()), (None, None));
         assert!(!two.contains("GET b") && other.contains("GET b") && !outer.contains("GET a"));
     }
 }

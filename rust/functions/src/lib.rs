@@ -204,14 +204,25 @@ pub enum FunctionOutput {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FunctionError {
     /// The number of calls that may wait.
-    #[error("the queue of calls is full ({0} waiting)")]
+    #[error("the queue of calls is full: {0} wait (limits.functions.queue)")]
     QueueFull(usize),
+    /// A call that another one waits for begins at once or not at all: it must not wait for that one's place.
+    #[error("a call that another one waits for has no free place: {most} run already ({bound})")]
+    NoPlace {
+        /// The number of places.
+        most: usize,
+        /// The setting that bounds them.
+        bound: &'static str,
+    },
     /// The number of responses that may be streamed at a time.
     #[error("as many responses are streamed as limits.functions.streams allows ({0})")]
     TooManyStreams(usize),
     /// The callable's timeout.
     #[error("no answer within {0:?}")]
     TimedOut(Duration),
+    /// The processor time of a call in a process of its own.
+    #[error("used more than {0:?} of processor time (Isolation.cpu_seconds)")]
+    UsedUp(Duration),
     /// `id` is in the answer and in the log line that holds the traceback.
     #[error("raised {kind}: {message} (error id {id})")]
     Raised {
@@ -244,8 +255,10 @@ pub enum FunctionError {
 impl From<&FunctionError> for CallResult {
     fn from(error: &FunctionError) -> Self {
         match error {
-            FunctionError::QueueFull(_) | FunctionError::TooManyStreams(_) => Self::QueueFull,
-            FunctionError::TimedOut(_) => Self::TimedOut,
+            FunctionError::QueueFull(_)
+            | FunctionError::NoPlace { .. }
+            | FunctionError::TooManyStreams(_) => Self::QueueFull,
+            FunctionError::TimedOut(_) | FunctionError::UsedUp(_) => Self::TimedOut,
             FunctionError::Raised { .. } => Self::Raised,
             FunctionError::WrongType { .. } => Self::WrongType,
             FunctionError::Gone => Self::Gone,

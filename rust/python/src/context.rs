@@ -11,6 +11,7 @@ use edgerouter_core::{
 };
 use edgerouter_functions::{ClientPlace, Conversions, FunctionCaches, Notes, Phase};
 use edgerouter_telemetry::trace::SpanParent;
+use parking_lot::Mutex;
 use pyo3::{
     exceptions::{PyRuntimeError, PyValueError},
     prelude::*,
@@ -22,7 +23,7 @@ use crate::{
     data::{CallSessions, Env},
     fetch::{FetchFrom, PendingFetch, WantedFetch},
     message::{headers::value_of, spelling},
-    runner::{AnswersEarly, Caller, Deadline, enter, wait_until},
+    runner::{AnswerTo, AnswersEarly, Caller, Deadline, enter, wait_until},
 };
 
 /// Bytes of a tag, at most: as much as `Cache-Tag` fields usually allow.
@@ -55,6 +56,8 @@ pub(crate) struct CallContext {
     sessions: OnceLock<Arc<CallSessions>>,
     /// Of a function on an event loop: the call, which can be answered before it is over.
     going: OnceLock<AnswersEarly>,
+    /// Of a function on a thread, while it runs: the way of its answer.
+    answer: Mutex<Option<AnswerTo>>,
 }
 
 /// The place of a call in a trace (W3C Trace Context).
@@ -111,6 +114,7 @@ impl CallContext {
             from,
             sessions: OnceLock::new(),
             going: OnceLock::new(),
+            answer: Mutex::default(),
         });
         if awaits {
             return Ok(Bound::new(py, made.add_subclass(AsyncContext))?.into_super());
@@ -178,34 +182,22 @@ impl AsyncContext {
     fn caches(slf: PyRef<'_, Self>) -> Caches {
         Caches::new(slf.as_super().caches.clone(), true)
     }
-
-    /// Sends the client a 103 with these links ahead of the response (RFC 8297); false if it has begun.
-    #[pyo3(signature = (*links))]
-    fn early_hints(slf: PyRef<'_, Self>, links: Vec<String>) -> PyResult<bool> {
-        let context = slf.as_super();
-        if context.from.is_none() {
-            let message = "ctx.early_hints is for functions, not for hooks";
-            return Err(PyRuntimeError::new_err(message));
-        }
-        let bytes: usize = links.iter().map(String::len).sum();
-        if links.is_empty() || bytes > MOST_HINT_BYTES {
-            return Err(PyValueError::new_err(format!(
-                "ctx.early_hints takes one or more values of Link, with {MOST_HINT_BYTES} bytes at most, not {bytes}"
-            )));
-        }
-        let mut fields = Fields::new();
-        for link in &links {
-            fields.append(header::LINK, value_of("link", link)?);
-        }
-        let going = context.going.get().and_then(AnswersEarly::upgrade);
-        Ok(going.is_some_and(|going| going.hint(fields)))
-    }
 }
 
 impl CallContext {
     /// True if developers see tracebacks.
     pub(crate) fn shows_traces(&self) -> bool {
         self.caller.shared.traces()
+    }
+
+    /// Keeps the way of the answer while the function runs on a thread, so that it may send early hints by it.
+    pub(crate) fn lend(&self, answer: Option<AnswerTo>) {
+        *self.answer.lock() = answer;
+    }
+
+    /// Gives the way of the answer back.
+    pub(crate) fn give_back(&self) -> Option<AnswerTo> {
+        self.answer.lock().take()
     }
 
     /// Lets the call be answered before it is over.
@@ -301,6 +293,30 @@ impl CallContext {
         }
         let conversions = self.conversions.as_ref();
         Ok(conversions.is_some_and(|conversions| conversions.convert(goal, value)))
+    }
+
+    /// Sends the client a 103 with these links ahead of the response (RFC 8297); false if it has begun.
+    #[pyo3(signature = (*links))]
+    fn early_hints(&self, links: Vec<String>) -> PyResult<bool> {
+        if self.from.is_none() {
+            let message = "ctx.early_hints is for functions, not for hooks";
+            return Err(PyRuntimeError::new_err(message));
+        }
+        let bytes: usize = links.iter().map(String::len).sum();
+        if links.is_empty() || bytes > MOST_HINT_BYTES {
+            return Err(PyValueError::new_err(format!(
+                "ctx.early_hints takes one or more values of Link, with {MOST_HINT_BYTES} bytes at most, not {bytes}"
+            )));
+        }
+        let mut fields = Fields::new();
+        for link in &links {
+            fields.append(header::LINK, value_of("link", link)?);
+        }
+        if let Some(answer) = &mut *self.answer.lock() {
+            return Ok(answer.hint(fields));
+        }
+        let going = self.going.get().and_then(AnswersEarly::upgrade);
+        Ok(going.is_some_and(|going| going.hint(fields)))
     }
 
     /// The place of the call in its trace; `None` if the edge does not trace.

@@ -9,15 +9,16 @@ use std::{
 
 use bytes::Bytes;
 use edgerouter_core::{
-    http::{Fields, PathAndQuery, uri::escape_reference},
+    http::{FieldValue, Fields, KnownSet, PathAndQuery, header, uri::escape_reference},
     plan::Scheme,
+    trace::context::{TRACEPARENT, TRACESTATE},
 };
 use edgerouter_functions::{
     RequestHead,
     fetch::{self, Fetch, FetchCache, FetchChain, FetchError, Fetched, Fetcher},
 };
 use edgerouter_telemetry::trace::SpanParent;
-use http::Method;
+use http::{HeaderValue, Method};
 use parking_lot::{Condvar, Mutex};
 use pyo3::{exceptions::PyValueError, prelude::*};
 
@@ -31,6 +32,8 @@ use crate::{
     runner,
 };
 
+const VIA: KnownSet = KnownSet::of(&[header::VIA]);
+
 /// The request of a call, as far as requests that it makes continue it.
 #[derive(Debug)]
 pub(crate) struct FetchFrom {
@@ -42,6 +45,10 @@ pub(crate) struct FetchFrom {
     client: IpAddr,
     chain: FetchChain,
     trace: Option<SpanParent>,
+    /// The proxies that the request has passed: a loop over several edges ends by their number.
+    via: Vec<HeaderValue>,
+    /// `traceparent` and `tracestate` of the client, which an edge that does not trace leaves as they are.
+    passed: Option<Box<[(&'static str, HeaderValue)]>>,
     fetcher: Arc<dyn Fetcher>,
 }
 
@@ -71,7 +78,20 @@ impl FetchFrom {
             Some(query) => format!("{}?{query}", request.path),
             None => request.path.clone(),
         };
+        let passed = match &request.trace {
+            Some(_) => None,
+            None => trace_fields(&request.headers),
+        };
+        let via = match request.headers.has_none_of(VIA) {
+            true => Vec::new(),
+            false => {
+                let values = request.headers.get_all(header::VIA);
+                values.iter().map(FieldValue::owned).collect()
+            }
+        };
         Self {
+            via,
+            passed,
             method: request.method.clone(),
             scheme: request.scheme,
             host: Arc::clone(&request.host),
@@ -128,8 +148,23 @@ impl FetchFrom {
             })?;
         let mut given = Fields::new();
         headers::fill(&mut given, fields)?;
+        if !given.contains_key(header::VIA) {
+            for value in &self.via {
+                given.append(header::VIA, value);
+            }
+        }
+        if let Some(passed) = &self.passed
+            && outside.is_none()
+            && !given.contains_key(TRACEPARENT)
+        {
+            for (name, value) in passed {
+                given.append(*name, value);
+            }
+        }
         let (_, own) = self.origin();
         let name = fetch::name(&self.method, self.scheme, &own, &self.target);
+        let now = Instant::now();
+        let until = now.checked_add(timeout).unwrap_or(now);
         let pending = Arc::new(Pending::default());
         let arrived = Arc::clone(&pending);
         let fetch = Fetch {
@@ -148,7 +183,7 @@ impl FetchFrom {
             cache,
             timeout,
             client: self.client,
-            chain: self.chain.with(&name),
+            chain: self.chain.with(&name).ending(until),
             trace: self.trace.clone(),
         };
         py.detach(|| {
@@ -157,6 +192,14 @@ impl FetchFrom {
         });
         Ok(PendingFetch(pending))
     }
+}
+
+/// The fields by which a request continues a trace (W3C Trace Context).
+fn trace_fields(request: &Fields) -> Option<Box<[(&'static str, HeaderValue)]>> {
+    let parent = (TRACEPARENT, request.sole(TRACEPARENT)?.owned());
+    let state = request.sole(TRACESTATE);
+    let state = state.map(|state| (TRACESTATE, state.owned()));
+    Some(std::iter::once(parent).chain(state).collect())
 }
 
 #[derive(Debug, Default)]

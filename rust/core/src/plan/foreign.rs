@@ -4,7 +4,7 @@ use std::{fmt, net::Ipv6Addr};
 
 use crate::guard::addresses::AddressSet;
 
-use super::{HostPattern, Scheme};
+use super::{HostPattern, Scheme, matcher::HostError};
 
 /// Hosts of others, and the networks in which they may be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,6 +45,12 @@ impl ForeignHost {
                 return Err("must be a host, with https:// or http:// before it or none".to_owned());
             }
         };
+        if let Ok(address) = rest.parse() {
+            return Err(HostError::Bare(address).to_string());
+        }
+        if rest.is_empty() {
+            return Err("must name a host".to_owned());
+        }
         let (host, port) = match rest.rsplit_once(':') {
             Some((host, port)) if !port.contains(']') => {
                 let port = port.parse::<u16>().ok().filter(|port| *port > 0);

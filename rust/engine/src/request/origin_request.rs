@@ -10,7 +10,7 @@ use edgerouter_core::{
     cache::{hooked::HookEffect, tags},
     finish,
     images::ImageRequest,
-    plan::{GroupId, RouteId, Scheme},
+    plan::{GroupId, Route, RouteId, Scheme},
 };
 use http::{Method, StatusCode, Version};
 
@@ -107,15 +107,32 @@ impl InterimReceiver {
         move |status, version, mut headers| {
             finish::received(&mut headers, version, &live.plan.via);
             headers.remove(header::CONTENT_LENGTH);
-            if let Some(route) = live.plan.route(*route) {
+            let route = live.plan.route(*route);
+            if let Some(route) = route {
                 tags::take(&mut headers, &route.cache);
-                for name in &route.response_headers.remove {
-                    headers.remove(name);
-                }
             }
-            let sent = self.stream.send_interim(self.ticket, status, &headers);
-            worker.metrics.interim(sent);
+            self.send(worker, route, status, headers);
         }
+    }
+
+    /// Sends an interim response without the fields that the route removes from responses. Early hints that have no
+    /// field then say nothing, and are left out.
+    pub(super) fn send(
+        &self,
+        worker: &Worker,
+        route: Option<&Route>,
+        status: StatusCode,
+        mut fields: Fields,
+    ) {
+        for name in route
+            .iter()
+            .flat_map(|route| &route.response_headers.remove)
+        {
+            fields.remove(name);
+        }
+        let sent = (status != StatusCode::EARLY_HINTS || !fields.is_empty())
+            && self.stream.send_interim(self.ticket, status, &fields);
+        worker.metrics.interim(sent);
     }
 }
 

@@ -9,7 +9,7 @@ use edgerouter_data::{
 use parking_lot::Mutex;
 use pyo3::{
     IntoPyObjectExt as _, PyTypeInfo as _,
-    exceptions::{PyStopAsyncIteration, PyTypeError, PyValueError},
+    exceptions::{PyOverflowError, PyStopAsyncIteration, PyTypeError, PyValueError},
     prelude::*,
     types::{PyBool, PyByteArray, PyBytes, PyInt, PyMemoryView, PyString, PyTuple},
 };
@@ -210,10 +210,7 @@ impl Handle {
         )
     }
 
-    fn list(&self, prefix: &str, cursor: Option<&str>, limit: i64) -> PyResult<Planned> {
-        let limit = usize::try_from(limit).map_err(|_| {
-            PyValueError::new_err(format!("limit: {limit}: must be from 1 to {MOST_LISTED}"))
-        })?;
+    fn list(&self, prefix: &str, cursor: Option<&str>, limit: usize) -> Planned {
         // An empty parameter of a query means no cursor.
         let cursor = cursor.filter(|cursor| !cursor.is_empty());
         let call = KvCall::List {
@@ -229,7 +226,7 @@ impl Handle {
             .into_py_any(py),
             other => Err(unexpected(&other)),
         });
-        Ok((DataCall::KeyValue(call), convert))
+        (DataCall::KeyValue(call), convert)
     }
 
     fn add(&self, key: &str, by: i64, ttl: Option<&Bound<'_, PyAny>>) -> PyResult<Planned> {
@@ -243,6 +240,29 @@ impl Handle {
             other => Err(unexpected(&other)),
         });
         Ok((DataCall::KeyValue(call), convert))
+    }
+}
+
+/// `by=` of a counter.
+fn counted(value: &Bound<'_, PyAny>) -> PyResult<i64> {
+    value
+        .extract()
+        .map_err(|error| beyond(value, error, "by", "a whole number of 64 bits"))
+}
+
+/// `limit=` of a list; how many there may be is checked with the other bounds.
+fn listed(value: &Bound<'_, PyAny>) -> PyResult<usize> {
+    let bounds = format!("from 1 to {MOST_LISTED}");
+    value
+        .extract()
+        .map_err(|error| beyond(value, error, "limit", &bounds))
+}
+
+/// Names the parameter and its bounds where a number is out of them.
+fn beyond(value: &Bound<'_, PyAny>, error: PyErr, name: &str, bounds: &str) -> PyErr {
+    match error.is_instance_of::<PyOverflowError>(value.py()) {
+        true => PyValueError::new_err(format!("{name}: {value}: must be {bounds}")),
+        false => error,
     }
 }
 
@@ -323,9 +343,9 @@ macro_rules! store {
                 py: Python<'_>,
                 prefix: &str,
                 cursor: Option<&str>,
-                limit: i64,
+                #[pyo3(from_py_with = listed)] limit: usize,
             ) -> PyResult<$answer> {
-                self.begin(py, self.handle.list(prefix, cursor, limit)?)
+                self.begin(py, self.handle.list(prefix, cursor, limit))
             }
 
             /// Adds to a counter; its new number.
@@ -334,7 +354,7 @@ macro_rules! store {
                 &self,
                 py: Python<'_>,
                 key: &str,
-                by: i64,
+                #[pyo3(from_py_with = counted)] by: i64,
                 ttl: Option<&Bound<'_, PyAny>>,
             ) -> PyResult<$answer> {
                 self.begin(py, self.handle.add(key, by, ttl)?)

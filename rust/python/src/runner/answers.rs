@@ -108,7 +108,7 @@ impl AnswerTo {
     }
 
     /// Sends early hints ahead of the answer, at once; false if nobody waits, or for too many.
-    pub(super) fn hint(&mut self, fields: Fields) -> bool {
+    pub(crate) fn hint(&mut self, fields: Fields) -> bool {
         if self.hints >= MOST_HINTS {
             return false;
         }

@@ -44,6 +44,7 @@ use edgerouter_data::Bindings;
 use edgerouter_functions::{FunctionError, Functions, FunctionsLoad, Invocation, StartedCall};
 use pyo3::{call::PyCallArgs, prelude::*};
 
+pub(crate) use answers::AnswerTo;
 pub(crate) use arrivals::Waiter;
 pub(crate) use background::wait_until;
 use calls::UnderWay;

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use edgerouter_functions::{FunctionError, FunctionOutput, Phase};
-use pyo3::{prelude::*, sync::PyOnceLock, types::PyType};
+use pyo3::{intern, prelude::*, sync::PyOnceLock, types::PyType};
 
 use super::{
     PythonCallable, abort,
@@ -38,6 +38,13 @@ pub(crate) fn is_time_limit(py: Python<'_>, error: &PyErr) -> bool {
     TIME_LIMIT
         .import(py, "edgerouter.functions", "TimeLimit")
         .is_ok_and(|class| error.matches(py, class).unwrap_or(false))
+}
+
+/// The processor time that a call in a process of its own has used up, as its `TimeLimit` has it.
+fn used_up(py: Python<'_>, error: &PyErr) -> Option<Duration> {
+    let arguments = error.value(py).getattr(intern!(py, "args")).ok()?;
+    let (seconds,): (f64,) = arguments.extract().ok()?;
+    Duration::try_from_secs_f64(seconds).ok()
 }
 
 /// True if asyncio cancelled the task.
@@ -106,7 +113,11 @@ impl CallSite<'_> {
     /// The error of a callable that raised: the time limit, or its own failure, which is logged.
     pub(crate) fn failed(&self, py: Python<'_>, views: &Views, error: &PyErr) -> FunctionError {
         if is_time_limit(py, error) {
-            return self.timed_out(py, views);
+            return match used_up(py, error) {
+                // The process of its own has been ended, and the log has it.
+                Some(processor_time) => FunctionError::UsedUp(processor_time),
+                None => self.timed_out(py, views),
+            };
         }
         self.raised(py, Some(views), error)
     }

@@ -295,6 +295,11 @@ impl ThreadPool {
         self.running() + self.waiting() >= most
     }
 
+    /// The number of threads that there may be, those that are stuck apart.
+    pub(crate) fn most(&self) -> usize {
+        self.state.lock().most
+    }
+
     pub(crate) fn running(&self) -> usize {
         self.running.load(Ordering::Relaxed)
     }

@@ -127,12 +127,10 @@ impl Queues {
             Kind::Plain if job.nested && self.plain.is_full() => Kind::Nested,
             kind => kind,
         };
-        let busy = match self.pool(kind) {
-            Some(pool) => job.nested && pool.is_full(),
-            None => job.nested && self.running.load(Ordering::Acquire) >= most,
-        };
-        if busy {
-            return Err((Box::new(job), FunctionError::QueueFull(most)));
+        if job.nested
+            && let Some(error) = self.no_place(kind, most)
+        {
+            return Err((Box::new(job), error));
         }
         if let Some(pool) = self.pool(kind) {
             return match pool.push(job) {
@@ -151,6 +149,24 @@ impl Queues {
         drop(queue);
         let asleep = !self.awake.swap(true, Ordering::AcqRel);
         Ok(asleep.then(|| WakeOnDrop::Loop(Arc::clone(self))))
+    }
+
+    /// The reason why a call of this kind could not begin at once.
+    fn no_place(&self, kind: Kind, most: usize) -> Option<FunctionError> {
+        let (taken, most, bound) = match self.pool(kind) {
+            None => {
+                let running = self.running.load(Ordering::Acquire);
+                (running >= most, most, "limits.functions.queue")
+            }
+            Some(pool) => {
+                let bound = match kind {
+                    Kind::Serial => "serial=True",
+                    _ => "limits.functions.threads",
+                };
+                (pool.is_full(), pool.most(), bound)
+            }
+        };
+        taken.then_some(FunctionError::NoPlace { most, bound })
     }
 
     fn forget_closed(&self) {

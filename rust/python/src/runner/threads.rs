@@ -7,7 +7,7 @@ use std::{
 };
 
 use edgerouter_core::plan::limits::FunctionLimits;
-use edgerouter_functions::FunctionError;
+use edgerouter_functions::{FunctionError, Phase};
 use pyo3::{intern, prelude::*};
 
 use super::{
@@ -158,6 +158,7 @@ fn run(job: Job, py: Python<'_>, thread: &WatchedThread) -> Option<Job> {
             return None;
         }
     };
+    let mut answer = Some(job.answer);
     let result = views
         .context(py, callable, job.phase, &job.deadline)
         .and_then(|context| {
@@ -165,17 +166,26 @@ fn run(job: Job, py: Python<'_>, thread: &WatchedThread) -> Option<Job> {
             let _named = scope::name(&context);
             let now = Instant::now();
             let now = thread.announce_before(Some(callable), now);
+            if job.phase == Phase::Function {
+                context.get().lend(answer.take());
+            }
             thread.enter(job.deadline.at());
             let result = views.call_in(&scope, callable, &context);
             thread.leave(py);
+            answer = context.get().give_back().or(answer.take());
             callable.took(now.elapsed());
             result
         });
+    let answer = answer?;
     let settled = match result {
         Ok(result) => match site.settle(&views, &result) {
             Err(FunctionError::WrongType { .. }) if awaitable(&result) => {
                 let work = Work::Begun(views, Some(result.unbind()));
-                return Some(Job { work, ..job });
+                return Some(Job {
+                    work,
+                    answer,
+                    ..job
+                });
             }
             settled => settled,
         },
@@ -183,7 +193,7 @@ fn run(job: Job, py: Python<'_>, thread: &WatchedThread) -> Option<Job> {
     };
     let settled = site.named(py, &views, settled);
     views.end_after(&settled);
-    thread.answer(job.answer, settled);
+    thread.answer(answer, settled);
     None
 }
 

@@ -22,6 +22,9 @@ pub enum HostError {
     /// A port after the name.
     #[error("must have no port: a host matches every port")]
     Port,
+    /// An address of IPv6 as it stands alone.
+    #[error("must be in brackets, as an address of IPv6 is in URLs: \"[{0}]\"")]
+    Bare(std::net::Ipv6Addr),
     /// A URL in place of a host.
     #[error("must have no scheme: write the host alone")]
     Scheme,
@@ -66,7 +69,7 @@ impl HostPattern {
             };
         }
         if lower.contains(':') {
-            return Err(HostError::Port);
+            return Err(lower.parse().map_or(HostError::Port, HostError::Bare));
         }
         let name = lower.strip_suffix('.').unwrap_or(&lower);
         let (below, name) = name

@@ -91,9 +91,14 @@ fn start(
         .map_or(live.plan.limits.functions.timeout, |callable| {
             callable.timeout
         });
+    let since = Instant::now();
+    // A function that waits for this request has no more time than it gave it.
+    let timeout = match request.chain.until() {
+        Some(until) => timeout.min(until.saturating_duration_since(since)),
+        None => timeout,
+    };
     let (response, transforms) = response.unzip();
     let transforms = transforms.flatten();
-    let since = Instant::now();
     let span = request.trace.take().map(|parent| {
         let (work, kind) = match phase {
             Phase::Function => (Work::Function, "function"),
@@ -211,7 +216,7 @@ pub(super) fn failure(
         _ => tracing::warn!(callable = name, %error, "a function or hook failed"),
     }
     let (status, message) = match error {
-        FunctionError::TimedOut(_) => (
+        FunctionError::TimedOut(_) | FunctionError::UsedUp(_) => (
             StatusCode::GATEWAY_TIMEOUT,
             "The function did not answer in time.".to_owned(),
         ),
@@ -222,6 +227,10 @@ pub(super) fn failure(
         FunctionError::QueueFull(_) => (
             StatusCode::SERVICE_UNAVAILABLE,
             "Too many calls are waiting for functions.".to_owned(),
+        ),
+        FunctionError::NoPlace { .. } => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "No place is free for a call that another function waits for.".to_owned(),
         ),
         FunctionError::Gone => (
             StatusCode::SERVICE_UNAVAILABLE,
@@ -243,7 +252,9 @@ pub(super) fn failure(
         message,
         retry: matches!(
             error,
-            FunctionError::QueueFull(_) | FunctionError::TooManyStreams(_)
+            FunctionError::QueueFull(_)
+                | FunctionError::NoPlace { .. }
+                | FunctionError::TooManyStreams(_)
         ),
         id,
         trace,

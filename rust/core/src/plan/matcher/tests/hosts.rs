@@ -37,4 +37,9 @@ fn hosts_match_without_case_and_port() {
     ] {
         assert!(HostPattern::parse(pattern).is_err(), "{pattern}");
     }
+    let bare = HostPattern::parse("FE80::1").unwrap_err();
+    assert_eq!(
+        bare.to_string(),
+        "must be in brackets, as an address of IPv6 is in URLs: \"[fe80::1]\""
+    );
 }
