@@ -18,8 +18,10 @@ DATA, HEADERS, RST_STREAM, SETTINGS, PING, WINDOW_UPDATE, CONTINUATION = 0, 1, 3
 END_STREAM, END_HEADERS = 1, 4
 #: Connections of the attacks that hold them.
 HELD = 400
-#: Handshakes that begin at once.
+#: Handshakes that begin at once, and connections that end.
 BURST = 50
+#: Bytes of long content that is sent.
+UPLOAD = 5_000_000
 
 
 def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
@@ -162,6 +164,35 @@ def handshakes(port: int) -> None:
                 sock.recv(65_536)
 
 
+def ends(port: int) -> None:
+    """Opens connections and ends them together."""
+    while True:
+        with contextlib.ExitStack() as stack, contextlib.suppress(OSError):
+            for _ in range(BURST):
+                stack.enter_context(connect(port))
+
+
+def downloads(port: int) -> None:
+    """Takes long content from the origin, as fast as it comes."""
+    room = bytearray(1 << 20)
+    while True:
+        with contextlib.suppress(OSError), connect(port) as sock:
+            sock.sendall(b"GET /large/passed/1 HTTP/1.1\r\nhost: faults.example\r\nconnection: close\r\n\r\n")
+            while sock.recv_into(room):
+                pass
+
+
+def uploads(port: int) -> None:
+    """Sends long content to the origin, as fast as it is taken."""
+    head = f"POST /pass/1 HTTP/1.1\r\nhost: faults.example\r\nconnection: close\r\ncontent-length: {UPLOAD}\r\n\r\n"
+    whole = head.encode() + bytes(UPLOAD)
+    while True:
+        with contextlib.suppress(OSError), connect(port) as sock:
+            sock.sendall(whole)
+            while sock.recv(65_536):
+                pass
+
+
 ATTACKS: dict[str, Callable[[int], None]] = {
     "rapid reset": rapid_reset,
     "made-you-reset": made_you_reset,
@@ -172,6 +203,9 @@ ATTACKS: dict[str, Callable[[int], None]] = {
     "slowloris": slowloris,
     "slow readers": slow_readers,
     "TLS handshakes": handshakes,
+    "ends of connections": ends,
+    "long downloads": downloads,
+    "long uploads": uploads,
 }
 #: Those on the listener with TLS.
 SECURED = {"TLS handshakes"}

@@ -30,6 +30,7 @@ KEPT = "cache-control: max-age=3600\r\n"
 NOT_KEPT = "cache-control: no-store\r\n"
 PIECE = bytes(65_536)
 HEADERS = {"slices": KEPT + 'etag: "1"\r\naccept-ranges: bytes\r\n', "whole": KEPT, "passed": NOT_KEPT}
+LENGTH = re.compile(r"\r\ncontent-length: (\d+)", re.IGNORECASE)
 RANGE = re.compile(r"\r\nrange: bytes=(\d+)-(\d*)", re.IGNORECASE)
 
 counts: Counter[str] = Counter()
@@ -42,6 +43,10 @@ async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
             path = head.split(" ", 2)[1].removeprefix("/pass")
             first, _, rest = path[1:].partition("/")
             counts[first] += 1
+            sent = LENGTH.search(head)
+            left = int(sent[1]) if sent else 0
+            while left and (piece := await reader.read(min(left, len(PIECE)))):
+                left -= len(piece)
             if first == "fail":
                 break
             if first == "slow":

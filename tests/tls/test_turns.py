@@ -1,4 +1,6 @@
-"""Handshakes of TLS and new connections of HTTP/2 come after requests of connections that were served before."""
+"""Handshakes of TLS, new connections of HTTP/2 and ends of connections come after requests of those that were served
+before.
+"""
 
 from __future__ import annotations
 
@@ -77,8 +79,40 @@ def hello(authority: Authority) -> bytes:
     return sent.read()
 
 
+def half_shaken(url: str, authority: Authority) -> socket.socket:
+    """A connection whose client has got all that the edge sends in a handshake, and not answered it."""
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = authority.trusted().wrap_bio(incoming, outgoing, server_hostname="www.example.com")
+    sock = socket.create_connection(address_of(url), 10)
+    try:
+        while True:
+            with contextlib.suppress(ssl.SSLWantReadError):
+                client.do_handshake()
+                return sock
+            sock.sendall(outgoing.read())
+            incoming.write(sock.recv(65536))
+    except BaseException:
+        sock.close()
+        raise
+
+
+def answered(clients: list[socket.socket]) -> list[socket.socket]:
+    """The clients in the order in which something comes for them: the kernel lists sockets in that order."""
+    order: list[socket.socket] = []
+    with selectors.EpollSelector() as selector:
+        for client in clients:
+            selector.register(client, selectors.EVENT_READ, client)
+        while selector.get_map():
+            ready = selector.select(10)
+            assert ready, "the edge answers nobody"
+            for key, _ in ready:
+                order.append(key.data)
+                selector.unregister(key.fileobj)
+    return order
+
+
 def test_a_request_is_served_before_handshakes_that_came_before_it(secured: Held, authority: Authority) -> None:
-    with contextlib.ExitStack() as stack, selectors.EpollSelector() as selector:
+    with contextlib.ExitStack() as stack:
         modest = stack.enter_context(connected(secured.url, authority.trusted()))
         holder = stack.enter_context(connected(secured.url, authority.trusted()))
         for client in (modest, holder):
@@ -92,20 +126,45 @@ def test_a_request_is_served_before_handshakes_that_came_before_it(secured: Held
         for other in others:
             other.sendall(first)
         modest.sendall(b"GET /one HTTP/1.1\r\nhost: www.example.com\r\n\r\n")
-        for waiting in (modest, *others):
-            selector.register(waiting, selectors.EVENT_READ)
         secured.release()
-        # The kernel lists sockets in the order in which something came on them.
-        order: list[int] = []
-        while len(order) < len(others) + 1:
-            ready = selector.select(10)
-            assert ready, "the edge answers nobody"
-            for key, _ in ready:
-                order.append(key.fd)
-                selector.unregister(key.fileobj)
-        assert order.index(modest.fileno()) < 5
+        assert answered([modest, *others]).index(modest) < 5
         assert read(modest).body == b"served"
         assert read(holder).body == b"held"
+
+
+def test_a_request_is_served_before_handshakes_that_their_clients_leave(secured: Held, authority: Authority) -> None:
+    with contextlib.ExitStack() as stack:
+        modest = stack.enter_context(connected(secured.url, authority.trusted()))
+        holder = stack.enter_context(connected(secured.url, authority.trusted()))
+        for client in (modest, holder):
+            assert get(client, path="/before").body == b"served"
+        others = [stack.enter_context(half_shaken(secured.url, authority)) for _ in range(MANY)]
+        holder.sendall(b"GET /hold HTTP/1.1\r\nhost: www.example.com\r\n\r\n")
+        assert secured.begun.wait(10)
+        for other in others:
+            other.shutdown(socket.SHUT_WR)
+        modest.sendall(b"GET /one HTTP/1.1\r\nhost: www.example.com\r\n\r\n")
+        secured.release()
+        assert answered([modest, *others]).index(modest) < 5
+        assert [other.recv(1) for other in others] == [b""] * MANY
+        assert read(modest).body == b"served"
+
+
+def test_a_request_is_served_before_most_connections_that_end_before_it(plain: Held) -> None:
+    with contextlib.ExitStack() as stack:
+        address = address_of(plain.url)
+        modest, holder, *others = (stack.enter_context(socket.create_connection(address, 10)) for _ in range(MANY + 2))
+        for client in (modest, holder, *others):
+            assert get(client, path="/before").body == b"served"
+        holder.sendall(b"GET /hold HTTP/1.1\r\nhost: www.example.com\r\n\r\n")
+        assert plain.begun.wait(10)
+        for other in others:
+            other.shutdown(socket.SHUT_WR)
+        modest.sendall(b"GET /one HTTP/1.1\r\nhost: www.example.com\r\n\r\n")
+        plain.release()
+        assert answered([modest, *others]).index(modest) < 6
+        assert [other.recv(1) for other in others] == [b""] * MANY
+        assert read(modest).body == b"served"
 
 
 def test_a_request_is_served_before_connections_that_have_yet_to_take_a_response(plain: Held) -> None:

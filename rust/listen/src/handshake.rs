@@ -1,10 +1,13 @@
 //! One handshake with a client, within its time and within the bound on those under way.
 
 use std::{
+    future::poll_fn,
     io,
+    pin::pin,
     rc::Rc,
     sync::Arc,
-    time::{SystemTime, UNIX_EPOCH},
+    task::Poll,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use edgerouter_core::{
@@ -18,7 +21,7 @@ use tokio_rustls::LazyConfigAcceptor;
 use crate::{
     Transport,
     connection::{Backlog, Connection, ConnectionOwner},
-    tls::{TlsListener, TlsSession, TlsTransport, VerifiedClient},
+    tls::{Places, TlsListener, TlsSession, TlsTransport, VerifiedClient},
 };
 
 /// The end of a handshake that gives no transport.
@@ -56,7 +59,8 @@ pub(crate) async fn handshake<T: Transport, O: ConnectionOwner>(
             End::Failed(error, transport) => {
                 tracing::debug!(%error, peer = %connection.peer, "a TLS handshake failed");
                 counts.failed();
-                transport.map_or(Unshaken::Gone, Unshaken::Refused)
+                let told = transport.filter(|_| !has_left(&error));
+                told.map_or(Unshaken::Gone, Unshaken::Refused)
             }
             End::Displaced => {
                 tracing::debug!(peer = %connection.peer, "a TLS handshake gave its place to another");
@@ -127,6 +131,31 @@ enum End<T> {
     Displaced,
 }
 
+/// True if the client is no longer there to read an alert.
+fn has_left(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+    matches!(error.kind(), BrokenPipe | ConnectionReset | UnexpectedEof)
+}
+
+/// Goes on with a step in a turn of its own each time that the client has sent something: many clients send, or leave,
+/// at once. The first turn has come. `None`: another handshake has got the place.
+async fn in_turns<F: Future, O: ConnectionOwner>(
+    owner: &Rc<O>,
+    places: &Places,
+    step: F,
+) -> Option<F::Output> {
+    let mut step = pin!(step);
+    let mut waited = Duration::ZERO;
+    loop {
+        let polled = poll_fn(|cx| Poll::Ready(step.as_mut().poll(cx))).await;
+        if let Poll::Ready(ended) = polled {
+            return Some(ended);
+        }
+        places.until_woken(&mut waited).await?;
+        Backlog::turn(owner).await;
+    }
+}
+
 /// The handshake itself: reads the client's hello, selects the policy by the name in it, and goes on by that policy.
 async fn shake<T: Transport, O: ConnectionOwner>(
     owner: &Rc<O>,
@@ -134,17 +163,17 @@ async fn shake<T: Transport, O: ConnectionOwner>(
     transport: T,
 ) -> Result<Shaken<T>, End<T>> {
     let places = &listener.places;
+    // A handshake is as much work as many requests: those that have come in are served between two of them.
+    Backlog::turn(owner).await;
     let mut acceptor = LazyConfigAcceptor::new(Acceptor::default(), transport);
-    let started = match places.awaiting(&mut acceptor).await {
+    let started = match in_turns(owner, places, &mut acceptor).await {
         Some(Ok(started)) => started,
         Some(Err(error)) => return Err(End::Failed(error, acceptor.take_io())),
         None => return Err(End::Displaced),
     };
-    // The rest is as much work as many requests: those that have come in are served between two handshakes.
-    Backlog::turn(owner).await;
     if let Some(proof) = listener.proof(&started.client_hello()).await {
-        let shown = places.awaiting(started.into_stream(proof).into_fallible());
-        return Err(match shown.await {
+        let shown = started.into_stream(proof).into_fallible();
+        return Err(match in_turns(owner, places, shown).await {
             Some(Ok(stream)) => End::Proof(stream.into_inner().0),
             Some(Err((error, transport))) => End::Failed(error, Some(transport)),
             None => End::Displaced,
@@ -153,16 +182,17 @@ async fn shake<T: Transport, O: ConnectionOwner>(
     let Some((policy, terms)) = listener.select(started.client_hello().server_name()) else {
         return Err(End::Failed(io::ErrorKind::NotFound.into(), None));
     };
-    if let Some(certified) = policy.certified(started.client_hello().server_name())
-        && places.awaiting(certified).await.is_none()
-    {
-        return Err(End::Displaced);
+    if let Some(certified) = policy.certified(started.client_hello().server_name()) {
+        if places.awaiting(certified).await.is_none() {
+            return Err(End::Displaced);
+        }
+        Backlog::turn(owner).await;
     }
     let client = policy.client.clone();
     let shaken = started
         .into_stream(Arc::clone(&policy.config))
         .into_fallible();
-    match places.awaiting(shaken).await {
+    match in_turns(owner, places, shaken).await {
         Some(Ok(stream)) => Ok(Shaken {
             transport: TlsTransport::new(stream),
             terms,

@@ -242,7 +242,7 @@ async fn serve_secured<T: Transport, O: ConnectionOwner>(
             let agreed = protocols.agreed(transport.session().alpn_protocol());
             serve_connection(owner, agreed, transport, connection).await;
         }
-        Err(Unshaken::Refused(transport)) => linger(owner, transport).await,
+        Err(Unshaken::Refused(transport)) => linger(owner, transport, &connection).await,
         Err(Unshaken::Gone) => {}
     }
 }
@@ -257,7 +257,7 @@ async fn serve_connection<T: Transport, O: ConnectionOwner>(
 ) {
     loop {
         if !connection.until_readable(&transport).await {
-            close(transport).await;
+            close(owner, transport, &connection).await;
             return;
         }
         if protocols == Protocols::Http2 {
@@ -281,8 +281,8 @@ async fn serve_http2<T: Transport, O: ConnectionOwner>(
 ) {
     match Box::pin(http2::serve(owner, transport, early, connection)).await {
         Closing::CutOff => {}
-        Closing::Done(transport) => close(transport).await,
-        Closing::Linger(transport) => linger(owner, transport).await,
+        Closing::Done(transport) => close(owner, transport, connection).await,
+        Closing::Linger(transport) => linger(owner, transport, connection).await,
     }
 }
 
@@ -337,15 +337,20 @@ async fn serve_requests<T: Transport, O: ConnectionOwner>(
         let idle = owner.with_plan(|plan, _| plan.limits.http.tunnel_idle_timeout);
         tunnel::join(connection, transport, upstream, &unread.bytes, idle).await;
     } else if connection.was_refused() || unread.in_content {
-        linger(owner, transport).await;
+        linger(owner, transport, connection).await;
     } else {
-        close(transport).await;
+        close(owner, transport, connection).await;
     }
     None
 }
 
 /// Closes a connection that has nothing left to read. TLS says so to the client, which may not read that.
-async fn close(mut transport: impl Transport) {
+async fn close<O: ConnectionOwner>(
+    owner: &Rc<O>,
+    mut transport: impl Transport,
+    connection: &Connection,
+) {
+    Backlog::turn_to_end(owner, connection).await;
     let _ = tokio::time::timeout(LINGER_QUIET, transport.shutdown()).await;
 }
 
@@ -355,7 +360,12 @@ const LINGER: Duration = Duration::from_secs(10);
 const LINGER_QUIET: Duration = Duration::from_secs(2);
 const LINGER_BYTES: u64 = 256 << 20;
 
-async fn linger<O: ConnectionOwner>(owner: &Rc<O>, mut transport: impl Transport) {
+async fn linger<O: ConnectionOwner>(
+    owner: &Rc<O>,
+    mut transport: impl Transport,
+    connection: &Connection,
+) {
+    Backlog::turn_to_end(owner, connection).await;
     let _ = tokio::time::timeout(LINGER_QUIET, transport.shutdown()).await;
     let read_away = async {
         let mut scrap = vec![0u8; 16 << 10];

@@ -7,7 +7,12 @@
 mod reading;
 mod sending;
 
-use std::{io, pin::Pin, rc::Rc, task::Poll};
+use std::{
+    io,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll},
+};
 
 pub(crate) use self::sending::with_date;
 
@@ -29,8 +34,11 @@ use http::{Method, Version};
 use self::reading::NextMessage;
 use crate::{
     Transport,
-    connection::{ConnectionOwner, Inflow, Serving, Stream},
+    connection::{Backlog, ConnectionOwner, Inflow, NextTurn, Serving, Stream},
 };
+
+/// Bytes of content in a turn of a connection: about as much work as a handshake.
+const A_TURN: usize = 128 << 10;
 
 pub(crate) struct Http1<T, O> {
     transport: T,
@@ -48,6 +56,10 @@ pub(crate) struct Http1<T, O> {
     hold: Option<(Hold, u64)>,
     /// Content of the request under way that has not come yet.
     content: Option<(ContentReader, Rc<Inflow>)>,
+    /// Bytes of long content that were read or written in this turn of the connection.
+    in_turn: usize,
+    /// That turn is over.
+    next_turn: Option<Rc<NextTurn>>,
     output: Outgoing,
 }
 
@@ -91,8 +103,26 @@ impl<T: Transport, O: ConnectionOwner> Http1<T, O> {
             ended: false,
             hold: None,
             content: None,
+            in_turn: 0,
+            next_turn: None,
             output: Outgoing::default(),
         }
+    }
+
+    /// Counts bytes of content behind which more comes. A client and an origin that are as fast as the kernel would go on
+    /// in turn, and nobody else would be looked at.
+    fn count_in_turn(&mut self, bytes: usize, cx: &Context<'_>) {
+        self.in_turn += bytes;
+        if self.in_turn >= A_TURN {
+            self.in_turn = 0;
+            self.next_turn = Some(Backlog::wait_to_go_on(&self.owner, cx));
+        }
+    }
+
+    /// True if others go first.
+    fn is_out_of_turn(&self) -> bool {
+        let turn = self.next_turn.as_ref();
+        turn.is_some_and(|turn| !turn.has_come())
     }
 
     /// The transport, and the input that nobody has read: for the time after HTTP.

@@ -198,6 +198,9 @@ impl<T: Transport, O: ConnectionOwner> Http1<T, O> {
             self.break_off(Some(Refusal::BodyTooSlow));
             return Poll::Ready(());
         }
+        if self.is_out_of_turn() {
+            return Poll::Pending;
+        }
         let fresh = if self.input.is_empty() {
             let owner = Rc::clone(&self.owner);
             let mut inbox = owner.connections().inbox.borrow_mut();
@@ -219,6 +222,7 @@ impl<T: Transport, O: ConnectionOwner> Http1<T, O> {
         };
         connection.read_blocked(false);
         connection.sent(fresh.len());
+        self.count_in_turn(fresh.len(), cx);
         if let Err(refusal) = self.take_content(fresh) {
             self.break_off(Some(refusal));
         }

@@ -9,7 +9,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use super::{Ended, Http1};
+use super::{A_TURN, Ended, Http1};
 use crate::{
     Transport,
     connection::{ConnectionOwner, ConnectionState, ResponseBody},
@@ -35,9 +35,8 @@ const MOST_PROBES: u8 = 6;
 const MOST_AHEAD: usize = 512 << 10;
 /// Bytes of one write from which on the kernel takes more of a stream ahead.
 const LARGE_WRITE: usize = 256 << 10;
-/// Bytes of a file that a connection sends before others of its worker have a turn: a client as fast as the kernel
-/// takes them would hold the worker until the end of the file.
-const MOST_TURN: usize = 2 << 20;
+/// Bytes that the kernel moves with as much work as one that the worker reads and writes.
+const KERNEL_SHARE: usize = 2;
 
 impl<T: Transport, O: ConnectionOwner> Http1<T, O> {
     /// Writes all that waits to be written.
@@ -132,19 +131,17 @@ impl<T: Transport, O: ConnectionOwner> Http1<T, O> {
         sending: &mut Sending<O::Body>,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
-        let mut turn = 0;
         loop {
+            if self.is_out_of_turn() {
+                return Poll::Pending;
+            }
             let by_kernel = match self.poll_send_file(sending, cx)? {
                 None => self.poll_move(sending, cx)?,
                 sent => sent,
             };
             let is_waiting = match by_kernel {
                 Some(Poll::Ready(count)) => {
-                    turn += count;
-                    if turn >= MOST_TURN {
-                        cx.waker().wake_by_ref();
-                        return Poll::Pending;
-                    }
+                    self.count_in_turn(count / KERNEL_SHARE, cx);
                     false
                 }
                 Some(Poll::Pending) => true,
@@ -153,10 +150,13 @@ impl<T: Transport, O: ConnectionOwner> Http1<T, O> {
                     let is_bare = self.transport.bare().is_some();
                     let waits = sending.take(&mut self.output, is_bare, cx);
                     self.take_ahead(sending);
+                    let length = self.output.len();
                     let is_written = self.poll_write(cx)?.is_ready();
                     if is_written && sending.body.is_none() {
                         return Poll::Ready(Ok(()));
                     }
+                    let written = length.saturating_sub(self.output.len());
+                    self.count_in_turn(written, cx);
                     sending.is_taken |= is_written;
                     waits || !is_written
                 }
@@ -230,7 +230,13 @@ impl<T: Transport, O: ConnectionOwner> Http1<T, O> {
                 *is_ahead = true;
                 file::take_ahead(socket, true);
             }
-            file::poll_send(socket, cx, from, offset, length.min(most))
+            file::poll_send(
+                socket,
+                cx,
+                from,
+                offset,
+                length.min(most).min(KERNEL_SHARE * A_TURN),
+            )
         });
         let Some(sent) = sent else {
             return Ok(None);

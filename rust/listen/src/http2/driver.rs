@@ -91,6 +91,9 @@ pub(crate) async fn serve<T: Transport, O: ConnectionOwner>(
     };
     let ended = driver.run(&wire).await;
     connection.set_active(false);
+    if ended == Ended::CutOff {
+        Backlog::turn_to_end(owner, connection).await;
+    }
     end_streams(owner, &meter).await;
     let Some(transport) = wire.into_transport() else {
         return Closing::CutOff;
@@ -309,10 +312,13 @@ impl<O: ConnectionOwner> Driver<O> {
                         return Poll::Ready(End::Broken);
                     }
                     if self.meter.flood().is_none() {
-                        return match wire.has_read_enough() {
-                            true => self.end_turn(wire, cx),
-                            false => Poll::Pending,
-                        };
+                        if wire.has_read_enough() {
+                            return self.end_turn(wire, cx);
+                        }
+                        if wire.has_sent_enough() {
+                            self.next_turn = Some(Backlog::wait_to_go_on(&self.owner, cx));
+                        }
+                        return Poll::Pending;
                     }
                 }
             }

@@ -25,6 +25,8 @@ const GATHERED: usize = 32 << 10;
 const A_TURN: usize = 64 << 10;
 const MOST_FRAMES: u32 = 64;
 const MOST_OF_SECTIONS: u32 = 8 << 10;
+/// Bytes that a connection sends in a turn.
+const MOST_SENT: usize = 128 << 10;
 /// Writes from this length on are not gathered: the copy would cost more than it saves.
 const LARGE: usize = 8 << 10;
 
@@ -38,6 +40,8 @@ pub(super) struct Wire<T> {
     gathered: RefCell<BytesMut>,
     /// Bytes that may be read in this turn.
     left: Cell<usize>,
+    /// Bytes that were sent since the connection had to give others their turn for it.
+    sent: Cell<usize>,
     /// The client is gone, which the library does not know: it would end all streams at once.
     has_ended: Cell<bool>,
     meter: Rc<Meter>,
@@ -53,6 +57,7 @@ impl<T: Transport> Wire<T> {
             early: RefCell::new(early),
             gathered: RefCell::default(),
             left: Cell::new(A_TURN),
+            sent: Cell::new(0),
             has_ended: Cell::new(false),
             meter,
         })
@@ -80,6 +85,16 @@ impl<T: Transport> Wire<T> {
         self.left.get() == 0
             || meter.frames() >= MOST_FRAMES
             || meter.sections() >= MOST_OF_SECTIONS
+    }
+
+    /// True if enough was sent for a turn, which is over then: a client and an origin that are as fast as the kernel
+    /// would go on in turn, and nobody else would be looked at.
+    pub(super) fn has_sent_enough(&self) -> bool {
+        let enough = self.sent.get() >= MOST_SENT;
+        if enough {
+            self.sent.set(0);
+        }
+        enough
     }
 
     /// Sends what was gathered, and has the transport send it.
@@ -134,6 +149,7 @@ impl<T: Transport> Wire<T> {
             return;
         };
         connection.taken(*count);
+        self.sent.set(self.sent.get() + *count);
         let mut left = *count;
         for slice in slices {
             let taken = slice.len().min(left);

@@ -28,13 +28,13 @@ use edgerouter_core::{
 use rustls::{ServerConfig, server::ClientHello};
 
 pub use counts::HandshakeCounts;
+pub(crate) use places::Places;
 pub use session::TlsSession;
 pub(crate) use session::VerifiedClient;
 pub(crate) use transport::TlsTransport;
 
 use certificates::Certificates;
 use expiry::Expiries;
-use places::Places;
 use resumption::Resumptions;
 
 /// The listeners of a plan that speak TLS.

@@ -3,7 +3,14 @@
 //! When all are taken, the handshake that has waited longest for its client, or for a certificate on demand, gives its
 //! place to the next one. Otherwise a few clients that begin handshakes and fall silent would keep everybody else out.
 
-use std::{collections::BTreeMap, pin::pin, time::Duration};
+use std::{
+    collections::BTreeMap,
+    future::poll_fn,
+    mem::replace,
+    pin::{Pin, pin},
+    task::Poll,
+    time::Duration,
+};
 
 use parking_lot::Mutex;
 use tokio::{
@@ -70,11 +77,27 @@ impl Places {
         first.map(|first| first.remove()).is_some()
     }
 
-    /// A step that ends when the client, or an issuer of certificates, has done its part. `None`: another handshake has
-    /// got the place.
+    /// Waits until the task is woken, as by its client, after it has waited for a time. `None`: another handshake has got
+    /// the place.
+    pub(crate) async fn until_woken(&self, waited: &mut Duration) -> Option<()> {
+        let began = Instant::now();
+        let (place, mut lost) = oneshot::channel();
+        let _waiting = Waiting::new(self, began.checked_sub(*waited).unwrap_or(began), place);
+        let mut is_woken = false;
+        let woken = poll_fn(|cx| match Pin::new(&mut lost).poll(cx) {
+            Poll::Ready(_) => Poll::Ready(None),
+            Poll::Pending if replace(&mut is_woken, true) => Poll::Ready(Some(())),
+            Poll::Pending => Poll::Pending,
+        })
+        .await;
+        *waited += began.elapsed();
+        woken
+    }
+
+    /// A step that ends when an issuer of certificates has done its part. `None`: another handshake has got the place.
     pub(crate) async fn awaiting<F: Future>(&self, step: F) -> Option<F::Output> {
         let (place, lost) = oneshot::channel();
-        let _waiting = Waiting::new(self, place);
+        let _waiting = Waiting::new(self, Instant::now(), place);
         tokio::select! {
             biased;
             ended = step => Some(ended),
@@ -90,10 +113,10 @@ struct Waiting<'p> {
 }
 
 impl<'p> Waiting<'p> {
-    fn new(places: &'p Places, place: oneshot::Sender<()>) -> Self {
+    fn new(places: &'p Places, since: Instant, place: oneshot::Sender<()>) -> Self {
         let mut awaited = places.awaited.lock();
         awaited.last += 1;
-        let key = (Instant::now(), awaited.last);
+        let key = (since, awaited.last);
         awaited.by_time.insert(key, place);
         Self { places, key }
     }
