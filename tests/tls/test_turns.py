@@ -174,10 +174,13 @@ def test_a_request_is_served_before_connections_that_have_yet_to_take_a_response
             client.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             client.until_settled()
         assert modest.get("/before").body == b"served"
+        # An inline function is interrupted after a quarter of a second: what is sent meanwhile is ready.
+        streams = [other.begin(head("/new")) for other in others]
+        one = modest.begin(head("/one"))
         holding = holder.request(head("/hold"))
         assert plain.begun.wait(10)
-        streams = [other.request(head("/new")) for other in others]
-        one = modest.request(head("/one"))
+        for client in (*others, modest):
+            client.flush()
         plain.release()
         assert holder.response(holding).body == b"held"
         assert modest.response(one).body == b"served"
