@@ -18,6 +18,7 @@ from edgerouter.errors import EdgeError
 
 from ..metrics import metric
 from ..origins import Origin, Reply, wait_until
+from ..processes import command
 from .conftest import VERSION, Begin, Deployed, versions
 
 
@@ -340,6 +341,22 @@ def test_a_file_that_cannot_be_served_changes_nothing(
     site.write(VERSION.format(name="new"))
     site.deploy()
     assert site.text() == "new"
+
+
+def test_the_command_shows_the_deploy_that_it_changes_and_the_list_all(site: Deployed) -> None:
+    def shown(*arguments: str) -> list[str]:
+        done = command(*arguments, "--admin", f"unix:{site.socket}")
+        assert done.returncode == 0, done.stderr
+        return [line for line in done.stdout.splitlines() if not line.startswith(" ")]
+
+    assert site.order("nowhere.py").status_code == 400
+    site.write(VERSION.format(name="new"))
+    (begun,) = shown("deploy", "new.py", "--percent", "10")
+    (changed,) = shown("deploys", "percent", "50")
+    (ended,) = shown("deploys", "rollback")
+    assert [line.split()[1] for line in (begun, changed, ended)] == ["serving", "serving", "rolled-back"]
+    assert "  50 %  " in changed
+    assert len(shown("deploys", "list")) == 2
 
 
 def test_a_file_that_is_not_there_is_refused_by_its_name(site: Deployed) -> None:

@@ -129,8 +129,10 @@ def percent(
 def _order(what: str, body: Mapping[str, object], admin: str, token: str | None, as_json: bool) -> None:
     with _mistakes(as_json=as_json):
         listener = Admin(admin, token, PATIENCE)
+        before = listener.get("/v1/deploys").get("deploys", ())
+        under_way = next((deploy["id"] for deploy in before if deploy["state"] == "serving"), None)
         listener.post(f"/v1/deploys/{what}", body)
-        _print(listener.get("/v1/deploys"), as_json=as_json, only=body["id"])
+        _print(listener.get("/v1/deploys"), as_json=as_json, only=under_way)
 
 
 @contextmanager
@@ -146,7 +148,7 @@ def _mistakes(*, as_json: bool) -> Iterator[None]:
 
 
 def _print(answer: Mapping[str, Any], *, as_json: bool, only: object = None) -> None:
-    """Prints deploys: all, or the one of an id, or the newest where ``only`` is an order without one."""
+    """Prints deploys: all, or the one of an id."""
     if as_json:
         show.as_json(dict(answer))
         return
