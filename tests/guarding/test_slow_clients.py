@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -96,17 +97,46 @@ def test_a_client_that_keeps_the_pace_gets_all_of_it(slow: Running) -> None:
     assert metric(slow, "edgerouter_refused_total", '{reason="slow-reader"}') == 0
 
 
+def read_for(client: socket.socket, seconds: float, rate: int) -> int:
+    """Reads at most ``rate`` bytes a second, from a window that leaves the rest with the edge; the bytes that came."""
+    taken, begun, pause = 0, time.monotonic(), threading.Event()
+    while (passed := time.monotonic() - begun) < seconds:
+        if taken < rate * passed:
+            piece = client.recv(4_096)
+            assert piece, f"the edge has closed after {passed:.1f} s and {taken} bytes"
+            taken += len(piece)
+        else:
+            pause.wait(0.01)
+    return taken
+
+
+#: Seconds that a write may be blocked, and bytes a second with which a socket is not free by a third in that time.
+BLOCKED, RATE = 4, 50_000
+
+
 @pytest.fixture
 def sends_large(origin: Origin, tmp_path: Path, serve: Serve) -> Running:
     """Content of 16 MiB: from a file, from an origin through pipes, and from memory."""
     (tmp_path / "large").write_bytes(LARGE)
     origin.on("/passed", Reply(200, {}, LARGE))
     origin.on("/stored", Reply(200, {"Cache-Control": "max-age=600"}, LARGE))
-    edge = Edge("test", limits=Limits(http=HttpLimits(body_timeout=2)))
+    edge = Edge("test", limits=Limits(http=HttpLimits(body_timeout=BLOCKED)))
     edge.files("/files", tmp_path)
     edge.route("/passed", to=edge.origin("first", origin.url), cache=cache.DISABLED)
     edge.route("/stored", to=edge.origin("second", origin.url))
     return serve(edge)
+
+
+@pytest.mark.parametrize("path", ["/files/large", "/passed", "/stored"])
+def test_a_client_that_reads_slowly_all_the_time_gets_all_of_it(sends_large: Running, path: str) -> None:
+    with connect(sends_large, window=4_096) as client:
+        client.sendall(f"GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n".encode())
+        taken = read_for(client, 3 * BLOCKED, RATE)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+        while piece := client.recv(1 << 20):
+            taken += len(piece)
+    assert taken > len(LARGE)
+    assert metric(sends_large, "edgerouter_refused_total", '{reason="slow-reader"}') == 0
 
 
 @pytest.mark.parametrize("path", ["/files/large", "/passed", "/stored"])

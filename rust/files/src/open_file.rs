@@ -236,6 +236,11 @@ impl OpenFile {
         resident::is_resident(file, offset, length).then(|| file.as_fd())
     }
 
+    /// The file, of which the kernel has the wanted bytes in memory.
+    pub(crate) fn sendable(&self) -> Option<BorrowedFd<'_>> {
+        self.file.as_ref().map(|file| file.as_fd())
+    }
+
     /// `Err` if it is not the file any more that was opened.
     pub(crate) fn unchanged(&self) -> Result<(), FileTrouble> {
         let file = self.file.as_ref().ok_or(FileTrouble::Unreadable)?;

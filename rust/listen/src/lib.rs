@@ -7,6 +7,7 @@
 //! requests. No route is known here.
 
 mod accept;
+mod ahead;
 pub mod connection;
 mod file;
 mod handshake;

@@ -11,7 +11,7 @@ use std::{
 
 use tokio::io::Interest;
 
-use crate::socket::{BareSocket, poll_tried};
+use crate::socket::{BareSocket, poll_tried, poll_tried_at};
 
 /// Bytes that a pipe has room for, if the system lets it.
 const ROOM: usize = 512 << 10;
@@ -82,14 +82,15 @@ impl Pipe {
         polled
     }
 
-    /// Moves what waits into a socket, as much as there is room for.
+    /// Moves what waits into a socket, as much as there is room for. `at_once`: see `poll_tried_at`.
     pub(crate) fn poll_empty(
         &mut self,
         socket: &dyn BareSocket,
         cx: &mut Context<'_>,
+        at_once: bool,
     ) -> Poll<io::Result<usize>> {
         let (ends, waiting) = (&self.ends, self.waiting);
-        let polled = poll_tried(socket, cx, Interest::WRITABLE, &mut || {
+        let polled = poll_tried_at(socket, cx, Interest::WRITABLE, at_once, &mut || {
             let ends = ends.as_ref().ok_or(io::ErrorKind::BrokenPipe)?;
             match ends.empty(socket, waiting)? {
                 0 => Err(io::ErrorKind::WriteZero.into()),

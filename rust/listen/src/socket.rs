@@ -2,22 +2,18 @@
 //! runtime believes what the socket has said last, so each call is repeated until the socket itself has nothing to do.
 
 use std::{
-    io,
+    io::{self, IoSlice},
     mem::MaybeUninit,
     os::fd::AsFd,
     task::{Context, Poll, ready},
 };
 
+use rustix::net::{SendAncillaryBuffer, SendFlags};
 use socket2::SockRef;
 use tokio::{
     io::Interest,
     net::{TcpStream, UnixStream},
 };
-
-/// Bytes of a response that the kernel takes for a client ahead of what it can send now: otherwise one that does not
-/// read has up to 4 MiB there, which no account sees.
-#[cfg(target_os = "linux")]
-pub(crate) const UNSENT: u32 = 128 << 10;
 
 /// A socket whose bytes are those that the peer sends and gets.
 pub trait BareSocket: AsFd {
@@ -72,6 +68,41 @@ pub(crate) fn poll_tried<S: BareSocket + ?Sized>(
             done => return Poll::Ready(done),
         }
     }
+}
+
+/// As `poll_tried`; `at_once`: even if the socket has not said that it is ready. It says that there is room once a third
+/// of its buffer is free, and a client whose network has become slow may need longer for that than it has.
+pub(crate) fn poll_tried_at<S: BareSocket + ?Sized>(
+    socket: &S,
+    cx: &mut Context<'_>,
+    interest: Interest,
+    at_once: bool,
+    call: &mut dyn FnMut() -> io::Result<usize>,
+) -> Poll<io::Result<usize>> {
+    if at_once && let Ok(done) = call() {
+        return Poll::Ready(Ok(done));
+    }
+    poll_tried(socket, cx, interest, call)
+}
+
+/// Writes as much as there is room for. `more`: the kernel keeps it back for a moment, as the rest of a packet comes.
+pub(crate) fn write(
+    socket: &dyn BareSocket,
+    slices: &[IoSlice<'_>],
+    more: bool,
+) -> io::Result<usize> {
+    #[cfg(target_os = "linux")]
+    let flags = if more {
+        SendFlags::MORE | SendFlags::NOSIGNAL
+    } else {
+        SendFlags::NOSIGNAL
+    };
+    #[cfg(not(target_os = "linux"))]
+    let flags = SendFlags::empty();
+    #[cfg(not(target_os = "linux"))]
+    let _ = more;
+    let none = &mut SendAncillaryBuffer::default();
+    rustix::net::sendmsg(socket, slices, none, flags).map_err(Into::into)
 }
 
 /// Ready when a read would not wait: there are bytes, an end, or an error. The first byte is looked at and stays where

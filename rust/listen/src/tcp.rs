@@ -150,7 +150,7 @@ fn prepare(socket: &Socket) -> io::Result<()> {
     socket.set_tcp_keepalive(&probes)?;
     socket.set_tcp_nodelay(true)?;
     #[cfg(target_os = "linux")]
-    socket.set_tcp_notsent_lowat(socket::UNSENT)?;
+    socket.set_tcp_notsent_lowat(crate::ahead::FEW)?;
     socket.set_nonblocking(true)
 }
 

@@ -55,6 +55,8 @@ pub struct Connection {
     /// Ticks at which a read of a body, or a write, began to block.
     read_blocked: Cell<Option<u64>>,
     write_blocked: Cell<Option<u64>>,
+    /// The write has waited for half of its time: to be tried again, whatever the socket has said.
+    retry: Cell<bool>,
     /// Bytes of bodies that the client sends, and bytes that it takes.
     sent: Pace,
     taken: Pace,
@@ -113,6 +115,7 @@ impl Connection {
             probe: Cell::new(false),
             read_blocked: Cell::new(None),
             write_blocked: Cell::new(None),
+            retry: Cell::new(false),
             sent: Pace::default(),
             taken: Pace::default(),
             left: Cell::new(u64::MAX),
@@ -268,6 +271,11 @@ impl Connection {
     pub fn write_blocked(&self, blocked: bool) {
         self.write_blocked
             .set(blocked.then(|| self.write_blocked.get().unwrap_or(self.now.get())));
+    }
+
+    /// True once a second, while a write has waited for half of its time.
+    pub(crate) fn takes_retry(&self) -> bool {
+        self.retry.take()
     }
 
     /// The client has sent the end of its bytes. It may still read (RFC 9112 §9.6), or be gone.
@@ -445,6 +453,11 @@ impl Connection {
                 self.probe.set(true);
                 self.wake();
             }
+        }
+        let waits = self.write_blocked.get();
+        if waits.is_some_and(|since| over(since, limits.body_timeout / 2)) {
+            self.retry.set(true);
+            self.wake();
         }
         let is_waited_for =
             |since: &Cell<Option<u64>>| self.is_active.get() && since.get().is_some();

@@ -11,11 +11,11 @@ use std::{
 
 use super::{A_TURN, Ended, Http1};
 use crate::{
-    Transport,
+    Transport, ahead,
     connection::{ConnectionOwner, ConnectionState, ResponseBody},
     file,
     pipes::Pipe,
-    socket::BareSocket,
+    socket::{self, BareSocket},
 };
 use edgerouter_core::http::{FieldName, Fields, Response};
 use edgerouter_core::http::{
@@ -71,7 +71,7 @@ impl<T: Transport, O: ConnectionOwner> Http1<T, O> {
             && let Some(socket) = self.transport.bare()
         {
             sending.is_ahead = true;
-            file::take_ahead(socket, true);
+            ahead::bound(socket, ahead::MORE);
         }
     }
 
@@ -110,7 +110,7 @@ impl<T: Transport, O: ConnectionOwner> Http1<T, O> {
         if sending.is_ahead
             && let Some(socket) = self.transport.bare()
         {
-            file::take_ahead(socket, false);
+            ahead::bound(socket, ahead::FEW);
         }
         if sending.is_broken {
             return Ok(Some(Ended::CutOff));
@@ -151,7 +151,7 @@ impl<T: Transport, O: ConnectionOwner> Http1<T, O> {
                     let waits = sending.take(&mut self.output, is_bare, cx);
                     self.take_ahead(sending);
                     let length = self.output.len();
-                    let is_written = self.poll_write(cx)?.is_ready();
+                    let is_written = self.poll_write(cx)?.is_ready() || self.retry()?;
                     if is_written && sending.body.is_none() {
                         return Poll::Ready(Ok(()));
                     }
@@ -171,6 +171,29 @@ impl<T: Transport, O: ConnectionOwner> Http1<T, O> {
                 return Poll::Pending;
             }
         }
+    }
+
+    /// Writes again where a client has been waited for half of its time, though the socket has not said that there is
+    /// room ([`socket::poll_tried_at`]). True if nothing is left.
+    fn retry(&mut self) -> io::Result<bool> {
+        let connection = &self.stream.connection;
+        if !connection.takes_retry() {
+            return Ok(false);
+        }
+        let Some(socket) = self.transport.bare() else {
+            return Ok(false);
+        };
+        let written =
+            (self.output).poll_write(|slices| match socket::write(socket, slices, false) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
+                done => Poll::Ready(done),
+            });
+        if let Poll::Ready(count) = written {
+            self.stream.written(count?);
+            connection.write_blocked(false);
+            connection.write_blocked(!self.output.is_empty());
+        }
+        Ok(self.output.is_empty())
     }
 
     /// Finds out whether a client that has sent the end of its bytes is gone, while the response has nothing to send.
@@ -218,6 +241,7 @@ impl<T: Transport, O: ConnectionOwner> Http1<T, O> {
         };
         let (output, stream) = (&mut self.output, &self.stream);
         let is_ahead = &mut sending.is_ahead;
+        let at_once = stream.connection.takes_retry();
         let is_long = *left >= file::LONG;
         let most = usize::try_from(*left).unwrap_or(usize::MAX);
         let sent = body.send_file(&mut |from, offset, length| {
@@ -228,15 +252,10 @@ impl<T: Transport, O: ConnectionOwner> Http1<T, O> {
             }
             if is_long && !*is_ahead {
                 *is_ahead = true;
-                file::take_ahead(socket, true);
+                ahead::bound(socket, ahead::MORE);
             }
-            file::poll_send(
-                socket,
-                cx,
-                from,
-                offset,
-                length.min(most).min(KERNEL_SHARE * A_TURN),
-            )
+            let length = length.min(most).min(KERNEL_SHARE * A_TURN);
+            file::poll_send(socket, cx, (from, offset, length), at_once)
         });
         let Some(sent) = sent else {
             return Ok(None);
@@ -287,7 +306,7 @@ impl<T: Transport, O: ConnectionOwner> Http1<T, O> {
         let Some(pipe) = &mut sending.pipe else {
             return Ok(None);
         };
-        let polled = pipe.poll_empty(socket, cx);
+        let polled = pipe.poll_empty(socket, cx, stream.connection.takes_retry());
         stream.connection.write_blocked(polled.is_pending());
         Ok(Some(match polled {
             Poll::Pending => Poll::Pending,

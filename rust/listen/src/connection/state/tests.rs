@@ -68,3 +68,37 @@ fn the_header_of_a_proxy_and_the_first_head_have_one_time() {
         connection.end();
     }
 }
+
+#[test]
+fn a_write_is_tried_again_from_half_of_its_time_on() {
+    let limits = HttpLimits {
+        body_timeout: Duration::from_secs(10),
+        min_rate: 0,
+        ..HttpLimits::default()
+    };
+    let peer = SocketAddr::from(([192, 0, 2, 1], 1));
+    let connection = Connection::new(peer, Scheme::Http, 0, 0);
+    connection.set_active(true);
+    connection.begin();
+    connection.write_blocked(true);
+    for (at, tried, is_slow) in [
+        (5_000, false, false),
+        (5_001, true, false),
+        (9_000, true, false),
+    ] {
+        assert_eq!(connection.check(at, &limits), is_slow, "{at}");
+        assert_eq!(connection.takes_retry(), tried, "{at}");
+        assert!(!connection.takes_retry());
+    }
+    // It took some.
+    connection.write_blocked(false);
+    connection.write_blocked(true);
+    for (at, tried, is_slow) in [
+        (14_000, false, false),
+        (14_001, true, false),
+        (19_001, true, true),
+    ] {
+        assert_eq!(connection.check(at, &limits), is_slow, "{at}");
+        assert_eq!(connection.takes_retry(), tried, "{at}");
+    }
+}
