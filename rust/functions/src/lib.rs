@@ -5,6 +5,7 @@
 
 mod beginning;
 pub mod fetch;
+mod params;
 pub mod pipe;
 mod place;
 pub mod processes;
@@ -15,7 +16,7 @@ use std::{
     net::IpAddr,
     pin::Pin,
     sync::{Arc, Weak},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -37,6 +38,7 @@ use fetch::{FetchChain, Fetcher};
 use pipe::{PieceReader, PieceWriter};
 
 pub use beginning::Beginning;
+pub use params::PathParams;
 pub use place::ClientPlace;
 
 /// The place where the views on a request note what a hook reads and writes of it.
@@ -69,8 +71,8 @@ pub struct RequestHead {
     pub headers: Fields,
     /// The viewer's address, from a trusted proxy if there is one.
     pub client: IpAddr,
-    /// Parameters of the route's pattern, percent-decoded.
-    pub params: Vec<(String, String)>,
+    /// Parameters of the route's pattern.
+    pub params: PathParams,
     /// Verified claims as JSON text.
     pub claims: Option<Arc<str>>,
     /// The verified certificate of the client of the connection.
@@ -127,6 +129,8 @@ pub struct ResponseHead {
 pub struct Invocation {
     /// The callable, by its number in the plan.
     pub call: CallableId,
+    /// The time of the call.
+    pub since: Instant,
     /// Decides which parts of the request and the response may be edited.
     pub phase: Phase,
     /// A copy: edits count only if the output brings them back. On the heap, as calls and outputs change hands often.
@@ -341,17 +345,21 @@ impl fmt::Debug for StartedCall {
 
 impl StartedCall {
     /// Waits for the end of the call; `hints` takes the fields of early hints.
-    pub async fn output(mut self, hints: impl Fn(&Fields)) -> CallOutput {
+    pub async fn output(self, hints: impl Fn(&Fields)) -> CallOutput {
+        let mut going = match self {
+            Self::Ended(output) => return output,
+            Self::GoesOn(going) => going,
+        };
         loop {
-            match self {
-                Self::Ended(output) => return output,
-                Self::GoesOn(future) => match future.await {
-                    CallStep::Ended(output) => return output,
-                    CallStep::Hints(fields, rest) => {
-                        hints(&fields);
-                        self = rest;
+            match going.await {
+                CallStep::Ended(output) => return output,
+                CallStep::Hints(fields, rest) => {
+                    hints(&fields);
+                    match rest {
+                        Self::Ended(output) => return output,
+                        Self::GoesOn(rest) => going = rest,
                     }
-                },
+                }
             }
         }
     }

@@ -22,7 +22,7 @@ use crate::{
     cache::{self, Caches},
     data::{CallSessions, Env},
     fetch::{FetchFrom, PendingFetch, WantedFetch},
-    message::{headers::value_of, spelling},
+    message::{headers::value_of, request::RequestFacts, spelling},
     runner::{AnswerTo, AnswersEarly, Caller, Deadline, enter, wait_until},
 };
 
@@ -38,7 +38,9 @@ const MOST_VALUE: f64 = 1e9;
 #[pyclass(frozen, subclass, module = "edgerouter._core")]
 #[derive(Debug)]
 pub(crate) struct CallContext {
-    caller: Caller,
+    caller: Arc<Caller>,
+    /// It runs on a worker, where nothing may wait.
+    inline: bool,
     phase: Phase,
     deadline: Deadline,
     /// The request's id.
@@ -87,29 +89,24 @@ pub(crate) struct AsyncContext;
 impl CallContext {
     pub(crate) fn of(
         py: Python<'_>,
-        caller: Caller,
+        (caller, inline): (Arc<Caller>, bool),
         phase: Phase,
         deadline: Deadline,
-        (request, notes, trace, place, conversions): (
-            u64,
-            Option<Arc<Notes>>,
-            Option<SpanParent>,
-            Option<Arc<ClientPlace>>,
-            Option<Arc<dyn Conversions>>,
-        ),
+        request: RequestFacts,
         caches: Weak<dyn FunctionCaches>,
         from: Option<Arc<FetchFrom>>,
     ) -> PyResult<Bound<'_, Self>> {
         let awaits = caller.awaits;
         let made = PyClassInitializer::from(Self {
             caller,
+            inline,
             phase,
             deadline,
-            request,
-            notes,
-            trace,
-            place,
-            conversions,
+            request: request.id,
+            notes: request.notes,
+            trace: request.trace,
+            place: request.place,
+            conversions: request.conversions,
             caches,
             from,
             sessions: OnceLock::new(),
@@ -339,7 +336,7 @@ impl CallContext {
     fn env(&self) -> Env {
         let sessions = self.sessions.get_or_init(Arc::default);
         Env::new(
-            &self.caller,
+            (&*self.caller, self.inline),
             self.deadline.at(),
             self.trace.clone(),
             sessions,

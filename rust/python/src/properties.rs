@@ -41,7 +41,7 @@ fn captures<'py>(
     };
     let parameters = PyDict::new(py);
     for (name, value) in found {
-        parameters.set_item(name, value)?;
+        parameters.set_item(&*name, value)?;
     }
     Ok(Some(parameters))
 }

@@ -72,7 +72,7 @@ pub struct Route {
     /// Any of them; empty: every host.
     pub hosts: Vec<HostPattern>,
     /// Its `{name}` parameters may be used in a redirect or a rewrite.
-    pub path: PathPattern,
+    pub path: Arc<PathPattern>,
     /// Empty: every method.
     pub methods: Vec<Method>,
     /// Further conditions; all must hold.

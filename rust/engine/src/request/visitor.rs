@@ -9,7 +9,10 @@ use edgerouter_core::{
 use http::StatusCode;
 
 use super::Exchange;
-use crate::{counting::Visitor, functions::Conversions};
+use crate::{
+    counting::{Visitor, VisitorNumbers},
+    functions::Conversions,
+};
 
 impl Exchange {
     /// Keeps the numbers of the visitor, before the phases use the fields up that say who it is.
@@ -20,9 +23,11 @@ impl Exchange {
         }
         let key = self.worker.shared.counting.key();
         let (headers, client) = (&self.head.headers, self.client.address);
-        self.visitor = (self.live.plan.experiments.iter())
-            .map(|experiment| experiment.visitor(key, headers, client))
-            .collect();
+        let mut numbers = VisitorNumbers::new();
+        for experiment in &self.live.plan.experiments {
+            numbers.push(experiment.visitor(key, headers, client));
+        }
+        self.visitor = numbers;
     }
 
     /// The sighting of its visitor in each experiment of the plan, with the variant that it got.

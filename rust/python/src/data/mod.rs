@@ -146,7 +146,7 @@ impl CallSessions {
 
 impl Env {
     pub(crate) fn new(
-        caller: &Caller,
+        (caller, inline): (&Caller, bool),
         deadline: Instant,
         trace: Option<SpanParent>,
         sessions: &Arc<CallSessions>,
@@ -155,7 +155,7 @@ impl Env {
             bindings: Arc::clone(&caller.bindings),
             shared: Arc::clone(&caller.shared),
             awaits: caller.awaits,
-            inline: caller.inline,
+            inline,
             deadline,
             trace,
             sessions: Arc::clone(sessions),

@@ -8,7 +8,9 @@ use edgerouter_core::{
     http::Fields,
     plan::Scheme,
 };
-use edgerouter_functions::{AssignedVariant, ClientPlace, RequestHead, fetch::FetchChain};
+use edgerouter_functions::{
+    AssignedVariant, ClientPlace, PathParams, RequestHead, fetch::FetchChain,
+};
 use http::Method;
 use pyo3::{exceptions::PyValueError, prelude::*, types::PyDict};
 
@@ -32,6 +34,7 @@ pub(crate) fn dismantle<'py>(
         });
         (parts.head.clone(), parts.rest.is_some())
     })?;
+    let params = head.params.decoded();
     let fields: Vec<(String, String)> = head
         .headers
         .iter()
@@ -50,7 +53,10 @@ pub(crate) fn dismantle<'py>(
     parts.set_item("query", head.query.as_deref())?;
     parts.set_item("headers", fields)?;
     parts.set_item("client", head.client.to_string())?;
-    parts.set_item("params", &head.params)?;
+    let params: Vec<(&str, &str)> = (params.iter())
+        .map(|(name, value)| (&**name, value.as_str()))
+        .collect();
+    parts.set_item("params", params)?;
     parts.set_item("claims", head.claims.as_deref())?;
     parts.set_item("variants", variants)?;
     parts.set_item(
@@ -140,7 +146,11 @@ pub(crate) fn assemble(
         query: given("query")?.extract()?,
         headers: fields,
         client,
-        params: pairs("params")?,
+        params: PathParams::Given(
+            (pairs("params")?.into_iter())
+                .map(|(name, value)| (name.into(), value))
+                .collect(),
+        ),
         claims: claims.map(Arc::from),
         certificate: None,
         place: place.map(|facts| Arc::new(ClientPlace::known(place_of(facts), client))),

@@ -7,7 +7,7 @@ use edgerouter_core::{
     cache::api::CacheUrl,
     http::{Fields, header},
 };
-use edgerouter_functions::{RequestHead, fetch::FetchChain};
+use edgerouter_functions::{PathParams, RequestHead, fetch::FetchChain};
 use http::{HeaderValue, Method, Version};
 use pyo3::{
     exceptions::{PyTypeError, PyValueError},
@@ -101,7 +101,7 @@ impl Request {
             query: place.query,
             headers: Fields::new(),
             client: IpAddr::V6(Ipv6Addr::UNSPECIFIED),
-            params: Vec::new(),
+            params: PathParams::default(),
             claims: None,
             certificate: None,
             place: None,

@@ -27,7 +27,7 @@ use crate::{
     values::{Values, ValuesKind},
 };
 
-pub(crate) use parts::{RequestParts, over};
+pub(crate) use parts::{RequestFacts, RequestParts, over};
 
 /// A request.
 #[pyclass(frozen, module = "edgerouter")]
@@ -211,7 +211,7 @@ impl Request {
     fn params<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let params = self.edit(|parts| {
             parts.note(|reads| reads.params = true);
-            parts.head.params.clone()
+            parts.head.params.decoded()
         })?;
         by_name(py, params).map(|(found, _)| found)
     }

@@ -1,7 +1,7 @@
 //! One call on a Python thread: from the engine's values to the callable's arguments, and from its result or
 //! exception to an output.
 
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, OnceLock, Weak, atomic::Ordering};
 
 use bytes::Bytes;
 use edgerouter_core::{finish, http::header, transform::Untransformed};
@@ -56,7 +56,7 @@ pub(crate) struct Views {
     pub(crate) request: Py<Request>,
     response: Option<Py<Response>>,
     /// Of the message that continues after a hook: the response where there is one, the request otherwise.
-    framing: Mutex<Option<KeptFraming>>,
+    framing: Mutex<Option<Box<KeptFraming>>>,
     caches: Weak<dyn FunctionCaches>,
     streams: Arc<Streams>,
     /// Of the call; a transform has as much between two pieces of its source.
@@ -76,9 +76,9 @@ impl Views {
         invocation: Invocation,
     ) -> PyResult<Self> {
         let framing = match &invocation.response {
-            Some(response) => Some(KeptFraming::of(&response.headers)),
+            Some(response) => Some(Box::new(KeptFraming::of(&response.headers))),
             None if invocation.phase == Phase::Function => None,
-            None => Some(KeptFraming::of(&invocation.request.headers)),
+            None => Some(Box::new(KeptFraming::of(&invocation.request.headers))),
         };
         let may_be_unmodified = match &invocation.response {
             Some(response) if response.status == StatusCode::NOT_MODIFIED => true,
@@ -86,8 +86,12 @@ impl Views {
         };
         let from = (invocation.phase == Phase::Function)
             .then(|| Arc::new(FetchFrom::new(&invocation.request, invocation.fetcher)));
-        let request = Request::new(invocation.request, invocation.body, invocation.rest)
-            .with_tunnel(invocation.tunnel);
+        let request = Request::with_tunnel(
+            invocation.request,
+            invocation.body,
+            invocation.rest,
+            invocation.tunnel,
+        );
         let request = Py::new(py, request)?;
         let response = invocation
             .response
@@ -113,17 +117,13 @@ impl Views {
         phase: Phase,
         deadline: &Deadline,
     ) -> PyResult<Bound<'py, CallContext>> {
-        let request = self.request.get();
-        let request = (
-            request.number(),
-            request.notes(),
-            request.trace(),
-            request.place(),
-            request.conversions(),
-        );
+        let request = self.request.get().facts();
         let context = CallContext::of(
             py,
-            callable.into(),
+            (
+                Arc::clone(&callable.caller),
+                callable.inline.load(Ordering::Relaxed),
+            ),
             phase,
             deadline.clone(),
             request,

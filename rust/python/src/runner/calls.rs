@@ -3,7 +3,6 @@
 
 use std::{
     cell::{Cell, RefCell},
-    collections::BTreeMap,
     future::{Future as _, poll_fn},
     pin::{Pin, pin},
     rc::Rc,
@@ -32,12 +31,115 @@ use super::{
 /// intervals double while no answer comes.
 const LOOKS: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(8));
 
+/// A worker whose last call is over keeps this many places.
+const KEPT_PLACES: usize = 1_024;
+
 thread_local! {
     static WORKER: RefCell<Option<(Rc<CallingWorker>, JoinHandle<()>)>> = const { RefCell::new(None) };
 }
 
-/// Calls under way by deadline; the number tells apart those of the same instant.
-type Calls = BTreeMap<(Instant, u64), Option<Waker>>;
+/// The calls of a worker that are under way, each at a place of its own until it is over.
+///
+/// A call comes and goes with every request, and hardly any is past its time: so there is no order by time to be kept,
+/// and all calls are looked at when the earliest end of a time that any of them ever had has come.
+#[derive(Debug, Default)]
+struct Calls {
+    places: Vec<Place>,
+    free: Vec<usize>,
+    /// No call is past its time before. `None`: no call has come yet.
+    earliest: Option<Instant>,
+}
+
+#[derive(Debug)]
+enum Place {
+    Free,
+    /// Until its time ends, and the task that waits for the answer.
+    Waits(Instant, Option<Waker>),
+    /// Its task has been woken, as its time was over.
+    Over,
+}
+
+impl Calls {
+    fn len(&self) -> usize {
+        self.places.len() - self.free.len()
+    }
+
+    /// A place for a call whose time ends at `deadline`.
+    fn insert(&mut self, deadline: Instant) -> usize {
+        self.note(deadline);
+        let place = Place::Waits(deadline, None);
+        if let Some(at) = self.free.pop()
+            && let Some(free) = self.places.get_mut(at)
+        {
+            *free = place;
+            return at;
+        }
+        self.places.push(place);
+        self.places.len() - 1
+    }
+
+    /// Has the call at a place wait until `deadline`, when its time has become longer.
+    fn again(&mut self, at: usize, deadline: Instant, waker: Waker) {
+        self.note(deadline);
+        if let Some(place) = self.places.get_mut(at) {
+            *place = Place::Waits(deadline, Some(waker));
+        }
+    }
+
+    fn note(&mut self, deadline: Instant) {
+        if self.earliest.is_none_or(|earliest| deadline < earliest) {
+            self.earliest = Some(deadline);
+        }
+    }
+
+    /// Keeps the task that waits for the answer; false if its time was over, as far as it was known.
+    fn keep(&mut self, at: usize, task: &Waker) -> bool {
+        let Some(Place::Waits(_, waker)) = self.places.get_mut(at) else {
+            return false;
+        };
+        if waker.as_ref().is_none_or(|waker| !waker.will_wake(task)) {
+            *waker = Some(task.clone());
+        }
+        true
+    }
+
+    fn remove(&mut self, at: usize) {
+        let Some(place) = self.places.get_mut(at) else {
+            return;
+        };
+        *place = Place::Free;
+        self.free.push(at);
+        if self.len() == 0 {
+            self.earliest = None;
+            if self.places.len() > KEPT_PLACES {
+                self.places = Vec::new();
+                self.free = Vec::new();
+            }
+        }
+    }
+
+    /// The tasks of the calls whose time is over by now.
+    fn expired(&mut self, now: Instant) -> Vec<Waker> {
+        let mut wakers = Vec::new();
+        if self.earliest.is_none_or(|earliest| now < earliest) {
+            return wakers;
+        }
+        self.earliest = None;
+        for place in &mut self.places {
+            let Place::Waits(deadline, waker) = place else {
+                continue;
+            };
+            let deadline = *deadline;
+            if deadline <= now {
+                wakers.extend(waker.take());
+                *place = Place::Over;
+            } else if self.earliest.is_none_or(|earliest| deadline < earliest) {
+                self.earliest = Some(deadline);
+            }
+        }
+        wakers
+    }
+}
 
 /// A worker's own end of the way: a task that gives calls their answers, or the end of their time.
 #[derive(Debug)]
@@ -45,7 +147,6 @@ pub(crate) struct CallingWorker {
     shared: Weak<Queues>,
     ready: Arc<ReadyAnswers>,
     calls: RefCell<Calls>,
-    number: Cell<u64>,
     /// Plain calls among them: a thread may have to be woken for one that waits.
     plain: Cell<usize>,
     /// The time of the next look, and the interval that led to it.
@@ -68,7 +169,6 @@ impl CallingWorker {
                 shared: Arc::downgrade(shared),
                 ready: Arc::default(),
                 calls: RefCell::default(),
-                number: Cell::new(0),
                 plain: Cell::new(0),
                 due: Cell::new(None),
                 interval: Cell::new(LOOKS.0),
@@ -113,7 +213,8 @@ impl CallingWorker {
             shared.nudge(Kind::Nested);
         }
         let now = Instant::now();
-        while let Some(waker) = self.expired(now) {
+        let expired = self.calls.borrow_mut().expired(now);
+        for waker in expired {
             waker.wake();
         }
         let interval = if found {
@@ -123,21 +224,10 @@ impl CallingWorker {
         };
         self.interval.set(interval);
         let calls = self.calls.borrow();
-        let first = calls.first_key_value().map(|((deadline, _), _)| *deadline);
         let soon = (calls.len() > 1 || self.plain.get() > 0).then(|| now + interval);
+        let earliest = calls.earliest;
         self.due
-            .set(first.map(|first| soon.map_or(first, |soon| soon.min(first))));
-    }
-
-    /// Takes out one of the calls that are past their time.
-    fn expired(&self, now: Instant) -> Option<Waker> {
-        let mut calls = self.calls.borrow_mut();
-        loop {
-            let call = calls.first_entry().filter(|call| call.key().0 <= now)?;
-            if let Some(waker) = call.remove() {
-                return Some(waker);
-            }
-        }
+            .set(earliest.map(|first| soon.map_or(first, |soon| soon.min(first))));
     }
 
     /// Brings the next look forward to the time that a new call needs.
@@ -153,7 +243,7 @@ impl CallingWorker {
 #[derive(Debug)]
 pub(crate) struct UnderWay {
     worker: Rc<CallingWorker>,
-    key: (Instant, u64),
+    place: usize,
     deadline: Deadline,
     plain: bool,
     answer: oneshot::Receiver<Given>,
@@ -164,12 +254,9 @@ impl UnderWay {
         let worker = CallingWorker::current(shared);
         let (call, answer) = oneshot::channel();
         let to = AnswerTo::new(call, &worker.ready);
-        let number = worker.number.get();
-        worker.number.set(number.wrapping_add(1));
         let first = deadline.first();
-        let key = (first, number);
         let mut calls = worker.calls.borrow_mut();
-        calls.insert(key, None);
+        let place = calls.insert(first);
         // From the second call on an answer may be held back for the sake of another.
         let at = if calls.len() > 1 {
             first.min(now + LOOKS.0)
@@ -182,7 +269,7 @@ impl UnderWay {
             to,
             Self {
                 worker,
-                key,
+                place,
                 deadline,
                 plain: false,
                 answer,
@@ -222,15 +309,11 @@ impl UnderWay {
                 let given = given.unwrap_or(Given::Output(Err(FunctionError::Gone)));
                 return Poll::Ready(Some(given));
             }
-            if let Some(waker) = self.worker.calls.borrow_mut().get_mut(&self.key) {
-                let same = waker
-                    .as_ref()
-                    .is_some_and(|waker| waker.will_wake(context.waker()));
-                if !same {
-                    *waker = Some(context.waker().clone());
-                }
+            let mut calls = self.worker.calls.borrow_mut();
+            if calls.keep(self.place, context.waker()) {
                 return Poll::Pending;
             }
+            drop(calls);
             let later = self.deadline.at();
             if later <= Instant::now() {
                 return Poll::Ready(None);
@@ -242,10 +325,9 @@ impl UnderWay {
     }
 
     /// Its time ends later: it waited for content meanwhile.
-    fn again(&mut self, later: Instant, waker: Waker) {
-        self.key.0 = later;
+    fn again(&self, later: Instant, waker: Waker) {
         let mut calls = self.worker.calls.borrow_mut();
-        calls.insert(self.key, Some(waker));
+        calls.again(self.place, later, waker);
         drop(calls);
         self.worker.bring_forward(later);
     }
@@ -253,9 +335,45 @@ impl UnderWay {
 
 impl Drop for UnderWay {
     fn drop(&mut self) {
-        self.worker.calls.borrow_mut().remove(&self.key);
+        self.worker.calls.borrow_mut().remove(self.place);
         self.worker
             .plain
             .set(self.worker.plain.get().saturating_sub(self.plain.into()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_call_expires_at_its_own_time_however_they_come_and_go() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut calls = Calls::default();
+        let [late, early, gone] = [30, 10, 5].map(|seconds| calls.insert(at(seconds)));
+        for place in [late, early, gone] {
+            assert!(calls.keep(place, Waker::noop()));
+        }
+        calls.remove(gone);
+        assert_eq!(calls.len(), 2);
+
+        assert_eq!(calls.expired(at(9)).len(), 0);
+        assert_eq!(calls.expired(at(10)).len(), 1);
+        assert!(!calls.keep(early, Waker::noop()), "its time is over");
+        assert_eq!(calls.expired(at(11)).len(), 0, "it is woken once");
+        calls.again(early, at(20), Waker::noop().clone());
+        assert_eq!(calls.expired(at(20)).len(), 1);
+
+        // The place of one that is over goes to the next.
+        calls.remove(early);
+        assert_eq!(calls.insert(at(25)), early);
+        assert_eq!(calls.earliest, Some(at(25)));
+        // Nobody waits yet: the first poll learns that the time is over.
+        assert_eq!(calls.expired(at(30)).len(), 1);
+        assert!(!calls.keep(early, Waker::noop()));
+        calls.remove(early);
+        calls.remove(late);
+        assert_eq!((calls.len(), calls.earliest), (0, None));
     }
 }

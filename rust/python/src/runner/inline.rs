@@ -109,7 +109,7 @@ fn attached(
     let _serving = Serving::begin();
     thread.enter(until);
     let mut result = views.call_in(&scope, callable, &context);
-    if callable.is_async
+    if callable.caller.awaits
         && let Ok(coroutine) = &result
     {
         // One step is all there is; most coroutines that promise not to wait end in it.
@@ -129,16 +129,16 @@ fn attached(
                     coroutine.call_method0(intern!(py, "close"))?;
                 }
                 demote(py, callable, "it waits");
-                return Ok(Err(Box::new(Work::Begun(views, again))));
+                return Ok(Err(Box::new(Work::Begun(Box::new(views), again))));
             }
         }
     }
     thread.leave(py);
     let settled = match result {
-        Ok(result) => site.named(py, &views, site.settle(&views, &result)),
-        Err(error) if callable.is_async && wants_loop(py, &error) => {
+        Ok(result) => site.settled(py, &views, &result),
+        Err(error) if callable.caller.awaits && wants_loop(py, &error) => {
             demote(py, callable, "it needs an event loop");
-            return Ok(Err(Box::new(Work::Begun(views, None))));
+            return Ok(Err(Box::new(Work::Begun(Box::new(views), None))));
         }
         Err(error) => site.ended(py, &views, &error),
     };
@@ -179,5 +179,5 @@ fn demote(py: Python<'_>, callable: &PythonCallable, why: &str) {
     if !callable.inline.swap(false, Ordering::Relaxed) {
         return;
     }
-    notify(py, "moved", (&*callable.name, why));
+    notify(py, "moved", (&*callable.caller.name, why));
 }

@@ -10,7 +10,7 @@ use pyo3::prelude::*;
 
 use super::{Deadline, PythonCallable, answers::AnswerTo, call::Views, streams::Streams};
 
-/// A call that waits for Python.
+/// A call that waits for Python. On the heap from its beginning, as it changes hands several times.
 pub(crate) struct Job {
     pub(crate) callables: Arc<[PythonCallable]>,
     pub(crate) index: usize,
@@ -55,10 +55,14 @@ impl Kind {
 }
 
 /// The state of a call that waits.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a job is on the heap, and nearly all are fresh"
+)]
 pub(crate) enum Work {
-    Fresh(Box<Invocation>),
+    Fresh(Invocation),
     /// Its views exist already, and perhaps a coroutine that has begun on another thread.
-    Begun(Views, Option<Py<PyAny>>),
+    Begun(Box<Views>, Option<Py<PyAny>>),
 }
 
 impl Work {
@@ -68,8 +72,8 @@ impl Work {
         streams: &Arc<Streams>,
     ) -> PyResult<(Views, Option<Py<PyAny>>)> {
         match self {
-            Self::Fresh(invocation) => Ok((Views::new(py, streams, *invocation)?, None)),
-            Self::Begun(views, coroutine) => Ok((views, coroutine)),
+            Self::Fresh(invocation) => Ok((Views::new(py, streams, invocation)?, None)),
+            Self::Begun(views, coroutine) => Ok((*views, coroutine)),
         }
     }
 }
@@ -82,7 +86,9 @@ impl Job {
     /// True if a task has to run it.
     pub(crate) fn awaits(&self) -> bool {
         matches!(self.work, Work::Begun(_, Some(_)))
-            || self.callable().is_some_and(|callable| callable.is_async)
+            || self
+                .callable()
+                .is_some_and(|callable| callable.caller.awaits)
     }
 
     pub(crate) fn kind(&self) -> Kind {

@@ -100,7 +100,7 @@ impl LoopQueue {
         })
     }
 
-    fn start(&self, py: Python<'_>, job: Job) -> PyResult<()> {
+    fn start(&self, py: Python<'_>, job: Box<Job>) -> PyResult<()> {
         let running = Running::new(&self.loop_state.shared);
         let deadline = job.deadline.clone();
         let number = self.loop_state.numbers.fetch_add(1, Ordering::Relaxed);

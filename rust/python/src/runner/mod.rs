@@ -36,10 +36,10 @@ use std::{
         atomic::{AtomicBool, AtomicI32, Ordering},
     },
     task::Waker,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use edgerouter_core::plan::CallableId;
+use edgerouter_core::{boxed, pinned, plan::CallableId};
 use edgerouter_data::Bindings;
 use edgerouter_functions::{FunctionError, Functions, FunctionsLoad, Invocation, StartedCall};
 use pyo3::{call::PyCallArgs, prelude::*};
@@ -79,14 +79,11 @@ fn runtime(py: Python<'_>) -> PyResult<Bound<'_, PyModule>> {
 #[derive(Debug)]
 pub(crate) struct PythonCallable {
     function: Py<PyAny>,
-    is_async: bool,
     /// It reads the content of its request where it cannot wait for it.
     waits_for_content: bool,
     /// One at a time, on one thread.
     serial: bool,
-    name: Arc<str>,
-    shared: Arc<Queues>,
-    bindings: Arc<Bindings>,
+    caller: Arc<Caller>,
     inline: AtomicBool,
     /// Points against an inline callable that breaks its promise.
     broken: AtomicI32,
@@ -130,7 +127,7 @@ impl PythonCallable {
         if held <= HOLD || self.warned.swap(true, Ordering::Relaxed) {
             return;
         }
-        held_loop(py, &self.name, held);
+        held_loop(py, &self.caller.name, held);
     }
 }
 
@@ -146,27 +143,13 @@ fn notify<'py>(py: Python<'py>, function: &str, arguments: impl PyCallArgs<'py>)
     }
 }
 
-/// The part of its callable that a context keeps.
+/// The part of a callable that contexts of its calls keep, which may outlive its plan.
 #[derive(Debug)]
 pub(crate) struct Caller {
     pub(crate) name: Arc<str>,
     pub(crate) shared: Arc<Queues>,
     pub(crate) bindings: Arc<Bindings>,
     pub(crate) awaits: bool,
-    /// It runs on a worker, where nothing may wait.
-    pub(crate) inline: bool,
-}
-
-impl From<&PythonCallable> for Caller {
-    fn from(callable: &PythonCallable) -> Self {
-        Self {
-            name: Arc::clone(&callable.name),
-            shared: Arc::clone(&callable.shared),
-            bindings: Arc::clone(&callable.bindings),
-            awaits: callable.is_async,
-            inline: callable.inline.load(Ordering::Relaxed),
-        }
-    }
 }
 
 /// The callables of one plan, as the engine calls them.
@@ -195,12 +178,14 @@ impl CallableTable {
                 spec?.extract()?;
             callables.push(PythonCallable {
                 function,
-                is_async,
                 waits_for_content,
                 serial,
-                name: name.into(),
-                shared: Arc::clone(shared),
-                bindings: Arc::clone(bindings),
+                caller: Arc::new(Caller {
+                    name: name.into(),
+                    shared: Arc::clone(shared),
+                    bindings: Arc::clone(bindings),
+                    awaits: is_async,
+                }),
                 inline: AtomicBool::new(inline),
                 broken: AtomicI32::new(0),
                 warned: AtomicBool::new(false),
@@ -228,10 +213,10 @@ impl Functions for CallableTable {
         };
         let (phase, timeout) = (invocation.phase, invocation.timeout);
         let nested = invocation.request.chain.depth() > 0;
-        let now = Instant::now();
+        let now = invocation.since;
         let first = now + timeout;
         let waits = match &invocation.rest {
-            Some(rest) if callable.is_async => Some(rest.waits()),
+            Some(rest) if callable.caller.awaits => Some(rest.waits()),
             _ => None,
         };
         let work = if callable.inline.load(Ordering::Relaxed) {
@@ -240,11 +225,11 @@ impl Functions for CallableTable {
                 Err(work) => *work,
             }
         } else {
-            Work::Fresh(Box::new(invocation))
+            Work::Fresh(invocation)
         };
         let deadline = Deadline::new(first, waits);
         let (answer, mut under_way) = UnderWay::new(&self.shared, now, deadline.clone());
-        let job = Job {
+        let job = boxed!(Job {
             callables: Arc::clone(&self.callables),
             index,
             phase,
@@ -253,7 +238,7 @@ impl Functions for CallableTable {
             work,
             answer,
             nested,
-        };
+        });
         if job.kind() == Kind::Plain {
             under_way.is_plain(now);
         }
@@ -261,7 +246,7 @@ impl Functions for CallableTable {
             Ok(wake) => wake,
             Err((_, error)) => return StartedCall::Ended(Err(error)),
         };
-        StartedCall::GoesOn(Box::pin(async move {
+        let goes_on = pinned!(async move {
             if let Some(wake) = wake {
                 // Other work of this worker runs first: Python wakes up once for all its calls. On a busy
                 // core it would otherwise take turns with the worker, call by call.
@@ -269,7 +254,8 @@ impl Functions for CallableTable {
                 drop(wake);
             }
             under_way.step(timeout).await
-        }))
+        });
+        StartedCall::GoesOn(goes_on)
     }
 
     fn waits_for_content(&self, call: CallableId) -> bool {

@@ -63,7 +63,7 @@ pub(crate) struct CallSite<'a> {
 }
 
 impl CallSite<'_> {
-    /// A wrong type has no id yet: [`CallSite::named`] gives it one.
+    /// A wrong type has no id yet: [`CallSite::name`] gives it one.
     pub(crate) fn settle(&self, views: &Views, result: &Bound<'_, PyAny>) -> Settled {
         views
             .output(self.phase, result)
@@ -78,24 +78,34 @@ impl CallSite<'_> {
             })
     }
 
+    /// The same, with a wrong type in the log.
+    pub(crate) fn settled(
+        &self,
+        py: Python<'_>,
+        views: &Views,
+        result: &Bound<'_, PyAny>,
+    ) -> Settled {
+        let mut settled = self.settle(views, result);
+        self.name(py, views, &mut settled);
+        settled
+    }
+
     /// Logs a wrong type under an id, which takes the place of the request's name in it.
-    pub(crate) fn named(&self, py: Python<'_>, views: &Views, settled: Settled) -> Settled {
-        settled.map_err(|error| match error {
-            FunctionError::WrongType {
-                id, got, expected, ..
-            } => {
-                let happened = format!("returned {got}, expected {expected}");
-                FunctionError::WrongType {
-                    id: self.report(py, &id, &happened, None, views.request_id()),
-                    trace: self
-                        .traces()
-                        .then(|| format!("{} {happened}", self.callable.name).into()),
-                    got,
-                    expected,
-                }
-            }
-            other => other,
-        })
+    pub(crate) fn name(&self, py: Python<'_>, views: &Views, settled: &mut Settled) {
+        let Err(FunctionError::WrongType {
+            id,
+            got,
+            expected,
+            trace,
+        }) = settled
+        else {
+            return;
+        };
+        let happened = format!("returned {got}, expected {expected}");
+        *id = self.report(py, id, &happened, None, views.request_id());
+        *trace = self
+            .traces()
+            .then(|| format!("{} {happened}", self.callable.caller.name).into());
     }
 
     /// The outcome of a callable that raised: the answer that it chose, or an error.
@@ -124,7 +134,7 @@ impl CallSite<'_> {
 
     pub(crate) fn timed_out(&self, py: Python<'_>, views: &Views) -> FunctionError {
         let what = views.request.get().what();
-        let (name, seconds) = (&*self.callable.name, self.timeout.as_secs_f64());
+        let (name, seconds) = (&*self.callable.caller.name, self.timeout.as_secs_f64());
         notify(py, "interrupted", (name, what, seconds, views.request_id()));
         FunctionError::TimedOut(self.timeout)
     }
@@ -157,7 +167,7 @@ impl CallSite<'_> {
 
     /// True if developers see tracebacks.
     fn traces(&self) -> bool {
-        self.callable.shared.traces()
+        self.callable.caller.shared.traces()
     }
 
     fn trace(&self, py: Python<'_>, error: &PyErr) -> Option<Arc<str>> {
@@ -182,7 +192,7 @@ impl CallSite<'_> {
     ) -> String {
         let error = error.map(|error| error.clone_ref(py).into_value(py));
         let reported = runtime(py).and_then(|runtime| {
-            let name = &*self.callable.name;
+            let name = &*self.callable.caller.name;
             runtime
                 .call_method1("report", (name, what, happened, error, request))?
                 .extract()

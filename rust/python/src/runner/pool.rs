@@ -70,7 +70,7 @@ pub(crate) struct ThreadPool {
 }
 
 struct State {
-    waiting: VecDeque<Job>,
+    waiting: VecDeque<Box<Job>>,
     parked: Vec<Arc<PoolThread>>,
     leader: Option<Leader>,
     /// A thread has been requested and has not started yet.
@@ -163,10 +163,10 @@ impl ThreadPool {
     }
 
     /// Adds a call; gives it back when the pool has stopped.
-    pub(crate) fn push(&self, job: Job) -> Result<Demand, Box<Job>> {
+    pub(crate) fn push(&self, job: Box<Job>) -> Result<Demand, Box<Job>> {
         let mut state = self.state.lock();
         if state.stopped {
-            return Err(Box::new(job));
+            return Err(job);
         }
         state.waiting.push_back(job);
         self.waiting.store(state.waiting.len(), Ordering::Relaxed);
@@ -257,7 +257,7 @@ impl ThreadPool {
             }
             let late = !state.waiting.is_empty() && state.has_waited(Instant::now());
             let demand = if late { state.further() } else { Demand::None };
-            return ThreadStep::Take(Box::new(job), demand);
+            return ThreadStep::Take(job, demand);
         }
         state.resign(pool_thread);
         state.parked.push(Arc::clone(pool_thread));
@@ -311,7 +311,7 @@ impl ThreadPool {
     }
 
     /// Takes no more, ends its threads, and gives back what waits: dropping it may free Python objects.
-    pub(crate) fn stop(&self) -> VecDeque<Job> {
+    pub(crate) fn stop(&self) -> VecDeque<Box<Job>> {
         let mut state = self.state.lock();
         state.stopped = true;
         self.waiting.store(0, Ordering::Relaxed);
@@ -323,7 +323,7 @@ impl ThreadPool {
 }
 
 /// Takes the calls out whose client has been answered already. Dropping them may free Python objects.
-pub(crate) fn forget_closed(jobs: &mut VecDeque<Job>) -> VecDeque<Job> {
+pub(crate) fn forget_closed(jobs: &mut VecDeque<Box<Job>>) -> VecDeque<Box<Job>> {
     let (closed, open) = std::mem::take(jobs)
         .into_iter()
         .partition(|job| job.answer.is_closed());

@@ -34,7 +34,7 @@ const MOST_ABANDONED: usize = 8;
 /// State that workers and Python threads share.
 pub(crate) struct Queues {
     /// Of the event loop.
-    queue: Mutex<VecDeque<Job>>,
+    queue: Mutex<VecDeque<Box<Job>>>,
     queued: AtomicUsize,
     plain: ThreadPool,
     serial: ThreadPool,
@@ -112,14 +112,14 @@ impl Queues {
     /// With a [`WakeOnDrop`] the caller wakes Python, at a time of its choice.
     pub(crate) fn push(
         self: &Arc<Self>,
-        job: Job,
+        job: Box<Job>,
     ) -> Result<Option<WakeOnDrop>, (Box<Job>, FunctionError)> {
         let most = self.most.load(Ordering::Relaxed);
         if self.waiting() >= most {
             // Calls whose client has been answered 504 need not run.
             self.forget_closed();
             if self.waiting() >= most {
-                return Err((Box::new(job), FunctionError::QueueFull(most)));
+                return Err((job, FunctionError::QueueFull(most)));
             }
         }
         // A call that another one waits for must not wait for that one's place.
@@ -130,7 +130,7 @@ impl Queues {
         if job.nested
             && let Some(error) = self.no_place(kind, most)
         {
-            return Err((Box::new(job), error));
+            return Err((job, error));
         }
         if let Some(pool) = self.pool(kind) {
             return match pool.push(job) {
@@ -142,7 +142,7 @@ impl Queues {
         }
         let mut queue = self.queue.lock();
         if self.stopped() {
-            return Err((Box::new(job), FunctionError::Gone));
+            return Err((job, FunctionError::Gone));
         }
         queue.push_back(job);
         self.queued.store(queue.len(), Ordering::Relaxed);
@@ -250,7 +250,7 @@ impl Queues {
     }
 
     /// The next call for the event loop whose worker still waits. `None`: the loop may sleep.
-    pub(crate) fn next(&self) -> Option<Job> {
+    pub(crate) fn next(&self) -> Option<Box<Job>> {
         loop {
             if self.running.load(Ordering::Acquire) >= self.most.load(Ordering::Relaxed) {
                 self.held.store(true, Ordering::Release);

@@ -47,7 +47,7 @@ pub(crate) struct TaskCall {
 }
 
 enum State {
-    Waiting(Box<(Job, Running)>),
+    Waiting(Box<Job>, Running),
     Going(Arc<Going>),
     Over,
 }
@@ -90,7 +90,7 @@ impl EarlyAnswer {
         let Some(site) = going.site().filter(|_| !going.is_answered()) else {
             return;
         };
-        let settled = site.named(py, &going.views, site.settle(&going.views, response));
+        let settled = site.settled(py, &going.views, response);
         let streams = matches!(settled, Ok(FunctionOutput::Stream(_)));
         going.after.store(!streams, Ordering::Relaxed);
         going.loop_state.forget(going.key);
@@ -184,20 +184,20 @@ impl TaskCall {
     pub(crate) fn new(
         loop_state: Arc<LoopState>,
         key: (Instant, u64),
-        job: Job,
+        job: Box<Job>,
         running: Running,
     ) -> Self {
         Self {
             loop_state,
             key,
-            state: Mutex::new(State::Waiting(Box::new((job, running)))),
+            state: Mutex::new(State::Waiting(job, running)),
         }
     }
 
     /// True while its time limit is to be watched: it waits for an answer.
     pub(crate) fn is_limited(&self) -> bool {
         match &*self.state.lock() {
-            State::Waiting(_) => true,
+            State::Waiting(..) => true,
             State::Going(going) => !going.is_answered(),
             State::Over => false,
         }
@@ -214,20 +214,17 @@ impl TaskCall {
         let going = match taken {
             State::Over => return Ok(None),
             State::Going(going) => going,
-            State::Waiting(waiting) => {
-                let (job, running) = *waiting;
-                match self.begin(py, job, running) {
-                    Some(going) => going,
-                    None => return Ok(None),
-                }
-            }
+            State::Waiting(job, running) => match self.begin(py, job, running) {
+                Some(going) => going,
+                None => return Ok(None),
+            },
         };
         *self.state.lock() = State::Going(Arc::clone(&going));
         Ok(Some(going))
     }
 
     /// Calls the callable, which only makes its coroutine. `None`: that failed, and was answered.
-    fn begin(&self, py: Python<'_>, job: Job, running: Running) -> Option<Arc<Going>> {
+    fn begin(&self, py: Python<'_>, job: Box<Job>, running: Running) -> Option<Arc<Going>> {
         let callables = Arc::clone(&job.callables);
         let Some(callable) = callables.get(job.index) else {
             job.answer.send(Err(FunctionError::Gone));
@@ -308,7 +305,7 @@ impl TaskCall {
         callable.held_loop(py, took);
         let ended = match stepped {
             Ok(PySendResult::Next(yielded)) => {
-                going.bound(py, &callable.name)?;
+                going.bound(py, &callable.caller.name)?;
                 return Ok(Some(yielded.unbind()));
             }
             Ok(PySendResult::Return(result)) => Ok(result),
@@ -320,7 +317,7 @@ impl TaskCall {
         }
         let mut passed_on = None;
         let settled = match ended {
-            Ok(result) => site.named(py, &going.views, site.settle(&going.views, &result)),
+            Ok(result) => site.settled(py, &going.views, &result),
             Err(error) if cancelled(py, &error) => {
                 let why = if self.loop_state.shared.stopped() {
                     FunctionError::Gone

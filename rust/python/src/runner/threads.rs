@@ -78,7 +78,7 @@ impl Runner {
                 };
                 shared.follow(kind, demand);
                 let running = pool.run();
-                let rest = run(*job, py, &thread);
+                let rest = run(job, py, &thread);
                 drop(running);
                 // An awaitable is for an event loop.
                 if let Some(job) = rest
@@ -141,7 +141,7 @@ impl Runner {
 
 /// Runs a sync callable to its end or its time limit, and answers. When it gives an awaitable, the rest is a job for an
 /// event loop.
-fn run(job: Job, py: Python<'_>, thread: &WatchedThread) -> Option<Job> {
+fn run(mut job: Box<Job>, py: Python<'_>, thread: &WatchedThread) -> Option<Box<Job>> {
     let Some(callable) = job.callables.get(job.index) else {
         job.answer.send(Err(FunctionError::Gone));
         return None;
@@ -151,7 +151,7 @@ fn run(job: Job, py: Python<'_>, thread: &WatchedThread) -> Option<Job> {
         phase: job.phase,
         timeout: job.timeout,
     };
-    let views = match job.work.views(py, &callable.shared.streams) {
+    let views = match job.work.views(py, &callable.caller.shared.streams) {
         Ok((views, _)) => views,
         Err(error) => {
             job.answer.send(Err(site.raised(py, None, &error)));
@@ -177,21 +177,18 @@ fn run(job: Job, py: Python<'_>, thread: &WatchedThread) -> Option<Job> {
             result
         });
     let answer = answer?;
-    let settled = match result {
-        Ok(result) => match site.settle(&views, &result) {
-            Err(FunctionError::WrongType { .. }) if awaitable(&result) => {
-                let work = Work::Begun(views, Some(result.unbind()));
-                return Some(Job {
-                    work,
-                    answer,
-                    ..job
-                });
-            }
-            settled => settled,
-        },
-        Err(error) => site.ended(py, &views, &error),
+    let mut settled = match &result {
+        Ok(result) => site.settle(&views, result),
+        Err(error) => site.ended(py, &views, error),
     };
-    let settled = site.named(py, &views, settled);
+    if let (Err(FunctionError::WrongType { .. }), Ok(result)) = (&settled, result)
+        && awaitable(&result)
+    {
+        job.work = Work::Begun(Box::new(views), Some(result.unbind()));
+        job.answer = answer;
+        return Some(job);
+    }
+    site.name(py, &views, &mut settled);
     views.end_after(&settled);
     thread.answer(answer, settled);
     None

@@ -145,7 +145,7 @@ pub(super) fn route(
         } else {
             hosts
         },
-        path: own,
+        path: Arc::new(own),
         methods: spec.methods,
         when: spec.when,
         priority: spec.priority,
@@ -188,7 +188,7 @@ pub(super) fn direct(at: usize, name: &str, group: GroupId) -> Option<Route> {
         id: RouteId(index(at)),
         label: Arc::clone(&label),
         hosts: Vec::new(),
-        path: PathPattern::parse("/*").ok()?,
+        path: Arc::new(PathPattern::parse("/*").ok()?),
         methods: Vec::new(),
         when: Vec::new(),
         priority: 0,

@@ -180,28 +180,29 @@ impl PathPattern {
     /// The parameters of a path that matches, percent-decoded; bytes that are not UTF-8 become U+FFFD.
     ///
     /// If several divisions are possible, wildcards take as much as they can, the leftmost first.
-    pub fn captures(&self, path: &str) -> Option<Vec<(String, String)>> {
-        Some(
-            self.raw_captures(path)?
-                .into_iter()
-                .map(|(name, value)| {
-                    let value = percent::decoded(value.as_bytes());
-                    (
-                        name.to_string(),
-                        String::from_utf8_lossy(&value).into_owned(),
-                    )
-                })
-                .collect(),
-        )
+    pub fn captures(&self, path: &str) -> Option<Vec<(Arc<str>, String)>> {
+        let decoded = |value: &str| {
+            String::from_utf8(percent::decoded(value.as_bytes()))
+                .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
+        };
+        self.found(path, |name, value| (Arc::clone(name), decoded(value)))
     }
 
     /// As [`Self::captures`], as the path has them.
     pub fn raw_captures<'t>(&self, path: &'t str) -> Option<Vec<(&str, &'t str)>> {
+        self.found(path, |name, value| (&**name, value))
+    }
+
+    fn found<'p, 't, T>(
+        &'p self,
+        path: &'t str,
+        pair: impl Fn(&'p Arc<str>, &'t str) -> T,
+    ) -> Option<Vec<T>> {
         let spans = super::search::spans(&self.tokens, path.as_bytes())?;
         let mut found = Vec::new();
         for (token, span) in self.tokens.iter().zip(spans) {
             if let Token::Segment(name) | Token::Any(Some(name)) = token {
-                found.push((&**name, path.get(span).unwrap_or_default()));
+                found.push(pair(name, path.get(span).unwrap_or_default()));
             }
         }
         Some(found)

@@ -115,6 +115,7 @@ fn start(
     let waits = rest.as_ref().map(PieceReader::waits);
     let started = live.functions.invoke(Invocation {
         call,
+        since,
         phase,
         request,
         body,
@@ -128,17 +129,21 @@ fn start(
     });
     let live = Rc::clone(live);
     async move {
-        let output = match started.output(hints).await {
-            Ok(FunctionOutput::Stream(answer)) if answer.beginning.is_some() => {
-                let end = || {
-                    let waited = waits.as_ref().map_or(Duration::ZERO, PieceWaits::total);
-                    (timeout + waited).saturating_sub(since.elapsed())
-                };
-                let begun = within(end, Box::pin(begun(answer))).await;
-                begun.unwrap_or(Err(FunctionError::TimedOut(timeout)))
+        // In its place all the while: an output is large, and hardly any is a stream.
+        let mut output = started.output(hints).await;
+        if let Ok(FunctionOutput::Stream(answer)) = &mut output
+            && answer.beginning.is_some()
+        {
+            let end = || {
+                let waited = waits.as_ref().map_or(Duration::ZERO, PieceWaits::total);
+                (timeout + waited).saturating_sub(since.elapsed())
+            };
+            match within(end, Box::pin(begun(answer))).await {
+                Some(Ok(())) => {}
+                Some(Err(outcome)) => output = outcome,
+                None => output = Err(FunctionError::TimedOut(timeout)),
             }
-            output => output,
-        };
+        }
         let result = output.as_ref().map_or_else(Into::into, |_| CallResult::Ok);
         live.metrics.hook(call, phase, result, since.elapsed());
         if let Some(span) = span {
@@ -169,14 +174,14 @@ async fn within<T>(
 }
 
 /// Waits for the first piece of a response: until then its function may still fail, and it says which type the content
-/// has.
-async fn begun(mut answer: StreamedAnswer) -> CallOutput {
+/// has. An error is the outcome in its place.
+async fn begun(answer: &mut StreamedAnswer) -> Result<(), CallOutput> {
     poll_fn(|cx| answer.pieces.poll_ready(cx)).await;
     let Some(beginning) = answer.beginning.take() else {
-        return Ok(FunctionOutput::Stream(answer));
+        return Ok(());
     };
     if let Some(outcome) = beginning.refused() {
-        return outcome;
+        return Err(outcome);
     }
     // An iterator has whatever length it has. Only an application that frames its messages states it.
     answer.headers.remove(header::CONTENT_LENGTH);
@@ -187,7 +192,7 @@ async fn begun(mut answer: StreamedAnswer) -> CallOutput {
         };
         answer.headers.insert(header::CONTENT_TYPE, kind);
     }
-    Ok(FunctionOutput::Stream(answer))
+    Ok(())
 }
 
 /// The effect of a failed call: none when it fails open, a response to the request otherwise.

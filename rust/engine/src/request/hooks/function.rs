@@ -92,10 +92,13 @@ pub(crate) async fn function(
     let worker = &exchange.worker;
     let client = InterimReceiver::of(&exchange.stream);
     let hints = hints_to(client.as_ref(), worker, route);
-    let call_under_way = invoke_function(worker, &live, call, head, content, hints);
+    // Awaited where it is made: the future is large.
     let output = match wanted {
-        None => call_under_way.await,
-        Some((body, writer)) => Box::pin(fed(exchange, call_under_way, body, writer)).await,
+        None => invoke_function(worker, &live, call, head, content, hints).await,
+        Some((body, writer)) => {
+            let call = invoke_function(worker, &live, call, head, content, hints);
+            Box::pin(fed(exchange, call, body, writer)).await
+        }
     };
     match output {
         Ok(FunctionOutput::Answer(answer)) => {

@@ -27,7 +27,8 @@ use super::{
 use crate::{
     body::{EdgeBody, EdgeResponse},
     functions::{
-        AssignedVariant, ClientPlace, FunctionOutput, Notes, Phase, RequestHead, ResponseHead,
+        AssignedVariant, ClientPlace, FunctionOutput, Notes, PathParams, Phase, RequestHead,
+        ResponseHead,
     },
     request::{answer::Early, exchange::Exchange},
     telemetry::Outcome,
@@ -169,10 +170,7 @@ impl Exchange {
             query: self.head.target.query().map(str::to_owned),
             headers,
             client: self.client.address,
-            params: route
-                .path
-                .captures(self.viewer_path.path())
-                .unwrap_or_default(),
+            params: PathParams::Of(Arc::clone(&route.path), self.viewer_path.clone()),
             claims: self.claims.as_ref().map(|claims| claims.json().clone()),
             certificate: (self.stream.connection.tls())
                 .and_then(|session| session.certificate.clone()),

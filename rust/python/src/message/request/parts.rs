@@ -29,6 +29,20 @@ pub(crate) struct RequestParts {
     pub(crate) tunnel: Option<PieceReader>,
 }
 
+/// The parts of a request that the context of a call keeps.
+#[derive(Debug, Default)]
+pub(crate) struct RequestFacts {
+    pub(crate) id: u64,
+    /// Records the parts that a hook reads.
+    pub(crate) notes: Option<Arc<Notes>>,
+    /// The span of the call that it was given to.
+    pub(crate) trace: Option<SpanParent>,
+    /// The place of its client; `None` without geo.
+    pub(crate) place: Option<Arc<ClientPlace>>,
+    /// Counts conversions of its visitor; `None` without an experiment.
+    pub(crate) conversions: Option<Arc<dyn Conversions>>,
+}
+
 /// The rest of a request's body.
 #[derive(Debug)]
 pub(crate) enum BodyRest {
@@ -49,6 +63,16 @@ impl RequestParts {
 
 impl Request {
     pub(crate) fn new(head: Box<RequestHead>, body: Bytes, rest: Option<PieceReader>) -> Self {
+        Self::with_tunnel(head, body, rest, None)
+    }
+
+    /// With the client's bytes after an upgrade.
+    pub(crate) fn with_tunnel(
+        head: Box<RequestHead>,
+        body: Bytes,
+        rest: Option<PieceReader>,
+        tunnel: Option<PieceReader>,
+    ) -> Self {
         let rest = rest.map(BodyRest::Unread);
         Self {
             parts: Mutex::new(Some(RequestParts {
@@ -56,7 +80,7 @@ impl Request {
                 body,
                 rest,
                 iterated: false,
-                tunnel: None,
+                tunnel,
             })),
         }
     }
@@ -65,14 +89,6 @@ impl Request {
     pub(crate) fn with_source(self, source: Option<Py<PyAny>>) -> Self {
         if let Some(parts) = self.parts.lock().as_mut() {
             parts.rest = source.map(BodyRest::AtTheEdge);
-        }
-        self
-    }
-
-    /// With the client's bytes after an upgrade.
-    pub(crate) fn with_tunnel(self, tunnel: Option<PieceReader>) -> Self {
-        if let Some(parts) = self.parts.lock().as_mut() {
-            parts.tunnel = tunnel;
         }
         self
     }
@@ -97,14 +113,16 @@ impl Request {
         self.edit(|parts| parts.head.id).unwrap_or(0)
     }
 
-    /// The span of the call that it was given to.
-    pub(crate) fn trace(&self) -> Option<SpanParent> {
-        self.edit(|parts| parts.head.trace.clone()).ok().flatten()
-    }
-
-    /// Records the parts that a hook reads.
-    pub(crate) fn notes(&self) -> Option<Arc<Notes>> {
-        self.edit(|parts| parts.head.notes.clone()).ok().flatten()
+    /// All that a context of its call has of it. Of one that is over: nothing.
+    pub(crate) fn facts(&self) -> RequestFacts {
+        let facts = self.edit(|RequestParts { head, .. }| RequestFacts {
+            id: head.id,
+            notes: head.notes.clone(),
+            trace: head.trace.clone(),
+            place: head.place.clone(),
+            conversions: head.conversions.clone(),
+        });
+        facts.unwrap_or_default()
     }
 
     /// The verified claims, which the callable reads from here on, and where it notes which of them.
@@ -113,17 +131,6 @@ impl Request {
             parts.note(|reads| reads.token = true);
             (parts.head.claims.clone(), parts.head.notes.clone())
         })
-    }
-
-    /// Counts conversions of its visitor; `None` without an experiment.
-    pub(crate) fn conversions(&self) -> Option<Arc<dyn Conversions>> {
-        let conversions = self.edit(|parts| parts.head.conversions.clone());
-        conversions.ok().flatten()
-    }
-
-    /// The place of its client; `None` without geo.
-    pub(crate) fn place(&self) -> Option<Arc<ClientPlace>> {
-        self.edit(|parts| parts.head.place.clone()).ok().flatten()
     }
 
     /// Method and path, for the log.

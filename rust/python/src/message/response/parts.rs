@@ -113,7 +113,8 @@ pub(crate) const BYTES: &str = "application/octet-stream";
 
 impl ResponseParts {
     pub(crate) fn new(status: StatusCode, body: Bytes, kind: Option<&'static str>) -> Self {
-        let mut headers = Fields::new();
+        // The edge will add fields of its own.
+        let mut headers = Fields::with_capacity(4);
         if let Some(kind) = kind {
             headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
         }

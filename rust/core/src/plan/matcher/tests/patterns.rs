@@ -132,7 +132,7 @@ fn captures_are_decoded_and_greedy_from_the_left() {
         Some(
             pairs
                 .iter()
-                .map(|(a, b)| (String::from(*a), String::from(*b)))
+                .map(|(a, b)| (std::sync::Arc::<str>::from(*a), String::from(*b)))
                 .collect::<Vec<_>>(),
         )
     };
