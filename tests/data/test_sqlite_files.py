@@ -254,7 +254,7 @@ def test_an_operation_waits_for_those_under_way_on_the_file_before(tmp_path: Pat
 
 
 def is_read(file: Path) -> bool:
-    """Whether a transaction of this process reads the file: it locks a mark of the log's index (bytes 123 to 127)."""
+    """True while a transaction of this process reads the file: it locks a byte of the log's index, 123 to 127."""
     index = f":{Path(f'{file}-shm').stat().st_ino}"
     for lock in Path("/proc/locks").read_text().splitlines():
         *_, kind, holder, place, first, last = lock.split()

@@ -147,6 +147,26 @@ impl Arriving {
         state.buffer.wait_for_room(cx);
         Poll::Pending
     }
+
+    /// Position of the reader that the writer waits for.
+    pub fn slowest(&self) -> Option<u64> {
+        self.state.lock().buffer.slowest()
+    }
+
+    /// For a writer that has had no room for a while, since the slowest reader was at `slowest`: true if it may wait on.
+    /// Readers that others wait for are left behind, and find the body broken off. One that keeps nobody waiting has as
+    /// long as it takes, if it reads at all.
+    pub fn may_wait_on(&self, slowest: Option<u64>) -> bool {
+        let mut state = self.state.lock();
+        let buffer = &mut state.buffer;
+        let (arrived, last) = (buffer.arrived, buffer.slowest());
+        if buffer.fastest() != Some(arrived) {
+            return last > slowest;
+        }
+        buffer.leave_behind(last.max(arrived.checked_sub(WINDOW)).unwrap_or(0));
+        self.trimmed(state);
+        true
+    }
 }
 
 /// Ends the body as broken when its writer is dropped before the end.
@@ -198,6 +218,9 @@ impl ArrivalReader {
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Broken>>> {
         let mut state = self.arriving.state.lock();
         let buffer = &mut state.buffer;
+        if !buffer.is_reader(self.id) {
+            return Poll::Ready(Some(Err(Broken)));
+        }
         if let Some(piece) = buffer.at(self.position) {
             self.position += piece.len() as u64;
             buffer.advance(self.id, self.position);
@@ -231,3 +254,71 @@ impl Drop for ArrivalReader {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the origin stopped in the middle of the body")]
 pub struct Broken;
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::task::Waker;
+
+    use super::*;
+
+    const PIECE: usize = 512 << 10;
+
+    fn large() -> Arc<Arriving> {
+        let owner = Owner {
+            client: None,
+            origin: None,
+        };
+        Arriving::new(&Account::new(64 << 20), owner)
+    }
+
+    /// Four pieces, which are not stored any more.
+    async fn fill(body: &Arriving) {
+        for _ in 0..4 {
+            let piece = Bytes::from(vec![0; PIECE]);
+            assert!(body.push(piece, Duration::ZERO).await);
+        }
+        body.stop_keeping();
+    }
+
+    fn read(reader: &mut ArrivalReader) -> Poll<Option<Result<usize, Broken>>> {
+        let polled = reader.poll_next(&mut Context::from_waker(Waker::noop()));
+        polled.map(|read| read.map(|read| read.map(|piece| piece.len())))
+    }
+
+    fn has_room(body: &Arriving) -> bool {
+        let polled = body.poll_room(&mut Context::from_waker(Waker::noop()));
+        polled == Poll::Ready(Ok(()))
+    }
+
+    #[tokio::test]
+    async fn a_writer_waits_for_one_slow_reader_for_as_long_as_it_reads() {
+        let body = large();
+        let mut slow = body.reader().unwrap();
+        fill(&body).await;
+        assert!(!has_room(&body));
+        let before = body.slowest();
+        assert!(!body.may_wait_on(before), "it reads nothing");
+        assert_eq!(read(&mut slow), Poll::Ready(Some(Ok(PIECE))));
+        assert!(!has_room(&body));
+        assert!(body.may_wait_on(before));
+        for _ in 0..3 {
+            assert_eq!(read(&mut slow), Poll::Ready(Some(Ok(PIECE))));
+        }
+        assert!(has_room(&body) && read(&mut slow).is_pending());
+    }
+
+    #[tokio::test]
+    async fn a_slow_reader_that_others_wait_for_is_left_behind() {
+        let body = large();
+        let [mut slow, mut quick] = [body.reader().unwrap(), body.reader().unwrap()];
+        fill(&body).await;
+        while read(&mut quick).is_ready() {}
+        let before = body.slowest();
+        assert_eq!(read(&mut slow), Poll::Ready(Some(Ok(PIECE))));
+        assert!(!has_room(&body) && body.may_wait_on(before));
+        assert!(has_room(&body));
+        assert_eq!(read(&mut slow), Poll::Ready(Some(Err(Broken))));
+        assert!(read(&mut quick).is_pending());
+    }
+}

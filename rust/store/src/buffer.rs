@@ -135,6 +135,15 @@ impl<End: Copy> Buffer<End> {
         self.wake_writer();
     }
 
+    /// Drops readers that are at `position` or before.
+    pub(crate) fn leave_behind(&mut self, position: u64) {
+        self.readers.retain(|reader| reader.position > position);
+    }
+
+    pub(crate) fn is_reader(&self, id: u64) -> bool {
+        self.readers.iter().any(|reader| reader.id == id)
+    }
+
     /// True if the reader was elsewhere.
     pub(crate) fn advance(&mut self, id: u64, position: u64) -> bool {
         let reader = self.readers.iter_mut().find(|reader| reader.id == id);

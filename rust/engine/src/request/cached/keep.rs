@@ -134,10 +134,16 @@ where
     }
 }
 
-/// Waits until more may be taken in. False if nobody reads it any more, or too slowly.
+/// Waits until more may be taken in. False if nobody reads it any more.
 async fn has_room(body: &Arriving, stall: Duration) -> bool {
-    let room = tokio::time::timeout(stall, poll_fn(|cx| body.poll_room(cx))).await;
-    matches!(room, Ok(Ok(())))
+    loop {
+        let slowest = body.slowest();
+        match tokio::time::timeout(stall, poll_fn(|cx| body.poll_room(cx))).await {
+            Ok(room) => return room.is_ok(),
+            Err(_) if body.may_wait_on(slowest) => {}
+            Err(_) => return false,
+        }
+    }
 }
 
 /// Takes in a piece, in parts: a function gives all of its content at once, which may be more than there is memory for.
