@@ -103,7 +103,9 @@ def test_both_protocols_share_the_cache_and_the_origin_hears_one_request(
             extensions={"sni_hostname": "www.example.com"},
         )
     assert [miss.body, hit.body, other.content] == [b"stored"] * 3
-    assert (hit.get("age"), other.http_version) == ("0", "HTTP/1.1")
+    assert other.http_version == "HTTP/1.1"
+    # A second may begin between the response and the hit.
+    assert int(hit.get("age") or -1) in range(60)
     assert "hit" in (hit.get("cache-status") or "")
     assert origin.count("/cached/a") == 1
     assert str(origin.requests[0].get("via")).startswith("2 ")
