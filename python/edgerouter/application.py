@@ -2,9 +2,8 @@
 
 ``app.py``, ``app.py:name``, ``package.module:name``, ``site.toml`` or ``site.json``, or a folder of files. A name may
 be that of an ASGI or WSGI application, or of a function that makes one, and the module may be a package, in this folder
-or wherever Python imports it from. Each load runs
-the Python file in a fresh module, with the modules beside it imported anew, so a reload sees what is on the disk. A
-failed load puts the old modules back.
+or wherever Python imports it from. Each load runs the Python file in a fresh module, with the modules beside it
+imported anew, so a reload sees what is on the disk. A failed load puts the old modules back.
 """
 
 from __future__ import annotations

@@ -128,29 +128,8 @@ async def silent(scope, receive, send):
         raise
 
 
-async def slow(scope, receive, send):
-    # Its response begins while it waits for the end of its client.
-    if scope["type"] != "http":
-        raise NotImplementedError
-    while (await receive())["more_body"]:
-        pass
-    leaving = asyncio.ensure_future(receive())
-    await asyncio.sleep(0)
-    await send({"type": "http.response.start", "status": 200, "headers": []})
-    for _ in range(3):
-        await send({"type": "http.response.body", "body": b"piece", "more_body": True})
-    assert not leaving.done()
-    await send({"type": "http.response.body"})
-    assert (await leaving)["type"] == "http.disconnect"
-
-
-async def held(scope, receive, send):
-    # It waits for the end of its client, and its response begins, while nobody reads what it sends.
-    if scope["type"] != "http":
-        raise NotImplementedError
-    noted("held")
-    while not os.path.exists(FOLDER + "/reads-nothing"):
-        await asyncio.sleep(0.01)
+async def begin(receive, send):
+    # The response begins while its application waits for the end of its client.
     while (await receive())["more_body"]:
         pass
     leaving = asyncio.ensure_future(receive())
@@ -159,6 +138,26 @@ async def held(scope, receive, send):
     # There is room for the third when the first is on its way, behind the head.
     for _ in range(3):
         await send({"type": "http.response.body", "body": b"piece", "more_body": True})
+    return leaving
+
+
+async def slow(scope, receive, send):
+    if scope["type"] != "http":
+        raise NotImplementedError
+    leaving = await begin(receive, send)
+    assert not leaving.done()
+    await send({"type": "http.response.body"})
+    assert (await leaving)["type"] == "http.disconnect"
+
+
+async def held(scope, receive, send):
+    # Its response begins while nobody reads what it sends.
+    if scope["type"] != "http":
+        raise NotImplementedError
+    noted("held")
+    while not os.path.exists(FOLDER + "/reads-nothing"):
+        await asyncio.sleep(0.01)
+    leaving = await begin(receive, send)
     noted("sent")
     while not os.path.exists(FOLDER + "/reads-again"):
         await asyncio.sleep(0.01)

@@ -6,7 +6,7 @@ import ctypes
 import os
 import resource
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from ..origins import wait_until
 from ..processes import Process, free_port, reachable
 
 Run = Callable[..., Process]
+Limited = Callable[[int], tuple[str, ...]]
 
 APP = """
 import threading
@@ -60,23 +61,7 @@ def test_a_start_with_too_few_threads_names_their_limit_wherever_they_end(tmp_pa
     app = tmp_path / "app.py"
     app.write_text(APP.format(text="served"))
     tmp_path.chmod(0o755)
-    for threads in range(5, 64):
-        port = free_port()
-        process = Process(
-            "run", str(app), "--listen", f"127.0.0.1:{port}", "--workers", "1", by=limited_threads(threads)
-        )
-        try:
-            wait_until(partial(has_ended_or_serves, process), 60, "an end or a listener")
-            if process.process.poll() is None:
-                process.process.send_signal(signal.SIGTERM)
-                assert process.process.wait(60) == 0, process.output
-                return
-            process.reader.join(60)
-            assert "Traceback" not in process.output, (threads, process.output)
-            assert "raise the limit" in process.output, (threads, process.output)
-        finally:
-            process.kill()
-    raise AssertionError("64 threads are not enough")
+    assert starts_with_enough(app, range(5, 64), limited_threads, "raise the limit")
 
 
 def test_a_stop_without_threads_drains_all_the_same(tmp_path: Path, run: Run) -> None:
@@ -96,22 +81,30 @@ def test_a_start_without_descriptors_says_which_limit_to_raise(tmp_path: Path) -
     """With none but the standard ones, two more, and so on, until there are enough."""
     app = tmp_path / "app.py"
     app.write_text(APP.format(text="served"))
-    for descriptors in range(12, 64, 2):
-        port = free_port()
-        limited = ("prlimit", f"--nofile={descriptors}:{descriptors}")
-        process = Process("run", str(app), "--listen", f"127.0.0.1:{port}", "--workers", "1", by=limited)
+    assert starts_with_enough(app, range(12, 64, 2), limited_descriptors, "raise the limit on open files")
+
+
+def limited_descriptors(most: int) -> tuple[str, ...]:
+    return ("prlimit", f"--nofile={most}:{most}")
+
+
+def starts_with_enough(app: Path, numbers: Iterable[int], limited: Limited, remedy: str) -> bool:
+    """Starts an edge with one number after another; true when one is enough. All before it end with the remedy."""
+    for number in numbers:
+        listen = f"127.0.0.1:{free_port()}"
+        process = Process("run", str(app), "--listen", listen, "--workers", "1", by=limited(number))
         try:
             wait_until(partial(has_ended_or_serves, process), 60, "an end or a listener")
             if process.process.poll() is None:
                 process.process.send_signal(signal.SIGTERM)
                 assert process.process.wait(60) == 0, process.output
-                return
+                return True
             process.reader.join(60)
-            assert "Traceback" not in process.output, (descriptors, process.output)
-            assert "raise the limit on open files" in process.output, (descriptors, process.output)
+            assert "Traceback" not in process.output, (number, process.output)
+            assert remedy in process.output, (number, process.output)
         finally:
             process.kill()
-    raise AssertionError("64 descriptors are not enough")
+    return False
 
 
 def has_ended_or_serves(process: Process) -> bool:

@@ -9,7 +9,7 @@ import selectors
 import socket
 import ssl
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -20,6 +20,8 @@ from edgerouter.settings import Settings
 from ..certificates import Authority
 from ..http2.clients import head, http2
 from .clients import address_of, connected, get, read
+
+Act = Callable[[socket.socket], object]
 
 MANY = 30
 
@@ -111,6 +113,21 @@ def answered(clients: list[socket.socket]) -> list[socket.socket]:
     return order
 
 
+def place(held: Held, holder: socket.socket, modest: socket.socket, others: list[socket.socket], act: Act) -> int:
+    """The place of a client's answer among those of all, whose requests and acts come in at once, its own last."""
+    holder.sendall(b"GET /hold HTTP/1.1\r\nhost: www.example.com\r\n\r\n")
+    assert held.begun.wait(10)
+    for other in others:
+        act(other)
+    modest.sendall(b"GET /one HTTP/1.1\r\nhost: www.example.com\r\n\r\n")
+    held.release()
+    return answered([modest, *others]).index(modest)
+
+
+def leave(client: socket.socket) -> None:
+    client.shutdown(socket.SHUT_WR)
+
+
 def test_a_request_is_served_before_handshakes_that_came_before_it(secured: Held, authority: Authority) -> None:
     with contextlib.ExitStack() as stack:
         modest = stack.enter_context(connected(secured.url, authority.trusted()))
@@ -121,13 +138,7 @@ def test_a_request_is_served_before_handshakes_that_came_before_it(secured: Held
         others = [stack.enter_context(socket.create_connection(address_of(secured.url), 10)) for _ in range(MANY)]
         # One that is served shows that those before it were accepted.
         assert get(modest, path="/before").body == b"served"
-        holder.sendall(b"GET /hold HTTP/1.1\r\nhost: www.example.com\r\n\r\n")
-        assert secured.begun.wait(10)
-        for other in others:
-            other.sendall(first)
-        modest.sendall(b"GET /one HTTP/1.1\r\nhost: www.example.com\r\n\r\n")
-        secured.release()
-        assert answered([modest, *others]).index(modest) < 5
+        assert place(secured, holder, modest, others, lambda other: other.sendall(first)) < 5
         assert read(modest).body == b"served"
         assert read(holder).body == b"held"
 
@@ -139,13 +150,7 @@ def test_a_request_is_served_before_handshakes_that_their_clients_leave(secured:
         for client in (modest, holder):
             assert get(client, path="/before").body == b"served"
         others = [stack.enter_context(half_shaken(secured.url, authority)) for _ in range(MANY)]
-        holder.sendall(b"GET /hold HTTP/1.1\r\nhost: www.example.com\r\n\r\n")
-        assert secured.begun.wait(10)
-        for other in others:
-            other.shutdown(socket.SHUT_WR)
-        modest.sendall(b"GET /one HTTP/1.1\r\nhost: www.example.com\r\n\r\n")
-        secured.release()
-        assert answered([modest, *others]).index(modest) < 5
+        assert place(secured, holder, modest, others, leave) < 5
         assert [other.recv(1) for other in others] == [b""] * MANY
         assert read(modest).body == b"served"
 
@@ -156,13 +161,7 @@ def test_a_request_is_served_before_most_connections_that_end_before_it(plain: H
         modest, holder, *others = (stack.enter_context(socket.create_connection(address, 10)) for _ in range(MANY + 2))
         for client in (modest, holder, *others):
             assert get(client, path="/before").body == b"served"
-        holder.sendall(b"GET /hold HTTP/1.1\r\nhost: www.example.com\r\n\r\n")
-        assert plain.begun.wait(10)
-        for other in others:
-            other.shutdown(socket.SHUT_WR)
-        modest.sendall(b"GET /one HTTP/1.1\r\nhost: www.example.com\r\n\r\n")
-        plain.release()
-        assert answered([modest, *others]).index(modest) < 6
+        assert place(plain, holder, modest, others, leave) < 6
         assert [other.recv(1) for other in others] == [b""] * MANY
         assert read(modest).body == b"served"
 
