@@ -40,10 +40,16 @@ def port(name: str, default: int) -> int:
 
 def seconds() -> float | None:
     text = os.environ.get("DEMO_SECONDS", "")
+    if not text:
+        return None
     try:
-        return float(text) if text else None
+        number = float(text)
     except ValueError:
-        sys.exit(f"error: DEMO_SECONDS={text}: must be a number of seconds")
+        number = 0
+    # Not a number is no more than any other.
+    if not 0 < number <= 1e9:
+        sys.exit(f"error: DEMO_SECONDS={text}: must be a number of seconds above 0")
+    return number
 
 
 def start(*command: str, environment: dict[str, str]) -> subprocess.Popen[bytes]:

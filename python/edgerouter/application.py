@@ -1,9 +1,9 @@
 """Finding and running the file that makes the edge.
 
-``app.py``, ``app.py:name``, ``package.module:name``, ``site.toml`` or ``site.json``, or a folder of files. A name may
-be that of an ASGI or WSGI application, or of a function that makes one, and the module may be a package, in this folder
-or wherever Python imports it from. Each load runs the Python file in a fresh module, with the modules beside it
-imported anew, so a reload sees what is on the disk. A failed load puts the old modules back.
+``app.py``, ``app.py:name``, ``package.module:name``, ``site.toml`` or ``site.json``, a folder of files, or the URL of a
+server. A name may be that of an ASGI or WSGI application, or of a function that makes one, and the module may be a
+package, in this folder or wherever Python imports it from. Each load runs the Python file in a fresh module, with the
+modules beside it imported anew, so a reload sees what is on the disk. A failed load puts the old modules back.
 """
 
 from __future__ import annotations
@@ -18,12 +18,16 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import CodeType, ModuleType
+from typing import TYPE_CHECKING
 
 from edgerouter.edge import Edge
 from edgerouter.errors import ConfigError, EdgeError, Problem
 from edgerouter.misspelt import remedy
 from edgerouter.serving import Application, while_loading
 from edgerouter.signals import Stopping
+
+if TYPE_CHECKING:
+    import traceback
 
 __all__ = ["AppError", "FileApplication"]
 
@@ -52,6 +56,8 @@ class FileApplication(Application):
         self._attribute: str | None = None
         self._plan_file: Path | None = None
         self._served: Path | None = None
+        #: The URL of the server that is the whole application.
+        self._origin: str | None = None
         self._tried: frozenset[Path] = frozenset()
         self._pages: frozenset[Path] = frozenset()
         #: The file as it was named, and behind links.
@@ -73,6 +79,9 @@ class FileApplication(Application):
         if self._served is not None:
             files = {"pattern": "/*", "files": {"folder": str(self._served)}}
             return Edge.from_dict({"version": 1, "name": "files", "routes": [files]})
+        if self._origin is not None:
+            origin, route = {"name": "site", "url": self._origin}, {"pattern": "/*", "to": "site"}
+            return Edge.from_dict({"version": 1, "name": "site", "origins": [origin], "routes": [route]})
         if self._plan_file is not None:
             return self._served_edge(Edge.from_file(self._plan_file), self._plan_file.name)
         before = dict(self._own_modules())
@@ -108,14 +117,16 @@ class FileApplication(Application):
     @property
     def folder(self) -> Path:
         """The folder of the application's file."""
+        if self._origin is not None:
+            return self._folder
         return self._served or (self._plan_file or self._file).parent
 
     def files(self) -> set[Path]:
         """The plan file, or the application's file and the modules beside it that it imported; the error pages.
 
-        A folder that is served has none: its files are opened for each request.
+        A folder that is served has none: its files are opened for each request. Neither has the URL of a server.
         """
-        if self._served is not None:
+        if self._served is not None or self._origin is not None:
             return set()
         if self._plan_file is not None:
             return {self._plan_file, *self._pages}
@@ -125,6 +136,9 @@ class FileApplication(Application):
     # -- which file ------------------------------------------------------------------------------------------------
 
     def _find(self) -> None:
+        if self._spec.startswith(("http://", "https://")):
+            self._origin = self._spec
+            return
         name, _, attribute = self._spec.partition(":") if not Path(self._spec).exists() else (self._spec, "", "")
         self._attribute = attribute or None
         path = self._folder / name
@@ -144,6 +158,8 @@ class FileApplication(Application):
                 raise ConfigError([Problem("", name, "no such file; edgerouter init makes a starter project")])
             self._plan_file = path
             return
+        if path.suffix.lower() in (".yaml", ".yml"):
+            raise ConfigError([Problem("", name, "a plan file is TOML or JSON, by its name: site.toml or site.json")])
         if path.suffix != ".py" and not path.exists():
             with_suffix = path.with_name(path.name + ".py")
             dotted = self._folder.joinpath(*name.split(".")).with_suffix(".py") if _dotted(name) else with_suffix
@@ -167,7 +183,7 @@ class FileApplication(Application):
         """The application is a folder of files, unless it looks like one of Python code: that would be shown."""
         if any(name.suffix == ".py" for name in folder.iterdir()):
             message = "is a folder with Python files and no app.py; name the file, as in site.py"
-            raise ConfigError([Problem("", self._spec, message)])
+            raise ConfigError([Problem("", self._spec if self._spec.strip(":") else ".", message)])
         self._served = folder
 
     def _named(self, name: str) -> tuple[str, Path]:
@@ -220,9 +236,10 @@ class FileApplication(Application):
         try:
             loader.exec_module(module)
         except SystemExit as error:
-            place = self._explained(error).problems[0].place if error.__traceback__ else self._shown()
+            frames = self._frames(error)
+            place = f"{self._near(frames[-1].filename)}:{frames[-1].lineno}" if frames else self._shown()
             problem = Problem("", None, f"ended itself with SystemExit({error.code!r})", place)
-            raise AppError(str(problem), [problem]) from None
+            raise AppError("\n".join([str(problem), *self._way(frames)]), [problem]) from None
         except (ConfigError, TypeError) as error:
             raise self._all(error, importlib.util.module_from_spec(spec)) from None
         except (KeyboardInterrupt, Stopping):
@@ -280,10 +297,15 @@ class FileApplication(Application):
                 # A factory of an application, as Flask's tutorial has one.
                 found = _mounted(found, wanted) or found
         if not isinstance(found, Edge):
-            got = "there is no such name" if found is None else f"its type is {type(found).__name__}"
+            got = f"its type is {type(found).__name__}"
+            if found is None:
+                got = f"{wanted} is None" if hasattr(module, wanted) else "there is no such name"
             if inspect.iscoroutine(found):
                 found.close()
-            message = f"must be an Edge, or an ASGI or WSGI application ({got}); name another with {self._shown()}:NAME"
+            message = (
+                f"must be an Edge, or an ASGI or WSGI application ({got}); "
+                f'write {wanted} = Edge("site"), or name another with {self._shown()}:NAME'
+            )
             raise ConfigError([Problem(f"{self._shown()}:{wanted}", None, message)])
         return self._served_edge(found, self._shown())
 
@@ -317,28 +339,36 @@ class FileApplication(Application):
 
     def _explained(self, error: BaseException) -> AppError:
         """The error at the user's own lines: no frames of this library, of the import machinery or of others."""
+        frames = self._frames(error)
         if isinstance(error, SyntaxError) and error.filename:
-            text = f"{self._near(error.filename)}:{error.lineno}: {type(error).__name__}: {error.msg}"
-            problem = Problem(
-                "", None, f"{type(error).__name__}: {error.msg}", f"{self._near(error.filename)}:{error.lineno}"
-            )
-            return AppError("\n".join([text, *([f"    {error.text.strip()}"] if error.text else [])]), [problem])
-        import traceback
-
-        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if self._is_users(frame.filename)]
-        # A recursion without an end has a thousand of them.
-        frames = [frame for at, frame in enumerate(frames) if at == 0 or frame != frames[at - 1]][-_MOST_FRAMES:]
+            # An unknown encoding has line 0.
+            place = f"{self._near(error.filename)}:{error.lineno or 1}"
+            problem = Problem("", None, f"{type(error).__name__}: {error.msg}", place)
+            text = [f"    {error.text.strip()}"] if error.text else []
+            return AppError("\n".join([str(problem), *self._way(frames, ended=False), *text]), [problem])
         where = f"{self._near(frames[-1].filename)}:{frames[-1].lineno}" if frames else self._shown()
         if isinstance(error, EdgeError):
             lines = [f"{where}: {line}" for line in str(error).splitlines()]
         else:
             first, *rest = self._described(error).splitlines()
             lines = [f"{where}: {first}", *(f"    {line}" for line in rest)]
-        for frame in frames:
-            place = "" if frame is frames[-1] else f"  ({self._near(frame.filename)}:{frame.lineno})"
-            lines.append(f"    {(frame.line or '').strip()}{place}")
+        lines += self._way(frames)
         given = error.problems if isinstance(error, ConfigError) else [Problem("", None, self._described(error))]
         return AppError("\n".join(lines), (problem._replace(place=problem.place or where) for problem in given))
+
+    def _frames(self, error: BaseException) -> list[traceback.FrameSummary]:
+        """The user's own frames, from the application's file to the line that raised."""
+        import traceback
+
+        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if self._is_users(frame.filename)]
+        # A recursion without an end has a thousand of them.
+        return [frame for at, frame in enumerate(frames) if at == 0 or frame != frames[at - 1]][-_MOST_FRAMES:]
+
+    def _way(self, frames: list[traceback.FrameSummary], *, ended: bool = True) -> Iterator[str]:
+        """The lines that led to an error. The message has the place of the last one if it ``ended`` there."""
+        for frame in frames:
+            place = "" if ended and frame is frames[-1] else f"  ({self._near(frame.filename)}:{frame.lineno})"
+            yield f"    {(frame.line or '').strip()}{place}"
 
     def _described(self, error: BaseException) -> str:
         """An error of the user's file with the name that was probably meant, and those that a group holds."""

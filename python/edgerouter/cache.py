@@ -153,7 +153,7 @@ class CachePolicy(Value, frozen=True, kw_only=True):
     Raises ``ConfigError`` at construction when a bound is negative or ``min_ttl > max_ttl``.
     """
 
-    _remedy: ClassVar[str] = "to switch the cache off, write cache=cache.DISABLED"
+    _remedy: ClassVar[str] = "use cache.OPTIMIZED or CachePolicy(ttl=60); cache.DISABLED switches the cache off"
 
     enabled: bool = True
     ttl: Duration | None = None

@@ -470,8 +470,22 @@ def check_arguments(function: Callable[..., Any], *arguments: str) -> None:
     except TypeError as error:
         if callable(function):
             name = getattr(function, "__qualname__", shown(function))
-            taken = f"({', '.join(arguments)})" if arguments else "no arguments"
-            raise ConfigError([Problem("callables", name, f"must take {taken}: {error}")]) from None
+            if inspect.isclass(function):
+                message = "is a class; decorate a function"
+            elif str(error).endswith("in another order"):
+                message = f"must take ({', '.join(arguments)}): {error}"
+            else:
+                wanted, found = (
+                    f"({', '.join(names)})" if names else "no arguments" for names in (arguments, _taken(function))
+                )
+                message = f"must take {wanted}, and takes {found}"
+            raise ConfigError([Problem("callables", name, message)]) from None
+
+
+def _taken(function: Callable[..., Any]) -> list[str]:
+    """The parameters of a callable, as they stand in its signature, without annotations."""
+    bare = {"annotation": inspect.Parameter.empty, "default": inspect.Parameter.empty}
+    return [str(it.replace(**bare)) for it in inspect.signature(function).parameters.values()]
 
 
 def is_async(function: Callable[..., Any]) -> bool:

@@ -73,7 +73,9 @@ def _misnamed(kind: type, given: int, named: Collection[str]) -> Iterator[Proble
     for place, (name, field) in enumerate(fields.items()):
         passed = name in named or (place < given and field.kind is not field.KEYWORD_ONLY)
         if field.default is field.empty and not passed:
-            yield Problem(f"{kind.__name__}.{name}", None, "is missing")
+            example = getattr(kind, "_example", "")
+            message = f"is missing, as in {example}" if example else "is missing"
+            yield Problem(f"{kind.__name__}.{name}", None, message)
 
 
 def _grouped(fields: Mapping[str, inspect.Parameter]) -> Iterator[str]:
@@ -88,6 +90,8 @@ class Value(msgspec.Struct, metaclass=_Kind, frozen=True, omit_defaults=True, fo
 
     #: The spelling to use instead of a value of another kind.
     _remedy: ClassVar[str] = ""
+    #: A call with all that it needs, for messages about what is missing.
+    _example: ClassVar[str] = ""
     #: A value that stands in its place by mistake is not shown.
     _secret: ClassVar[bool] = False
 

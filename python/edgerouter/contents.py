@@ -11,7 +11,9 @@ from edgerouter import files as folders
 from edgerouter import images as pictures
 from edgerouter.arguments import helpful
 from edgerouter.cache import STANDARD, CachePolicy
+from edgerouter.checks import shown
 from edgerouter.error_pages import ErrorPage
+from edgerouter.errors import ConfigError, Problem
 from edgerouter.experiments import Experiment
 from edgerouter.files import Files
 from edgerouter.images import Images, ImageSources
@@ -109,6 +111,12 @@ class Contents:
         ``headers``  edits of the response to the viewer
         """
         own, others = pictures.split(sources)
+        for text in others:
+            if isinstance(text, str) and (text in self._declared.origins or text in self._declared.groups):
+                message = (
+                    "is the name of an origin or group, and a text is a host of others; give the value, as in [site]"
+                )
+                raise ConfigError([Problem("images.sources", shown(text), message)])
 
         def declare() -> Route:
             return Route(

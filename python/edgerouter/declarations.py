@@ -80,7 +80,7 @@ class Declarations:
         import tomllib
 
         try:
-            text = file.read_bytes().decode()
+            text = file.read_bytes().decode("utf-8-sig")
             data = tomllib.loads(text) if file.suffix.lower() == ".toml" else json.loads(text)
         except OSError as error:
             raise ConfigError([Problem(str(file), None, f"cannot read the plan: {error.strerror or error}")]) from None
@@ -92,6 +92,8 @@ class Declarations:
         places = Places()
         places.read(file, text)
         try:
+            if not isinstance(data, Mapping):
+                raise ConfigError([Problem(str(file), None, "must be a table (in JSON: an object) at its top")])
             declared = cls.from_dict(data)
         except ConfigError as error:
             raise places.placed(error) from None

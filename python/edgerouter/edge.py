@@ -89,23 +89,31 @@ class Edge(Callables, Contents, Data, Geography, Latency, Purging):
         tracing: Tracing | None = None,
         fetch: FetchHosts | Mapping[str, Any] | None = None,
     ) -> None:
-        head = Plan(
-            version=1,
-            name=name,
-            limits=Limits() if limits is None else limits,
-            disk_cache=disk_cache,
-            trusted_proxies=trusted_proxies,
-            trusted_proxy_fields=trusted_proxy_fields,
-            hosts=hosts,
-            addresses=addresses,
-            security=security,
-            rate_limits=(rate_limit,) if isinstance(rate_limit, RateLimit) else rate_limit,
-            via=via,
-            access_log=access_log,
-            tracing=tracing,
-            fetch=fetch,
-        )
+        try:
+            head = Plan(
+                version=1,
+                name=name,
+                limits=Limits() if limits is None else limits,
+                disk_cache=disk_cache,
+                trusted_proxies=trusted_proxies,
+                trusted_proxy_fields=trusted_proxy_fields,
+                hosts=hosts,
+                addresses=addresses,
+                security=security,
+                rate_limits=(rate_limit,) if isinstance(rate_limit, RateLimit) else rate_limit,
+                via=via,
+                access_log=access_log,
+                tracing=tracing,
+                fetch=fetch,
+            )
+        except ConfigError as error:
+            # By the names that the arguments have here.
+            named = ((it, it.path.replace("Plan.", "Edge.", 1)) for it in error.problems)
+            raise ConfigError(
+                it._replace(path=path.replace("rate_limits", "rate_limit")) for it, path in named
+            ) from None
         self._declared = Declarations(head)
+        self._declared.places.note("")
         #: The server that serves this edge now.
         self.server: Server | None = None
         #: Called after the last call of this version.

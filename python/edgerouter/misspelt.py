@@ -34,7 +34,8 @@ def _sought(error: BaseException) -> tuple[str | None, Iterable[str]]:
         return error.name, dir(error.obj)
     if isinstance(error, ImportError) and error.name in sys.modules:
         name = re.match(r"cannot import name '(\w+)'", error.msg)
-        return name and name[1], dir(sys.modules[error.name])
+        module = sys.modules[error.name]
+        return name and name[1], getattr(module, "__all__", None) or dir(module)
     return None, ()
 
 

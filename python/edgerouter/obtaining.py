@@ -122,11 +122,11 @@ class Acme(_Names, frozen=True, kw_only=True):
         if self.dns is not None and not isinstance(self.dns, str) and not callable(self.dns):
             check.fail("dns", "must be a callable that takes name, text and present")
         elif self.dns is not None and not isinstance(self.dns, str) and is_async(self.dns):
-            check.fail("dns", "must be a plain function: it runs on a thread of its own")
+            check.fail_secretly("dns", "must be a plain def, not async: it runs on a thread of its own")
         if not isinstance(self.on_demand, (bool, str)) and not callable(self.on_demand):
             check.fail("on_demand", "must be True, False, or a function that is given a name and returns True for yes")
         elif not isinstance(self.on_demand, (bool, str)) and is_async(self.on_demand):
-            check.fail("on_demand", "must be a plain function: it runs on a thread of its own")
+            check.fail_secretly("on_demand", "must be a plain def, not async: it runs on a thread of its own")
 
 
 def named(acme: Acme, known: dict[str, Callable[..., object]]) -> Acme:

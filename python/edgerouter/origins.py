@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Collection, Mapping
-from typing import Literal, TypeAlias
+from typing import ClassVar, Literal, TypeAlias
 from urllib.parse import urlsplit
 
 from edgerouter.cache import Duration
@@ -92,6 +92,8 @@ class Origin(_NamedUrl, frozen=True, kw_only=True):
     ``tls_pins``  public keys of which the origin's certificate must have one, each ``"sha256//"`` and the SHA-256 of it
         in Base64, as ``curl --pinnedpubkey`` has it; beside the verification, or alone with ``tls_verify=False``
     """
+
+    _example: ClassVar[str] = 'Origin("site", "http://127.0.0.1:9000")'
 
     host: str = "origin"
     connect_timeout: Duration = 2.0

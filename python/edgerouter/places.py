@@ -54,6 +54,10 @@ class Places:
                 file, line = self._lines[path]
                 return f"{_shown(file)}:{line}"
             path = path[: max(path.rfind("."), path.rfind("["), 0)]
+        # The line of the edge itself, which has what is no value of its own.
+        if "" in self._lines:
+            file, line = self._lines[""]
+            return f"{_shown(file)}:{line}"
         return None
 
     def placed(self, error: ConfigError) -> ConfigError:

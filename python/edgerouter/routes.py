@@ -386,6 +386,8 @@ class Route(_Pattern, frozen=True, kw_only=True):
             check.fail_secretly(given[1], f"cannot be combined with {given[0]}: a route has one target")
         if self.to is not None and not isinstance(self.to, str):
             check.fail("to", "must be an origin, a group or the name of one; edge.group(NAME, [...]) makes several one")
+        elif isinstance(self.to, str) and "://" in self.to:
+            check.fail_url("to", 'is a URL; declare its server as an origin: to=edge.origin("site", "http://…")')
         else:
             check.text("to", optional=True)
         if self.redirect is not None:

@@ -86,6 +86,10 @@ def secret_file(path: str | os.PathLike[str]) -> Secret:
 
 def as_secret(value: Secret | str | bytes) -> Secret:
     """A literal becomes a ``Secret``, so that no ``repr`` shows it from here on."""
+    if value is None:
+        # As ``os.environ.get`` gives for a variable that is not set.
+        message = 'is None; write env("NAME") for a variable: if it is not set, that is said with its name'
+        raise ConfigError([Problem("Secret", None, message)])
     return value if isinstance(value, Secret) else Secret.literal(value)
 
 
@@ -276,12 +280,22 @@ def _read_file(name: str) -> dict[str, str]:
         with regular.opened(name) as file:
             data = file.read(_LARGEST + 1)
     except OSError as error:
-        return {"file": name, "problem": f"cannot be read: {error.strerror or error}"}
+        where = ""
+        if isinstance(error, FileNotFoundError) and not Path(name).is_absolute():
+            where = f"; a relative path starts at the current folder, {_current_folder()}"
+        return {"file": name, "problem": f"cannot be read: {error.strerror or error}{where}"}
     if len(data) > _LARGEST:
         return {"file": name, "problem": f"is larger than {_LARGEST} bytes"}
     if not data.strip():
         return {"file": name, "problem": "is empty"}
     return _carried(data, trim=True)
+
+
+def _current_folder() -> str:
+    try:
+        return str(Path.cwd())
+    except OSError:
+        return "which was removed"
 
 
 def _carried(data: bytes, *, trim: bool = False) -> dict[str, str]:

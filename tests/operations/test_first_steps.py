@@ -206,7 +206,11 @@ HEAD = 'from edgerouter import *\nedge = Edge("t")\nsite = edge.origin("site", "
             'is the class itself; call it, as in edge = Edge("site")',
         ),
         ("def edge(folder): ...\n", "app.py:edge: must be an Edge or a function without arguments that returns one"),
-        ("import sys\nsys.exit(3)\n", "app.py:2: ended itself with SystemExit(3)"),
+        ("edge = None\n", '(edge is None); write edge = Edge("site")'),
+        ("x = 1\n", '(there is no such name); write edge = Edge("site")'),
+        ("from edgerouter import no_such_thing\n", "__init__.py)\n"),
+        ("# -*- coding: none-such -*-\n", "app.py:1: SyntaxError: unknown encoding"),
+        ("import sys\nsys.exit(3)\n", "app.py:2: ended itself with SystemExit(3)\n    sys.exit(3)\n"),
         ('raise ValueError("one\\ntwo")\n', "app.py:1: ValueError: one\n    two\n"),
         ("raise ExceptionGroup('g', [ValueError('a'), KeyError('b')])\n", "\n    ValueError: a\n    KeyError: 'b'\n"),
         ("class Odd:\n    def __getattr__(self, name): raise OSError\nOdd().name\n", "app.py:2: OSError"),
@@ -221,6 +225,139 @@ def test_an_error_of_python_itself_has_the_line_and_the_remedy(tmp_path: Path, t
     assert said in found.stderr.replace(f"{tmp_path}/", "")
     # Each error is marked as one, and what follows it is indented.
     assert all(line.startswith(("error: ", "    ")) for line in found.stderr.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            "def broken(:\n",
+            "helper.py:1: SyntaxError: invalid syntax\n    import helper  (app.py:1)\n    def broken(:\n",
+        ),
+        (
+            "import sys\nsys.exit('bye')\n",
+            "helper.py:2: ended itself with SystemExit('bye')\n    import helper  (app.py:1)\n",
+        ),
+        (
+            "def f():\n    1 / 0\nf()\n",
+            "helper.py:2: ZeroDivisionError: division by zero\n    import helper  (app.py:1)\n",
+        ),
+    ],
+    ids=["syntax", "exit", "exception"],
+)
+def test_a_module_that_fails_is_named_with_the_import_that_led_to_it(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "app.py").write_text("import helper\n")
+    (tmp_path / "helper.py").write_text(text)
+    assert said in edgerouter("check", str(tmp_path / "app.py")).stderr.replace(f"{tmp_path}/", "")
+
+
+@pytest.mark.parametrize(
+    ("declaration", "said"),
+    [
+        (
+            'edge.route("/*", to="http://127.0.0.1:9000")',
+            'routes[0].to: "http://127.0.0.1:9000": is a URL; declare its',
+        ),
+        ('edge.route("/*", to="http://me:word@a.example")', "routes[0].to: is a URL; declare its server as an origin"),
+        (
+            'edge.route("/*", to=site, cache="optimized")',
+            'routes[0].cache: "optimized": must be a CachePolicy; use cache.',
+        ),
+        ('edge.origin("http://a.example")', 'Origin.url: is missing, as in Origin("site", "http://127.0.0.1:9000")'),
+        (
+            'edge.images("/i", sources="site")',
+            'images.sources: "site": is the name of an origin or group, and a text is',
+        ),
+        ('edge.route("/*", to=site, auth=Jwt.hs256(None))', 'Secret: is None; write env("NAME") for a variable'),
+        ('edge.route("/*", to=site, basic=BasicAuth("no.users"))', "a relative path starts at the current folder, "),
+        ('edge = Edge("t", access_log="x.log")', 'Edge.access_log: "x.log": must be an AccessLog or None'),
+        ('edge = Edge("t", rate_limit="9/s")', 'Edge.rate_limit: "9/s": must be a RateLimit such as'),
+        ('edge = Edge("t", trusted_proxies=["x"]); edge.route("/", respond="")', 'trusted_proxies[0]: "x": must be an'),
+        ('edge.function("/a")(lambda request: 1)', "<lambda>: must take (request, ctx), and takes (request)"),
+        ('edge.function("/a")(lambda: 1)', "<lambda>: must take (request, ctx), and takes no arguments"),
+        ('edge.schedule("* * * * *")(lambda ctx: 1)', "<lambda>: must take no arguments, and takes (ctx)"),
+        (
+            'edge.on("viewer_response")(lambda a, *, b, **c: 1)',
+            "must take (request, response, ctx), and takes (a, b, **c)",
+        ),
+        ('edge.function("/a")(type("F", (), {}))', "F: is a class; decorate a function"),
+        (
+            'async def dns(name, text, present): pass\nAcme(["a.example"], storage="x", dns=dns)',
+            "Acme.dns: must be a plain def",
+        ),
+    ],
+)
+def test_a_wrong_value_is_refused_with_its_line_and_what_to_write_in_its_place(
+    tmp_path: Path, declaration: str, said: str
+) -> None:
+    app = tmp_path / "app.py"
+    app.write_text(HEAD + declaration + "\n")
+    found = edgerouter("check", str(app))
+    assert found.returncode == 1
+    shown, *_ = found.stderr.replace(f"{tmp_path}/", "").splitlines()
+    assert shown.startswith(f"error: app.py:{4 + declaration.count(chr(10))}: ")
+    assert said in shown
+    assert "word" not in shown
+
+
+def test_a_plan_file_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    for name, text in (
+        ("site.toml", TOML_OF_ONE),
+        ("site.json", json.dumps({"version": 1, "name": "t", "routes": ONE})),
+    ):
+        (tmp_path / name).write_bytes(b"\xef\xbb\xbf" + text.encode())
+        assert edgerouter("check", str(tmp_path / name)).returncode == 0, name
+
+
+ONE = [{"pattern": "/*", "respond": {"body": "x"}}]
+TOML_OF_ONE = 'version = 1\nname = "t"\n[[routes]]\npattern = "/*"\nrespond = {body = "x"}\n'
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("site.yaml", "name: x\n", "site.yaml: a plan file is TOML or JSON, by its name: site.toml or site.json"),
+        ("site.json", "[]", "site.json: must be a table (in JSON: an object) at its top"),
+    ],
+)
+def test_a_file_that_is_no_plan_is_refused_by_its_name(tmp_path: Path, name: str, content: str, said: str) -> None:
+    (tmp_path / name).write_text(content)
+    found = edgerouter("check", str(tmp_path / name))
+    assert found.returncode == 1
+    assert said in found.stderr
+
+
+def test_a_url_is_an_application_that_sends_all_requests_there(origin: Origin, run: Run) -> None:
+    origin.default = Reply(200, {"cache-control": "max-age=60"}, "the site")
+    port = free_port()
+    process = run("run", origin.url, "--listen", f"127.0.0.1:{port}")
+    wait_until(lambda: reachable(port), 60, "the listener")
+    answers = [httpx.get(f"http://127.0.0.1:{port}/a?b=1") for _ in range(2)]
+    assert [answer.text for answer in answers] == ["the site"] * 2
+    assert "; hit" in answers[1].headers["cache-status"]
+    assert process.end() == 0
+
+
+def test_a_url_that_is_none_of_a_server_is_refused(tmp_path: Path) -> None:
+    for url, said in (("http://", "must have a host name"), ("https://a.example/x?y", "must have no query")):
+        found = edgerouter("check", url)
+        assert found.returncode == 1
+        assert said in found.stderr
+
+
+@pytest.mark.parametrize("seconds", ["-1", "0", "nan", "inf", "1e400", "ten", "-inf"])
+def test_the_demo_refuses_a_time_that_is_none(seconds: str) -> None:
+    demo = Path(__file__).parents[2] / "examples" / "storefront" / "demo.py"
+    found = subprocess.run(
+        [sys.executable, str(demo)],
+        env={"DEMO_SECONDS": seconds},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert found.returncode == 1
+    assert found.stderr == f"error: DEMO_SECONDS={seconds}: must be a number of seconds above 0\n"
 
 
 def test_a_recursion_without_an_end_is_a_few_lines(tmp_path: Path) -> None:

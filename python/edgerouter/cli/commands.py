@@ -81,7 +81,8 @@ App = Annotated[
     str,
     typer.Argument(
         metavar="APP",
-        help="app.py, app.py:name, package.module:name, a plan file (site.toml, site.json), or a folder of files.",
+        help="app.py, app.py:name, package.module:name, a plan file (site.toml, site.json), a folder of files, or the "
+        "URL of a server.",
         show_default=False,
     ),
 ]
@@ -249,7 +250,7 @@ def explain(
 @app.command()
 def warm(
     urls: Annotated[
-        list[str] | None, typer.Argument(metavar="[URL]...", help="URLs, or paths of --edge.", show_default=False)
+        list[str] | None, typer.Argument(metavar="URL", help="URLs, or paths of --edge.", show_default=False)
     ] = None,
     edge: Annotated[
         str, typer.Option(metavar="URL", help="The address of the edge; all URLs are requested there.")
@@ -326,7 +327,7 @@ def version() -> None:
 def purge(
     urls: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[URL]...", help="Whole URLs, as visitors see them.", show_default=False),
+        typer.Argument(metavar="URL", help="Whole URLs, as visitors see them.", show_default=False),
     ] = None,
     path: Annotated[
         list[str] | None,
@@ -375,7 +376,7 @@ def purge(
 
 @app.command()
 def init(
-    directory: Annotated[Path, typer.Argument(metavar="[DIR]", help="The directory to write to.")] = Path(),
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="The directory to write to.")] = Path(),
 ) -> None:
     """Write a starter project that runs: an application, a tiny origin, and a README. Overwrites nothing."""
     from edgerouter.cli import starting

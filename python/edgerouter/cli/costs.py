@@ -60,7 +60,7 @@ def _mistakes() -> Iterator[None]:
 @app.command("prices")
 def price_models(
     name: Annotated[
-        str | None, typer.Argument(metavar="[NAME]", help="The example to print.", show_default=False)
+        str | None, typer.Argument(metavar="NAME", help="The example to print.", show_default=False)
     ] = None,
 ) -> None:
     """Print an example of a price model, to be edited; without NAME the names of all."""

@@ -25,6 +25,7 @@ app = typer.Typer(help="Change the schemas of databases by numbered SQL files.",
 _LONGEST = 86_400.0
 
 App = Annotated[str, typer.Argument(metavar="APP", help="As for edgerouter run.", show_default=False)]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="Words for the change, such as add_posts.")]
 Bound = Annotated[
     str | None,
     typer.Option("--binding", metavar="NAME", help="The database.", show_default="the only one of APP"),
@@ -71,7 +72,7 @@ def _found(application: str, binding: str | None, folder: Path | None) -> tuple[
 
 
 @app.command()
-def new(application: App, name: str, binding: Bound = None, folder: Folder = None) -> None:
+def new(application: App, name: Name, binding: Bound = None, folder: Folder = None) -> None:
     """Make an empty file with the next number, such as 0002_add_posts.sql.
 
     A file 0002_add_posts.down.sql beside it, if you write one, undoes it.

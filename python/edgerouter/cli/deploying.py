@@ -24,7 +24,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs inst
 Number = Annotated[
     int | None,
     typer.Argument(
-        metavar="[ID]", help="The deploy that must be the one under way.", min=1, show_default="the one under way"
+        metavar="ID", help="The deploy that must be the one under way.", min=1, show_default="the one under way"
     ),
 ]
 

@@ -34,7 +34,7 @@ def doctor(
     application: Annotated[
         str | None,
         typer.Argument(
-            metavar="[APP]", help="Also check its addresses, certificates and disk cache.", show_default=False
+            metavar="APP", help="Also check its addresses, certificates and disk cache.", show_default=False
         ),
     ] = None,
     listen: Annotated[

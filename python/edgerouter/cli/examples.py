@@ -55,6 +55,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "run app.py --reload --admin 127.0.0.1:9090",
         "run shop.edge:edge --listen 0.0.0.0:8080 --workers 4",
         "run public/ --listen 127.0.0.1:8000",
+        "run http://127.0.0.1:9000",
     ),
     "tail": ("tail --status 5xx --slow 0.5", "tail access.log --no-follow --last 100"),
     "top": ("top --interval 5", "top --once --json"),

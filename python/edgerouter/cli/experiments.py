@@ -38,7 +38,7 @@ def report(
     logs: Annotated[
         list[Path] | None,
         typer.Argument(
-            metavar="[LOG...]",
+            metavar="LOG",
             help="Access logs, JSON or combined, the oldest first, also .gz. Without any: the counts of edges.",
             show_default=False,
         ),

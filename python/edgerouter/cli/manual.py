@@ -21,7 +21,7 @@ MOST_OTHERS = 8
 def docs(
     word: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[WORD]...", help="A page, a heading or any words.", show_default=False),
+        typer.Argument(metavar="WORD", help="A page, a heading or any words.", show_default=False),
     ] = None,
     path: Annotated[bool, typer.Option("--path", help="Print the path of the file instead.")] = False,
 ) -> None:

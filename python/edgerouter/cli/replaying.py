@@ -38,7 +38,7 @@ class ReplayError(EdgeError):
 def replay(
     logs: Annotated[
         list[Path],
-        typer.Argument(metavar="LOG...", help="Access logs in the order of their times, plain or by gzip."),
+        typer.Argument(metavar="LOG", help="Access logs in the order of their times, plain or by gzip."),
     ],
     application: Annotated[
         str, typer.Option("--app", metavar="APP", help="The application, as for run.", show_default=False)

@@ -41,7 +41,7 @@ def tail(
     log: Annotated[
         str | None,
         typer.Argument(
-            metavar="[FILE]",
+            metavar="FILE",
             help="An access log, JSON or combined; - is standard input. Without it: the edge that runs.",
             show_default=False,
         ),
