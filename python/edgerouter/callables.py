@@ -484,8 +484,8 @@ def check_arguments(function: Callable[..., Any], *arguments: str) -> None:
 
 def _taken(function: Callable[..., Any]) -> list[str]:
     """The parameters of a callable, as they stand in its signature, without annotations."""
-    bare = {"annotation": inspect.Parameter.empty, "default": inspect.Parameter.empty}
-    return [str(it.replace(**bare)) for it in inspect.signature(function).parameters.values()]
+    empty = inspect.Parameter.empty
+    return [str(it.replace(annotation=empty, default=empty)) for it in inspect.signature(function).parameters.values()]
 
 
 def is_async(function: Callable[..., Any]) -> bool:
