@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import signal
 import stat
 import sys
 import threading
@@ -18,7 +19,7 @@ from edgerouter.errors import EdgeError
 
 from ..metrics import metric
 from ..origins import Origin, Reply, wait_until
-from ..processes import command
+from ..processes import Process, command
 from .conftest import VERSION, Begin, Deployed, versions
 
 
@@ -357,6 +358,30 @@ def test_the_command_shows_the_deploy_that_it_changes_and_the_list_all(site: Dep
     assert [line.split()[1] for line in (begun, changed, ended)] == ["serving", "serving", "rolled-back"]
     assert "  50 %  " in changed
     assert len(shown("deploys", "list")) == 2
+
+
+def test_a_promotion_without_an_id_names_the_deploy_that_it_ends(site: Deployed) -> None:
+    site.write(VERSION.format(name="new"))
+    number = site.deploy()
+    assert site.change("promote").json()["id"] == number
+
+
+@pytest.mark.parametrize(
+    "order", [["deploy", "new.py", "--percent", "10"], ["deploys", "rollback"]], ids=["new", "end"]
+)
+def test_an_order_is_not_waited_for_when_the_edge_is_frozen(tmp_path: Path, order: list[str]) -> None:
+    (tmp_path / "app.py").write_text(VERSION.format(name="frozen"))
+    socket = tmp_path / "admin.sock"
+    arguments = ["--listen", "127.0.0.1:0", "--admin-socket", str(socket), "--deploy-folder", str(tmp_path)]
+    edge = Process("run", str(tmp_path / "app.py"), *arguments)
+    try:
+        edge.wait_for(r"http://")
+        edge.process.send_signal(signal.SIGSTOP)
+        done = command(*order, "--admin", f"unix:{socket}")
+    finally:
+        edge.kill()
+    assert done.returncode == 1
+    assert "did not answer within 5 s; it may still carry out the order" in " ".join(done.stderr.split())
 
 
 def test_a_file_that_is_not_there_is_refused_by_its_name(site: Deployed) -> None:

@@ -7,11 +7,12 @@ import datetime
 import enum
 import functools
 import uuid
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Annotated, Any, Literal
 
 import httpx
 import msgspec
+import pydantic
 import pytest
 
 from edgerouter import AsyncContext, ConfigError, Context, Edge, Request, Response
@@ -141,6 +142,12 @@ def test_objects_methods_and_partial_functions_have_parameters_and_what_is_bound
         (Book, "/a", "cannot be converted"),
         (object, "/a", "cannot be converted"),
         (list[int], "/{x}", "one value in the path"),
+        (list[int] | None, "/{x}", "one value in the path"),
+        (Book | None, "/a", "cannot be converted"),
+        (list[Book] | None, "/a", "cannot be converted"),
+        (Annotated[int, pydantic.Field(ge=1)], "/a", "would not be checked; write msgspec.Meta"),
+        (pydantic.PositiveInt | None, "/a", "would not be checked; write msgspec.Meta"),
+        ("ForCheckersOnly", "/a", "cannot be read: name 'ForCheckersOnly' is not defined; import or define"),
     ],
 )
 def test_a_parameter_that_text_cannot_become_is_refused_when_it_is_declared(
@@ -152,6 +159,27 @@ def test_a_parameter_that_text_cannot_become_is_refused_when_it_is_declared(
     named.__annotations__["x"] = annotation
     with pytest.raises(ConfigError, match=f"x .*{message}"):
         Edge("test").function(pattern)(named)
+
+
+def test_a_list_may_be_absent_and_names_for_type_checkers_are_not_needed() -> None:
+    def listed(request: Request, ctx: Context, ids: list[int] | None = None) -> dict[str, Any]:
+        return {"ids": ids}
+
+    async def lines(request: Request, ctx: AsyncContext, count: int) -> AsyncIterator[str]:
+        for number in range(count):
+            yield f"{number}\n"
+
+    # As the names of a module are that imports them for type checkers only.
+    lines.__annotations__.update(request="_Unknown", ctx="_Unknown", **{"return": "_Unknown[str]"})
+
+    def declare(edge: Edge) -> None:
+        edge.function("/listed")(listed)
+        edge.function("/lines/{count}")(lines)
+
+    found = get(declare, "/listed", "/listed?ids=1&ids=2", "/listed?ids=x", "/lines/2")
+    assert [response.json() for response in found[:2]] == [{"ids": None}, {"ids": [1, 2]}]
+    assert found[2].status_code == 400 and "ids" in found[2].text
+    assert found[3].text == "0\n1\n"
 
 
 def test_a_parameter_in_the_place_of_the_request_or_the_context_is_refused() -> None:

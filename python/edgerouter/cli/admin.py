@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import select
 import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,6 +25,8 @@ __all__ = ["Admin", "AdminError", "Where", "Whose"]
 MOST_BYTES = 64 << 20
 MOST_EVENT = 16 << 20
 TIMEOUT = 30.0
+#: Seconds after which an order without an answer is taken for one that takes long, if the listener answers others.
+PULSE = 5.0
 
 Where = Annotated[
     str,
@@ -56,6 +59,7 @@ class Admin:
 
     def __init__(self, address: str, token_env: str | None = None, timeout: float = TIMEOUT) -> None:
         self.timeout = timeout
+        self.address = address
         self.socket = address.removeprefix("unix:") if address.startswith("unix:") else None
         if self.socket is not None:
             address = "localhost:80"
@@ -86,6 +90,22 @@ class Admin:
     def post(self, path: str, body: Mapping[str, object]) -> dict[str, Any]:
         """The answer to ``POST path``; ``AdminError`` where there is none."""
         return self._send("POST", path, json.dumps(body).encode())
+
+    def order(self, path: str, body: Mapping[str, object], patience: float) -> dict[str, Any]:
+        """The answer to ``POST path``; it is waited for as long as the listener answers others, up to ``patience``."""
+        return self._send("POST", path, json.dumps(body).encode(), patience)
+
+    def _wait(self, connection: http.client.HTTPConnection, patience: float) -> None:
+        """Returns when an answer begins; ``AdminError`` if the listener answers nothing else either."""
+        poll, end = select.poll(), time.monotonic() + patience
+        poll.register(connection.sock, select.POLLIN)
+        while not poll.poll(PULSE * 1000):
+            try:
+                if time.monotonic() > end:
+                    raise AdminError(f"{self.where}: the admin listener did not answer within {patience:g} s")
+                Admin(self.address, timeout=PULSE)._exchange("GET", "/healthz")
+            except AdminError as error:
+                raise AdminError(f"{error}; it may still carry out the order, as the list of deploys shows") from None
 
     def samples(self) -> Samples:
         """A scrape of the metrics, with the time of this machine."""
@@ -118,8 +138,8 @@ class Admin:
                     except (ValueError, RecursionError):
                         raise self.stranger(response.status) from None
 
-    def _send(self, method: str, target: str, body: bytes | None = None) -> dict[str, Any]:
-        status, content = self._exchange(method, target, body)
+    def _send(self, method: str, target: str, body: bytes | None = None, patience: float = 0) -> dict[str, Any]:
+        status, content = self._exchange(method, target, body, patience)
         answer = self._refuse(status, content)
         if not isinstance(answer, dict):
             raise self.stranger(status)
@@ -139,10 +159,12 @@ class Admin:
     def _fields(self) -> dict[str, str]:
         return {"Accept": "application/json", **({"Authorization": f"Bearer {self.token}"} if self.token else {})}
 
-    def _exchange(self, method: str, target: str, body: bytes | None = None) -> tuple[int, bytes]:
+    def _exchange(self, method: str, target: str, body: bytes | None = None, patience: float = 0) -> tuple[int, bytes]:
         fields = self._fields() | ({} if body is None else {"Content-Type": "application/json"})
         with self._reached() as connection:
             connection.request(method, target, body, fields)
+            if patience:
+                self._wait(connection, patience)
             response = connection.getresponse()
             content = response.read(MOST_BYTES + 1)
         self._admitted(response.status)

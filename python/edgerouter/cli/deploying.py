@@ -16,7 +16,7 @@ from edgerouter.errors import EdgeError
 
 __all__ = ["app", "deploy"]
 
-#: Seconds: an import and the handlers of the start may take a while.
+#: Seconds: an import and the handlers of the start may take a while, as long as the listener answers others.
 PATIENCE = 90.0
 
 app = typer.Typer(name="deploys", help="List, promote and roll back deploys.", no_args_is_help=True)
@@ -84,8 +84,8 @@ def deploy(
         "max_latency": max_latency,
     }
     with _mistakes(as_json=as_json):
-        listener = Admin(admin, admin_token_env, PATIENCE)
-        number = listener.post("/v1/deploys", order)["id"]
+        listener = Admin(admin, admin_token_env)
+        number = listener.order("/v1/deploys", order, PATIENCE)["id"]
         _print(listener.get("/v1/deploys"), as_json=as_json, only=number)
 
 
@@ -128,11 +128,12 @@ def percent(
 
 def _order(what: str, body: Mapping[str, object], admin: str, token: str | None, as_json: bool) -> None:
     with _mistakes(as_json=as_json):
-        listener = Admin(admin, token, PATIENCE)
-        before = listener.get("/v1/deploys").get("deploys", ())
-        under_way = next((deploy["id"] for deploy in before if deploy["state"] == "serving"), None)
-        listener.post(f"/v1/deploys/{what}", body)
-        _print(listener.get("/v1/deploys"), as_json=as_json, only=under_way)
+        listener = Admin(admin, token)
+        answer = listener.order(f"/v1/deploys/{what}", body, PATIENCE)
+        # A change that needs no Python is answered with the list, the newest first.
+        after = answer if "deploys" in answer else listener.get("/v1/deploys")
+        changed = (deploy["id"] for deploy in after["deploys"] if deploy["state"] != "refused")
+        _print(after, as_json=as_json, only=answer.get("id") or next(changed, None))
 
 
 @contextmanager

@@ -96,7 +96,8 @@ class Deploys:
         field: str | None = None
         try:
             if order["do"] == "promote":
-                return 200, {"id": order["id"], "version": self.promote(order["id"])}
+                number, version = self.promote(order["id"])
+                return 200, {"id": number, "version": version}
             return 201, {"id": self.deploy(order["order"], order["author"])}
         except _RefusedError as error:
             status, message = error.status, str(error)
@@ -164,15 +165,17 @@ class Deploys:
             if self.version is not None and self.version.edge is edge:
                 self.version = None
 
-    def promote(self, number: int | None) -> int:
-        """Puts the version of the deploy under way in service; its number."""
+    def promote(self, number: int | None) -> tuple[int | None, int]:
+        """Puts the version of the deploy under way in service; the numbers of both."""
         with self.changing:
+            if number is None:
+                number = self.engine.under_way
             version = self.engine.promote(number)
             made, self.version = self.version, None
             if made is not None:
                 self.promoted(made)
         log.info("a deploy was promoted: version %d is in service", version)
-        return version
+        return number, version
 
 
 def _same(edge: Edge) -> Edge:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import functools
 import inspect
 import re
+import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -27,6 +28,8 @@ _WHOLE = re.compile(r"-?[0-9]+\Z")
 _FIRST = ("request", "ctx")
 #: Annotations, as they stand or as text, of values that are in the path or the query.
 _OF_VALUES = frozenset({str, int, float, bool, "str", "int", "float", "bool"})
+#: Libraries whose constraints an annotation may have.
+_OF_OTHERS = frozenset({"annotated_types", "fastapi", "pydantic", "pydantic_core"})
 _IN_PATTERN = re.compile(r"\{([^{}:]*)(?::path)?\}")
 
 
@@ -135,11 +138,8 @@ def _parameters(function: Callable[..., Any], pattern: str, name: str) -> list[_
             raise _refused(name, parameter.name, f"stands where {place} is given: a function takes (request, ctx, ...)")
     if not further:
         return []
-    try:
-        kinds = typing.get_type_hints(_annotated(function), include_extras=True)
-    except Exception as error:  # noqa: BLE001  # whatever an annotation raises
-        raise _refused(name, "its annotations", f"cannot be read: {error}") from None
-    return [_parameter(parameter, kinds, in_pattern, name) for parameter in further]
+    names = getattr(inspect.unwrap(_annotated(function)), "__globals__", {})
+    return [_parameter(parameter, names, in_pattern, name) for parameter in further]
 
 
 def _annotated(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -150,18 +150,33 @@ def _annotated(function: Callable[..., Any]) -> Callable[..., Any]:
     return function if is_plain else type(function).__call__
 
 
-def _parameter(parameter: inspect.Parameter, kinds: dict[str, Any], in_pattern: set[str], name: str) -> _Parameter:
+def _kind(parameter: inspect.Parameter, names: dict[str, Any], name: str) -> Any:
+    """The type that a parameter is annotated with. Those of the others may be known to type checkers only."""
+    if parameter.annotation is inspect.Parameter.empty:
+        return str
+    annotated = types.SimpleNamespace(__annotations__={parameter.name: parameter.annotation})
+    try:
+        return typing.get_type_hints(annotated, names, include_extras=True)[parameter.name]
+    except Exception as error:  # noqa: BLE001  # whatever an annotation raises
+        message = f"has an annotation that cannot be read: {error}; import or define its names at the top of the module"
+        raise _refused(name, parameter.name, message) from None
+
+
+def _parameter(parameter: inspect.Parameter, names: dict[str, Any], in_pattern: set[str], name: str) -> _Parameter:
     if parameter.kind is parameter.POSITIONAL_ONLY:
         raise _refused(name, parameter.name, "must not be positional-only: it is given by name")
-    kind = kinds.get(parameter.name, str)
+    kind = _kind(parameter, names, name)
     in_path = parameter.name in in_pattern
+    if (unread := next(_unread(kind), None)) is not None:
+        message = f"is annotated with {unread!r:.80}, which would not be checked; write msgspec.Meta(ge=1) or its like"
+        raise _refused(name, parameter.name, message)
     if not _converts(kind):
         raise _refused(
             name,
             parameter.name,
             f"is annotated {kind!r}, which text cannot be converted to; use int, float, bool, str, …",
         )
-    many = _bare(kind) in (list, set, tuple, frozenset)
+    many = _is_many(kind)
     if many and in_path:
         raise _refused(name, parameter.name, "has one value in the path: annotate it with one type")
     return _Parameter(parameter.name, kind, parameter.default, in_path, many)
@@ -171,22 +186,29 @@ def _refused(name: str, parameter: str, message: str) -> ConfigError:
     return ConfigError([Problem("callables", name, f"{parameter} {message}")])
 
 
-def _bare(kind: Any) -> Any:
+def _is_many(kind: Any) -> bool:
+    """True for a list or its like, and for one that may be absent."""
     origin = typing.get_origin(kind)
     if origin is typing.Annotated:
-        return _bare(typing.get_args(kind)[0])
-    return origin or kind
+        return _is_many(typing.get_args(kind)[0])
+    if origin in (typing.Union, types.UnionType):
+        return any(map(_is_many, typing.get_args(kind)))
+    return (origin or kind) in (list, set, tuple, frozenset)
+
+
+def _unread(kind: Any) -> Iterator[Any]:
+    """Constraints of an annotation that are for another library, and that nothing here would check."""
+    for meta in getattr(kind, "__metadata__", ()):
+        if type(meta).__module__.partition(".")[0] in _OF_OTHERS:
+            yield meta
+    for inner in typing.get_args(kind):
+        yield from _unread(inner)
 
 
 def _converts(kind: Any) -> bool:
     """True if text, or a list of texts, may convert to it."""
     import msgspec.inspect as kinds
 
-    try:
-        found = kinds.type_info(kind)
-    except Exception:  # noqa: BLE001  # whatever an annotation raises
-        return False
-    inner = getattr(found, "item_type", None)
     refused = (
         kinds.CustomType,
         kinds.DictType,
@@ -197,4 +219,12 @@ def _converts(kind: Any) -> bool:
         kinds.BytesType,
         kinds.RawType,
     )
-    return not isinstance(found, refused) and not isinstance(inner, refused)
+
+    def fits(found: Any) -> bool:
+        inner = (*getattr(found, "types", ()), *getattr(found, "item_types", ()), getattr(found, "item_type", None))
+        return not isinstance(found, refused) and all(fits(it) for it in inner if it is not None)
+
+    try:
+        return fits(kinds.type_info(kind))
+    except Exception:  # noqa: BLE001  # whatever an annotation raises
+        return False
