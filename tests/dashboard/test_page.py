@@ -303,3 +303,21 @@ def test_the_page_asks_for_the_token_and_a_phone_has_all_of_it(browser: Browser,
             assert width <= 390, f"{view} is {width} wide"
     finally:
         browser.resize(1280, 900)
+
+
+def test_long_names_make_no_view_wider_than_a_narrow_phone(browser: Browser, serve: Callable[[Edge], Running]) -> None:
+    edge = Edge("shop")
+    origin = edge.origin("o" * 64, "http://127.0.0.1:9")
+    edge.route("/" + "long-" * 60 + "*", to=origin)
+    edge.route("/מרחבא/*", to=origin)
+    running = serve(edge)
+    httpx.get(f"{running.url}/{'long-' * 60}")
+    browser.resize(320, 700)
+    try:
+        opened(browser, running.admin_url)
+        for view in VIEWS:
+            show(browser, view)
+            width = browser.run("return document.documentElement.scrollWidth")
+            assert width <= 320, f"{view} is {width} wide"
+    finally:
+        browser.resize(1280, 900)
