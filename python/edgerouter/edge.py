@@ -113,7 +113,8 @@ class Edge(Callables, Contents, Data, Geography, Latency, Purging):
                 it._replace(path=path.replace("rate_limits", "rate_limit")) for it, path in named
             ) from None
         self._declared = Declarations(head)
-        self._declared.places.note("")
+        for field in self._declared.head:
+            self._declared.places.note(field)
         #: The server that serves this edge now.
         self.server: Server | None = None
         #: Called after the last call of this version.

@@ -16,6 +16,7 @@ from edgerouter.errors import ConfigError
 __all__ = ["Places", "file_of_caller", "folder_of_caller"]
 
 _PACKAGE = str(Path(__file__).resolve().parent) + os.sep
+_COMMAND = f"{_PACKAGE}cli{os.sep}"
 
 # Only plan files are read by these patterns, so they are compiled at their first use.
 _TABLE = r"\s*(\[\[?)\s*([A-Za-z0-9_.\s\"'-]+?)\s*\]\]?\s*(?:#.*)?$"
@@ -32,8 +33,10 @@ class Places:
         self._lines: dict[str, tuple[str, int]] = {}
 
     def note(self, path: str) -> None:
-        """Remembers the user's line that declares a value now."""
+        """Remembers the user's line that declares a value now. An option of the command line has none."""
         frame = _caller()
+        if _is_of_command():
+            return
         self._lines[path] = (frame.f_code.co_filename, frame.f_lineno)
 
     @staticmethod
@@ -54,10 +57,6 @@ class Places:
                 file, line = self._lines[path]
                 return f"{_shown(file)}:{line}"
             path = path[: max(path.rfind("."), path.rfind("["), 0)]
-        # The line of the edge itself, which has what is no value of its own.
-        if "" in self._lines:
-            file, line = self._lines[""]
-            return f"{_shown(file)}:{line}"
         return None
 
     def placed(self, error: ConfigError) -> ConfigError:
@@ -71,6 +70,16 @@ def _caller() -> FrameType:
     while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
         frame = frame.f_back
     return frame
+
+
+def _is_of_command() -> bool:
+    """True if the command itself declares the value, and no file of the user's is on the way."""
+    frame: FrameType | None = sys._getframe(2)
+    while frame is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+        if frame.f_code.co_filename.startswith(_COMMAND):
+            return True
+        frame = frame.f_back
+    return False
 
 
 def file_of_caller() -> Path | None:

@@ -290,7 +290,8 @@ def _open_access_log(engine: _core.Engine, settings: Settings, *, watched: bool)
     try:
         engine.access_log(None if place == "-" else place, settings.access_log_format)
     except OSError as error:
-        raise ConfigError([Problem("Settings.access_log", place, error.strerror or str(error))]) from None
+        message = f"{error.strerror or error}; give a file in a folder that this user can write"
+        raise ConfigError([Problem("access_log", place, message)]) from None
 
 
 #: The usual hosts, which need no look-up: the module for it takes milliseconds to import.

@@ -327,6 +327,21 @@ def test_a_file_that_is_no_plan_is_refused_by_its_name(tmp_path: Path, name: str
     assert said in found.stderr
 
 
+def test_a_mistake_in_an_option_has_no_line_of_a_file(tmp_path: Path) -> None:
+    app, listen = tmp_path / "app.py", f"127.0.0.1:{free_port()}"
+    app.write_text(HEAD + 'edge.route("/*", to=site)\n' + f'edge.listen("{listen}")\n')
+    for option, said in (
+        (["--tls-self-signed"], f'error: listeners[1].address: "{listen}": is listened on already'),
+        (
+            ["--access-log", "/none/log"],
+            "error: access_log: /none/log: No such file or directory (os error 2); give a file in",
+        ),
+    ):
+        found = edgerouter("run", str(app), "--listen", listen, *option)
+        assert found.returncode == 1
+        assert said in found.stderr
+
+
 def test_a_url_is_an_application_that_sends_all_requests_there(origin: Origin, run: Run) -> None:
     origin.default = Reply(200, {"cache-control": "max-age=60"}, "the site")
     port = free_port()
