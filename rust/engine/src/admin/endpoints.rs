@@ -155,7 +155,7 @@ const fn now(path: &'static str, work: fn(&Room, &Call) -> Answer) -> Endpoint {
 const ENDPOINTS: &[Endpoint] = &[
     get("/", Access::Token, probes::index).any_query(),
     get("/healthz", Access::Open, probes::health).any_query(),
-    get("/readyz", Access::Token, probes::readiness).any_query(),
+    get("/readyz", Access::Open, probes::readiness).any_query(),
     get("/metrics", Access::Token, probes::metrics).any_query(),
     get(invalidations::LIST, Access::Signed, invalidations::list).any_query(),
     post(invalidations::LIST, Access::Signed, invalidations::create).any_query(),
