@@ -71,7 +71,8 @@ def attach(
     ``event_type``  the trigger: the handler runs in the phase of the same name
     ``pattern``, ``host``  as for ``Edge.on``
     ``timeout``  seconds that it may take; ``None``: 5 for viewer triggers and 30 for origin triggers, as at CloudFront
-    ``domain``  ``distributionDomainName`` in the event; ``distributionId`` is the name of the edge
+    ``domain``  ``distributionDomainName`` in the event, otherwise the host of the request; ``distributionId`` is the
+    name of the edge
     """
     if event_type not in _TYPES:
         raise ConfigError([Problem("lambda_edge.attach", str(event_type), f"must be one of {', '.join(_TYPES)}")])
@@ -94,13 +95,14 @@ def _request_hook(handler: Handler, config: dict[str, str]) -> Callable[..., Any
     kind = config["eventType"]
 
     def hook(request: Request, ctx: Context) -> Response | None:
-        shown = _request_of(request, kind)
-        returned = handler(_event(config, ctx, {"request": shown}), LambdaContext(ctx))
+        fields = Fields(request.headers)
+        shown = _request_of(request, fields, kind)
+        returned = handler(_event(config, request, ctx, {"request": shown}), LambdaContext(ctx))
         if not isinstance(returned, Mapping):
             raise broken(f"returned {type(returned).__name__}; return the request, or a response with a status")
         if "status" in returned:
             return _made(returned, kind)
-        _apply_request(returned, shown, request, kind)
+        _apply_request(returned, shown, fields, request, kind)
         return None
 
     return hook
@@ -114,8 +116,8 @@ def _response_hook(handler: Handler, config: dict[str, str]) -> Callable[..., An
             return
         fields = Fields(response.headers)
         shown = {"status": str(response.status), "statusDescription": _phrase(response.status), "headers": fields}
-        sent = _request_of(request, kind)
-        returned = handler(_event(config, ctx, {"request": sent, "response": shown}), LambdaContext(ctx))
+        sent = _request_of(request, Fields(request.headers), kind)
+        returned = handler(_event(config, request, ctx, {"request": sent, "response": shown}), LambdaContext(ctx))
         if not isinstance(returned, Mapping) or "status" not in returned:
             raise broken("must return the response, which has a status")
         status = _status(returned["status"])
@@ -134,20 +136,22 @@ def _response_hook(handler: Handler, config: dict[str, str]) -> Callable[..., An
     return hook
 
 
-def _event(config: dict[str, str], ctx: Context, parts: dict[str, Any]) -> dict[str, Any]:
-    lazy = Lazy(config, {"requestId": lambda: ctx.request_id})
-    return {"Records": [{"cf": {"config": lazy, **parts}}]}
+def _event(config: dict[str, str], request: Request, ctx: Context, parts: dict[str, Any]) -> dict[str, Any]:
+    later: dict[str, Callable[[], Any]] = {"requestId": lambda: ctx.request_id}
+    if not config["distributionDomainName"]:
+        later["distributionDomainName"] = lambda: request.host
+    return {"Records": [{"cf": {"config": Lazy(config, later), **parts}}]}
 
 
-def _request_of(request: Request, kind: str) -> Lazy:
-    known = {"method": request.method, "uri": request.path, "headers": Fields(request.headers)}
+def _request_of(request: Request, fields: Fields, kind: str) -> Lazy:
+    known = {"method": request.method, "uri": request.path, "headers": fields}
     later: dict[str, Callable[[], Any]] = {"clientIp": lambda: request.client}
     if kind.startswith("viewer"):
         return Lazy({**known, "querystring": request.query_string}, later)
     return Lazy(known, {**later, "querystring": lambda: request.query_string})
 
 
-def _apply_request(returned: Mapping[str, Any], shown: Lazy, request: Request, kind: str) -> None:
+def _apply_request(returned: Mapping[str, Any], shown: Lazy, fields: Fields, request: Request, kind: str) -> None:
     """Changes the request to what the handler returned."""
     for name in ("body", "origin"):
         if name in returned:
@@ -171,7 +175,7 @@ def _apply_request(returned: Mapping[str, Any], shown: Lazy, request: Request, k
         request.path = uri
     if query is not None and query != request.query_string:
         request.query_string = query
-    _apply_fields(returned.get("headers", {}), shown["headers"], request.headers, kind)
+    _apply_fields(returned.get("headers", {}), fields, request.headers, kind)
 
 
 def _apply_fields(returned: Any, shown: Fields, headers: Headers, kind: str) -> None:

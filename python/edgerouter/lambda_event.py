@@ -92,6 +92,27 @@ class Lazy(dict[str, Any]):
         for name, value in dict(*given, **more).items():
             self[name] = value
 
+    def popitem(self) -> tuple[str, Any]:
+        name = next(reversed(list(self)), None)
+        return super().popitem() if name is None else (name, self.pop(name))
+
+    def clear(self) -> None:
+        for name in list(self):
+            del self[name]
+
+    def __or__(self, other: Any) -> Any:
+        return dict(self.items()) | other if isinstance(other, dict) else NotImplemented
+
+    def __ror__(self, other: Any) -> Any:
+        return other | dict(self.items()) if isinstance(other, dict) else NotImplemented
+
+    def __ior__(self, other: Any) -> Any:
+        self.update(other)
+        return self
+
+    def __reversed__(self) -> Iterator[str]:
+        return reversed(list(self))
+
     def __iter__(self) -> Iterator[str]:
         self._make_all()
         return super().__iter__()
@@ -143,7 +164,10 @@ class Fields(Lazy):
         dict.__setitem__(self, _UNREAD, [])
 
     def _make(self, name: object) -> None:
-        if not isinstance(name, str) or name in self.before or name in self._written or is_hidden(name):
+        # The names of an event are in lower case.
+        if not isinstance(name, str) or name in self.before or name in self._written:
+            return
+        if is_hidden(name) or name != name.lower():
             return
         values = self._source.get_all(name)
         self.before[name] = values

@@ -265,6 +265,67 @@ def test_a_handler_may_return_a_dictionary_of_its_own(copied: bool) -> None:
         assert found["x-variant"] == "own" and "user-agent" not in found
 
 
+def joins(headers: Any) -> Any:
+    return headers | {"x-variant": [{"value": "own"}]}
+
+
+def joins_in_place(headers: Any) -> Any:
+    headers |= {"x-variant": [{"value": "own"}]}
+    return headers
+
+
+def joins_at_the_end(headers: Any) -> Any:
+    return {"x-variant": [{"value": "own"}]} | headers
+
+
+def spreads(headers: Any) -> Any:
+    return {**headers, "x-variant": [{"value": "own"}]}
+
+
+@pytest.mark.parametrize("event_type", ["viewer-request", "origin-request"])
+@pytest.mark.parametrize("changed", [joins, joins_in_place, joins_at_the_end, spreads], ids=lambda it: it.__name__)
+def test_fields_are_joined_as_those_of_any_dictionary(event_type: EventType, changed: Callable[[Any], Any]) -> None:
+    def handler(event: Any, context: Any) -> Any:
+        request = event["Records"][0]["cf"]["request"]
+        request["headers"] = changed(request["headers"])
+        return request
+
+    with served(handler, event_type) as client:
+        found = client.get("/a", headers={"user-agent": "curl"}).json()
+        assert found["x-variant"] == "own" and found["user-agent"] == "curl"
+
+
+def test_fields_are_in_lower_case_and_may_be_taken_one_by_one_or_all() -> None:
+    def handler(event: Any, context: Any) -> Any:
+        headers = event["Records"][0]["cf"]["response"]["headers"]
+        assert "Server" not in headers and headers.get("Server") is None
+        assert list(reversed(headers)) == list(headers)[::-1]
+        via = headers["via"]
+        name, _ = headers.popitem()
+        assert name not in headers
+        headers.clear()
+        assert not headers and "server" not in headers
+        headers["x-left"], headers["via"] = [{"key": "X-Left", "value": "1"}], via
+        return event["Records"][0]["cf"]["response"]
+
+    with served(handler, "origin-response") as client:
+        answer = client.get("/picture.jpg")
+        assert answer.status_code == 200 and answer.headers["x-left"] == "1"
+        assert "server" not in answer.headers and "set-cookie" not in answer.headers
+
+
+def test_the_domain_of_the_distribution_is_the_host_of_the_request() -> None:
+    def handler(event: Any, context: Any) -> Any:
+        config = event["Records"][0]["cf"]["config"]
+        return {"status": 200, "body": f"{config['distributionDomainName']} {config['distributionId']}"}
+
+    edge = Edge("EDFDVBD6EXAMPLE")
+    edge.route("/*", to=edge.origin("site", "http://origin.example"))
+    lambda_edge.attach(edge, handler, "viewer-request")
+    with Client(edge, origins={"site": shown}) as client:
+        assert client.get("http://www.example.com/a").text == "www.example.com EDFDVBD6EXAMPLE"
+
+
 def test_what_cannot_be_attached_is_refused() -> None:
     async def waits(event: Any, context: Any) -> Any: ...
 

@@ -313,6 +313,45 @@ def sleeps(request, ctx):
     client.close()
 
 
+LEFT = """
+import asyncio, threading
+from edgerouter import Edge
+
+edge = Edge("test")
+
+
+@edge.function("/thread")
+def thread(request, ctx):
+    threading.Thread(target=threading.Event().wait, name="left", daemon=False).start()
+    return "begun"
+
+
+@edge.function("/executor")
+async def executor(request, ctx):
+    asyncio.get_running_loop().run_in_executor(None, threading.Event().wait)
+    return "begun"
+
+
+@edge.function("/idle")
+async def idle(request, ctx):
+    return await asyncio.to_thread(str, "begun")
+"""
+
+
+@pytest.mark.parametrize(("path", "named"), [("/thread", "left"), ("/executor", "asyncio_0"), ("/idle", None)])
+def test_a_thread_that_a_function_has_left_at_work_does_not_keep_the_process(
+    tmp_path: Path, run: Callable[..., Process], path: str, named: str | None
+) -> None:
+    (tmp_path / "app.py").write_text(LEFT)
+    port = free_port()
+    process = run("run", str(tmp_path / "app.py"), "--listen", f"127.0.0.1:{port}")
+    wait_until(lambda: reachable(port), 60, "the listener")
+    assert httpx.get(f"http://127.0.0.1:{port}{path}").text == "begun"
+    assert process.end() == 0
+    warned = re.findall(r"threads of callables were still at work: (\w+)", process.output)
+    assert warned == ([named] if named else [])
+
+
 def test_an_edge_in_a_program_starts_reloads_and_stops(origin: Origin) -> None:
     origin.default = Reply(200, {}, "x")
     edge = Edge("test")

@@ -16,6 +16,7 @@ from edgerouter.checks import address_problem
 from edgerouter.cli.running import Secured, refuse, say, warn
 from edgerouter.edge import Edge
 from edgerouter.errors import EdgeError
+from edgerouter.left_threads import end_without
 from edgerouter.settings import Settings
 
 __all__ = ["dev"]
@@ -78,3 +79,4 @@ def dev(
             raise typer.Exit(130) from None
     if not served:
         serving.leave(0)
+    end_without(warn)

@@ -15,6 +15,7 @@ from edgerouter import logs, serving, storage
 from edgerouter.application import FileApplication
 from edgerouter.edge import Edge
 from edgerouter.errors import ConfigError, EdgeError, Problem
+from edgerouter.left_threads import end_without
 from edgerouter.secrets import Secret, env
 from edgerouter.settings import Settings
 
@@ -294,6 +295,7 @@ def serve(options: Options, settings: Settings) -> None:
         settings = msgspec.structs.replace(settings, listen=None)
     if not serving.serve(application, settings, watch=options.reload, say=say, warn=warn):
         serving.leave(0)
+    end_without(warn)
 
 
 def refuse(error: EdgeError) -> None:
