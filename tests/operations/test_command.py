@@ -157,7 +157,7 @@ def test_explain_tells_each_phase_and_sends_nothing(app: str) -> None:
     [
         [],
         ["nothing"],
-        ["check"],
+        ["explain", "app.py"],
         ["run", "app.py", "--workers", "none"],
         ["run", "app.py", "--listen", "nowhere"],
         ["explain", "app.py", "GET", "/", "-H", "no colon"],

@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -325,6 +326,20 @@ def test_a_file_that_is_no_plan_is_refused_by_its_name(tmp_path: Path, name: str
     found = edgerouter("check", str(tmp_path / name))
     assert found.returncode == 1
     assert said in found.stderr
+
+
+def test_without_an_application_the_commands_of_the_first_day_take_app_py(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: Run
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert "app.py: no such file; edgerouter init makes a starter project" in edgerouter("check").stderr
+    (tmp_path / "app.py").write_text('from edgerouter import Edge\nedge = Edge("here")\nedge.route("/", respond="x")\n')
+    assert "here: 1 route" in edgerouter("check").stdout
+    for command, port in ((["run"], free_port()), (["dev", "--no-tls"], free_port())):
+        process = run(*command, "--listen", f"127.0.0.1:{port}")
+        wait_until(partial(reachable, port), 60, "the listener")
+        assert httpx.get(f"http://127.0.0.1:{port}/").text == "x"
+        assert process.end() == 0
 
 
 def test_a_mistake_in_an_option_has_no_line_of_a_file(tmp_path: Path) -> None:

@@ -77,15 +77,13 @@ def main(
     """An edge router and CDN node: Rust serves, Python decides."""
 
 
-App = Annotated[
-    str,
-    typer.Argument(
-        metavar="APP",
-        help="app.py, app.py:name, package.module:name, a plan file (site.toml, site.json), a folder of files, or the "
-        "URL of a server.",
-        show_default=False,
-    ),
-]
+_APP = (
+    "app.py, app.py:name, package.module:name, a plan file (site.toml, site.json), a folder of files, or the URL of a "
+    "server."
+)
+App = Annotated[str, typer.Argument(metavar="APP", help=_APP, show_default=False)]
+#: An application with the default ``app.py``.
+AppHere = Annotated[str, typer.Argument(metavar="APP", help=_APP)]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of a table.")]
 
 
@@ -131,7 +129,7 @@ def run(application: str, **given: Any) -> None:
 def _parameters() -> Iterator[inspect.Parameter]:
     """The parameters of ``run`` as typer reads them."""
     kind = inspect.Parameter.KEYWORD_ONLY
-    yield inspect.Parameter("application", kind, annotation=App)
+    yield inspect.Parameter("application", kind, default="app.py", annotation=AppHere)
     hints = get_type_hints(Options)
     for flag, field in Options.declared().items():
         option: Any = typer.Option(flag, envvar=variable(field), **field.metadata)
@@ -147,7 +145,7 @@ app.command()(dev)
 
 @app.command()
 def check(
-    application: App,
+    application: AppHere = "app.py",
     as_json: Json = False,
     strict: Annotated[bool, typer.Option("--strict", help="Also exit with 1 if there are warnings.")] = False,
 ) -> None:

@@ -39,12 +39,8 @@ class _Local(FileApplication):
 def dev(
     application: Annotated[
         str,
-        typer.Argument(
-            metavar="APP",
-            help="As for run. Its own listeners are left out, as they are for service.",
-            show_default=False,
-        ),
-    ],
+        typer.Argument(metavar="APP", help="As for run. Its own listeners are left out, as they are for service."),
+    ] = "app.py",
     listen: Annotated[str, typer.Option("--listen", metavar="HOST:PORT", help="The address in plain text.")] = (
         "127.0.0.1:8080"
     ),
