@@ -117,11 +117,11 @@ storefront   {base}/
 dashboard    {admin}/dashboard
 metrics      {admin}/metrics
 
-Try, in another terminal, after this: curl verifies the edge by the authority of this user
+Try in another terminal. This first, so that curl verifies the edge by the authority of this user:
 
    export CURL_CA_BUNDLE={authority}
 
-0. a page for those who come without https: a redirect; an API call: 403; and a page that is compressed
+0. without https a page is redirected and an API call gets 403; and a file that is compressed
    for path in / /api/me; do curl -si {plain}$path | grep -iE '^(HTTP|location)'; done
    curl -si --compressed {base}/static/app.css | grep -iE '^(HTTP|content-encoding|vary)'
 
@@ -131,7 +131,7 @@ Try, in another terminal, after this: curl verifies the edge by the authority of
 2. no token: 401; a bad one: 403
    for token in '' 'Bearer x.y.z'; do curl -si {base}/api/me -H "Authorization: $token" | head -1; done
 
-3. log in: 200, and the origin is told who asks
+3. log in: 200, and the origin gets the user's id and role
    curl -s {base}/api/me -H "Authorization: Bearer $(curl -s {base}/login -d 'email=ada@example.com' | cut -d'"' -f4)"
 
 4. A/B: a cookie with the page, or a redirect that sets it
@@ -140,8 +140,8 @@ Try, in another terminal, after this: curl verifies the edge by the authority of
 5. failover: end the first origin, the second one answers
    kill {primary.pid}; curl -si {base}/product/8 | grep -iE '^(HTTP|x-origin)'
 
-Edit {app} while this runs: what is right is taken over at once,
-what is wrong is refused with its place, and the old configuration keeps serving.
+Edit {app} while this runs: a valid change is in effect at once;
+a mistake is refused with its place, and the old configuration keeps serving.
 
 Ctrl-C ends the demo.
 """

@@ -96,6 +96,21 @@ def test_an_origin_can_get_another_url_and_an_unknown_one_is_refused() -> None:
     assert command("import", ARTICLE, "-o", "-", "--origin", "MyOrigin").returncode == 2
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("app.py", '"""The edge."""\n\nfrom x import y\n\n@y.z("a")\ndef f(): ...\n'),
+        ("default.vcl", 'vcl 4.1;\nbackend default { .host = "127.0.0.1"; }\n'),
+        ("worker.js", "export default {\n  fetch(request) { return new Response(`%{x}`) }\n}\n"),
+    ],
+)
+def test_a_file_of_another_language_is_of_no_known_format(name: str, text: str, tmp_path: Path) -> None:
+    """Such a file was said not to be YAML, which nobody had called it."""
+    (tmp_path / name).write_text(text)
+    with pytest.raises(SourceError, match=r"is of no known format; name it with --from: cloudformation, "):
+        read(tmp_path / name)
+
+
 def test_a_format_that_there_is_not_is_refused() -> None:
     done = command("import", ARTICLE, "-o", "-", "--from", "varnish")
     assert done.returncode == 2

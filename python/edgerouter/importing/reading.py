@@ -110,6 +110,8 @@ _READERS: dict[str, _Reader] = {
 }
 
 FORMATS = tuple(_READERS)
+#: Names of files that are documents, whose mistakes are shown.
+_DOCUMENTS = ("", ".json", ".jsonc", ".template", ".toml", ".yaml", ".yml")
 
 
 def read(path: Path, *, of: str | None = None, origins: Mapping[str, str] | None = None) -> Imported:
@@ -152,7 +154,14 @@ def _format(path: Path, text: str) -> str:
         return "caddy"
     if path.suffix.lower() == ".conf" or re.search(r"^\s*(server|http|upstream\s+\S+)\s*\{", text, re.MULTILINE):
         return "nginx"
-    root = _document(path, text, Report())
+    unknown = f"is of no known format; name it with --from: {', '.join(FORMATS)}"
+    try:
+        root = _document(path, text, Report())
+    except SourceError:
+        if path.suffix.lower() in _DOCUMENTS:
+            raise
+        # A program or another language, which only seemed to be YAML for want of anything else.
+        raise SourceError(unknown) from None
     if cloudformation.is_template(root):
         return "cloudformation"
     if cloudformation.is_api(root):
@@ -163,7 +172,7 @@ def _format(path: Path, text: str) -> str:
         return "page-rules"
     if wrangler.is_wrangler(root):
         return "wrangler"
-    raise SourceError(f"is of no known format; name it with --from: {', '.join(FORMATS)}")
+    raise SourceError(unknown)
 
 
 def _move(site: Site, origins: Mapping[str, str]) -> None:
