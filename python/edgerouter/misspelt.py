@@ -12,12 +12,17 @@ from collections.abc import Iterable
 
 __all__ = ["remedy"]
 
+#: Decorators that other frameworks have.
+_VERBS = ("get", "post", "put", "patch", "delete")
+
 
 def remedy(error: BaseException) -> str:
     """The end of a message, such as ``; did you mean site?``; empty where nothing is near."""
     try:
         if isinstance(error, ModuleNotFoundError):
             return f"; is it installed for {sys.executable}?" if error.name else ""
+        if isinstance(error, AttributeError) and type(error.obj).__name__ == "Edge" and error.name in _VERBS:
+            return f'; write @edge.function("/path", methods=["{error.name.upper()}"])'
         return _nearest(*_sought(error))
     except Exception:  # noqa: BLE001  # an object of the user's may raise anything when its names are read
         return ""

@@ -381,7 +381,10 @@ class Route(_Pattern, frozen=True, kw_only=True):
         }
         given = [target for target, value in targets.items() if value is not None]
         if not given:
-            check.fail_secretly("to", "must be given, or redirect, or respond: a route needs one target")
+            must = (
+                "must be given, or redirect, or respond: a route needs one target; @edge.function declares a function"
+            )
+            check.fail_secretly("to", must)
         elif len(given) > 1:
             check.fail_secretly(given[1], f"cannot be combined with {given[0]}: a route has one target")
         if self.to is not None and not isinstance(self.to, str):

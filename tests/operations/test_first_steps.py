@@ -271,6 +271,8 @@ def test_a_module_that_fails_is_named_with_the_import_that_led_to_it(tmp_path: P
         ),
         ('edge.route("/*", to=site, auth=Jwt.hs256(None))', 'Secret: is None; write env("NAME") for a variable'),
         ('edge.route("/*", to=site, basic=BasicAuth("no.users"))', "a relative path starts at the current folder, "),
+        ('edge.get("/a")', """has no attribute 'get'; write @edge.function("/path", methods=["GET"])"""),
+        ('edge.route("/a")', "a route needs one target; @edge.function declares a function"),
         ('edge = Edge("t", access_log="x.log")', 'Edge.access_log: "x.log": must be an AccessLog or None'),
         ('edge = Edge("t", rate_limit="9/s")', 'Edge.rate_limit: "9/s": must be a RateLimit such as'),
         ('edge = Edge("t", trusted_proxies=["x"]); edge.route("/", respond="")', 'trusted_proxies[0]: "x": must be an'),
