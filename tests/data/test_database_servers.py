@@ -327,6 +327,22 @@ def test_connections_are_as_many_as_configured(asking: Asking, postgres: Postgre
     assert len(set(asking.awaited(question))) == 3
 
 
+def test_a_call_that_had_no_connection_in_its_time_has_done_nothing(asking: Asking, postgres: PostgresServer) -> None:
+    asking.database(postgres.empty(), limits=DataLimits(connections=1, timeout=1))
+
+    async def question(request: Request, ctx: AsyncContext) -> Any:
+        calls = [ctx.env.DB.prepare("SELECT pg_sleep(30)").all() for _ in range(3)]
+        failed = await asyncio.gather(*calls, return_exceptions=True)
+        return sorted([error.in_doubt, str(error)] for error in failed if isinstance(error, BindingError))
+
+    waited = (
+        "no connection was free within 1 s (limits.data.timeout), so nothing was done: the server is slow or does not"
+    )
+    in_doubt, texts = zip(*asking.awaited(question), strict=True)
+    assert in_doubt == (False, False, True)
+    assert all(waited in text and "limits.data.connections" in text for text in texts[:2])
+
+
 def test_a_statement_is_prepared_again_when_the_schema_has_changed(asking: Asking, postgres: PostgresServer) -> None:
     asking.database(postgres.empty(), limits=DataLimits(connections=1))
 

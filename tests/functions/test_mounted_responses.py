@@ -101,6 +101,14 @@ def test_content_of_another_length_is_a_failure_with_a_reason(caplog: pytest.Log
         assert [record.levelno for record in caplog.records] == [logging.ERROR] * 4
 
 
+def test_content_that_comes_at_once_has_the_length_that_is_stated(caplog: pytest.LogCaptureFixture) -> None:
+    edge = Edge("test")
+    edge.mount("/short", sends((b"a", False), fields=[LENGTH]), cache=CachePolicy(default_ttl=60))
+    with caplog.at_level(logging.ERROR, "edgerouter.functions"), running(edge) as served:
+        assert answers_of(served, "/short").startswith(b"HTTP/1.1 502 ")
+        wait_until(lambda: "another length" in caplog.text, PATIENCE, "the line of the log")
+
+
 def test_an_application_runs_to_its_end_for_head() -> None:
     ended: list[str] = []
 

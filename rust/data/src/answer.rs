@@ -2,9 +2,10 @@
 
 use std::{
     collections::BTreeMap,
+    pin::pin,
     sync::{
         Arc, Weak,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -19,10 +20,38 @@ pub type DataResult = Result<DataReply, DataError>;
 
 type Deliver = Box<dyn FnOnce(DataResult) + Send>;
 
+tokio::task_local! {
+    /// The operation that a task of the event loop does.
+    static DONE_HERE: Arc<Outstanding>;
+}
+
+/// While it lives, the operation of this task waits for a connection, and has done nothing.
+pub(crate) struct WaitsForConnection(Option<Arc<Outstanding>>);
+
+impl WaitsForConnection {
+    pub(crate) fn begin() -> Self {
+        let operation = DONE_HERE.try_with(Arc::clone).ok();
+        if let Some(operation) = &operation {
+            operation.waits.store(true, Ordering::Relaxed);
+        }
+        Self(operation)
+    }
+}
+
+impl Drop for WaitsForConnection {
+    fn drop(&mut self) {
+        if let Some(operation) = &self.0 {
+            operation.waits.store(false, Ordering::Relaxed);
+        }
+    }
+}
+
 /// One operation that is under way.
 pub(crate) struct Outstanding {
     deliver: Mutex<Option<Deliver>>,
     patience: Duration,
+    /// It waits for a connection.
+    waits: AtomicBool,
     key: (Instant, u64),
     deadlines: Arc<Deadlines>,
 }
@@ -44,6 +73,15 @@ impl Outstanding {
         }
         first
     }
+
+    /// Ends it, as its time is over.
+    fn expire(&self) {
+        let error = match self.waits.load(Ordering::Relaxed) {
+            true => DataError::NoConnection(self.patience),
+            false => DataError::TimedOut(self.patience),
+        };
+        self.end(Err(error));
+    }
 }
 
 /// The engine's end of an operation. Dropped without a result, the operation fails as [`DataError::Closed`].
@@ -63,12 +101,16 @@ impl Answer {
         events: &Handle,
         work: impl Future<Output = Result<T, DataError>> + Send + 'static,
     ) {
-        events.spawn(async move {
+        let operation = Arc::clone(&self.0);
+        events.spawn(DONE_HERE.scope(operation, async move {
             let deadline = self.deadline();
-            if let Ok(done) = tokio::time::timeout_at(deadline.into(), work).await {
-                self.send(done.map(Into::into));
+            let mut work = pin!(work);
+            match tokio::time::timeout_at(deadline.into(), work.as_mut()).await {
+                Ok(done) => self.send(done.map(Into::into)),
+                // Before the work is dropped, which would no longer say whether it waited.
+                Err(_) => self.0.expire(),
             }
-        });
+        }));
     }
 
     /// True if nobody waits any more.
@@ -110,6 +152,7 @@ impl Deadlines {
         let outstanding = Arc::new(Outstanding {
             deliver: Mutex::new(Some(Box::new(deliver))),
             patience,
+            waits: AtomicBool::new(false),
             key,
             deadlines: Arc::clone(self),
         });
@@ -151,8 +194,7 @@ impl Deadlines {
                 }
             };
             if let Some(outstanding) = expired.upgrade() {
-                let patience = outstanding.patience;
-                outstanding.end(Err(DataError::TimedOut(patience)));
+                outstanding.expire();
             }
         }
     }

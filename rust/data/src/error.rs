@@ -44,6 +44,13 @@ pub enum DataError {
     /// The time limit.
     #[error("no answer within {} s (limits.data.timeout); whether it took effect is not known", .0.as_secs_f64())]
     TimedOut(Duration),
+    /// The time limit, before the operation had a connection.
+    #[error(
+        "no connection was free within {} s (limits.data.timeout), so nothing was done: the server is slow or does not \
+         answer, or limits.data.connections is too low",
+        .0.as_secs_f64()
+    )]
+    NoConnection(Duration),
     /// The file or the server cannot be used now.
     #[error("cannot be reached: {0}")]
     Unreachable(String),
@@ -75,7 +82,7 @@ impl DataError {
         match self {
             Self::Invalid(_) | Self::Refused(_) | Self::Violated { .. } | Self::Full(_) => 1,
             Self::Busy(_) => 2,
-            Self::TimedOut(_) => 3,
+            Self::TimedOut(_) | Self::NoConnection(_) => 3,
             Self::Unreachable(_) | Self::NotBegun(_) | Self::Closed => 4,
         }
     }
@@ -103,7 +110,7 @@ impl DataError {
 
     /// True if it says that the file or the server did not do its work.
     pub(crate) fn is_outage(&self) -> bool {
-        matches!(self, Self::TimedOut(_)) || self.is_unreachable()
+        matches!(self, Self::TimedOut(_) | Self::NoConnection(_)) || self.is_unreachable()
     }
 
     /// True if the file or the server cannot be used now.

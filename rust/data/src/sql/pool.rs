@@ -6,7 +6,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::position::Position;
-use crate::error::DataError;
+use crate::{answer::WaitsForConnection, error::DataError};
 
 /// Time after a failed attempt to connect in which calls fail without another.
 const PAUSE: Duration = Duration::from_millis(250);
@@ -94,6 +94,7 @@ impl<D: Dial> Pool<D> {
 
     /// A connection, once one is free. The caller bounds the wait.
     pub(super) async fn lease(&self) -> Result<Lease<'_, D>, DataError> {
+        let _waits = WaitsForConnection::begin();
         let permit = self
             .permits
             .acquire()

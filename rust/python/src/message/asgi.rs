@@ -5,12 +5,12 @@ use std::net::IpAddr;
 
 use bytes::Bytes;
 use edgerouter_core::{
-    http::{FieldName, Fields},
+    http::{FieldName, Fields, header},
     plan::Scheme,
 };
 use http::{HeaderValue, Method, Version};
 use pyo3::{
-    exceptions::{PyTypeError, PyValueError},
+    exceptions::{PyRuntimeError, PyTypeError, PyValueError},
     intern,
     prelude::*,
     sync::PyOnceLock,
@@ -137,7 +137,30 @@ pub(crate) fn asgi_response(
         ResponseParts::streamed_at_once(status, content, None)
     };
     parts.headers = fields_of(fields)?;
+    if let Ok(content) = content.cast::<PyBytes>() {
+        check_length(&parts.headers, content.as_bytes().len())?;
+    }
     Ok(Response::of(parts))
+}
+
+/// Refuses content of another length than the fields state. A response to `HEAD` has none.
+fn check_length(fields: &Fields, length: usize) -> PyResult<()> {
+    if length == 0 {
+        return Ok(());
+    }
+    let mut stated = fields.get_all(header::CONTENT_LENGTH);
+    let (Some(first), None) = (stated.next(), stated.next()) else {
+        return Ok(());
+    };
+    let stated = str::from_utf8(first.as_bytes())
+        .ok()
+        .and_then(|text| text.parse::<usize>().ok());
+    if stated.is_some_and(|stated| stated != length) {
+        return Err(PyRuntimeError::new_err(
+            "the content of the response has another length than its content-length",
+        ));
+    }
+    Ok(())
 }
 
 /// Fields that are pairs of bytes.
