@@ -15,7 +15,7 @@ from typing import ClassVar, Literal, TypeAlias, get_args
 
 import msgspec
 
-from edgerouter.checks import Check, Value, is_status, listed
+from edgerouter.checks import MOST_SECONDS, Check, Value, is_status, listed
 
 __all__ = ["DISABLED", "OPTIMIZED", "STANDARD", "CachePolicy", "Duration", "Names", "Selection", "all_except", "only"]
 
@@ -242,8 +242,10 @@ class CachePolicy(Value, frozen=True, kw_only=True):
             seconds = value.total_seconds() if isinstance(value, timedelta) else value
             if not is_status(status):
                 check.fail("negative_ttl", "must be a status code from 200 to 599", value=status)
-            elif isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or seconds < 0:
+            elif isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not seconds >= 0:
                 check.fail(f"negative_ttl[{status}]", "must be ≥ 0 seconds", value=value)
+            elif seconds > MOST_SECONDS:
+                check.fail(f"negative_ttl[{status}]", "is too large", value=value)
             elif seconds != int(seconds):
                 check.fail(f"negative_ttl[{status}]", "must be whole seconds", value=value)
             else:

@@ -24,7 +24,7 @@ _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+\Z")
 """A field name or cookie name (RFC 9110 §5.6.2)."""
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
 _LABEL = re.compile(r"[A-Za-z0-9_.-]{1,64}\Z")
-_MOST_SECONDS = 1 << 53
+MOST_SECONDS = 1 << 53
 """The whole numbers that a ``float`` has without gaps."""
 
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
@@ -165,7 +165,7 @@ class Check:
                 self.fail(field, "must be seconds (int or float) or a timedelta")
             elif isinstance(number, float) and not math.isfinite(number):
                 self.fail(field, "must be finite")
-            elif number > _MOST_SECONDS:
+            elif number > MOST_SECONDS:
                 self.fail(field, "is too large")
             elif positive and number <= 0:
                 self.fail(field, "must be > 0 seconds")

@@ -248,11 +248,14 @@ class SignedUrls(Value, frozen=True, kw_only=True):
         if network is not None and not _is_network(network):
             raise fail("network", network, f"must be {_NETWORK}")
         url = _signable(url)
-        until = int(time.time() + expires.total_seconds() if isinstance(expires, timedelta) else expires)
-        if not 0 < until < 10**15:
+        end = time.time() + expires.total_seconds() if isinstance(expires, timedelta) else expires
+        if not _is_unix_time(end):
             raise fail("expires", expires, "must be a Unix time, or a timedelta from now")
+        until = int(end)
         conditions: dict[str, Any] = {"DateLessThan": {"AWS:EpochTime": until}}
         if starts is not None:
+            if not _is_unix_time(starts):
+                raise fail("starts", starts, "must be a Unix time")
             conditions["DateGreaterThan"] = {"AWS:EpochTime": int(starts)}
         if network is not None:
             conditions["IpAddress"] = {"AWS:SourceIp": network}
@@ -268,6 +271,10 @@ class SignedUrls(Value, frozen=True, kw_only=True):
         custom = resource is not None or len(conditions) > 1
         said = f"Policy={encoded(text)}" if custom else f"Expires={until}"
         return f"{url}{'&' if '?' in url else '?'}{said}&Signature={encoded(mac)}&Key-Pair-Id={key}"
+
+
+def _is_unix_time(given: object) -> bool:
+    return not isinstance(given, bool) and isinstance(given, (int, float)) and 1 <= given < 10**15
 
 
 #: Characters that browsers send as they are in a path and a query.

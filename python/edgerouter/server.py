@@ -231,9 +231,9 @@ class Server(Purging):
 
         ``True`` when all of them did. WebSockets of applications, which have no end of their own, are closed with 1001.
         """
+        seconds = None if drain is None else _drain_seconds(drain)
         self._leave_websockets()
-        seconds = drain.total_seconds() if isinstance(drain, timedelta) else drain
-        drained = self._engine.stop(None if seconds is None else float(seconds), self._end)
+        drained = self._engine.stop(seconds, self._end)
         if self.deploys is not None:
             self.deploys.close()
         self._edge.server = None
@@ -264,6 +264,17 @@ class Server(Purging):
     ) -> None:
         if not self._stopped.is_set():
             self.stop(None if kind is None else 0.0)
+
+
+#: The longest drain: clocks cannot add any number of seconds to a time.
+_LONGEST_DRAIN = 365 * 86_400.0
+
+
+def _drain_seconds(drain: Duration) -> float:
+    seconds = drain.total_seconds() if isinstance(drain, timedelta) else drain
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or seconds != seconds:
+        raise ValueError(f"stop: drain is {drain!r}, but must be seconds or a timedelta")
+    return float(min(seconds, _LONGEST_DRAIN))
 
 
 def _token(given: Secret | str | None, place: str) -> str | None:

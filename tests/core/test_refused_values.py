@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -162,7 +163,7 @@ def _declarations(folder: Path) -> Iterator[tuple[str, Callable[..., Any], dict[
         "group": {"name": "g", "members": ["o"]},
         "listen": {"address": "127.0.0.1:0"},
         "files": {"prefix": "/f", "folder": str(folder)},
-        "images": {"pattern": "/i/*", "sources": ["o"]},
+        "images": {"pattern": "/i/*", "sources": ["images.example"]},
         "kv": {"name": "KV", "url": "memory:"},
         "database": {"name": "DB", "url": "sqlite:a.db"},
         "documents": {"name": "DOCS", "url": "sqlite:a.db"},
@@ -202,7 +203,7 @@ def test_a_declaration_refuses_nonsense_as_a_mistake_of_the_configuration(tmp_pa
 @pytest.mark.parametrize(
     ("declare", "message"),
     [
-        (lambda: Edge("t", limits=0), r"Plan\.limits: 0: must be a Limits"),  # type: ignore[arg-type]
+        (lambda: Edge("t", limits=0), r"Edge\.limits: 0: must be a Limits"),  # type: ignore[arg-type]
         (lambda: Edge("t").route("/", respond="", errors=[]), r"routes\[0\]\.errors: \[\]: must be"),  # type: ignore[arg-type]
         (lambda: Edge("t").route("/", respond="", headers=""), r'routes\[0\]\.headers: "": must be a HeaderPolicy'),  # type: ignore[arg-type]
         (lambda: Edge("t").on("start", host=""), r"on\.host: has no effect"),  # type: ignore[call-overload]
@@ -213,10 +214,13 @@ def test_a_declaration_refuses_nonsense_as_a_mistake_of_the_configuration(tmp_pa
         (lambda: Edge("t").on("start", timeout=1e9)(print), r"timeout: 1000000000\.0: must be .*a week"),
         (lambda: BasicAuth({"ada": "hash"}), r"BasicAuth\.users: must be a file with lines USER:HASH"),  # type: ignore[arg-type]
         (lambda: CachePolicy(ttl=10**400), r"CachePolicy\.ttl: 10+\.\.\.: is too large"),
+        (lambda: CachePolicy(negative_ttl={404: math.inf}), r"negative_ttl\[404\]: inf: is too large"),
+        (lambda: CachePolicy(negative_ttl={404: math.nan}), r"negative_ttl\[404\]: nan: must be ≥ 0 seconds"),
     ],
     ids=[
         "limits", "errors", "headers", "host of start", "serial of start", "interface", "cache of mount",
-        "timeout of schedule", "timeout of start", "users", "number without a float",
+        "timeout of schedule", "timeout of start", "users", "number without a float", "infinite negative_ttl",
+        "negative_ttl that is no number",
     ],
 )  # fmt: skip
 def test_values_that_were_once_taken_in_silence_are_refused(declare: Callable[[], object], message: str) -> None:

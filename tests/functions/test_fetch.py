@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -359,6 +360,20 @@ def test_what_gets_no_whole_response_is_an_error_of_its_own(origin: Origin) -> N
         assert client.get("/call/slow").text == client.get("/call/large").text == "caught"
         released.set()
     assert "timeout=" in errors[0] and "limits.functions.fetch_bytes" in errors[1]
+
+
+@pytest.mark.parametrize("timeout", [10**400, math.inf], ids=["no float", "infinite"])
+def test_a_fetch_with_a_long_timeout_has_the_time_of_its_call(timeout: float, origin: Origin) -> None:
+    origin.default = Reply(200, {}, "x")
+    edge = Edge("test")
+    edge.route("/*", to=edge.origin("o", origin.url))
+
+    @edge.function("/call")
+    async def call(request: Request, ctx: AsyncContext) -> str:
+        return (await ctx.fetch("/a", timeout=timeout)).text()
+
+    with running(edge) as served, client_of(served) as client:
+        assert client.get("/call").text == "x"
 
 
 def test_a_callable_that_cannot_fetch_and_does_is_refused_where_it_is_declared() -> None:

@@ -6,6 +6,7 @@ import dataclasses
 import datetime
 import enum
 import functools
+import math
 import uuid
 from collections.abc import AsyncIterator, Callable
 from typing import Annotated, Any, Literal
@@ -306,6 +307,8 @@ def test_cookies_are_set_and_forgotten() -> None:
         ({"domain": "a;b"}, "domain"),
         ({"domain": ""}, "domain"),
         ({"max_age": 1.5}, "max_age"),
+        ({"max_age": math.inf}, "max_age"),
+        ({"max_age": math.nan}, "max_age"),
         ({"max_age": True}, "max_age"),
         ({"expires": datetime.datetime(2026, 1, 1)}, "expires"),  # noqa: DTZ001
         ({"samesite": "loose"}, "samesite"),

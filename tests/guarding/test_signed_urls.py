@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -226,6 +227,12 @@ def test_a_url_that_no_signature_opens_is_refused(url: Any, message: str) -> Non
         ({"network": "300.1.2.3"}, "network must be an address or a network"),
         ({"network": "::ffff:192.0.2.1"}, "IPv4 written as IPv4"),
         ({"expires": -1}, "expires must be a Unix time"),
+        ({"expires": math.inf}, "expires must be a Unix time"),
+        ({"expires": math.nan}, "expires must be a Unix time"),
+        ({"expires": True}, "expires must be a Unix time"),
+        ({"starts": math.inf}, "starts must be a Unix time"),
+        ({"starts": -1}, "starts must be a Unix time"),
+        ({"starts": 10**400}, "starts must be a Unix time"),
     ],
 )
 def test_a_condition_that_nobody_meets_is_refused(fields: dict[str, Any], message: str) -> None:

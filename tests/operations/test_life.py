@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import re
 import shutil
 import signal
@@ -364,9 +365,22 @@ def test_an_edge_in_a_program_starts_reloads_and_stops(origin: Origin) -> None:
     edge.route("/new", respond="new")
     assert edge.reload() == 2
     assert httpx.get(f"{url}/new").text == "new"
+    for drain in (math.nan, "5"):
+        with pytest.raises(ValueError, match=r"stop: drain is .* must be seconds or a timedelta"):
+            edge.stop(drain=drain)  # type: ignore[arg-type]
+    assert httpx.get(f"{url}/new").text == "new"
     assert edge.stop(drain=1e300)
     with pytest.raises(httpx.ConnectError):
         httpx.get(url)
+
+
+@pytest.mark.parametrize("drain", [0, 1e19, 10**400, math.inf], ids=["none", "1e19", "no float", "infinite"])
+def test_a_drain_may_be_as_long_as_it_takes(drain: float) -> None:
+    edge = Edge("test")
+    edge.route("/", respond="x")
+    server = edge.start(listen="127.0.0.1:0")
+    assert edge.stop(drain=drain)
+    assert server.wait(0)
 
 
 def test_a_plan_that_is_refused_while_running_names_the_line(origin: Origin, serve: Serve) -> None:

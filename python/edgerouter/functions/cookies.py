@@ -50,7 +50,8 @@ def line(
     found = [f"{name}={value}"]
     if max_age is not None:
         seconds = max_age.total_seconds() if isinstance(max_age, timedelta) else max_age
-        if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or seconds != int(seconds):
+        # Neither infinity nor NaN leaves a rest of 0.
+        if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or seconds % 1 != 0:
             raise refuse("max_age", max_age, "must be whole seconds")
         found.append(f"Max-Age={int(seconds)}")
     if expires is not None:

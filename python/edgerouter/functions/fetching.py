@@ -131,7 +131,7 @@ class Fetch:
         ):
             raise ValueError(f"fetch: timeout is {timeout!r}, but must be seconds, > 0")
         left = max(ctx.remaining(), 0.0)
-        self.until = time.monotonic() + (left if timeout is None else min(left, float(timeout)))
+        self.until = time.monotonic() + (left if timeout is None else min(left, timeout))
         self.method = _method(method)
         self.fields = [(name, value) for name, value in fields if name.lower() not in _FRAMING]
         if not isinstance(body, (str, bytes, bytearray, memoryview, type(None))):
