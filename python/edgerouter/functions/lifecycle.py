@@ -16,7 +16,6 @@ import hashlib
 import inspect
 import logging
 import os
-import secrets
 import tempfile
 import threading
 import time
@@ -114,7 +113,7 @@ class Life:
                 except TimeoutError:
                     log.error("the stop handler %s did not end within %g s", handler.name, handler.timeout)
                 except Exception as error:
-                    what = f"error id {secrets.token_hex(6)}: the stop handler {handler.name} raised"
+                    what = f"error id {os.urandom(6).hex()}: the stop handler {handler.name} raised"
                     log.error(what, exc_info=error.__cause__ or error)
 
     def cancel(self) -> None:
@@ -171,7 +170,7 @@ class Life:
                 log.error("the scheduled job %s did not end within %g s", job.name, job.timeout)
             except Exception as error:
                 raised = error.__cause__ or error
-                log.error("error id %s: the scheduled job %s raised", secrets.token_hex(6), job.name, exc_info=raised)
+                log.error("error id %s: the scheduled job %s raised", os.urandom(6).hex(), job.name, exc_info=raised)
             ended = time.time()
 
     async def comes(self, due: float) -> bool:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import secrets
+import os
 import threading
 import time
 import traceback
@@ -42,7 +42,7 @@ LOOK = 0.05
 
 def report(name: str, what: str, happened: str, error: BaseException | None, request: str | None = None) -> str:
     """Logs a failure with its traceback under a new id, which the visitor sees."""
-    identifier = secrets.token_hex(6)
+    identifier = os.urandom(6).hex()
     trace = (type(error), error, error.__traceback__) if error is not None else None
     extra = logs.about(name, request)
     log.error("error id %s: %s (%s) %s", identifier, name, what, happened, exc_info=trace, extra=extra)

@@ -12,7 +12,6 @@ import contextlib
 import contextvars
 import logging
 import os
-import secrets
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -192,7 +191,7 @@ def failed(call: AsyncContext | Context | None, error: BaseException, sink: Piec
     if sink is not None and sink.refuse(error, None):
         return
     name = call.name if call is not None else "?"
-    identifier = secrets.token_hex(6)
+    identifier = os.urandom(6).hex()
     trace = (type(error), error, error.__traceback__)
     extra = logs.about(name, call.log_id if call is not None else None)
     happened = "broke its content off"
