@@ -14,6 +14,7 @@ import pytest
 
 from edgerouter import (
     AsyncContext,
+    CachePolicy,
     ConfigError,
     Context,
     Edge,
@@ -23,6 +24,7 @@ from edgerouter import (
     Limits,
     Request,
     Response,
+    cache,
 )
 from edgerouter.testing import running
 
@@ -158,7 +160,10 @@ def test_the_listeners_of_the_edge_are_never_connected_to(fetching: Callable[...
             assert "is a listener of this edge, which is never fetched from" in text and "networks" not in text
 
 
-def test_a_loop_of_functions_over_several_edges_ends_by_the_number_of_those_that_it_has_passed() -> None:
+@pytest.mark.parametrize("stored", [None, cache.OPTIMIZED], ids=["not stored", "stored"])
+def test_a_loop_of_functions_over_several_edges_ends_by_the_number_of_those_that_it_has_passed(
+    stored: CachePolicy | None,
+) -> None:
     ports = free_port(), free_port()
     calls: list[int] = []
 
@@ -167,7 +172,8 @@ def test_a_loop_of_functions_over_several_edges_ends_by_the_number_of_those_that
         edge = Edge("test", fetch=FetchHosts(hosts=[other], networks=LOOPBACK))
         edge.listen(f"127.0.0.1:{ports[number]}")
 
-        @edge.function("/loop")
+        # A request that followed the fetch that it comes from would wait until `coalesce_timeout`.
+        @edge.function("/loop", cache=stored)
         async def loop(request: Request, ctx: AsyncContext) -> Response:
             calls.append(number)
             found = await ctx.fetch(f"{other}/loop")

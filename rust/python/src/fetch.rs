@@ -9,7 +9,10 @@ use std::{
 
 use bytes::Bytes;
 use edgerouter_core::{
-    http::{FieldValue, Fields, KnownSet, PathAndQuery, header, uri::escape_reference},
+    http::{
+        FieldValue, Fields, KnownSet, Named, PathAndQuery, cdn_loop::CDN_LOOP, header,
+        uri::escape_reference,
+    },
     plan::Scheme,
     trace::context::{TRACEPARENT, TRACESTATE},
 };
@@ -47,6 +50,9 @@ pub(crate) struct FetchFrom {
     trace: Option<SpanParent>,
     /// The proxies that the request has passed: a loop over several edges ends by their number.
     via: Vec<HeaderValue>,
+    /// The caches that it has passed, which callables may not change (RFC 8586 §2): whoever is among them waits for no
+    /// fetch of its own.
+    cdn_loop: Vec<HeaderValue>,
     /// `traceparent` and `tracestate` of the client, which an edge that does not trace leaves as they are.
     passed: Option<Box<[(&'static str, HeaderValue)]>>,
     fetcher: Arc<dyn Fetcher>,
@@ -84,13 +90,11 @@ impl FetchFrom {
         };
         let via = match request.headers.has_none_of(VIA) {
             true => Vec::new(),
-            false => {
-                let values = request.headers.get_all(header::VIA);
-                values.iter().map(FieldValue::owned).collect()
-            }
+            false => values_of(&request.headers, header::VIA),
         };
         Self {
             via,
+            cdn_loop: values_of(&request.headers, &CDN_LOOP),
             passed,
             method: request.method.clone(),
             scheme: request.scheme,
@@ -153,6 +157,10 @@ impl FetchFrom {
                 given.append(header::VIA, value);
             }
         }
+        given.remove(&CDN_LOOP);
+        for value in &self.cdn_loop {
+            given.append(CDN_LOOP, value);
+        }
         if let Some(passed) = &self.passed
             && outside.is_none()
             && !given.contains_key(TRACEPARENT)
@@ -192,6 +200,11 @@ impl FetchFrom {
         });
         Ok(PendingFetch(pending))
     }
+}
+
+fn values_of(request: &Fields, name: impl Named) -> Vec<HeaderValue> {
+    let values = request.get_all(name).iter();
+    values.map(FieldValue::owned).collect()
 }
 
 /// The fields by which a request continues a trace (W3C Trace Context).

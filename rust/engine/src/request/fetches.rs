@@ -221,6 +221,7 @@ async fn from_outside(worker: &Rc<Worker>, fetch: Fetch, host: &str, port: u16) 
         headers.insert(header::ACCEPT_ENCODING, plain);
     }
     live.plan.via.append(&mut headers, Version::HTTP_11);
+    worker.shared.cdn_loop.append(&mut headers);
     // The time-out of the request itself ends it before, with an error that has the remedy.
     let waits = Waits {
         silence: fetch.timeout + AFTERWARDS,

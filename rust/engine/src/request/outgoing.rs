@@ -106,7 +106,10 @@ impl Exchange {
             &self.edge_set(route),
             &self.live.plan.via,
         );
-        cdn_loop.append(&mut headers);
+        // A function is reached without leaving the edge.
+        if !matches!(source, Source::Function) {
+            cdn_loop.append(&mut headers);
+        }
         if route.cache.enabled && !self.wants_upgrade {
             forward::without_rewriting(&mut headers, route, &self.head.method);
         }

@@ -18,6 +18,10 @@ use super::write::{self, ContentWriter};
 const COPIED: usize = 2 << 10;
 /// Most pieces of one write.
 const PIECES: usize = 32;
+/// Most bytes of one write. The kernel sends as many in one go; the rest of a longer write would be sent by its timers,
+/// at the pace that congestion control takes for the path's
+/// (docs/decisions/0127).
+const AT_ONCE: usize = 64_000;
 /// Capacity that is kept for the next message.
 const KEPT: usize = 4 << 10;
 
@@ -112,6 +116,7 @@ impl Outgoing {
     ) -> Poll<io::Result<usize>> {
         let count = if self.pieces.is_empty() {
             let text = self.text.get(self.written..).unwrap_or_default();
+            let (text, _) = text.split_at_checked(AT_ONCE).unwrap_or((text, &[]));
             ready!(write(&[IoSlice::new(text)]))?
         } else {
             ready!(write(&self.slices()))?
@@ -123,21 +128,26 @@ impl Outgoing {
         Poll::Ready(Ok(count))
     }
 
+    /// The slices of the next write.
     fn slices(&self) -> SmallVec<[IoSlice<'_>; PIECES]> {
-        let mut slices = SmallVec::new();
-        let mut at = self.written;
-        for (end, piece) in &self.pieces {
-            if slices.len() + 2 >= PIECES {
-                return slices;
+        let text = |from: usize, to: usize| self.text.get(from..to).unwrap_or_default();
+        let (mut slices, mut room) = (SmallVec::new(), AT_ONCE);
+        let (mut at, mut pieces) = (self.written, self.pieces.iter());
+        while room > 0 && slices.len() + 2 <= PIECES {
+            let next = pieces.next();
+            let (end, piece) =
+                next.map_or((self.text.len(), None), |(end, piece)| (*end, Some(piece)));
+            for bytes in [text(at, end), piece.map_or(&[][..], |piece| piece)] {
+                let (bytes, _) = bytes.split_at_checked(room).unwrap_or((bytes, &[]));
+                room -= bytes.len();
+                if !bytes.is_empty() {
+                    slices.push(IoSlice::new(bytes));
+                }
             }
-            if let Some(text) = self.text.get(at..*end).filter(|text| !text.is_empty()) {
-                slices.push(IoSlice::new(text));
+            if piece.is_none() {
+                break;
             }
-            slices.push(IoSlice::new(piece));
-            at = *end;
-        }
-        if let Some(text) = self.text.get(at..).filter(|text| !text.is_empty()) {
-            slices.push(IoSlice::new(text));
+            at = end;
         }
         slices
     }
@@ -194,6 +204,30 @@ mod tests {
             }
             assert_eq!(taken, want, "by {step}");
             assert_eq!(output.text.capacity().max(KEPT), KEPT);
+        }
+    }
+
+    #[test]
+    fn no_write_has_more_than_the_kernel_sends_in_one_go() {
+        for pieces in [&[100 << 10][..], &[60_000, 5_000, 1, 200_000], &[3_000; 50]] {
+            let mut output = Outgoing::default();
+            output.text.extend_from_slice(&[b'h'; 300]);
+            for length in pieces {
+                output.push(vec![b'x'; *length].into());
+            }
+            output.text.extend_from_slice(&[b't'; 70_000]);
+            while !output.is_empty() {
+                let waiting = output.len();
+                let polled = output.poll_write(|slices| {
+                    let count = slices.iter().map(|slice| slice.len()).sum();
+                    assert!(slices.iter().all(|slice| !slice.is_empty()));
+                    assert!(slices.len() <= PIECES);
+                    assert!(count <= AT_ONCE);
+                    assert!(count == waiting.min(AT_ONCE) || slices.len() + 1 >= PIECES);
+                    Poll::Ready(Ok(count))
+                });
+                assert!(matches!(polled, Poll::Ready(Ok(1..))));
+            }
         }
     }
 }
