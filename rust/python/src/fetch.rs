@@ -50,7 +50,7 @@ pub(crate) struct FetchFrom {
     trace: Option<SpanParent>,
     /// The proxies that the request has passed: a loop over several edges ends by their number.
     via: Vec<HeaderValue>,
-    /// The caches that it has passed, which callables may not change (RFC 8586 §2): whoever is among them waits for no
+    /// The caches that it has passed, which callables may not change (RFC 8586 §2): a process among them waits for no
     /// fetch of its own.
     cdn_loop: Vec<HeaderValue>,
     /// `traceparent` and `tracestate` of the client, which an edge that does not trace leaves as they are.
