@@ -5,8 +5,9 @@ from __future__ import annotations
 import gzip
 import zlib
 from collections.abc import Iterator
+from io import BufferedIOBase
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO
+from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -133,13 +134,13 @@ def _lines(logs: list[Path]) -> Iterator[LogLine]:
     for log in logs:
         try:
             with gzip.open(log) if log.suffix == ".gz" else log.open("rb") as file:
-                yield from filter(None, map(read, _texts(file)))  # type: ignore[arg-type]
+                yield from filter(None, map(read, _texts(file)))
         except (OSError, EOFError, zlib.error) as error:
             reason = getattr(error, "strerror", None) or str(error)
             raise ConfigError([Problem("LOG", str(log), reason)]) from None
 
 
-def _texts(file: BinaryIO) -> Iterator[str]:
+def _texts(file: BufferedIOBase) -> Iterator[str]:
     """Lines; one that is longer than any of the edge's is left out."""
     while line := file.readline(MOST_LINE):
         if line.endswith(b"\n") or len(line) < MOST_LINE:
