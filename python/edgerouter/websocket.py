@@ -33,6 +33,8 @@ Application: TypeAlias = Callable[[Receive, Send], Coroutine[Any, Any, None]]
 
 #: Bytes of messages that wait for the application before the client has to.
 HELD = 1 << 20
+#: Bytes that a message takes beside its content. Without it empty ones would wait in any number.
+OVERHEAD = 512
 #: Bytes that wait for the client before the application has to.
 ROOM = 64 << 10
 #: Bytes of the response by which an application denies a connection.
@@ -227,8 +229,9 @@ class WebSocketCall:
                 self.heard = True
                 for kind, value in self.codec.feed(piece):
                     if kind in ("text", "bytes"):
-                        self.inbox.append(({"type": "websocket.receive", kind: value}, len(value)))
-                        self.held += len(value)
+                        size = OVERHEAD + len(value)
+                        self.inbox.append(({"type": "websocket.receive", kind: value}, size))
+                        self.held += size
                         self.arrived.set()
                     elif kind == "close":
                         code, reason = value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import threading
@@ -21,6 +22,7 @@ from websockets.exceptions import InvalidStatus
 from websockets.frames import Frame, Opcode
 
 from edgerouter import CachePolicy, Edge, Jwt
+from edgerouter import websocket as edge_websocket
 from edgerouter.testing import Running
 
 from ..http2.clients import head, http2
@@ -108,6 +110,19 @@ async def floods(websocket: WebSocket) -> None:
         seen.append("gone")
 
 
+released = threading.Event()
+
+
+async def counts(websocket: WebSocket) -> None:
+    await websocket.accept()
+    await websocket.send_text("open")
+    while not released.is_set():
+        await asyncio.sleep(0.01)
+    while await websocket.receive_text() == "":
+        seen.append("")
+    await websocket.send_text(str(len(seen)))
+
+
 async def page(request: HTTPConnection) -> PlainTextResponse:
     return PlainTextResponse("page", headers={"cache-control": "max-age=60"})
 
@@ -118,7 +133,7 @@ APP = Starlette(
         Mount("/below", routes=[WebSocketRoute("/{name}", about)]),
         *(
             WebSocketRoute(f"/{it.__name__}", it)
-            for it in (closes, returns, fails, empties, refuses, denies, breaks, floods)
+            for it in (closes, returns, fails, empties, refuses, denies, breaks, floods, counts)
         ),
         Route("/page", page),
     ]
@@ -230,6 +245,22 @@ def test_an_application_waits_for_a_client_that_does_not_read(served: Running) -
         assert until_steady(lambda: len(seen), what="the number of messages") < 2_000
         socket.socket.close()
     wait_until(lambda: seen[-1] == "gone")
+
+
+def test_a_client_waits_for_an_application_that_takes_none_of_its_empty_messages(served: Running) -> None:
+    released.clear()
+    frame = b"\x81\x80\0\0\0\0"
+    with to(served, "/app/counts") as socket:
+        assert socket.recv(10) == "open"
+        sending = threading.Thread(target=socket.socket.sendall, args=(frame * 200_000,))
+        sending.start()
+        (call,) = edge_websocket._open
+        # Those of one piece of the pipe come beside those that may wait.
+        assert 1_000 < until_steady(lambda: len(call.inbox), what="the number of messages that wait") < 50_000
+        released.set()
+        sending.join()
+        socket.send("end")
+        assert socket.recv(30) == "200000"
 
 
 @pytest.mark.parametrize(
