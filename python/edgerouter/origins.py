@@ -81,7 +81,7 @@ class Origin(_NamedUrl, frozen=True, kw_only=True):
     ``expect_timeout``  how long the content of a request with ``Expect: 100-continue`` waits for the origin's 100
         (RFC 9110 §10.1.1)
     ``max_connections``, ``idle_connections``, ``idle_timeout``  of the pool of each worker
-    ``retries``  extra tries of a replayable request on a connection that failed
+    ``retries``  further tries of a request that had not left when its connection was closed
     ``headers``  set on every request to it; a value may be a secret: ``env("NAME")``, ``secret_file(path)``
     ``health``  an active probe, or ``None``
     ``rewrite_urls``  in its answers, ``Location``, ``Content-Location``, ``Refresh`` and the ``Domain`` and ``Path`` of
