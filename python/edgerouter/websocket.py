@@ -1,7 +1,8 @@
 """WebSockets of mounted ASGI applications: the messages of ASGI on one side, bytes through pipes on the other.
 
 The frames are read and written by ``WebSocketCodec``. A connection holds at most the messages of the client that wait
-to be received (``HELD`` bytes and one message), and the bytes that wait to be sent (``ROOM`` and one message).
+to be received (``HELD`` bytes and one message), the bytes that wait to be sent (``ROOM`` and one message), and answers
+to pings of a client that does not read them (``ROOM`` and those of one piece).
 """
 
 from __future__ import annotations
@@ -112,6 +113,8 @@ class WebSocketCall:
         self.denied = b""
         self.inbox: deque[tuple[Message, int]] = deque()
         self.held = 0
+        #: Bytes of answers to pings that wait for the client.
+        self.pongs = 0
         #: Code and reason, once the connection has ended.
         self.closed: tuple[int, str] | None = None
         #: The application has begun the close, or the server has, which stops.
@@ -227,7 +230,10 @@ class WebSocketCall:
         with contextlib.suppress(BodyError):
             async for piece in self.tunnel:
                 self.heard = True
-                for kind, value in self.codec.feed(piece):
+                before = self.codec.waiting
+                arrived = self.codec.feed(piece)
+                self.pongs += self.codec.waiting - before
+                for kind, value in arrived:
                     if kind in ("text", "bytes"):
                         size = OVERHEAD + len(value)
                         self.inbox.append(({"type": "websocket.receive", kind: value}, size))
@@ -241,6 +247,9 @@ class WebSocketCall:
                 while self.held > HELD and self.closed is None:
                     self.taken.clear()
                     await self.taken.wait()
+                while self.pongs > ROOM and self.closed is None:
+                    self.drained.clear()
+                    await self.drained.wait()
         self.ended(code, reason)
         if code in _BREACHES:
             # A connection that is closed with bytes unread is reset, and the client would never read why.
@@ -275,6 +284,7 @@ class WebSocketCall:
             while True:
                 self.written.clear()
                 if piece := self.codec.take():
+                    self.pongs = 0
                     self.drained.set()
                     yield piece
                 elif self.closed is not None:

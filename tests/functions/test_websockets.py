@@ -247,6 +247,26 @@ def test_an_application_waits_for_a_client_that_does_not_read(served: Running) -
     wait_until(lambda: seen[-1] == "gone")
 
 
+def test_a_client_that_pings_and_does_not_read_waits(served: Running) -> None:
+    ping, pings = b"\x89\xfd\0\0\0\0" + b"p" * 125, 200_000
+    with connect(served.url) as socket:
+        socket.sendall(
+            b"GET /app/counts HTTP/1.1\r\nHost: a.example\r\nConnection: upgrade\r\nUpgrade: websocket\r\n"
+            b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+        )
+        come = b""
+        while b"\x04open" not in come:
+            come += socket.recv(1_000)
+        sending = threading.Thread(target=socket.sendall, args=(ping * pings,))
+        sending.start()
+        (call,) = edge_websocket._open
+        assert until_steady(lambda: call.codec.waiting, what="the bytes that wait for the client") < 1_000_000
+        left = pings * 127
+        while left > 0:
+            left -= len(socket.recv(1 << 16))
+        sending.join()
+
+
 def test_a_client_waits_for_an_application_that_takes_none_of_its_empty_messages(served: Running) -> None:
     released.clear()
     frame = b"\x81\x80\0\0\0\0"
