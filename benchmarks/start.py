@@ -1,6 +1,7 @@
 """The times that a person waits for: ``python -m benchmarks.start [WORK …] [--rounds N]``.
 
-``start`` is from the start of the process to its first response, ``reload`` from SIGHUP to the line that reports the
+``start`` is from the start of the process to its first response, ``first`` from the last line of an application with
+functions to the first byte of the first response of one, ``reload`` from SIGHUP to the line that reports the
 new version, ``check`` from the start to the end of ``edgerouter check``. Each line has the median, the least and the
 greatest of its rounds, and the median of the time on processors, which a busy machine changes little.
 """
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import signal
 import statistics
 import subprocess
@@ -32,6 +34,22 @@ for number in range({routes}):
     edge.route(f"/section{{number}}/*", to=origin)
 edge.route("/", respond=Respond(body="hello"))
 """
+FUNCTIONS = """
+import os
+import time
+
+from edgerouter import Edge, Response
+
+edge = Edge("first")
+
+
+@edge.function("/")
+async def hello(request, ctx):
+    return Response("hello")
+
+
+os.write(2, b"loaded %d\\n" % time.monotonic_ns())
+"""
 PATIENCE = 60.0
 
 
@@ -41,6 +59,8 @@ class Taken:
 
     wall: float
     cpu: float
+    #: The time of its end on the clock of the system.
+    ended: float = 0.0
 
 
 def start(python: str, app: Path) -> Taken:
@@ -56,10 +76,20 @@ def start(python: str, app: Path) -> Taken:
                     raise
                 time.sleep(0.0005)
                 continue
-            taken = Taken(time.monotonic() - began, cpu(process.pid))
+            ended = time.monotonic()
+            taken = Taken(ended - began, cpu(process.pid), ended)
             if answer.status != 200:
                 raise BenchError(f"the first response has status {answer.status}")
             return taken
+
+
+def first(python: str, app: Path) -> Taken:
+    """A new process, from the end of its application's module to the first response of a function."""
+    started = start(python, app)
+    loaded = re.search(r"^loaded (\d+)$", app.with_suffix(".log").read_text(), re.MULTILINE)
+    if loaded is None:
+        raise BenchError("the application has not said when it was loaded")
+    return Taken(started.ended - int(loaded[1]) / 1e9, started.cpu, started.ended)
 
 
 def reload(python: str, app: Path) -> Taken:
@@ -89,6 +119,7 @@ def check(python: str, app: Path) -> Taken:
 
 WORKS: dict[str, tuple[str, int, Callable[[str, Path], Taken]]] = {
     "start": ("start to the first response", 0, start),
+    "first": ("the application loaded to the first byte of a function", 0, first),
     "start-1000": ("the same with 1,000 routes", 1_000, start),
     "reload": ("reload of 1,000 routes", 1_000, reload),
     "check": ("check of 10,000 routes", 10_000, check),
@@ -149,7 +180,7 @@ def bench(options: argparse.Namespace) -> int:
         for name in options.works or WORKS:
             title, routes, measure = WORKS[name]
             app = Path(scratch, f"{name.replace('-', '_')}.py")
-            app.write_text(APP.format(routes=routes))
+            app.write_text(FUNCTIONS if measure is first else APP.format(routes=routes))
             measure(options.python, app)  # the files are read from disk once
             print(line(title, [measure(options.python, app) for _ in range(options.rounds)]), flush=True)
     return 0
