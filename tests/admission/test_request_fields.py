@@ -195,3 +195,8 @@ def test_an_options_ends_after_its_last_hop(
         (answer,) = responses(read_all(sock))
     assert answer.status == status
     assert [seen.get("max-forwards") for seen in origin.requests] == ([] if forwarded is None else [forwarded])
+    status_field = answer.get("cache-status")
+    if forwarded is None:
+        assert status_field == "edgerouter; detail=options"
+    else:
+        assert status_field is not None and "; fwd=" in status_field

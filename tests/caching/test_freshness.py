@@ -149,7 +149,7 @@ def test_a_tenth_of_the_time_since_the_last_change_is_guessed(cached: Cached) ->
 @pytest.mark.parametrize(
     ("statuses", "fields", "reused"),
     [
-        ((200, 203, 204, 301, 308, 404, 405, 410, 414, 501), {}, True),
+        ((200, 203, 204, 301, 308, 404, 405, 410, 414, 451, 501), {}, True),
         ((201, 202, 302, 303, 307, 400, 403, 500, 502, 503, 504, 299, 599), {}, False),
         ((201, 302, 403, 503, 599), {"Cache-Control": "public"}, True),
     ],
@@ -167,6 +167,20 @@ def test_every_final_status_is_cached_when_its_lifetime_is_explicit(cached: Cach
         fields = {"Cache-Control": "max-age=60"}
         assert cached.reuses(fields, status=status), status
         assert not cached.reuses(fields, status=status, after=61), status
+
+
+@pytest.mark.parametrize("policy", [{}, {"ttl": 60}])
+def test_statuses_about_the_client_are_not_stored(make_cached: MakeCached, policy: dict[str, object]) -> None:
+    cached = make_cached(**policy)
+    for status in (428, 429, 431, 511):
+        for fields in ("max-age=60", "public, s-maxage=60", "max-age=60, must-understand"):
+            assert not cached.reuses({"Cache-Control": fields}, status=status), (status, fields)
+
+
+def test_the_policy_may_name_a_status_about_the_client(make_cached: MakeCached) -> None:
+    cached = make_cached(negative_ttl={429: 10})
+    assert cached.reuses({}, status=429, after=5)
+    assert not cached.reuses({}, status=431)
 
 
 def test_errors_are_kept_for_the_policys_negative_lifetime(make_cached: MakeCached) -> None:

@@ -29,6 +29,7 @@ def stored(cached: Cached, **fields: str) -> str:
         ("BYTES=2-3", 2, 3),
         ("bytes=0-99999999999999999999", 0, 9),
         ("bytes=2-3,20-30", 2, 3),
+        ("bytes=20-30 , 2-3,", 2, 3),
     ],
 )
 def test_a_range_is_cut_from_the_stored_response(cached: Cached, asked: str, first: int, last: int) -> None:
@@ -56,7 +57,13 @@ def test_a_part_keeps_the_digest_of_the_representation_and_loses_that_of_the_con
         assert {name for name in digests if name in response.headers} == kept, fields
 
 
-@pytest.mark.parametrize("asked", ["bytes=3-1", "bytes=a-b", "bytes=", "items=0-1", "bytes", "bytes=0-,0-,0-"])
+@pytest.mark.parametrize(
+    "asked",
+    [
+        *("bytes=3-1", "bytes=a-b", "bytes=", "items=0-1", "bytes", "bytes=0-,0-,0-"),
+        *("bytes=0 -1", "bytes=0- 1", "bytes=- 1", "bytes =0-1"),
+    ],
+)
 def test_a_range_that_is_none_gets_the_whole(cached: Cached, asked: str) -> None:
     path = stored(cached)
     response = cached.get(path, range=asked)
@@ -84,6 +91,13 @@ def test_a_range_beyond_the_end_is_refused_with_the_length(cached: Cached, asked
     path = stored(cached)
     response = cached.get(path, range=asked)
     assert (response.status_code, response.headers["content-range"], response.content) == (416, "bytes */10", b"")
+
+
+def test_the_end_of_nothing_is_all_of_it(cached: Cached) -> None:
+    path = cached.answer({"Cache-Control": "max-age=60"}, "")
+    cached.get(path)
+    for asked, status in (("bytes=-5", 200), ("bytes=0-", 416), ("bytes=-0", 416)):
+        assert cached.get(path, range=asked).status_code == status, asked
 
 
 def test_several_ranges_come_as_parts_in_the_order_asked(cached: Cached) -> None:

@@ -291,6 +291,29 @@ def test_a_head_response_that_differs_ends_the_stored_get(cached: Cached, change
     assert cached.get(path).text == "content2"
 
 
+def test_a_head_response_does_not_end_what_was_stored_after_it_was_asked_for(cached: Cached) -> None:
+    path = cached.path()
+    asked, answered = Event(), Event()
+
+    def answer(seen: Seen) -> Reply:
+        if seen.method == "HEAD":
+            asked.set()
+            assert answered.wait(20)
+            return Reply(200, {"Cache-Control": "max-age=60", "ETag": '"b"'}, "content")
+        tag = '"a"' if cached.origin.count(path) == 1 else '"b"'
+        return Reply(200, {"Cache-Control": "max-age=60", "ETag": tag}, "content")
+
+    cached.origin.on(path, answer)
+    cached.get(path)
+    with ThreadPoolExecutor(1) as pool:
+        head = pool.submit(cached.client.head, path, headers={"cache-control": "no-cache"})
+        assert asked.wait(20)
+        assert cached.get(path, cache_control="no-cache").headers["etag"] == '"b"'
+        answered.set()
+        assert head.result().headers["etag"] == '"b"'
+    assert "; hit" in status_of(cached.get(path))
+
+
 def test_if_match_and_if_unmodified_since_are_judged_by_the_fresh_response(cached: Cached) -> None:
     now = time.time()
     path = cached.answer({**FRESH, "ETag": '"a"', "Last-Modified": date(now - 1000)})

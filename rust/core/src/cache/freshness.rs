@@ -57,12 +57,18 @@ impl LifetimeRule {
     }
 }
 
-/// Heuristically cacheable statuses (RFC 9110 §15.1) but 206, which is not stored whole.
+/// Heuristically cacheable statuses (RFC 9110 §15.1, RFC 7725 §3) but 206, which is not stored whole.
 pub fn heuristic_status(status: StatusCode) -> bool {
     matches!(
         status.as_u16(),
-        200 | 203 | 204 | 300 | 301 | 308 | 404 | 405 | 410 | 414 | 501
+        200 | 203 | 204 | 300 | 301 | 308 | 404 | 405 | 410 | 414 | 451 | 501
     )
+}
+
+/// Final statuses that no cache may store, whatever the response says (RFC 6585 §3 to §6): they are about the client,
+/// not the resource.
+pub fn never_stored(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 428 | 429 | 431 | 511)
 }
 
 /// Final statuses whose caching rules this cache knows (§5.2.2.3).

@@ -159,7 +159,10 @@ pub fn storable(input: &StoreInput<'_>) -> Result<(), NotStored> {
     if status == StatusCode::PARTIAL_CONTENT || status == StatusCode::RANGE_NOT_SATISFIABLE {
         return Err(NotStored::Partial);
     }
-    if status.is_informational() || status == StatusCode::NOT_MODIFIED {
+    if status.is_informational()
+        || status == StatusCode::NOT_MODIFIED
+        || (freshness::never_stored(status) && !policy.keeps(status))
+    {
         return Err(NotStored::Status);
     }
     // must-understand lets a cache that knows the status ignore no-store (§5.2.2.3).

@@ -34,7 +34,8 @@ pub fn of(request: &Fields) -> Option<FieldValue<'_>> {
     request.sole(header::RANGE)
 }
 
-/// Reads a `Range` field against a length.
+/// Reads a `Range` field against a length. White space stands beside commas only (§14.1.1): servers differ about any
+/// other, so that the edge would send a part where its origin sends the whole.
 pub fn parse(value: FieldValue<'_>, length: u64) -> RangeRequest {
     let value = value.as_bytes();
     let Some((unit, set)) = value
@@ -44,7 +45,7 @@ pub fn parse(value: FieldValue<'_>, length: u64) -> RangeRequest {
     else {
         return RangeRequest::None;
     };
-    if !unit.trim_ascii().eq_ignore_ascii_case(b"bytes") {
+    if !unit.eq_ignore_ascii_case(b"bytes") {
         return RangeRequest::None;
     }
     let mut ranges: SmallVec<[Range; 1]> = SmallVec::new();
@@ -81,11 +82,14 @@ fn one(member: &[u8], length: u64) -> Result<Option<Range>, Invalid> {
         member.get(..at).unwrap_or_default(),
         member.get(at + 1..).unwrap_or_default(),
     );
-    let (first, last) = (first.trim_ascii(), last.trim_ascii());
     if first.is_empty() {
         let suffix = number(last).ok_or(Invalid)?;
-        if suffix == 0 || length == 0 {
+        if suffix == 0 {
             return Ok(None);
+        }
+        // The whole of an empty representation is meant, and no Content-Range could name it.
+        if length == 0 {
+            return Err(Invalid);
         }
         return Ok(Some(Range {
             first: length.saturating_sub(suffix),
@@ -163,7 +167,12 @@ mod tests {
             ("bytes=-20", some(0, 9)),
             ("bytes=7-", some(7, 9)),
             ("bytes=5-100", some(5, 9)),
-            ("BYTES = 0-0", some(0, 0)),
+            ("BYTES=0-0", some(0, 0)),
+            ("bytes=20- , 0-0,", some(0, 0)),
+            ("bytes =0-0", RangeRequest::None),
+            ("bytes=0 -0", RangeRequest::None),
+            ("bytes=0- 0", RangeRequest::None),
+            ("bytes=- 2", RangeRequest::None),
             ("bytes=10-", RangeRequest::Unsatisfiable),
             ("bytes=-0", RangeRequest::Unsatisfiable),
             ("bytes=3-1", RangeRequest::None),
@@ -178,6 +187,14 @@ mod tests {
                 want,
                 "{value}"
             );
+        }
+        for (value, want) in [
+            ("bytes=-2", RangeRequest::None),
+            ("bytes=-0", RangeRequest::Unsatisfiable),
+            ("bytes=0-", RangeRequest::Unsatisfiable),
+        ] {
+            let value = HeaderValue::from_static(value);
+            assert_eq!(parse((&value).into(), 0), want, "{value:?}");
         }
         let endless = HeaderValue::from_static("bytes=0-,0-");
         assert_eq!(parse((&endless).into(), u64::MAX), RangeRequest::None);

@@ -93,6 +93,11 @@ impl CachePolicy {
             language: self.accept_language,
         }
     }
+
+    /// True if `negative_ttl` names the status.
+    pub fn keeps(&self, status: StatusCode) -> bool {
+        self.negative_ttl.iter().any(|(of, _)| *of == status)
+    }
 }
 
 impl Default for CachePolicy {

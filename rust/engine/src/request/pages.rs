@@ -51,6 +51,8 @@ pub(crate) async fn passed(exchange: &mut Exchange, route: &Route) -> Result<Edg
     exchange.note.detail = Some(why);
     let head = &mut *exchange.head;
     if !forward::takes_hop(&head.method, &mut head.headers) {
+        exchange.note.forward = None;
+        exchange.note.detail = Some(Detail::Options);
         return Ok(answer::last_hop());
     }
     let body = if exchange.wants_upgrade {

@@ -390,7 +390,8 @@ pub(super) fn head_effects(
             freshen(worker, route, fetch, entry, received, took, facts);
         }
         HeadEffect::Outdate => {
-            worker.shared.cache.store.remove(entry.key());
+            // One that was stored in its place meanwhile is not the one that was compared.
+            worker.shared.cache.store.remove_same(entry);
         }
         HeadEffect::Leave => {}
     }
