@@ -255,9 +255,9 @@ impl Engine {
     /// ends. True when nothing was cut off.
     pub fn stop(&self, drain: Option<Duration>) -> bool {
         let patience = drain.unwrap_or_else(|| self.drain_timeout());
-        let deadline = Instant::now() + patience;
+        let began = Instant::now();
         self.drain();
-        while self.shared.connections.count() > 0 && Instant::now() < deadline {
+        while self.shared.connections.count() > 0 && began.elapsed() < patience {
             std::thread::sleep(Duration::from_millis(5));
         }
         let drained = self.shared.connections.count() == 0;

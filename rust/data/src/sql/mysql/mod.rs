@@ -127,8 +127,9 @@ impl Dial for MySqlDial {
                 return Err(DataError::Unreachable(format!("the MySQL server: {why}")));
             }
             Err(_) => {
-                let why = "the MySQL server: no connection within 2 seconds";
-                return Err(DataError::Unreachable(why.to_owned()));
+                let seconds = self.connect_timeout.as_secs_f64();
+                let why = format!("the MySQL server: no connection within {seconds} s");
+                return Err(DataError::Unreachable(why));
             }
         };
         Ok(MySqlConnection {

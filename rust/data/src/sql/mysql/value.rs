@@ -54,7 +54,9 @@ pub(super) fn value(column: &Column, found: Value) -> SqlValue {
 fn time(days: u32, [hours, minutes, seconds]: [u8; 3], micros: u32) -> String {
     let hours = u64::from(days) * 24 + u64::from(hours);
     let seconds = (hours * 60 + u64::from(minutes)) * 60 + u64::from(seconds);
-    calendar::time(seconds * 1_000_000 + u64::from(micros))
+    // A server may send any number of days.
+    let whole = seconds.saturating_mul(1_000_000);
+    calendar::time(whole.saturating_add(u64::from(micros)))
 }
 
 fn of_bytes(column: &Column, bytes: Vec<u8>) -> SqlValue {
