@@ -12,6 +12,8 @@ use crate::socket::{BareSocket, poll_tried, poll_tried_at, write};
 
 /// Content of a file from this length on goes with more of it ahead in the kernel.
 pub(crate) const LONG: u64 = 1 << 20;
+/// Most bytes of one call, in whole pages: as many as the kernel sends in one go (docs/decisions/0127).
+const AT_ONCE: usize = 60 << 10;
 
 /// Sends bytes of a file, as many as there is room for.
 pub(crate) fn poll_send(
@@ -22,6 +24,7 @@ pub(crate) fn poll_send(
 ) -> Poll<io::Result<usize>> {
     poll_tried_at(socket, cx, Interest::WRITABLE, at_once, &mut || {
         let mut offset = offset;
+        let length = length.min(AT_ONCE);
         rustix::fs::sendfile(socket, file, Some(&mut offset), length).map_err(Into::into)
     })
 }
