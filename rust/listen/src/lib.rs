@@ -40,4 +40,8 @@ pub trait Transport: AsyncRead + AsyncWrite + Unpin + 'static {
     fn bare(&self) -> Option<&dyn BareSocket> {
         None
     }
+
+    /// The next close drops the bytes that the peer has not taken. By default the kernel keeps them for minutes, and for
+    /// as long as the peer takes one now and then, outside of all counts.
+    fn abandon(&self) {}
 }

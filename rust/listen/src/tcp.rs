@@ -42,6 +42,10 @@ impl Transport for TcpStream {
     fn bare(&self) -> Option<&dyn BareSocket> {
         Some(self)
     }
+
+    fn abandon(&self) {
+        let _ = SockRef::from(self).set_linger(Some(Duration::ZERO));
+    }
 }
 
 /// The reason why an address could not be listened on, with the remedy.
@@ -112,14 +116,16 @@ pub fn bind(
         prepare(&SockRef::from(&socket)).map_err(fail)?;
         return inherited::handles(socket, count, std::net::TcpListener::try_clone).map_err(fail);
     }
-    // With SO_REUSEPORT a second edge on the same port would silently take half of the connections: try without first.
-    // The socket has to listen, as one that is only bound excludes no other.
-    let probe = open(address, false).map_err(fail)?;
-    let bound = probe.local_addr().map_err(fail)?;
-    drop(probe);
-    (0..count.max(1))
-        .map(|_| open(bound, true).map_err(fail))
-        .collect()
+    // With SO_REUSEPORT a second edge on the same port would silently take half of the connections: the first socket
+    // listens without it, and shares the port from then on. Clients may be connected to it already, so it stays.
+    let first = open(address, false).map_err(fail)?;
+    let bound = first.local_addr().map_err(fail)?;
+    SockRef::from(&first).set_reuse_port(true).map_err(fail)?;
+    let mut listeners = vec![first];
+    for _ in 1..count {
+        listeners.push(open(bound, true).map_err(fail)?);
+    }
+    Ok(listeners)
 }
 
 fn open(address: SocketAddr, shared: bool) -> io::Result<std::net::TcpListener> {
@@ -173,6 +179,11 @@ pub async fn accept<O: ConnectionOwner>(
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use std::{
+        io::{Read as _, Write as _},
+        thread,
+    };
+
     use super::*;
 
     #[test]
@@ -183,5 +194,61 @@ mod tests {
             bind(address, 1, "--listen"),
             Err(BindError::InUse { .. })
         ));
+    }
+
+    #[test]
+    fn a_client_that_connects_while_the_sockets_are_made_is_served() {
+        for _ in 0..200 {
+            let address = free_address();
+            let client = thread::spawn(move || {
+                let mut stream = connected(address);
+                stream.set_read_timeout(Some(Duration::from_secs(20)))?;
+                stream.read_exact(&mut [0])
+            });
+            let listeners = bind(address, 3, "--listen").unwrap();
+            while !client.is_finished() {
+                for listener in &listeners {
+                    if let Ok((mut stream, _)) = listener.accept() {
+                        stream.write_all(b"!").unwrap();
+                    }
+                }
+            }
+            client.join().unwrap().unwrap();
+        }
+    }
+
+    /// One that no client of another test has.
+    fn free_address() -> SocketAddr {
+        let any = std::net::TcpListener::bind("127.0.0.3:0").unwrap();
+        any.local_addr().unwrap()
+    }
+
+    /// A connection as soon as there is one: not to itself, as its own address is another one.
+    fn connected(address: SocketAddr) -> std::net::TcpStream {
+        let own: SocketAddr = "127.0.0.2:0".parse().unwrap();
+        loop {
+            let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+            socket.bind(&own.into()).unwrap();
+            if socket.connect(&address.into()).is_ok() {
+                return socket.into();
+            }
+        }
+    }
+
+    #[test]
+    fn all_sockets_of_an_address_get_clients() {
+        let listeners = bind("127.0.0.1:0".parse().unwrap(), 2, "--listen").unwrap();
+        let address = listeners.first().unwrap().local_addr().unwrap();
+        let mut clients = Vec::new();
+        let mut counts = [0; 2];
+        while counts.contains(&0) {
+            clients.push(std::net::TcpStream::connect(address).unwrap());
+            assert!(clients.len() < 500, "{counts:?}");
+            for (listener, count) in listeners.iter().zip(&mut counts) {
+                while listener.accept().is_ok() {
+                    *count += 1;
+                }
+            }
+        }
     }
 }

@@ -322,6 +322,11 @@ impl Connection {
         self.write_blocked.get()
     }
 
+    /// True if it ends at once while its client has bytes to take: those are dropped.
+    pub(crate) fn is_abandoned(&self) -> bool {
+        self.state.get() == ConnectionState::End && self.write_blocked.get().is_some()
+    }
+
     /// True if only the socket is kept from now on: it was idle at the last check, and still is.
     pub fn take_rest(&self) -> bool {
         self.rest.take()

@@ -98,6 +98,9 @@ pub(crate) async fn serve<T: Transport, O: ConnectionOwner>(
     let Some(transport) = wire.into_transport() else {
         return Closing::CutOff;
     };
+    if connection.is_abandoned() {
+        transport.abandon();
+    }
     match ended {
         Ended::CutOff => Closing::CutOff,
         Ended::Done => Closing::Done(transport),

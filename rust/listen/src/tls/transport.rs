@@ -26,6 +26,10 @@ impl<T: Transport> Transport for TlsTransport<T> {
             Poll::Ready(())
         }
     }
+
+    fn abandon(&self) {
+        self.0.get_ref().0.abandon();
+    }
 }
 
 impl<T: Transport> AsyncRead for TlsTransport<T> {
