@@ -121,6 +121,14 @@ mod tests {
             of(MYSQL_TYPE_FLOAT, Value::Float(2.72)),
             SqlValue::Real(2.72)
         );
+        assert_eq!(
+            of(
+                MYSQL_TYPE_TIME,
+                Value::Time(false, u32::MAX, 23, 59, 59, 999_999)
+            ),
+            text("5124095576:01:49.551615"),
+            "the longest time that can be told"
+        );
         let moment = Value::Date(2026, 11, 27, 16, 0, 1, 500_000);
         assert_eq!(
             of(MYSQL_TYPE_DATETIME, moment.clone()),
