@@ -123,7 +123,7 @@ def test_a_function_that_is_async_or_never_called_is_refused(tmp_path: Path) -> 
     async def later(name: str) -> bool:
         return True
 
-    for on_demand, want in ((later, "must be a plain function"), (5, "must be True, False, or a function")):
+    for on_demand, want in ((later, "must be a plain def"), (5, "must be True, False, or a function")):
         with pytest.raises(ConfigError, match=want):
             Acme(storage=tmp_path, on_demand=on_demand)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="at least one name"):

@@ -91,7 +91,7 @@ def test_an_order_fails_with_the_reason_of_the_function_and_is_tried_again(
 def test_a_function_without_its_challenge_or_one_that_is_async_is_refused(tmp_path: Path) -> None:
     async def later(name: str, text: str, present: bool) -> None: ...
 
-    for dns, want in ((later, "must be a plain function"), (5, "must be a callable")):
+    for dns, want in ((later, "must be a plain def"), (5, "must be a callable")):
         with pytest.raises(ConfigError, match=want):
             Acme(["a.example"], storage=tmp_path, dns=dns)  # type: ignore[arg-type]
     edge = Edge("test")
