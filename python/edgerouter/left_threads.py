@@ -36,7 +36,8 @@ def _left() -> list[threading.Thread]:
 
 def _end(warn: Callable[[str], None]) -> None:
     time.sleep(GRACE)
-    if left := _left():
+    # A program that has called the command goes on: the interpreter waits for nothing yet.
+    if getattr(threading, "_SHUTTING_DOWN", True) and (left := _left()):
         frames = sys._current_frames()
         places = [f"{it.name} ({_place(frames.get(it.ident or 0))})" for it in left[:5]]
         more = f" and {len(left) - 5} more" if len(left) > 5 else ""
