@@ -287,6 +287,14 @@ def test_a_reload_shows_its_difference(browser: Browser, edge: Running, origin: 
     assert "version 2" in text
 
 
+def fits(browser: Browser, screen: int) -> None:
+    """No view is wider than a screen of so many pixels."""
+    for view in VIEWS:
+        show(browser, view)
+        width = browser.run("return document.documentElement.scrollWidth")
+        assert width <= screen, f"{view} is {width} wide"
+
+
 def test_the_page_asks_for_the_token_and_a_phone_has_all_of_it(browser: Browser, guarded: Server) -> None:
     browser.resize(390, 800)
     try:
@@ -297,10 +305,7 @@ def test_the_page_asks_for_the_token_and_a_phone_has_all_of_it(browser: Browser,
             browser.run("document.querySelector('form.login').requestSubmit()")
             shown(browser, pattern)
         assert browser.run("return document.cookie") == ""
-        for view in VIEWS:
-            show(browser, view)
-            width = browser.run("return document.documentElement.scrollWidth")
-            assert width <= 390, f"{view} is {width} wide"
+        fits(browser, 390)
     finally:
         browser.resize(1280, 900)
 
@@ -315,9 +320,6 @@ def test_long_names_make_no_view_wider_than_a_narrow_phone(browser: Browser, ser
     browser.resize(320, 700)
     try:
         opened(browser, running.admin_url)
-        for view in VIEWS:
-            show(browser, view)
-            width = browser.run("return document.documentElement.scrollWidth")
-            assert width <= 320, f"{view} is {width} wide"
+        fits(browser, 320)
     finally:
         browser.resize(1280, 900)

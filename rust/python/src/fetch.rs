@@ -10,8 +10,7 @@ use std::{
 use bytes::Bytes;
 use edgerouter_core::{
     http::{
-        FieldValue, Fields, KnownSet, Named, PathAndQuery, cdn_loop::CDN_LOOP, header,
-        uri::escape_reference,
+        FieldValue, Fields, Named, PathAndQuery, cdn_loop::CDN_LOOP, header, uri::escape_reference,
     },
     plan::Scheme,
     trace::context::{TRACEPARENT, TRACESTATE},
@@ -34,8 +33,6 @@ use crate::{
     },
     runner,
 };
-
-const VIA: KnownSet = KnownSet::of(&[header::VIA]);
 
 /// The request of a call, as far as requests that it makes continue it.
 #[derive(Debug)]
@@ -88,12 +85,8 @@ impl FetchFrom {
             Some(_) => None,
             None => trace_fields(&request.headers),
         };
-        let via = match request.headers.has_none_of(VIA) {
-            true => Vec::new(),
-            false => values_of(&request.headers, header::VIA),
-        };
         Self {
-            via,
+            via: values_of(&request.headers, header::VIA),
             cdn_loop: values_of(&request.headers, &CDN_LOOP),
             passed,
             method: request.method.clone(),
