@@ -80,6 +80,8 @@ class Origin:
         self.requests: list[Seen] = []
         self.answers: dict[str, Answer] = {}
         self.default: Answer = Reply(404, {}, "not here")
+        #: It requests the content that a client offers (``Expect``): without, the edge waits a second for that.
+        self.continues = False
         self.changed = threading.Condition()
         self.connections: set[socket.socket] = set()
         # Bound as long as the origin lives, so that nobody takes its port while it is down.
@@ -139,7 +141,7 @@ class Origin:
 
     def _serve(self, connection: socket.socket) -> None:
         try:
-            for seen in requests_on(connection):
+            for seen in requests_on(connection, continues=self.continues):
                 with self.changed:
                     self.requests.append(seen)
                     self.changed.notify_all()
@@ -195,19 +197,19 @@ class Origin:
         return not reply.close
 
 
-def requests_on(connection: socket.socket, read: Seen | None = None) -> Iterator[Seen]:
+def requests_on(connection: socket.socket, read: Seen | None = None, *, continues: bool = False) -> Iterator[Seen]:
     """The requests of a connection to its end, after one that has been ``read``."""
     buffered = b""
     if read is not None:
         yield read
     while True:
-        seen, buffered = read_request(connection, buffered)
+        seen, buffered = read_request(connection, buffered, continues=continues)
         if seen is None:
             return
         yield seen
 
 
-def read_request(connection: socket.socket, buffered: bytes) -> tuple[Seen | None, bytes]:
+def read_request(connection: socket.socket, buffered: bytes, *, continues: bool = False) -> tuple[Seen | None, bytes]:
     while b"\r\n\r\n" not in buffered:
         more = connection.recv(65536)
         if not more:
@@ -218,6 +220,8 @@ def read_request(connection: socket.socket, buffered: bytes) -> tuple[Seen | Non
     method, target, version = lines[0].split(" ")
     headers = [(name, value.strip()) for name, _, value in (line.partition(":") for line in lines[1:])]
     lower = {name.lower(): value for name, value in headers}
+    if continues and "expect" in lower:
+        connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
     body = b""
     trailers = []
     if "chunked" in lower.get("transfer-encoding", "").lower():
@@ -257,11 +261,13 @@ def more_of(connection: socket.socket) -> bytes:
 
 def wait_until(true: Callable[[], bool], timeout: float = 30.0, what: str = "the condition") -> None:
     """Waits for something that has no event of its own; fails loudly when it never comes."""
-    deadline = time.monotonic() + timeout
+    began = time.monotonic()
     while not true():
-        if time.monotonic() > deadline:
+        waited = time.monotonic() - began
+        if waited > timeout:
             raise AssertionError(f"{what} did not come true within {timeout} s")
-        time.sleep(0.005)
+        # A long wait looks less often, as a look may cost more than the pause.
+        time.sleep(min(max(0.005, waited / 10), 0.025))
 
 
 def until_steady(value: Callable[[], float], what: str, timeout: float = 60.0, pause: float = 0.3) -> float:

@@ -207,7 +207,7 @@ def test_broken_chunks_that_come_with_the_head_never_reach_an_origin(
 def test_broken_chunks_that_come_later_end_the_request(
     origin: Origin, site: Site, body: bytes, status: int, why: str
 ) -> None:
-    origin.default = Reply(200, {}, "reached")
+    origin.default, origin.continues = Reply(200, {}, "reached"), True
     client = site()
     with connect(str(client.base_url)) as sock:
         sock.sendall(b"POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\n")
