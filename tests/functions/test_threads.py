@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import logging
 import random
+import select
 import socket
 import subprocess
 import sys
@@ -353,6 +354,32 @@ def test_a_task_of_the_programs_own_that_holds_the_event_loop_is_named(
     assert client.get("/", timeout=PATIENCE).text == "begun"
     (line,) = named()
     assert "test_threads.py" in line
+
+
+def test_an_event_loop_that_waits_holds_nothing(
+    serve: Serve, client_for: ClientFor, caplog: pytest.LogCaptureFixture
+) -> None:
+    edge = Edge("test")
+    heard = asyncio.Event()
+
+    @edge.function("/")
+    async def function(request: Request, ctx: AsyncContext) -> str:
+        selector = asyncio.get_running_loop()._selector  # type: ignore[attr-defined]
+        hears, deaf = selector._selector, select.epoll()
+
+        def hear() -> None:
+            selector._selector = hears
+            deaf.close()
+            heard.set()
+
+        # The loop does not wake up, as on a machine that gives its thread no core, for several looks of the watchdog.
+        asyncio.get_running_loop().call_later(0.5, hear)
+        selector._selector = deaf
+        await heard.wait()
+        return "heard"
+
+    assert client_for(serve(edge)).get("/").text == "heard"
+    assert not any("EpollSelector" in record.getMessage() for record in caplog.records)
 
 
 POLICY = """

@@ -7,6 +7,7 @@ import contextlib
 import functools
 import logging
 import os
+import selectors
 import sys
 import threading
 from pathlib import Path
@@ -25,8 +26,12 @@ log = logging.getLogger("edgerouter.functions")
 
 #: Seconds that ``stop`` waits for a loop, and that a loop which was left behind gives its tasks.
 PATIENCE = 1.0
-_PACKAGE = str(Path(__file__).resolve().parents[1]) + os.sep
-_ASYNCIO = str(Path(asyncio.__file__).resolve().parent) + os.sep
+#: Beginnings of names of files as code has them, which follow no links. An idle loop waits in ``selectors``.
+_NOT_OF_PROGRAMS = (
+    f"{Path(__file__).parents[1]}{os.sep}",
+    f"{Path(asyncio.__file__).parent}{os.sep}",
+    selectors.__file__,
+)
 
 
 class Loop:
@@ -118,7 +123,7 @@ class Loop:
         frame = sys._current_frames().get(self.thread.ident)
         outermost = None
         while frame is not None and frame.f_code is not Loop.turn.__code__:
-            if not frame.f_code.co_filename.startswith((_ASYNCIO, _PACKAGE)):
+            if not frame.f_code.co_filename.startswith(_NOT_OF_PROGRAMS):
                 outermost = frame
             frame = frame.f_back
         if outermost is None:
