@@ -126,6 +126,8 @@ class WsgiMount:
                 # The code behind its last piece runs, too.
                 step(next, pieces, None)
                 whole = True
+            if whole and length not in (None, len(before)) and request.method != "HEAD" and may_have_content(number):
+                raise RuntimeError(OTHER_LENGTH)
         except BaseException as error:
             _close(content, step)
             if source.broken is not None and isinstance(error, Exception):

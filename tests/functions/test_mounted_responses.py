@@ -102,11 +102,22 @@ def test_content_of_another_length_is_a_failure_with_a_reason(caplog: pytest.Log
 
 
 def test_content_that_comes_at_once_has_the_length_that_is_stated(caplog: pytest.LogCaptureFixture) -> None:
+    def old(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        start_response("200 OK", [("Content-Length", "3")])
+        return {"/short": [b"a"], "/long": [b"a", b"bcd"], "/none": [], "/right": [b"a", b"bc"]}[environ["PATH_INFO"]]
+
     edge = Edge("test")
+    edge.mount("/old", old)
     edge.mount("/short", sends((b"a", False), fields=[LENGTH]), cache=CachePolicy(default_ttl=60))
     with caplog.at_level(logging.ERROR, "edgerouter.functions"), running(edge) as served:
-        assert answers_of(served, "/short").startswith(b"HTTP/1.1 502 ")
-        wait_until(lambda: "another length" in caplog.text, PATIENCE, "the line of the log")
+        for path in ("/short", "/old/short", "/old/long", "/old/none"):
+            caplog.clear()
+            assert answers_of(served, path).startswith(b"HTTP/1.1 502 "), path
+            wait_until(lambda: "another length" in caplog.text, PATIENCE, "the line of the log")
+        assert answers_of(served, "/old/right").endswith(b"\r\n\r\nabc")
+        with client_of(served) as client:
+            # Of content that is not sent the application states the length, whatever it gives.
+            assert client.head("/old/none").headers["content-length"] == "3"
 
 
 def test_an_application_runs_to_its_end_for_head() -> None:
