@@ -256,6 +256,8 @@ class SignedUrls(Value, frozen=True, kw_only=True):
         if starts is not None:
             if not _is_unix_time(starts):
                 raise fail("starts", starts, "must be a Unix time")
+            if int(starts) >= until:
+                raise fail("starts", starts, f"must be before expires, which is {until}: the URL would never be open")
             conditions["DateGreaterThan"] = {"AWS:EpochTime": int(starts)}
         if network is not None:
             conditions["IpAddress"] = {"AWS:SourceIp": network}

@@ -233,6 +233,8 @@ def test_a_url_that_no_signature_opens_is_refused(url: Any, message: str) -> Non
         ({"starts": math.inf}, "starts must be a Unix time"),
         ({"starts": -1}, "starts must be a Unix time"),
         ({"starts": 10**400}, "starts must be a Unix time"),
+        ({"starts": 2_000_000_000, "expires": 2_000_000_000}, "starts must be before expires, which is 2000000000"),
+        ({"starts": 2_000_000_001, "expires": 2_000_000_000.5}, "starts must be before expires"),
     ],
 )
 def test_a_condition_that_nobody_meets_is_refused(fields: dict[str, Any], message: str) -> None:
