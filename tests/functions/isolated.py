@@ -98,6 +98,13 @@ def body(request, ctx):
     return Response(request.body[::-1], headers={"content-type": "x/y"})
 
 
+@edge.function("/many/{kind}", isolation=ONE)
+def many(request, ctx, kind):
+    content = b"edge" * (1 << 20)
+    response = Response(content, headers={"content-type": "x/y"})
+    return {"bytes": content, "text": content.decode(), "response": response}[kind]
+
+
 @at("/aborts")
 def aborts(request, ctx):
     raise Abort(409, "no such thing", headers={"x-a": "b"})

@@ -27,6 +27,38 @@ from ..metrics import metric
 from ..origins import wait_until
 from .isolated import MODULE
 
+TEXT = "text/plain; charset=utf-8"
+MANY = 1 << 20
+#: The loop of a worker process does what uv_poll_init of libuv (uvloop) does.
+LIBUV = """
+import asyncio, os, sys
+from edgerouter import Edge, Isolation
+
+edge = Edge("libuv")
+
+
+class Libuv(asyncio.SelectorEventLoop):
+    def add_reader(self, fd, *rest):
+        os.set_blocking(fd if isinstance(fd, int) else fd.fileno(), False)
+        super().add_reader(fd, *rest)
+
+
+class Policy(asyncio.DefaultEventLoopPolicy):
+    def new_event_loop(self):
+        return Libuv()
+
+
+if getattr(sys.modules["__main__"].__spec__, "name", "") == "edgerouter.functions.process_worker":
+    asyncio.set_event_loop_policy(Policy())
+
+
+@edge.function("/", methods=["GET", "POST"], isolation=Isolation(processes=1))
+async def loop(request, ctx):
+    size = sum([len(piece) async for piece in request])
+    name = type(asyncio.get_running_loop()).__name__
+    return f"{name} {size}" if size else name
+"""
+
 
 def pid(client: httpx.Client) -> int:
     return int(client.get("/echo/a").json()["pid"])
@@ -129,6 +161,25 @@ def test_large_contents_go_through_shared_memory(client: httpx.Client) -> None:
         content = os.urandom(size)
         response = client.post("/body", content=content)
         assert response.content == content[::-1] and response.headers["content-type"] == "x/y"
+
+
+@pytest.mark.parametrize(
+    ("kind", "content_type"), [("bytes", "application/octet-stream"), ("text", TEXT), ("response", "x/y")]
+)
+def test_content_of_many_bytes_has_the_type_of_its_kind(client: httpx.Client, kind: str, content_type: str) -> None:
+    response = client.get(f"/many/{kind}")
+    assert (response.status_code, response.headers["content-type"]) == (200, content_type)
+    assert response.content == b"edge" * MANY
+
+
+def test_a_process_serves_on_an_event_loop_that_makes_its_socket_one_that_does_not_wait(tmp_path: Path) -> None:
+    (tmp_path / "libuv.py").write_text(LIBUV)
+    with (
+        running(FileApplication("libuv.py", folder=tmp_path).load()) as served,
+        httpx.Client(base_url=served.url, timeout=20) as client,
+    ):
+        assert [client.get("/").text for _ in range(3)] == ["Libuv"] * 3
+        assert client.post("/", content=b"x" * 3_000_000).text == "Libuv 3000000"
 
 
 def test_failures_are_those_of_functions(client: httpx.Client, caplog: pytest.LogCaptureFixture) -> None:

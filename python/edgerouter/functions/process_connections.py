@@ -86,7 +86,7 @@ class Connections:
     async def serve(self, first: messages.Call) -> None:
         """Serves until its edge has the process leave."""
         loop = asyncio.get_running_loop()
-        loop.add_reader(self.channel.sock, self.readable)
+        self.channel.read_by(loop, self.readable)
         turning = asyncio.ensure_future(self.turn())
         self.take(first)
         await self.leaving.wait()

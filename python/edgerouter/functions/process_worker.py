@@ -74,6 +74,12 @@ class Channel:
         length = int.from_bytes(self.exactly(4), "big")
         return messages.decode_to_worker(self.exactly(length))
 
+    def read_by(self, loop: asyncio.AbstractEventLoop, readable: Callable[[], None]) -> None:
+        """Has an event loop call this when there is a message."""
+        loop.add_reader(self.sock, readable)
+        # Messages are read and written as a whole. libuv (uvloop) has made it a socket that does not wait.
+        os.set_blocking(self.sock.fileno(), True)
+
     def exactly(self, count: int) -> bytes:
         pieces = bytearray()
         while len(pieces) < count:
@@ -429,7 +435,7 @@ class Worker:
     def reading(self, loop: asyncio.AbstractEventLoop | None = None) -> Iterator[None]:
         """Has an event loop, the running one, take the messages of the edge."""
         loop = loop or asyncio.get_running_loop()
-        loop.add_reader(self.channel.sock, self.edge_calls.readable)
+        self.channel.read_by(loop, self.edge_calls.readable)
         try:
             yield
         finally:

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 import sys
+import threading
 from collections import deque
 from typing import TYPE_CHECKING, Any, cast
 
@@ -20,10 +22,11 @@ from edgerouter.functions import TimeLimit, logs
 from edgerouter.functions import process_messages as messages
 from edgerouter.functions.process_answers import Answers, StreamedContent, bindings_of
 from edgerouter.functions.process_sockets import SocketPool
+from edgerouter.functions.threads import settled_by
 from edgerouter.functions.worker_process import Worker, WorkerError, raised
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Callable, Coroutine
 
     from edgerouter._core import AsyncContext, Request
     from edgerouter.bindings import Binding
@@ -34,6 +37,9 @@ __all__ = ["ProcessPool"]
 
 log = logging.getLogger("edgerouter.functions")
 
+#: Bytes of a content that is read on the event loop.
+AT_ONCE = 1 << 20
+_TYPES = {"text": "text/plain; charset=utf-8", "json": "application/json"}
 #: Seconds between two looks at the memory of processes that run a call.
 LOOK = 0.1
 #: Seconds until a process that could not start is tried again, at first and at most.
@@ -245,14 +251,15 @@ class ProcessPool:
         worker = await self.acquire(number, ctx.nested)
         worker.busy = True
         answers = Answers(worker, ctx)
+        response = None
         if parts["streamed"]:
             answers.content = aiter(request)
         try:
             inline, shared = messages.store(worker.requests, body)
             await worker.send(self.message(number, ctx, parts, inline, shared))
             answer = await answers.next()
-            if isinstance(answer, messages.Result):
-                body = messages.load(worker.responses, answer.body, answer.shared, self.isolation.response_bytes)
+            if isinstance(answer, messages.Result) and answer.kind != "stream":
+                response = await _response(worker.responses, answer, self.isolation.response_bytes)
         except asyncio.CancelledError:
             # Its time is over, or nobody waits for it.
             answers.close()
@@ -278,8 +285,8 @@ class ProcessPool:
                     ctx.tag(tag)
                 for goal, value in answer.conversions:
                     ctx.convert(goal, value)
-                if not streams:
-                    return _response(answer, body)
+                if response is not None:
+                    return response
                 content = StreamedContent(answers, raised, lambda background: self.over(answers, background))
                 # An iterator of either kind of pieces.
                 pieces = cast("Any", content)
@@ -371,10 +378,36 @@ class ProcessPool:
         self.keep(self.watch())
 
 
-def _response(result: messages.Result, body: bytes) -> Response:
-    if result.kind == "text":
-        return Response.text(body.decode(), result.status)
-    if result.kind == "response":
-        return Response(body, result.status, result.headers)
-    kind = "application/json" if result.kind == "json" else "application/octet-stream"
-    return Response(body, result.status, {"content-type": kind})
+async def _response(memory: int, result: messages.Result, most: int) -> Response:
+    """The response of a result; ``ValueError`` where its content is not in the shared memory.
+
+    A thread makes one of a large content, which takes two copies: other calls go on meanwhile.
+    """
+
+    def made(memory: int) -> Response:
+        content = messages.load(memory, result.body, result.shared, most)
+        kind = _TYPES.get(result.kind, "application/octet-stream")
+        headers = result.headers if result.kind == "response" else [("content-type", kind)]
+        return Response(content, result.status, headers)
+
+    if result.shared <= AT_ONCE:
+        return made(memory)
+    # The process may end meanwhile, and the number of its descriptor become another one's.
+    memory = os.dup(memory)
+
+    def make() -> Response:
+        try:
+            return made(memory)
+        finally:
+            os.close(memory)
+
+    response: Response = await settled_by(make, _beside)
+    return response
+
+
+def _beside(call: Callable[[], None]) -> None:
+    """Has a thread of its own call this; where none can be started, this one does."""
+    try:
+        threading.Thread(target=call, name="edge-content", daemon=True).start()
+    except RuntimeError:
+        call()
