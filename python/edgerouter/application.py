@@ -20,6 +20,7 @@ from pathlib import Path
 from types import CodeType, ModuleType
 from typing import TYPE_CHECKING
 
+from edgerouter import regular
 from edgerouter.edge import Edge
 from edgerouter.errors import ConfigError, EdgeError, Problem
 from edgerouter.misspelt import remedy
@@ -176,7 +177,10 @@ class FileApplication(Application):
 
     def _follow(self) -> None:
         """Finds the file behind links, which may lead to another release since the last load."""
-        self._file = self._path.resolve()
+        try:
+            self._file = self._path.resolve()
+        except RuntimeError:
+            raise ConfigError([Problem("", self._name, "is a link to itself; name a file")]) from None
         self._module, self._root = self._named(self._name)
 
     def _serve_folder(self, folder: Path) -> None:
@@ -224,7 +228,7 @@ class FileApplication(Application):
                 raise
             except BaseException as error:  # noqa: BLE001  # whatever the user's file raises
                 raise self._explained(error) from None
-        loader = _FreshLoader(self._module, str(self._file))
+        loader = _FreshLoader(self._module, str(self._file), self._content())
         spec = importlib.util.spec_from_loader(self._module, loader, origin=str(self._file))
         if spec is None:
             raise ConfigError([Problem("", str(self._file), "cannot be loaded as a Python file")])
@@ -239,7 +243,7 @@ class FileApplication(Application):
             frames = self._frames(error)
             place = f"{self._near(frames[-1].filename)}:{frames[-1].lineno}" if frames else self._shown()
             problem = Problem("", None, f"ended itself with SystemExit({error.code!r})", place)
-            raise AppError("\n".join([str(problem), *self._way(frames)]), [problem]) from None
+            raise AppError("\n".join([str(problem), *self._way(frames, str(problem))]), [problem]) from None
         except (ConfigError, TypeError) as error:
             raise self._all(error, importlib.util.module_from_spec(spec)) from None
         except (KeyboardInterrupt, Stopping):
@@ -247,6 +251,15 @@ class FileApplication(Application):
         except BaseException as error:  # noqa: BLE001  # whatever the user's file raises
             raise self._explained(error) from None
         return module
+
+    def _content(self) -> bytes:
+        """The application's file, which may be something else since the last load: a pipe would be waited for."""
+        try:
+            with regular.opened(self._file) as file:
+                return file.read()
+        except OSError as error:
+            problem = Problem("", None, f"cannot be read: {error.strerror or error}", self._shown())
+            raise AppError(str(problem), [problem]) from None
 
     def _all(self, first: Exception, module: ModuleType) -> EdgeError:
         """Every mistake of the file; ``module`` is a fresh one to find them in."""
@@ -343,16 +356,19 @@ class FileApplication(Application):
         if isinstance(error, SyntaxError) and error.filename:
             # An unknown encoding has line 0.
             place = f"{self._near(error.filename)}:{error.lineno or 1}"
-            problem = Problem("", None, f"{type(error).__name__}: {error.msg}", place)
-            text = [f"    {error.text.strip()}"] if error.text else []
-            return AppError("\n".join([str(problem), *self._way(frames, ended=False), *text]), [problem])
+            problem = Problem("", None, f"{type(error).__name__}: {error.msg}{remedy(error)}", place)
+            from edgerouter import source_line
+
+            line = source_line.of_syntax_error(error)
+            way = [*self._way(frames, str(problem), ended=False), *([f"    {line}"] if line else [])]
+            return AppError("\n".join([str(problem), *way]), [problem])
         where = f"{self._near(frames[-1].filename)}:{frames[-1].lineno}" if frames else self._shown()
         if isinstance(error, EdgeError):
             lines = [f"{where}: {line}" for line in str(error).splitlines()]
         else:
             first, *rest = self._described(error).splitlines()
             lines = [f"{where}: {first}", *(f"    {line}" for line in rest)]
-        lines += self._way(frames)
+        lines += self._way(frames, "\n".join(lines))
         given = error.problems if isinstance(error, ConfigError) else [Problem("", None, self._described(error))]
         return AppError("\n".join(lines), (problem._replace(place=problem.place or where) for problem in given))
 
@@ -364,11 +380,16 @@ class FileApplication(Application):
         # A recursion without an end has a thousand of them.
         return [frame for at, frame in enumerate(frames) if at == 0 or frame != frames[at - 1]][-_MOST_FRAMES:]
 
-    def _way(self, frames: list[traceback.FrameSummary], *, ended: bool = True) -> Iterator[str]:
-        """The lines that led to an error. The message has the place of the last one if it ``ended`` there."""
+    def _way(self, frames: list[traceback.FrameSummary], said: str, *, ended: bool = True) -> Iterator[str]:
+        """The lines that led to an error, which is ``said``. That has the place of the last one if it ``ended`` there.
+
+        They are shown without their texts: one of them may be a secret, and a refused reload is in the log.
+        """
+        from edgerouter import source_line
+
         for frame in frames:
             place = "" if ended and frame is frames[-1] else f"  ({self._near(frame.filename)}:{frame.lineno})"
-            yield f"    {(frame.line or '').strip()}{place}"
+            yield f"    {source_line.shown(frame.filename, frame.lineno, said)}{place}"
 
     def _described(self, error: BaseException) -> str:
         """An error of the user's file with the name that was probably meant, and those that a group holds."""
@@ -417,8 +438,12 @@ def _mounted(app: object, name: str) -> Edge | None:
 class _FreshLoader(importlib.machinery.SourceFileLoader):
     """Compiles what is on the disk: a cached ``.pyc`` may be as old as the last second."""
 
+    def __init__(self, fullname: str, path: str, content: bytes) -> None:
+        super().__init__(fullname, path)
+        self._content = content
+
     def get_code(self, fullname: str) -> CodeType:
-        return self.source_to_code(self.get_data(self.get_filename(fullname)), self.path)
+        return self.source_to_code(self._content, self.path)
 
 
 def _dotted(name: str) -> bool:

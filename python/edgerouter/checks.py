@@ -92,7 +92,7 @@ class Value(msgspec.Struct, metaclass=_Kind, frozen=True, omit_defaults=True, fo
     _remedy: ClassVar[str] = ""
     #: A call with all that it needs, for messages about what is missing.
     _example: ClassVar[str] = ""
-    #: A value that stands in its place by mistake is not shown.
+    #: A value that stands in its place by mistake is not shown: it may be the secret itself.
     _secret: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
@@ -351,7 +351,8 @@ class Check:
         """A mapping of header names to values; ``also`` is what may stand for a text."""
         value = self.get(field)
         if not isinstance(value, Mapping):
-            self.fail(field, "must be a mapping of header names to values")
+            # One of them may be a credential.
+            self.fail_secretly(field, "must be a mapping of header names to values")
             return
         kept: dict[str, Any] = {}
         for name, given in value.items():

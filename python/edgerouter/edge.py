@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 import msgspec
 
-from edgerouter import error_pages, places, plugins
+from edgerouter import error_pages, obtaining, places, plugins
 from edgerouter.access_log import AccessLog
 from edgerouter.arguments import accepts, helpful
 from edgerouter.bindings import Data
@@ -336,7 +336,10 @@ class Edge(Callables, Contents, Data, Geography, Latency, Purging):
         """The plan as one message, with its secrets read now. Keep it out of logs."""
         if self._declared.waiting:
             raise ConfigError(self._declared.waiting.values())
-        return encoded(self.to_dict())
+        data = self.to_dict()
+        if data.get("listeners") and (found := obtaining.problems(data, self._declared.certificate_callables)):
+            raise ConfigError(found)
+        return encoded(data)
 
     def compile(self) -> _core.PlanTable:
         """Validates the whole and gives the compiled table.

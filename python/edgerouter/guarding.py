@@ -9,7 +9,7 @@ import os
 import re
 from collections.abc import Collection, Mapping
 from datetime import timedelta
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, ClassVar, Literal, TypeAlias, get_args
 
 from edgerouter.cache import Duration
 from edgerouter.checks import Check, Value, is_country, is_token, listed, shown
@@ -173,6 +173,9 @@ class SignedUrls(Value, frozen=True, kw_only=True):
     ``secrets``  shared secrets by their ``Key-Pair-Id``, for HMAC with SHA-256; ``sign`` signs with them
     ``sha1``  signatures over SHA-1 count, which is CloudFront's default; ``False``: ``Hash-Algorithm=SHA256`` only
     """
+
+    _secret: ClassVar[bool] = True
+    _remedy: ClassVar[str] = 'write SignedUrls(secrets={"main": env("URL_SECRET")})'
 
     keys: Mapping[str, Secret | str | os.PathLike[str]] = {}
     secrets: Mapping[str, Secret | str] = {}
@@ -341,6 +344,9 @@ class BasicAuth(Value, frozen=True):
     ``realm``  shown by browsers; the edge's name when ``None``
     """
 
+    _secret: ClassVar[bool] = True
+    _remedy: ClassVar[str] = 'write BasicAuth("staff.htpasswd")'
+
     users: Secret | str | os.PathLike[str]
     realm: str | None = None
 
@@ -351,6 +357,8 @@ class BasicAuth(Value, frozen=True):
                 check.fail_secretly("users", message)
             elif (made := check.made("users", Secret, self.users)) is not None:
                 check.keep("users", made)
+        elif isinstance(self.users, str) and ("\n" in self.users or ":$" in self.users):
+            check.fail_secretly("users", "must be the name of a file; give lines themselves as Secret.literal(text)")
         elif isinstance(users := self.users, (str, os.PathLike)):
             if (made := part(check, "users", lambda: secret_file(users))) is not None:
                 check.keep("users", made)

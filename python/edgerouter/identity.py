@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Mapping
-from typing import Literal, TypeAlias, TypedDict, Unpack, get_args
+from typing import ClassVar, Literal, TypeAlias, TypedDict, Unpack, get_args
 
 import msgspec
 
@@ -47,6 +47,9 @@ class Demands(TypedDict, total=False):
 
 class KeySource(Value, frozen=True, kw_only=True):
     """The source of verification keys; made by the constructors of ``Jwt``."""
+
+    _secret: ClassVar[bool] = True
+    _remedy: ClassVar[str] = "as Jwt.hs256, Jwt.pem and Jwt.jwks make it"
 
     kind: Literal["secret", "pem", "jwks", "jwks_url"]
     secret: Secret | None = None
@@ -90,6 +93,9 @@ class Jwt(Value, frozen=True, kw_only=True):
     ``realm``  of ``WWW-Authenticate``; the edge's name when ``None``
     ``algorithms``  with a key set: the algorithms accepted from it; ``None`` means each key's own
     """
+
+    _secret: ClassVar[bool] = True
+    _remedy: ClassVar[str] = 'write Jwt.hs256(env("JWT_SECRET")), or Jwt.pem or Jwt.jwks'
 
     keys: KeySource
     algorithms: Collection[Algorithm] | None = None

@@ -9,6 +9,7 @@ import contextlib
 import importlib
 import logging
 import os
+import re
 import threading
 from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -16,8 +17,9 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import msgspec
 
 from edgerouter.callables import is_async
-from edgerouter.checks import Check, Value, listed
-from edgerouter.secrets import Secret, file_field
+from edgerouter.checks import Check, Value, listed, shown
+from edgerouter.errors import Problem
+from edgerouter.secrets import Secret, dicts, file_field
 
 if TYPE_CHECKING:
     from edgerouter import _core
@@ -34,6 +36,7 @@ AllowName: TypeAlias = Callable[[str], bool]
 Challenge: TypeAlias = Literal["http-01", "tls-alpn-01", "dns-01"]
 """A way to prove that a name is the edge's."""
 
+_NAME = re.compile(r"\w+(?:\.\w+)*:\w+(?:\.\w+)*")
 _CHALLENGES: tuple[Challenge, ...] = ("http-01", "tls-alpn-01", "dns-01")
 _LETS_ENCRYPT = "https://acme-v02.api.letsencrypt.org/directory"
 
@@ -146,6 +149,49 @@ def named(acme: Acme, known: dict[str, Callable[..., object]]) -> Acme:
     return msgspec.structs.replace(acme, **changes) if changes else acme
 
 
+def problems(data: Mapping[str, Any], known: Collection[str]) -> list[Problem]:
+    """The mistakes in callables that a plan names, as in ``"package.module:function"``, and that are none of ``known``.
+
+    They are imported: an edge that found out at the next renewal would be without a certificate.
+    """
+    found = []
+    for at, listener in enumerate(dicts(data.get("listeners"))):
+        for number, policy in enumerate(dicts(listener.get("tls"))):
+            acme = policy.get("acme")
+            for field in ("dns", "on_demand"):
+                name = acme.get(field) if isinstance(acme, dict) else None
+                if isinstance(name, str) and name not in known:
+                    try:
+                        _imported(name)
+                    except ValueError as error:
+                        path = f"listeners[{at}].tls[{number}].acme.{field}"
+                        found.append(Problem(path, shown(name), str(error)))
+    return found
+
+
+def _imported(name: str) -> Callable[..., object]:
+    """A callable by its name in a plan. Raises ``ValueError`` with what must hold."""
+    module, _, attribute = name.partition(":")
+    if not _NAME.fullmatch(name):
+        raise ValueError('must be a function, or its name as in "package.module:function"')
+    try:
+        found: object = importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        raise ValueError(f"there is no module {error.name}; its folder must be in PYTHONPATH") from None
+    except Exception as error:  # noqa: BLE001  # the owner's code may raise anything
+        raise ValueError(f"could not be imported: {type(error).__name__}: {error}") from None
+    try:
+        for part in attribute.split("."):
+            found = getattr(found, part)
+    except AttributeError:
+        raise ValueError(f"{module} has no {attribute}") from None
+    if not callable(found):
+        raise ValueError(f"must be a function, but is of type {type(found).__name__}")
+    if is_async(found):
+        raise ValueError("must be a plain def, not async: it runs on a thread of its own")
+    return found
+
+
 class Records:
     """The thread that calls the callables for certificates, as the engine needs them."""
 
@@ -193,6 +239,4 @@ class Records:
         known = self._known.get(name)
         if known is not None:
             return known
-        module, _, attribute = name.partition(":")
-        found: Callable[..., object] = getattr(importlib.import_module(module), attribute)
-        return found
+        return _imported(name)

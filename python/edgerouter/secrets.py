@@ -194,16 +194,16 @@ _OF_BINDINGS = ("url", "bookmark_key", "auth_token")
 
 def places(plan: Mapping[str, Any]) -> Iterator[tuple[Any, Any]]:
     """The places of a plan that may hold secrets. Anything of another shape is left for the compiler to refuse."""
-    for listener in _dicts(plan.get("listeners")):
-        for policy in _dicts(listener.get("tls")):
+    for listener in dicts(plan.get("listeners")):
+        for policy in dicts(listener.get("tls")):
             if isinstance(policy.get("client_ca"), dict):
                 yield policy, "client_ca"
             acme = policy.get("acme")
-            for issuer in _dicts(acme.get("issuers") if isinstance(acme, dict) else None):
+            for issuer in dicts(acme.get("issuers") if isinstance(acme, dict) else None):
                 yield from ((issuer, field) for field in ("ca_file", "hmac_key") if isinstance(issuer.get(field), dict))
-            for certificate in _dicts(policy.get("certificates")):
+            for certificate in dicts(policy.get("certificates")):
                 yield from _of_certificate(certificate)
-    for origin in _dicts(plan.get("origins")):
+    for origin in dicts(plan.get("origins")):
         if isinstance(origin.get("tls_ca"), dict):
             yield origin, "tls_ca"
         yield from _of_certificate(origin.get("tls_certificate"))
@@ -213,13 +213,13 @@ def places(plan: Mapping[str, Any]) -> Iterator[tuple[Any, Any]]:
         if isinstance(tracing.get("debug_token"), dict):
             yield tracing, "debug_token"
         yield from _held(tracing.get("headers"))
-    for binding in _dicts(plan.get("bindings")):
+    for binding in dicts(plan.get("bindings")):
         yield from ((binding, field) for field in _OF_BINDINGS if isinstance(binding.get(field), dict))
         if isinstance(urls := binding.get("replicas"), (list, tuple)):
             binding["replicas"] = replicas = list(urls)
             yield from ((replicas, at) for at, url in enumerate(replicas) if isinstance(url, dict))
     yield from _of_security(plan)
-    for route in _dicts(plan.get("routes")):
+    for route in dicts(plan.get("routes")):
         yield from _of_security(route)
         auth = route.get("auth")
         keys = auth.get("keys") if isinstance(auth, dict) else None
@@ -231,7 +231,7 @@ def places(plan: Mapping[str, Any]) -> Iterator[tuple[Any, Any]]:
         if isinstance(basic, dict) and isinstance(basic.get("users"), dict):
             yield basic, "users"
         signed = route.get("signed")
-        for keys in _dicts([signed.get("keys"), signed.get("secrets")] if isinstance(signed, dict) else None):
+        for keys in dicts([signed.get("keys"), signed.get("secrets")] if isinstance(signed, dict) else None):
             yield from ((keys, name) for name, key in keys.items() if isinstance(key, dict))
 
 
@@ -252,7 +252,7 @@ def _of_certificate(certificate: object) -> Iterator[tuple[Any, Any]]:
 
 def _held(headers: object) -> Iterator[tuple[Any, Any]]:
     """The places of header values that are secrets."""
-    for values in _dicts([headers]):
+    for values in dicts([headers]):
         for name, value in values.items():
             if isinstance(value, dict):
                 yield values, name
@@ -261,7 +261,8 @@ def _held(headers: object) -> Iterator[tuple[Any, Any]]:
                 yield from ((items, at) for at, item in enumerate(items) if isinstance(item, dict))
 
 
-def _dicts(value: object) -> Iterator[dict[str, Any]]:
+def dicts(value: object) -> Iterator[dict[str, Any]]:
+    """The tables in a list of a plan's data, which may have anything in its place."""
     if isinstance(value, (list, tuple)):
         yield from (item for item in value if isinstance(item, dict))
 

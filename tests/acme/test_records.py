@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import threading
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -86,6 +88,43 @@ def test_an_order_fails_with_the_reason_of_the_function_and_is_tried_again(
     server.engine.shift_clock(120)
     wait_until(lambda: sample(server, VALID) == 1, 60, what="the certificate")
     assert sample(server, failures) == 0
+
+
+@pytest.mark.parametrize("field", ["dns", "on_demand"])
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("nomodule", 'must be a function, or its name as in "package.module:function"'),
+        ("no_such_module:function", "there is no module no_such_module; its folder must be in PYTHONPATH"),
+        ("json:nothing", "json has no nothing"),
+        ("string:digits", "must be a function, but is of type str"),
+        ("asyncio:sleep", "must be a plain def, not async"),
+        ("json:", "must be a function, or its name"),
+        ("", "must"),
+    ],
+    ids=["no colon", "no module", "no function", "no callable", "async", "no name", "empty"],
+)
+def test_a_callable_that_a_plan_names_is_looked_for_before_it_serves(
+    tmp_path: Path, field: str, name: str, said: str
+) -> None:
+    """It was found out at the first order, which may be a renewal in two months."""
+    edge = Edge("test")
+    names: dict[str, Any] = {"dns": "json:dumps", field: name}
+    edge.listen("127.0.0.1:0", tls=Tls(acme=Acme(["a.example"], storage=tmp_path, **names)))
+    edge.route("/*", respond="hello")
+    with pytest.raises(ConfigError, match=re.escape(said)) as refused:
+        edge.compile()
+    (problem,) = refused.value.problems
+    assert problem.path == f"listeners[0].tls[0].acme.{field}"
+    assert problem.place is not None and "test_records.py:" in problem.place
+
+
+def test_a_callable_that_a_plan_names_and_that_is_there_is_accepted(tmp_path: Path) -> None:
+    edge = Edge("test")
+    acme = Acme(["a.example"], storage=tmp_path, dns="os.path:join", on_demand="json.decoder:JSONDecoder.decode")
+    edge.listen("127.0.0.1:0", tls=Tls(acme=acme))
+    edge.route("/*", respond="hello")
+    assert edge.compile().name == "test"
 
 
 def test_a_function_without_its_challenge_or_one_that_is_async_is_refused(tmp_path: Path) -> None:

@@ -270,6 +270,32 @@ def test_a_module_that_fails_is_named_with_the_import_that_led_to_it(tmp_path: P
             'images.sources: "site": is the name of an origin or group, and a text is',
         ),
         ('edge.route("/*", to=site, auth=Jwt.hs256(None))', 'Secret: is None; write env("NAME") for a variable'),
+        (
+            'edge.route("/*", to=site, auth="word")',
+            'routes[0].auth: must be a Jwt or None; write Jwt.hs256(env("JWT_SECRET")), or Jwt.pem or Jwt.jwks',
+        ),
+        (
+            'edge.route("/*", to=site, auth=Jwt(keys="word"))',
+            "Jwt.keys: must be a KeySource; as Jwt.hs256, Jwt.pem",
+        ),
+        (
+            'edge.route("/*", to=site, basic="ann:word")',
+            'routes[0].basic: must be a BasicAuth or None; write BasicAuth("staff.htpasswd")',
+        ),
+        (
+            'edge.route("/*", to=site, basic=BasicAuth("ann:$2y$04$word"))',
+            "BasicAuth.users: must be the name of a file; give lines themselves as Secret.literal(text)",
+        ),
+        (
+            'edge.route("/*", to=site, signed="word")',
+            "routes[0].signed: must be a SignedUrls or None; write",
+        ),
+        (
+            'edge.origin("b", "http://b", headers=[("authorization", "word")])',
+            "Origin.headers: must be a mapping of header names to values",
+        ),
+        ('edge.route("/*", to=siet)', "NameError: name 'siet' is not defined; did you mean site?"),
+        ("edge.run()", "has no attribute 'run'; leave it out, and start it by edgerouter run app.py"),
         ('edge.route("/*", to=site, basic=BasicAuth("no.users"))', "a relative path starts at the current folder, "),
         ('edge.get("/a")', """has no attribute 'get'; write @edge.function("/path", methods=["GET"])"""),
         ('edge.route("/a")', "a route needs one target; @edge.function declares a function"),

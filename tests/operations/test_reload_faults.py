@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import signal
 import time
 from collections.abc import Callable
@@ -71,6 +73,31 @@ def test_a_file_that_is_gone_or_cannot_be_read_is_a_refused_reload(started: tupl
     app.mkdir()
     process.process.send_signal(signal.SIGHUP)
     process.wait_for("reload refused")
+    assert version(port) == "1"
+    assert process.end() == 0
+
+
+@pytest.mark.parametrize(
+    ("place", "said"),
+    [
+        (Path.mkdir, "app.py: cannot be read: it is a folder; name a regular file"),
+        (os.mkfifo, "app.py: cannot be read: it is a pipe; name a regular file"),
+        (lambda app: app.symlink_to("nowhere"), "nowhere: cannot be read: No such file or directory"),
+        (lambda app: app.symlink_to(app), "app.py"),
+        (lambda app: app.symlink_to("/dev/zero"), "cannot be read: it is a device; name a regular file"),
+    ],
+    ids=["folder", "pipe", "dangling", "loop", "device"],
+)
+def test_something_else_in_the_place_of_the_file_is_a_refused_reload(
+    started: tuple[Process, Path, int], place: Callable[[Path], None], said: str
+) -> None:
+    """A pipe without a writer was waited for, and so was everything that came after it."""
+    process, app, port = started
+    app.unlink()
+    place(app)
+    process.process.send_signal(signal.SIGHUP)
+    process.wait_for("reload refused")
+    process.wait_for(re.escape(said))
     assert version(port) == "1"
     assert process.end() == 0
 

@@ -14,6 +14,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "cache get": ("cache get https://www.example.com/ -H 'Accept-Encoding: br'",),
     "cache ls": ("cache ls --host www.example.com --prefix /blog/ --limit 20",),
     "cache stats": ("cache stats", "cache stats --admin 127.0.0.1:9090 --json"),
+    "cert": ("cert", "cert --name shop.test --name '*.shop.test' --dir certs"),
     "cert list": ("cert list app.py",),
     "check": ("check app.py", "check app.py --strict --json"),
     "cost prices": ("cost prices cdn-by-volume > prices.toml",),
@@ -59,6 +60,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     ),
     "tail": ("tail --status 5xx --slow 0.5", "tail access.log --no-follow --last 100"),
     "top": ("top --interval 5", "top --once --json"),
+    "version": ("version",),
     "warm": ("warm --sitemap /sitemap.xml --rate 50", "warm / /news /about"),
 }
 
@@ -69,13 +71,20 @@ def add(app: typer.Typer, path: str = "") -> None:
         if command.callback is None:
             continue
         name = command.name or command.callback.__name__.replace("_", "-")
-        examples = EXAMPLES.get(f"{path}{name}", ())
         command.help = flowing(command.help or inspect.getdoc(command.callback) or "")
-        if examples:
-            command.epilog = "\n\n".join(["Examples:", *(escape(f"edgerouter {line}") for line in examples)])
+        command.epilog = _epilog(EXAMPLES.get(f"{path}{name}", ()))
     for group in app.registered_groups:
         if group.typer_instance is not None:
+            callback = group.typer_instance.registered_callback
+            if callback is not None and callback.callback is not None:
+                # A group that does something without a command.
+                callback.help = flowing(callback.help or inspect.getdoc(callback.callback) or "")
+                callback.epilog = _epilog(EXAMPLES.get(group.name or "", ()))
             add(group.typer_instance, f"{path}{group.name} ")
+
+
+def _epilog(examples: tuple[str, ...]) -> str | None:
+    return "\n\n".join(["Examples:", *(escape(f"edgerouter {line}") for line in examples)]) if examples else None
 
 
 def flowing(text: str) -> str:

@@ -40,7 +40,7 @@ class Handler(logging.Handler):
             request = said[1] or (call.log_id if call is not None else None)
             trace = None
             if record.exc_info:
-                trace = _plain.formatException(record.exc_info)
+                trace = _trace(record.exc_info)
             elif record.exc_text:
                 trace = record.exc_text
             if record.stack_info:
@@ -52,7 +52,12 @@ class Handler(logging.Handler):
             self.handleError(record)
 
 
-_plain = logging.Formatter()
+def _trace(given: object) -> str | None:
+    """The traceback of a record, without the texts of the program's lines."""
+    from edgerouter.source_line import formatted
+
+    error = given[1] if isinstance(given, tuple) else None
+    return formatted(error).rstrip("\n") if isinstance(error, BaseException) else None
 
 
 def encodable(text: str) -> str:

@@ -17,7 +17,6 @@ import signal
 import socket
 import sys
 import threading
-import traceback
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -211,7 +210,9 @@ def result_of(value: Any, memory: int, status: int = 0) -> messages.Result | Str
 
 def failure_of(error: BaseException) -> messages.Failed:
     """The failure that an exception stands for."""
-    trace = "".join(traceback.format_exception(error))
+    from edgerouter.source_line import formatted
+
+    trace = formatted(error)
     abort = None
     if isinstance(error, Abort):
         given: Mapping[str, str] | None = error.headers

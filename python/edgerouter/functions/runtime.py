@@ -14,7 +14,6 @@ import logging
 import os
 import threading
 import time
-import traceback
 from contextvars import Context
 from types import CodeType
 from typing import TYPE_CHECKING, Literal, TypeAlias
@@ -56,7 +55,9 @@ def within(scope: Context, what: str, *arguments: object) -> object:
 
 def traced(error: BaseException) -> str:
     """The traceback of what a callable raised, as developers are shown it."""
-    return "".join(traceback.format_exception(error))
+    from edgerouter.source_line import formatted
+
+    return formatted(error)
 
 
 def interrupted(name: str, what: str, seconds: float, request: str | None = None) -> None:
