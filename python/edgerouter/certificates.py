@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import ClassVar
 
 from edgerouter.checks import Check, Value
 from edgerouter.secrets import Secret, file_field
@@ -22,6 +23,8 @@ class Certificate(_Pair, frozen=True):
     ``key``  its private key, not encrypted: ``"privkey.pem"``, or ``env("NAME")``
     ``ocsp``  a response of OCSP in DER, which clients get with the certificate: ``"ocsp.der"``
     """
+
+    _example: ClassVar[str] = 'Certificate("www.pem", "www.key")'
 
     ocsp: Secret | str | os.PathLike[str] | None = None
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Collection, Mapping
-from typing import Literal
+from typing import ClassVar, Literal
 
 from edgerouter.cache import Duration
 from edgerouter.checks import Check, Value, is_token, listed
@@ -43,6 +43,8 @@ class Experiment(_Named, frozen=True, kw_only=True):
     ``conversion``  the request that counts as a conversion if its status is below 400, on whichever route it is: a path
         with ``*``, or a method and a path, as in ``"POST /checkout*"``; functions count others with ``ctx.convert``
     """
+
+    _example: ClassVar[str] = 'Experiment("home", variants={"control": 50, "treatment": 50})'
 
     variants: Mapping[str, float] | Collection[tuple[str, float]]
     cookie: str = "ab-variant"

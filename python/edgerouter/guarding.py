@@ -88,6 +88,8 @@ class Cors(Value, frozen=True, kw_only=True):
     ``max_age``  seconds for which a browser keeps the answer to a preflight
     """
 
+    _example: ClassVar[str] = 'Cors(origins=["https://app.example.com"])'
+
     origins: Literal["*"] | Collection[str]
     methods: Literal["*"] | Collection[str] = ("GET", "HEAD", "POST")
     headers: Literal["*"] | Collection[str] = ()
@@ -138,6 +140,8 @@ class RateLimit(Value, frozen=True):
     ``burst``  requests that may come at once; ``None``: as many as ``requests``
     ``delay``  seconds that a request over the burst may wait for its turn; 0: it is refused with 429
     """
+
+    _example: ClassVar[str] = 'RateLimit("login", requests=5, per=60)'
 
     name: str
     requests: int

@@ -12,7 +12,7 @@ import os
 import re
 import threading
 from collections.abc import Callable, Collection, Mapping
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
 import msgspec
 
@@ -97,6 +97,8 @@ class Acme(_Names, frozen=True, kw_only=True):
     ``on_demand``  ``True``: a certificate is ordered when a client first comes with its name. Or a function that is
         given a name and returns ``True`` where one may be obtained for it, beside ``names``; a no is kept for an hour
     """
+
+    _example: ClassVar[str] = 'Acme(["www.example.com"], storage="/var/lib/edgerouter/acme")'
 
     storage: str | os.PathLike[str]
     email: str | None = None

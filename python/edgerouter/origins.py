@@ -47,6 +47,8 @@ class Health(_Path, frozen=True, kw_only=True):
     ``status``  the status codes that count as healthy
     """
 
+    _example: ClassVar[str] = 'Health("/healthz")'
+
     interval: Duration = 10.0
     timeout: Duration = 2.0
     healthy_after: int = 2

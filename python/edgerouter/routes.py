@@ -7,7 +7,7 @@ decoder carries the same names. Precedence and matching are the core's (``edgero
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, ClassVar, Literal, TypeAlias, get_args
 
 from edgerouter.cache import STANDARD, CachePolicy, GeoFact, Selection, check_facts, check_selection, check_star
 from edgerouter.checks import Check, Value, is_country, is_status, is_token, listed
@@ -65,6 +65,8 @@ class Redirect(_Location, frozen=True, kw_only=True):
     ``location``  a URL or a path; may hold ``{name}`` parameters of the route's pattern
     ``query``  append the request's query
     """
+
+    _example: ClassVar[str] = 'Redirect("/new", status=301)'
 
     status: RedirectStatus = 302
     query: bool = True

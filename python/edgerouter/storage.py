@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from edgerouter.checks import Check, Size, Value, size
 from edgerouter.errors import ConfigError, Problem
@@ -21,6 +21,8 @@ class DiskCache(Value, frozen=True):
     ``segment_bytes``  size of one file; ``None``: a 128th of ``size``, from 64 KiB to 1 GiB
     ``queue_bytes``  responses that wait to be written; past it they are kept in memory only
     """
+
+    _example: ClassVar[str] = 'DiskCache("/var/cache/edge", size="20GiB")'
 
     path: str
     size: Size

@@ -292,7 +292,7 @@ def test_explain_wants_a_path_or_a_url(app: str) -> None:
     [
         ("CachePolicy(tll=5)", r"CachePolicy\.tll: no such field; did you mean ttl\?"),
         ("When(zip='red')", r"When\.zip: no such field; there are header, "),
-        ("DiskCache('/tmp')", r"DiskCache\.size: is missing"),
+        ("DiskCache('/tmp')", r"DiskCache\.size: is missing, as in DiskCache\("),
         ("Respond(200, body='x')", r"Respond: each value needs its name; there are status, headers, body$"),
         ("Health('/h', 5)", r"Health: only path may stand without a name; there are path, interval, "),
         ("edge.route('/a', to=[edge.origin('a', 'http://a')])", r"routes\[1\]\.to: .*: must be an origin, a group or "),

@@ -264,6 +264,10 @@ def test_a_module_that_fails_is_named_with_the_import_that_led_to_it(tmp_path: P
             'edge.route("/*", to=site, cache="optimized")',
             'routes[0].cache: "optimized": must be a CachePolicy; use cache.',
         ),
+        (
+            'edge.route("/*", to=site, rate_limit=RateLimit("5/minute"))',
+            'RateLimit.requests: is missing, as in RateLimit("login", requests=5, per=60)',
+        ),
         ('edge.origin("http://a.example")', 'Origin.url: is missing, as in Origin("site", "http://127.0.0.1:9000")'),
         (
             'edge.images("/i", sources="site")',
