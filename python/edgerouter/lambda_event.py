@@ -6,7 +6,7 @@ In the origin phases the fields that a hook reads select among stored responses,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from edgerouter.errors import FunctionError
@@ -199,7 +199,7 @@ class Fields(Lazy):
     def changed(self) -> Iterator[tuple[str, list[str]]]:
         """Each field that differs from the message, with its values now."""
         for name in [*self.before, *self._written]:
-            now = values_of(name, dict.get(self, name, []))
+            now = values_of(name, dict.get(self, name, []), self.before)
             if name in self._written or now != self.before[name]:
                 yield name, now
 
@@ -209,14 +209,16 @@ def is_hidden(name: str) -> bool:
     return name in _HIDDEN or name.startswith(_HIDDEN_STARTS)
 
 
-def values_of(name: str, lines: Any) -> list[str]:
+def values_of(name: str, lines: Any, others: Collection[str] = ()) -> list[str]:
+    """The values of a field. Lines may be those of ``others``, whose key they have then."""
     if not isinstance(lines, (list, tuple)):
         raise broken(f"set the header {name} to {type(lines).__name__}, not to a list of key and value")
     values = []
     for line in lines:
         if not isinstance(line, Mapping) or not isinstance(line.get("value"), str):
             raise broken(f"set the header {name} to a list without a text as value")
-        if line.get("key", name).lower() != name.lower():
+        key = line.get("key", name).lower()
+        if key != name.lower() and key not in others:
             raise broken(f"set the header {name} with the key {line['key']!r}")
         values.append(line["value"])
     return values

@@ -102,6 +102,18 @@ def test_a_function_edits_the_request_or_answers_it() -> None:
         assert client.cache.hit and client.origins["site"].count("/home") == 2
 
 
+def test_a_function_gives_a_field_the_lines_of_another_one() -> None:
+    def handler(event: Any, context: Any) -> Any:
+        # As an example in the documentation of AWS does with Last-Modified.
+        headers = event["Records"][0]["cf"]["request"]["headers"]
+        headers["x-variant"] = [headers["user-agent"][0]]
+        return event["Records"][0]["cf"]["request"]
+
+    with served(handler, "origin-request") as client:
+        found = client.get("/page", headers={"user-agent": "own"}).json()
+        assert (found["user-agent"], found["x-variant"]) == ("own", "own")
+
+
 def test_a_function_changes_path_and_query() -> None:
     def handler(event: Any, context: Any) -> Any:
         request = event["Records"][0]["cf"]["request"]
