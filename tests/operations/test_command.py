@@ -169,6 +169,12 @@ def test_a_command_line_that_is_not_understood_is_2(arguments: list[str]) -> Non
     assert done.returncode == 2 and "Traceback" not in done.stderr
 
 
+def test_the_command_for_grafana_names_the_place_of_the_page() -> None:
+    done = command("dashboard", COLUMNS="200")
+    assert done.returncode == 2
+    assert "a page at http://127.0.0.1:9090/dashboard" in done.stderr
+
+
 @pytest.mark.parametrize("name", ["run", "check", "explain", "init", "version"])
 def test_every_command_has_help(name: str) -> None:
     done = command(name, "--help", COLUMNS="100")

@@ -42,5 +42,8 @@ def dashboard(
     from edgerouter.monitoring import grafana as boards
 
     if not grafana:
-        raise typer.BadParameter("give --grafana: it is the only kind there is")
+        raise typer.BadParameter(
+            "give --grafana to print Grafana's; the edge's own is a page at http://127.0.0.1:9090/dashboard, "
+            "while edgerouter run app.py --admin 127.0.0.1:9090 serves"
+        )
     show.as_json(boards.dashboard())
