@@ -175,6 +175,23 @@ def test_must_understand_lets_what_is_understood_be_stored(cached: Cached) -> No
     assert not cached.reuses({"Cache-Control": "max-age=60, must-understand"}, status=599)
 
 
+def test_the_words_of_a_malformed_member_forbid_and_allow_nothing(cached: Cached) -> None:
+    """A lifetime is guessed by `Last-Modified`, so that a private page with a wrong separator would be shared."""
+    modified = {"Last-Modified": date(time.time() - 1_000_000)}
+    for value, reused in (
+        ("private; max-age=60", False),
+        ("public; private", False),
+        ("no-store;", False),
+        ("no-store =1", False),
+        ("no-cache no-store", False),
+        ('ext="1, no-store', False),
+        ('ext="1, no-store"', True),
+        ("ext=private", True),
+        ("public; foo", True),
+    ):
+        assert cached.reuses({**modified, "Cache-Control": value}) == reused, value
+
+
 def test_what_could_never_be_reused_is_not_stored_and_says_so(cached: Cached) -> None:
     path = cached.answer({"Date": date(time.time())})
     response = cached.get(path)

@@ -5,7 +5,7 @@ use crate::http::{FieldName, FieldValue, Fields, header};
 use smallvec::SmallVec;
 
 use super::{
-    list,
+    is_token_byte, list,
     structured::{self, Bare},
 };
 
@@ -134,8 +134,10 @@ impl ResponseDirectives {
         }
         let mut found = Self::default();
         for line in headers.get_all(header::CACHE_CONTROL) {
-            for (name, argument) in directives(line.as_bytes()) {
+            for member in list(line.as_bytes()) {
+                let (name, argument) = directive(member);
                 found.take(name, argument);
+                found.take_malformed(member);
             }
         }
         found
@@ -171,8 +173,10 @@ impl ResponseDirectives {
         };
         let mut any = false;
         for line in headers.get_all(target) {
-            for (name, argument) in directives(line.as_bytes()) {
+            for member in list(line.as_bytes()) {
+                let (name, argument) = directive(member);
                 any = true;
+                found.take_malformed(member);
                 let plus = argument.and_then(|text| text.iter().position(|&byte| byte == b'+'));
                 match (argument, plus) {
                     (Some(text), Some(plus)) if name.eq_ignore_ascii_case(b"max-age") => {
@@ -189,6 +193,19 @@ impl ResponseDirectives {
     /// Fields that may not be sent from the store without validation: those that `no-cache="…"` and `private="…"` name.
     pub fn unshared_fields(&self) -> impl Iterator<Item = &FieldName> {
         self.fields.iter()
+    }
+
+    /// A member that is none by the grammar (§5.2), as `private; max-age=0` or `no-store =1`, allows nothing. Its words
+    /// forbid all the same: a page that was meant to be private is not shared for a wrong separator.
+    fn take_malformed(&mut self, member: &[u8]) {
+        if is_well_formed(member) {
+            return;
+        }
+        for word in member.split(|&byte| !is_token_byte(byte)) {
+            self.no_store |= word.eq_ignore_ascii_case(b"no-store");
+            self.no_cache |= word.eq_ignore_ascii_case(b"no-cache");
+            self.private |= word.eq_ignore_ascii_case(b"private");
+        }
     }
 
     fn take(&mut self, name: &[u8], argument: Option<&[u8]>) {
@@ -272,21 +289,33 @@ fn seconds(text: &[u8]) -> Option<u32> {
 
 /// Names and arguments; quotes around an argument are removed.
 fn directives(line: &[u8]) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> {
-    list(line).map(
-        |member| match member.iter().position(|&byte| byte == b'=') {
-            None => (member, None),
-            Some(at) => {
-                let (name, argument) = member.split_at(at);
-                let argument = argument.get(1..).unwrap_or_default();
-                // White space around `=` is not allowed: a name that contains it is not a known name.
-                let bare = argument
-                    .strip_prefix(b"\"")
-                    .and_then(|bare| bare.strip_suffix(b"\""))
-                    .unwrap_or(argument);
-                (name, Some(bare))
-            }
-        },
-    )
+    list(line).map(directive)
+}
+
+fn directive(member: &[u8]) -> (&[u8], Option<&[u8]>) {
+    match member.iter().position(|&byte| byte == b'=') {
+        None => (member, None),
+        Some(at) => {
+            let (name, argument) = member.split_at(at);
+            let argument = argument.get(1..).unwrap_or_default();
+            // White space around `=` is not allowed: a name that contains it is not a known name.
+            (name, Some(unquoted(argument).unwrap_or(argument)))
+        }
+    }
+}
+
+fn unquoted(argument: &[u8]) -> Option<&[u8]> {
+    argument.strip_prefix(b"\"")?.strip_suffix(b"\"")
+}
+
+/// `token [ "=" ( token / quoted-string ) ]` (RFC 9111 §5.2).
+fn is_well_formed(member: &[u8]) -> bool {
+    let is_token = |text: &[u8]| text.iter().all(|&byte| is_token_byte(byte));
+    let mut halves = member.splitn(2, |&byte| byte == b'=');
+    halves.next().is_none_or(is_token)
+        && halves
+            .next()
+            .is_none_or(|argument| is_token(argument) || unquoted(argument).is_some())
 }
 
 #[cfg(test)]
@@ -324,6 +353,32 @@ mod tests {
                 want,
                 "{value}"
             );
+        }
+    }
+
+    #[test]
+    fn the_words_of_a_malformed_member_forbid_and_allow_nothing() {
+        for (value, no_store, no_cache, private) in [
+            ("private; max-age=60", false, false, true),
+            ("max-age=60; Private", false, false, true),
+            ("no-store;", true, false, false),
+            ("no-store =1", true, false, false),
+            ("no-cache no-store", true, true, false),
+            ("max-age=60; no-cache=\"set-cookie\"", false, true, false),
+            ("x=\"private, no-store", true, false, true),
+            ("x=\"private, no-store\"", false, false, false),
+            ("private=\"x-a\"", false, false, false),
+            ("x=private", false, false, false),
+            ("max-age=60; public", false, false, false),
+            ("unprivate; no-stored", false, false, false),
+        ] {
+            let found = response(&[("cache-control", value)]);
+            assert_eq!(
+                (found.no_store, found.no_cache, found.private),
+                (no_store, no_cache, private),
+                "{value}"
+            );
+            assert!(!found.public, "{value}");
         }
     }
 
