@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use edgerouter_core::secret::Secret;
-use redis::{AsyncConnectionConfig, Client, RedisError, aio::MultiplexedConnection};
+use redis::{AsyncConnectionConfig, Client, ErrorKind, RedisError, aio::MultiplexedConnection};
 use tokio::sync::Mutex;
 
 use crate::error::DataError;
@@ -57,7 +57,8 @@ impl RedisLink {
         Ok(Self {
             client: client(url)?,
             state: Mutex::default(),
-            connect_timeout: timeout.min(Duration::from_secs(2)),
+            // Less than the time of an operation: one that waits for the connection is then known to have done nothing.
+            connect_timeout: (timeout * 4 / 5).min(Duration::from_secs(2)),
         })
     }
 
@@ -87,7 +88,7 @@ impl RedisLink {
                 Ok((connection, state.number))
             }
             Err(error) => {
-                let why = format!("the Redis server: {error}");
+                let why = worded(&error);
                 state.failed = Some((Instant::now(), why.clone()));
                 Err(DataError::NotBegun(why))
             }
@@ -101,7 +102,7 @@ impl RedisLink {
             self.note_refusal(error, number).await;
             return None;
         }
-        let why = format!("the Redis server: {error}");
+        let why = worded(error);
         let mut state = self.state.lock().await;
         if state.number == number {
             state.connection = None;
@@ -132,6 +133,17 @@ impl RedisLink {
 
     pub(crate) async fn close(&self) {
         self.state.lock().await.connection = None;
+    }
+}
+
+/// The reason for `BindingError`. A parser's account of unknown bytes says nothing to a user and takes several lines.
+fn worded(error: &RedisError) -> String {
+    match error.kind() {
+        ErrorKind::Parse => {
+            "the Redis server: sent a reply that no Redis server sends; check host and port"
+                .to_owned()
+        }
+        _ => format!("the Redis server: {error}"),
     }
 }
 
