@@ -19,7 +19,7 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use super::{
     FetchError,
-    names::NAMES,
+    names::{NAMES, Resolver},
     tls::{self, Configs},
 };
 
@@ -106,9 +106,27 @@ impl AsyncWrite for OriginStream {
 }
 
 /// The way to origins: their addresses and what TLS needs.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Addresses {
+    pub(super) names: Resolver,
     pub(super) tls: Configs,
+}
+
+impl Default for Addresses {
+    fn default() -> Self {
+        Self {
+            names: NAMES.clone(),
+            tls: Configs::default(),
+        }
+    }
+}
+
+/// A new connection to an origin.
+#[derive(Debug)]
+pub(super) struct Dialled {
+    pub(super) stream: OriginStream,
+    /// `None`: a unix socket.
+    pub(super) address: Option<SocketAddr>,
 }
 
 /// Pause before a unix socket with a full backlog is tried again.
@@ -118,7 +136,7 @@ const STAGGER: Duration = Duration::from_millis(250);
 
 impl Addresses {
     /// A connection to the origin, within its `connect_timeout` in all.
-    pub(super) async fn connect(&self, origin: &Origin) -> Result<OriginStream, FetchError> {
+    pub(super) async fn connect(&self, origin: &Origin) -> Result<Dialled, FetchError> {
         let connected = tokio::time::timeout(origin.times.connect, self.unbounded(origin)).await;
         let connected = connected.unwrap_or_else(|_| {
             Err(FetchError::ConnectTimeout(
@@ -128,25 +146,33 @@ impl Addresses {
         });
         // It may have moved: its next connections are not to wait for the addresses to grow old.
         if connected.is_err() && origin.socket.is_none() {
-            NAMES.doubt(&origin.host, origin.port);
+            self.names.doubt(&origin.host, origin.port);
         }
         connected
     }
 
-    async fn unbounded(&self, origin: &Origin) -> Result<OriginStream, FetchError> {
+    async fn unbounded(&self, origin: &Origin) -> Result<Dialled, FetchError> {
+        let refused =
+            |error: io::Error| FetchError::Connect(origin.name.to_string(), error.to_string());
         if let Some(path) = &origin.socket {
-            return socket(path)
-                .await
-                .map(OriginStream::Unix)
-                .map_err(|error| FetchError::Connect(origin.name.to_string(), error.to_string()));
+            let stream = OriginStream::Unix(socket(path).await.map_err(refused)?);
+            return Ok(Dialled {
+                stream,
+                address: None,
+            });
         }
         let addresses = self.of(&origin.host, origin.port).await?;
-        let tcp = dial(&addresses)
-            .await
-            .map_err(|error| FetchError::Connect(origin.name.to_string(), error.to_string()))?;
+        let (tcp, reached) = dial(&addresses).await.map_err(refused)?;
         let _ = tcp.set_nodelay(true);
+        if reached.others_silent && addresses.first() != Some(&reached.at) {
+            self.names.prefer(&origin.host, origin.port, reached.at);
+        }
+        let dialled = |stream| Dialled {
+            stream,
+            address: Some(reached.at),
+        };
         if origin.scheme == Scheme::Http {
-            return Ok(OriginStream::Plain(tcp));
+            return Ok(dialled(OriginStream::Plain(tcp)));
         }
         let failed = |error: String| FetchError::Tls(origin.name.to_string(), error);
         let config = self.tls.of(&origin.tls).map_err(failed)?;
@@ -155,14 +181,14 @@ impl Addresses {
             .connect(name, tcp)
             .await
             .map_err(|error| failed(tls::worded(&error)))?;
-        Ok(OriginStream::Tls(Box::new(stream)))
+        Ok(dialled(OriginStream::Tls(Box::new(stream))))
     }
 
     async fn of(&self, host: &Arc<str>, port: u16) -> Result<Arc<[SocketAddr]>, FetchError> {
         if let Ok(address) = host.parse::<IpAddr>() {
             return Ok(Arc::from([SocketAddr::new(address, port)]));
         }
-        let found = NAMES.of(host, port).await;
+        let found = self.names.of(host, port).await;
         found.map_err(|why| FetchError::Dns(host.to_string(), why))
     }
 }
@@ -179,36 +205,37 @@ async fn socket(path: &Path) -> io::Result<UnixStream> {
     }
 }
 
+/// The address that answered.
+#[derive(Debug, Clone, Copy)]
+struct Reached {
+    at: SocketAddr,
+    /// It was tried beside others, from which nothing had come.
+    others_silent: bool,
+}
+
 /// The first address that answers; each gets a head start before the next is tried beside it.
-async fn dial(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
-    if let [only] = addresses {
-        return TcpStream::connect(only).await;
-    }
+async fn dial(addresses: &[SocketAddr]) -> io::Result<(TcpStream, Reached)> {
+    use futures_util::StreamExt as _;
+    let attempt = |at: SocketAddr| async move { (at, TcpStream::connect(at).await) };
     let mut trying = futures_util::stream::FuturesUnordered::new();
-    let mut left = addresses.iter();
+    let mut left = addresses.iter().copied();
     let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
-    if let Some(first) = left.next() {
-        trying.push(TcpStream::connect(*first));
-    }
+    trying.extend(left.next().map(attempt));
     loop {
-        use futures_util::StreamExt as _;
         tokio::select! {
             done = trying.next() => match done {
-                Some(Ok(stream)) => return Ok(stream),
-                Some(Err(error)) => {
+                Some((at, Ok(stream))) => {
+                    let others_silent = !trying.is_empty();
+                    return Ok((stream, Reached { at, others_silent }));
+                }
+                Some((_, Err(error))) => {
                     last = error;
-                    match left.next() {
-                        Some(next) => trying.push(TcpStream::connect(*next)),
-                        None if trying.is_empty() => return Err(last),
-                        None => {}
-                    }
+                    trying.extend(left.next().map(attempt));
                 }
                 None => return Err(last),
             },
             () = tokio::time::sleep(STAGGER), if left.len() > 0 => {
-                if let Some(next) = left.next() {
-                    trying.push(TcpStream::connect(*next));
-                }
+                trying.extend(left.next().map(attempt));
             }
         }
     }

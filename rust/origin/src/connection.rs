@@ -6,6 +6,7 @@
 
 use std::{
     fmt, io,
+    net::SocketAddr,
     pin::{Pin, pin},
     task::{Context, Poll, Waker, ready},
 };
@@ -32,7 +33,7 @@ use tokio::{
 };
 
 use super::{
-    connect::OriginStream,
+    connect::{Dialled, OriginStream},
     request_body::BoxError,
     request_writer::{OutboundRequest, RequestWriter},
     space::Space,
@@ -50,6 +51,8 @@ const LEAST_MOVED: u64 = 16 << 10;
 /// A connection to an origin, between requests or in one.
 pub(super) struct OriginConnection {
     stream: OriginStream,
+    /// `None`: a unix socket.
+    address: Option<SocketAddr>,
     /// The right to be one of `max_connections`.
     _permit: OwnedSemaphorePermit,
     writer: RequestWriter,
@@ -99,9 +102,10 @@ pub(super) enum NoResponse {
 }
 
 impl OriginConnection {
-    pub(super) fn new(stream: OriginStream, permit: OwnedSemaphorePermit) -> Self {
+    pub(super) fn new(dialled: Dialled, permit: OwnedSemaphorePermit) -> Self {
         Self {
-            stream,
+            stream: dialled.stream,
+            address: dialled.address,
             _permit: permit,
             writer: RequestWriter::default(),
             reader: ResponseReader::default(),
@@ -122,6 +126,11 @@ impl OriginConnection {
         };
         self.reader.begin_response(awaited, limits);
         self.writer.begin(request);
+    }
+
+    /// The address that it leads to.
+    pub(super) fn address(&self) -> Option<SocketAddr> {
+        self.address
     }
 
     /// True if the request may have reached the origin.

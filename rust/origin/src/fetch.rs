@@ -53,9 +53,9 @@ impl Upstreams {
         Self::default()
     }
 
-    /// Closes connections that have been idle for too long.
+    /// Closes connections that have been idle for too long, or lead to an address that the origin's name has no more.
     pub fn sweep(&self, now: Instant) {
-        self.pools.sweep(now);
+        self.pools.sweep(&self.addresses.names, now);
     }
 
     /// Closes everything idle.
@@ -242,9 +242,10 @@ impl Upstreams {
                 }
             }
         };
-        let stream = self.addresses.connect(origin).await?;
-        let connection = Box::new(OriginConnection::new(stream, permit));
-        Ok(Connected::new(connection, pool, false))
+        let changes = pool.changes();
+        let dialled = self.addresses.connect(origin).await?;
+        let connection = Box::new(OriginConnection::new(dialled, permit));
+        Ok(Connected::new(connection, pool, changes))
     }
 }
 
@@ -340,3 +341,6 @@ async fn respond(
         upgrade,
     }
 }
+
+#[cfg(test)]
+mod tests;

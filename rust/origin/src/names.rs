@@ -19,6 +19,8 @@ const FRESH: Duration = Duration::from_secs(30);
 const DOUBTFUL: Duration = Duration::from_secs(1);
 /// Age up to which the last address serves while look-ups fail.
 const KEPT: Duration = Duration::from_secs(86_400);
+/// Time for which an address goes before those that were silent when it answered (RFC 6555 §4.1).
+const PREFERRED: Duration = Duration::from_secs(600);
 /// Time for which a failed look-up is remembered.
 const FAILED: Duration = Duration::from_secs(2);
 /// Names that are remembered or looked up at a time.
@@ -39,7 +41,7 @@ pub async fn resolve(host: &str, port: u16) -> Result<Arc<[SocketAddr]>, String>
     OTHERS.of(&host.into(), port).await
 }
 
-type LookUp = Arc<dyn Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + Sync>;
+pub(super) type LookUp = Arc<dyn Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + Sync>;
 type Name = (Arc<str>, u16);
 
 #[derive(Clone)]
@@ -68,6 +70,8 @@ struct Known {
     looking: bool,
     /// Notified when a look-up ends.
     ended: Arc<Notify>,
+    /// It answered while those before it were silent, then.
+    preferred: Option<(SocketAddr, Instant)>,
 }
 
 #[derive(Clone)]
@@ -97,7 +101,7 @@ impl Resolver {
         }))
     }
 
-    fn new(look_up: LookUp) -> Self {
+    pub(super) fn new(look_up: LookUp) -> Self {
         Self {
             shared: Arc::new(ResolverState {
                 look_up,
@@ -128,6 +132,24 @@ impl Resolver {
         }
     }
 
+    /// The addresses known now. Old ones are looked up again in the background.
+    pub(super) fn known(&self, host: &Arc<str>, port: u16) -> Option<Arc<[SocketAddr]>> {
+        match self.now(&(Arc::clone(host), port), Instant::now()) {
+            State::Addresses(addresses) => Some(addresses),
+            State::Failed(_) | State::Wait(_) => None,
+        }
+    }
+
+    /// This address answered while those before it were silent: further connections do not wait for them first.
+    pub(super) fn prefer(&self, host: &Arc<str>, port: u16, address: SocketAddr) {
+        let now = Instant::now();
+        let mut table = self.shared.table.lock();
+        if let Some(known) = table.known.get_mut(&(Arc::clone(host), port)) {
+            known.preferred = Some((address, now));
+            known.order(now);
+        }
+    }
+
     fn now(&self, name: &Name, now: Instant) -> State {
         let mut table = self.shared.table.lock();
         if !table.known.contains_key(name) && !table.make_room() {
@@ -138,6 +160,7 @@ impl Resolver {
             failed: None,
             looking: false,
             ended: Arc::default(),
+            preferred: None,
         });
         let since = |at: Instant| now.saturating_duration_since(at);
         let found = known
@@ -254,6 +277,7 @@ impl Known {
                     at: now,
                 });
                 self.failed = None;
+                self.order(now);
                 self.ended.notify_waiters();
                 return;
             }
@@ -269,6 +293,23 @@ impl Known {
         }
         self.failed = Some((now, why.into()));
         self.ended.notify_waiters();
+    }
+
+    /// Puts the preferred address first, if the name still has it.
+    fn order(&mut self, now: Instant) {
+        self.preferred = self
+            .preferred
+            .filter(|(_, since)| now.saturating_duration_since(*since) < PREFERRED);
+        let (Some((preferred, _)), Some(found)) = (self.preferred, &mut self.addresses) else {
+            return;
+        };
+        let at = found.addresses.iter().position(|it| *it == preferred);
+        if let Some(at) = at.filter(|at| *at > 0) {
+            let mut ordered = found.addresses.to_vec();
+            ordered.remove(at);
+            ordered.insert(0, preferred);
+            found.addresses = ordered.into();
+        }
     }
 }
 
@@ -327,13 +368,16 @@ mod tests {
         }
     }
 
-    fn age(names: &Resolver, by: Duration) {
-        for known in names.shared.table.lock().known.values_mut() {
-            if let Some(found) = &mut known.addresses {
-                found.at = found.at.checked_sub(by).unwrap();
-            }
-            if let Some((at, _)) = &mut known.failed {
-                *at = at.checked_sub(by).unwrap();
+    impl Resolver {
+        /// Makes all that is known older.
+        pub(crate) fn age(&self, by: Duration) {
+            for known in self.shared.table.lock().known.values_mut() {
+                let found = known.addresses.as_mut().map(|found| &mut found.at);
+                let failed = known.failed.as_mut().map(|(at, _)| at);
+                let preferred = known.preferred.as_mut().map(|(_, at)| at);
+                for at in found.into_iter().chain(failed).chain(preferred) {
+                    *at = at.checked_sub(by).unwrap();
+                }
             }
         }
     }
@@ -347,7 +391,7 @@ mod tests {
         } = silent_after(1);
         let host: Arc<str> = "origin.test".into();
         assert_eq!(names.of(&host, 80).await.unwrap().len(), 1);
-        age(&names, FRESH);
+        names.age(FRESH);
         for _ in 0..120 {
             let at_once = names.now(&(Arc::clone(&host), 80), Instant::now());
             assert!(matches!(at_once, State::Addresses(_)));
@@ -375,13 +419,45 @@ mod tests {
         // Right after a look-up, another one would find nothing new.
         names.doubt(&host, 80);
         assert_eq!(asked.load(Ordering::SeqCst), 1);
-        age(&names, DOUBTFUL);
+        names.age(DOUBTFUL);
         names.doubt(&host, 80);
         names.doubt(&host, 80);
         while *names.of(&host, 80).await.unwrap() == [first] {
             tokio::task::yield_now().await;
         }
         assert_eq!(asked.load(Ordering::SeqCst), 2);
+    }
+
+    #[tokio::test]
+    async fn an_address_that_answered_beside_silent_ones_goes_first_for_ten_minutes() {
+        let addresses: Vec<SocketAddr> = ["[2001:db8::1]:80", "192.0.2.1:80", "192.0.2.2:80"]
+            .map(|text| text.parse().unwrap())
+            .to_vec();
+        let (found, asked) = (addresses.clone(), Arc::new(AtomicUsize::new(0)));
+        let count = Arc::clone(&asked);
+        let names = Resolver::new(Arc::new(move |_: &str, _| {
+            count.fetch_add(1, Ordering::SeqCst);
+            Ok(found.clone())
+        }));
+        let look_up = async |times: usize| {
+            while names.of(&"origin.test".into(), 80).await.is_err()
+                || asked.load(Ordering::SeqCst) < times
+                || names.shared.table.lock().idle == 0
+            {
+                tokio::task::yield_now().await;
+            }
+            names.of(&"origin.test".into(), 80).await.unwrap()
+        };
+        assert_eq!(*look_up(1).await, addresses);
+        names.prefer(&"origin.test".into(), 80, addresses[1]);
+        let preferred = [addresses[1], addresses[0], addresses[2]];
+        assert_eq!(*look_up(1).await, preferred);
+        names.age(FRESH);
+        assert_eq!(*look_up(2).await, preferred, "after a look-up as well");
+        names.age(PREFERRED);
+        assert_eq!(*look_up(3).await, addresses);
+        names.prefer(&"origin.test".into(), 80, "192.0.2.9:80".parse().unwrap());
+        assert_eq!(*look_up(3).await, addresses, "one that it has no more");
     }
 
     #[tokio::test]
@@ -415,7 +491,7 @@ mod tests {
             assert_eq!(names.of(&host, 80).await.unwrap_err(), "no such name");
         }
         assert_eq!(asked.load(Ordering::SeqCst), 1);
-        age(&names, FAILED);
+        names.age(FAILED);
         assert!(names.of(&host, 80).await.is_err());
         assert_eq!(asked.load(Ordering::SeqCst), 2);
     }
@@ -429,6 +505,7 @@ mod tests {
                 failed: None,
                 looking: false,
                 ended: Arc::default(),
+                preferred: None,
             };
             table.known.insert((at.to_string().into(), 80), known);
         }
