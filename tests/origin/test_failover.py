@@ -14,7 +14,8 @@ import pytest
 from edgerouter import Edge, Health, cache
 from edgerouter.testing import Running
 
-from ..origins import Origin, Reply, Seen, wait_until
+from ..origins import Answer, Origin, Reply, Seen, wait_until
+from ..raw import connect, read_until
 
 Pair = Callable[..., httpx.Client]
 
@@ -135,3 +136,32 @@ def test_an_origin_that_says_it_is_sick_is_passed_over_though_it_answers(
     wait_until(lambda: client.get("/").headers["x-from"] == "second", what="the probes' verdict")
     origin.on("/healthz", Reply(200))
     wait_until(lambda: client.get("/").headers["x-from"] == "first", what="its return")
+
+
+@pytest.mark.parametrize("first", ["killed", "refusing", "closing", "silent"])
+def test_an_upgrade_goes_to_the_second_when_the_first_does_not_switch(
+    origin: Origin, second: Origin, pair: Pair, first: str
+) -> None:
+    def echo(seen: Seen, sock: socket.socket) -> None:
+        sock.sendall(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: echo\r\nConnection: Upgrade\r\n\r\nhello")
+        while data := sock.recv(100):
+            sock.sendall(data)
+
+    def close(seen: Seen) -> None:
+        return None
+
+    def wait(seen: Seen, sock: socket.socket) -> None:
+        sock.recv(1)
+
+    if first == "killed":
+        origin.kill()
+    else:
+        answers: dict[str, Answer] = {"refusing": Reply(503, {}, "no"), "closing": close, "silent": wait}
+        origin.default = answers[first]
+    second.default = echo
+    with connect(str(pair({"first_byte_timeout": 1}).base_url), timeout=30) as sock:
+        sock.sendall(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n")
+        assert read_until(sock, b"hello").startswith(b"HTTP/1.1 101 ")
+        sock.sendall(b"more")
+        assert read_until(sock, b"more") == b"more"
+    assert len(second.requests) == 1
