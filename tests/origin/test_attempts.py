@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import struct
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -166,6 +167,146 @@ def test_a_client_that_stalls_in_its_upload_is_told_408_and_the_origin_is_not_bl
             assert (answer.status, answer.get("connection")) == (408, "close")
     assert healthy(edge)
     assert client_for(edge).get("/").text == "fine"
+
+
+HALF = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\nConnection: close\r\n\r\nhello"
+
+
+class Early:
+    """An origin that begins its response with the head of a request, and ends it with the end of the upload."""
+
+    def __init__(self) -> None:
+        self.over = threading.Semaphore(0)
+
+    def __call__(self, sock: socket.socket) -> None:
+        received = b""
+        with sock:
+            while b"\r\n\r\n" not in received:
+                more = sock.recv(4096)
+                if not more:
+                    return  # connected, and closed without a request
+                received += more
+            sock.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nbegun\r\n")
+            while not received.endswith(b"world"):
+                more = sock.recv(4096)
+                if not more:
+                    break
+                received += more
+            else:
+                sock.sendall(b"5\r\nended\r\n0\r\n\r\n")
+        self.over.release()
+
+
+@pytest.fixture
+def early(serve: Serve) -> Iterator[tuple[Early, Running]]:
+    answer = Early()
+    with raw_origin(answer) as url:
+        edge = Edge("test")
+        edge.route("/*", to=edge.origin("first", url, between_bytes_timeout=0.5), cache=cache.DISABLED)
+        yield answer, serve(edge)
+
+
+@pytest.mark.parametrize("end", ["reset", "closed", "malformed"])
+def test_an_upload_that_breaks_off_after_its_response_has_begun_is_no_fault_of_the_origin(
+    early: tuple[Early, Running], end: str
+) -> None:
+    answer, edge = early
+    chunked = HALF.replace(b"Content-Length: 10", b"Transfer-Encoding: chunked").replace(b"hello", b"5\r\nhello\r\n")
+    with ExitStack() as stack:
+        uploads = [stack.enter_context(connect(edge.url)) for _ in range(30)]
+        for sock in uploads:
+            sock.sendall(chunked if end == "malformed" else HALF)
+            read_until(sock, b"begun\r\n")
+        for sock in uploads:
+            if end == "malformed":
+                sock.sendall(b"no size\r\n")
+            elif end == "closed":
+                sock.shutdown(socket.SHUT_WR)
+            else:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                sock.close()
+        for _ in uploads:
+            assert answer.over.acquire(timeout=30), "the request to the origin ends with its content"
+    assert healthy(edge)
+
+
+def test_an_origin_that_waits_for_the_rest_of_an_upload_is_not_late(early: tuple[Early, Running]) -> None:
+    """Its response has begun and goes on when the client does: only the client's own time runs meanwhile."""
+    _, edge = early
+    with ExitStack() as stack:
+        uploads = [stack.enter_context(connect(edge.url)) for _ in range(4)]
+        for sock in uploads:
+            sock.sendall(HALF)
+            read_until(sock, b"begun\r\n")
+        assert not readable(uploads[0], 1.2), "nothing ends while the client is still sending"
+        for sock in uploads:
+            sock.sendall(b"world")
+            assert read_all(sock).endswith(b"ended\r\n0\r\n\r\n")
+    assert healthy(edge)
+
+
+@pytest.mark.parametrize("begun", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nbegun"], ids=["head", "content"])
+def test_an_origin_that_does_not_wait_for_a_slow_upload_stays_healthy(serve: Serve, begun: bytes) -> None:
+    """Many servers close the connection without a response when a client keeps them waiting."""
+    tired = threading.Event()
+    here = threading.Semaphore(0)
+
+    def answer(sock: socket.socket) -> None:
+        with sock:
+            received = b""
+            while not received.endswith(b"hello"):
+                more = sock.recv(4096)
+                if not more:
+                    return  # connected, and closed without a request
+                received += more
+            sock.sendall(begun)
+            here.release()
+            tired.wait(30)
+
+    with raw_origin(answer) as url:
+        edge = Edge("test")
+        edge.route("/*", to=edge.origin("first", url), cache=cache.DISABLED)
+        running = serve(edge)
+        with ExitStack() as stack:
+            uploads = [stack.enter_context(connect(running.url)) for _ in range(30)]
+            for sock in uploads:
+                sock.sendall(HALF)
+                if begun:
+                    read_until(sock, b"begun")
+            for _ in uploads:
+                assert here.acquire(timeout=30), "the origin has got all that there is"
+            tired.set()
+            for sock in uploads:
+                answered = read_all(sock)
+                assert not answered if begun else responses(answered)[0].status == 502
+        assert healthy(running)
+
+
+def test_a_client_that_uses_up_the_whole_time_of_its_request_is_no_fault_of_the_origin(
+    origin: Origin, lone: Callable[..., Running]
+) -> None:
+    over = threading.Event()
+
+    def most(seen: Seen, sock: socket.socket) -> None:
+        sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 30000001\r\n\r\n" + bytes(30_000_000))
+        over.wait(60)
+
+    origin.on("/long", most)
+    edge = lone(total_timeout=1)
+    with ExitStack() as stack:
+        stack.callback(over.set)
+        downloads, uploads = ([stack.enter_context(connect(edge.url)) for _ in range(4)] for _ in range(2))
+        for sock in downloads:
+            sock.sendall(b"GET /long HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+            assert readable(sock, 30)
+        for sock in uploads:
+            sock.sendall(HALF)
+        for sock in uploads:
+            assert responses(read_all(sock))[0].status == 504
+        # The time of all is over, and those who take content have not begun to.
+        for sock in downloads:
+            assert len(read_all(sock)) >= 30_000_000, "what was there was passed on"
+    assert healthy(edge)
 
 
 @pytest.mark.parametrize("reset", [False, True])

@@ -15,7 +15,10 @@ use edgerouter_core::{boxed, http::framing::BodyFraming, origin::unanswered::Fet
 use http_body::{Body, Frame, SizeHint};
 use tokio::{net::TcpStream, time::Instant};
 
-use super::{connection::OriginConnection, pool::Connected};
+use super::{
+    connection::{BrokenContent, OriginConnection},
+    pool::Connected,
+};
 
 /// A response's body. It drives its connection while it is read, and gives it back to the pool at its end; dropped
 /// before, it closes the connection.
@@ -250,13 +253,16 @@ impl UpstreamBody {
     fn poll_part<P>(
         &mut self,
         cx: &mut Context<'_>,
-        next: impl FnOnce(&mut OriginConnection, &mut Context<'_>) -> Poll<Result<(u64, P), String>>,
+        next: impl FnOnce(
+            &mut OriginConnection,
+            &mut Context<'_>,
+        ) -> Poll<Result<(u64, P), BrokenContent>>,
     ) -> Poll<Result<P, FetchError>> {
         let Some(connected) = &mut self.connected else {
             let gone = "its connection is gone".to_owned();
             return Poll::Ready(Err(FetchError::BodyAborted(self.name(), gone)));
         };
-        let error = match next(&mut connected.connection, cx) {
+        let (error, is_fault) = match next(&mut connected.connection, cx) {
             Poll::Ready(Ok((bytes, part))) => {
                 self.deadline = None;
                 self.received.bytes += bytes;
@@ -265,34 +271,49 @@ impl UpstreamBody {
                 }
                 return Poll::Ready(Ok(part));
             }
-            Poll::Ready(Err(why)) => FetchError::BodyAborted(self.name(), why),
+            Poll::Ready(Err(BrokenContent::Response(why))) => {
+                let is_fault = !connected.connection.awaits_client();
+                (FetchError::BodyAborted(self.name(), why), is_fault)
+            }
+            Poll::Ready(Err(BrokenContent::Request(why))) => {
+                (FetchError::RequestBody(why.to_string()), false)
+            }
             Poll::Pending => match self.timed_out(cx) {
-                Some(error) => error,
+                Some(timed_out) => timed_out,
                 None => return Poll::Pending,
             },
         };
         self.connected = None;
-        let is_fault = error.is_origins_fault();
         self.received.fault = is_fault.then(|| Box::new(error.clone()));
         Poll::Ready(Err(error))
     }
 
-    fn timed_out(&mut self, cx: &mut Context<'_>) -> Option<FetchError> {
+    /// The limit of time that is over, and whether that is the origin's fault.
+    fn timed_out(&mut self, cx: &mut Context<'_>) -> Option<(FetchError, bool)> {
         let (between, total) = (self.between, self.total);
+        let connection = &mut self.connected.as_mut()?.connection;
+        if connection.awaits_client() {
+            // The origin may need the rest of the request for the rest of its response: its time begins again then.
+            self.deadline = None;
+            let (end, limit) = total?;
+            let is_over = connection.poll_until(end, cx).is_ready();
+            return is_over.then(|| (FetchError::TotalTimeout(self.name(), limit), false));
+        }
+        let was_awaited = self.deadline.is_some();
         let deadline = *self.deadline.get_or_insert_with(|| {
             let next = Instant::now() + between;
             total.map_or(next, |(end, _)| end.min(next))
         });
-        let connected = self.connected.as_mut()?;
-        if connected.connection.poll_until(deadline, cx).is_pending() {
+        if connection.poll_until(deadline, cx).is_pending() {
             return None;
         }
-        match total {
+        Some(match total {
+            // Otherwise the client has used up the time: it took the response slowly.
             Some((end, limit)) if Instant::now() >= end => {
-                Some(FetchError::TotalTimeout(self.name(), limit))
+                (FetchError::TotalTimeout(self.name(), limit), was_awaited)
             }
-            _ => Some(FetchError::BetweenBytesTimeout(self.name(), between)),
-        }
+            _ => (FetchError::BetweenBytesTimeout(self.name(), between), true),
+        })
     }
 }
 

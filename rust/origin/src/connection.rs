@@ -101,6 +101,15 @@ pub(super) enum NoResponse {
     Request(BoxError),
 }
 
+/// Why the content of a response goes no further.
+#[derive(Debug)]
+pub(super) enum BrokenContent {
+    /// The origin closed, or sent bytes that are no content.
+    Response(String),
+    /// The request's content broke off, which was still being sent.
+    Request(BoxError),
+}
+
 impl OriginConnection {
     pub(super) fn new(dialled: Dialled, permit: OwnedSemaphorePermit) -> Self {
         Self {
@@ -171,6 +180,11 @@ impl OriginConnection {
     /// True once the last response has ended and the connection has nothing to say: to be called while it is idle.
     pub(super) fn is_alive(&mut self) -> bool {
         self.is_quiet(&mut Context::from_waker(Waker::noop()))
+    }
+
+    /// True if the rest of the request is waited for: the origin may wait for it as well.
+    pub(super) fn awaits_client(&self) -> bool {
+        self.writer.awaits_client()
     }
 
     /// Length of the content that has not been taken; `None` if it is unknown.
@@ -302,12 +316,12 @@ impl OriginConnection {
     pub(super) fn poll_content(
         &mut self,
         cx: &mut Context<'_>,
-    ) -> Poll<Result<Option<Frame<Bytes>>, String>> {
+    ) -> Poll<Result<Option<Frame<Bytes>>, BrokenContent>> {
         if !self.first.is_empty() {
             let first = std::mem::take(&mut self.first);
             return Poll::Ready(Ok(Some(Frame::data(first))));
         }
-        self.send(cx).map_err(|error| error.to_string())?;
+        self.send(cx).map_err(BrokenContent::Request)?;
         loop {
             let length = match self.reader.expected() {
                 Expected::Length(left) => Some(left),
@@ -330,15 +344,16 @@ impl OriginConnection {
                 self.stretch = 0;
                 return Poll::Pending;
             };
-            if read.map_err(|error| error.to_string())? == 0 {
+            let broken = |why: String| BrokenContent::Response(why);
+            if read.map_err(|error| broken(error.to_string()))? == 0 {
                 return Poll::Ready(if self.reader.close() {
                     Ok(None)
                 } else {
-                    Err("the connection ended".to_owned())
+                    Err(broken("the connection ended".to_owned()))
                 });
             }
             let piece = self.take_content(space, 0);
-            let piece = piece.map_err(|bad| bad.to_string())?;
+            let piece = piece.map_err(|bad| broken(bad.to_string()))?;
             if !piece.is_empty() {
                 self.stretch += piece.len();
                 return Poll::Ready(Ok(Some(Frame::data(piece))));
@@ -358,7 +373,7 @@ impl OriginConnection {
         &mut self,
         cx: &mut Context<'_>,
         take: impl FnOnce(&TcpStream, &mut Context<'_>, usize) -> Poll<io::Result<usize>>,
-    ) -> Poll<Result<usize, String>> {
+    ) -> Poll<Result<usize, BrokenContent>> {
         let left = match self.reader.expected() {
             Expected::Length(left) => usize::try_from(left).unwrap_or(usize::MAX),
             _ => 0,
@@ -368,12 +383,12 @@ impl OriginConnection {
             None => Err(io::ErrorKind::Unsupported.into()),
         };
         Poll::Ready(match moved {
-            Ok(0) => Err("the connection ended".to_owned()),
+            Ok(0) => Err(BrokenContent::Response("the connection ended".to_owned())),
             Ok(count) => {
                 self.reader.moved(count as u64);
                 Ok(count)
             }
-            Err(error) => Err(error.to_string()),
+            Err(error) => Err(BrokenContent::Response(error.to_string())),
         })
     }
 }

@@ -22,7 +22,7 @@ use tokio::{
 
 use super::{
     connect::OriginStream,
-    request_body::{BoxError, RequestBody, RequestStream},
+    request_body::{BoxError, RequestBody, RequestStream, Turn},
 };
 
 /// Bytes of a request that are taken from its body ahead of the socket.
@@ -115,6 +115,12 @@ impl RequestWriter {
     /// True if the request went out whole.
     pub(super) fn is_done(&self) -> bool {
         self.output.is_empty() && !self.is_unflushed && self.sending.is_none()
+    }
+
+    /// True if nothing can be sent before more of the content comes from the client.
+    pub(super) fn awaits_client(&self) -> bool {
+        let awaits = |sending: &Sending| sending.stream.turn() == Turn::Client;
+        self.output.is_empty() && self.sending.as_ref().is_some_and(awaits)
     }
 
     /// True if a write has failed: no further request can be written.

@@ -37,8 +37,8 @@ use crate::{
         trace::{OpenSpan, Work},
     },
     upstream::{
-        FetchError, HealthBoard, HearInterims, RequestBody, Turn, Unavailable, UpstreamRequest,
-        UpstreamResponse,
+        FetchError, HealthBoard, HearInterims, RequestBody, RequestStream, Turn, Unavailable,
+        UpstreamRequest, UpstreamResponse,
     },
 };
 
@@ -277,6 +277,10 @@ async fn attempt(
     let span = traced(request, origin, &mut headers, started);
     let client = request.interims.as_ref();
     let hear = client.map(|client| client.hear(request));
+    let upload = match &body {
+        RequestBody::Stream(stream) => Some(stream.clone()),
+        _ => None,
+    };
     let upstream = UpstreamRequest {
         method: request.method.clone(),
         path_and_query: prefixed(origin, &request.path_and_query),
@@ -349,7 +353,7 @@ async fn attempt(
             Ok(received(request, origin, response, times))
         }
         Err(error) => {
-            if error.is_origins_fault() {
+            if is_origins_fault(&error, upload.as_ref()) {
                 request.worker.shared.health.note_failure(origin);
             }
             if matches!(error, FetchError::RequestBody(_)) {
@@ -360,6 +364,19 @@ async fn attempt(
             }
             Err(error)
         }
+    }
+}
+
+/// True if a failure counts against the origin's health. One that closes the connection while the rest of an upload is
+/// waited for may have got tired of the client. The time of a request as a whole also runs while its client sends: it
+/// counts where the origin has had half of it at least.
+fn is_origins_fault(error: &FetchError, upload: Option<&RequestStream>) -> bool {
+    match (error, upload.map(RequestStream::turn)) {
+        (FetchError::Reset { .. } | FetchError::TotalTimeout(..), Some(Turn::Client)) => false,
+        (FetchError::TotalTimeout(_, limit), Some(Turn::Origin(since) | Turn::Whole(since))) => {
+            since.elapsed() * 2 >= *limit
+        }
+        _ => error.is_origins_fault(),
     }
 }
 
