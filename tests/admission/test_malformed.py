@@ -175,6 +175,8 @@ CHUNKS = [
     (b"3;" + b"a" * 5000 + b"\r\nabc\r\n0\r\n\r\n", 400, "an endless extension"),
     (b"FFFFFFFFFFFFFFFFF\r\n", 400, "a size beyond counting"),
     (b"10000000000000003\r\nabc\r\n0\r\n\r\n", 400, "a size that wraps around"),
+    (b"000010000000000000003\r\nabc\r\n0\r\n\r\n", 400, "a size that wraps around behind zeros"),
+    (b"0" * 2_000 + b"3\r\nabc\r\n0\r\n\r\n", 400, "endless zeros"),
     (b"3\r\nabc\r\n0\r\nContent-Length: 1\r\n\r\n", 400, "framing in a trailer"),
     (b"3\r\nabc\r\n0\r\nX : 1\r\n\r\n", 400, "a malformed trailer"),
     (b"FFFFFFF0\r\n", 413, "more than the limit"),
@@ -188,6 +190,23 @@ def test_white_space_before_an_extension_of_a_chunk_is_removed(origin: Origin, s
     closing = CHUNKED.replace(b"Host: a", b"Host: a\r\nConnection: close")
     body = b'3 \t;a = "b" ; c\r\nabc\r\n0 ;d\r\n\r\n'
     (answer,) = responses(exchange(str(site().base_url), closing + body))
+    assert answer.status == 200
+    assert [seen.body for seen in origin.requests] == [b"abc"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "body"),
+    [
+        (b"Transfer-Encoding: chunked", b"00000000000000000000000003\r\nabc\r\n0000000000000000000000000\r\n\r\n"),
+        (b"Content-Length: 00000000000000000000000003", b"abc"),
+    ],
+    ids=["a chunk", "a length"],
+)
+def test_zeros_in_front_of_a_number_change_nothing(origin: Origin, site: Site, fields: bytes, body: bytes) -> None:
+    """RFC 9110 §8.6, RFC 9112 §7.1: the grammar has no bound on digits."""
+    origin.default = Reply(200, {}, "reached")
+    request = b"POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n" + fields + b"\r\n\r\n" + body
+    (answer,) = responses(exchange(str(site().base_url), request))
     assert answer.status == 200
     assert [seen.body for seen in origin.requests] == [b"abc"]
 

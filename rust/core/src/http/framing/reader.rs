@@ -237,6 +237,12 @@ mod tests {
                 "HTTP/1.1 200 OK\nTransfer-Encoding: chunked\n\n1  \r\nx\r\n3;a=b\r\nyz!\r\n0\r\na: 1\r\n\r\nsurplus",
                 "200 xyz!<a=1>[surplus]",
             ),
+            // The grammar has no bound on zeros (RFC 9112 §7.1).
+            (
+                get,
+                "HTTP/1.1 200 OK\nTransfer-Encoding: chunked\n\n0000000000000000000002\r\nxy\r\n00000000000000000000\r\n\r\n",
+                "200 xy[]",
+            ),
         ] {
             for step in 1..=text.len() {
                 let got = follow(awaited, text.as_bytes(), step);

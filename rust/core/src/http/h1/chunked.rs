@@ -126,12 +126,19 @@ impl Chunked {
         let bad = Err(Refusal::BadChunk);
         self.state = match (self.state, byte) {
             (State::Size { digits }, b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') => {
-                if digits >= MOST_DIGITS {
+                let digit = char::from(byte).to_digit(16).unwrap_or(0);
+                // Zeros in front of the number are padding, as the spaces behind it are.
+                let digits = if digits > 0 && self.left == 0 {
+                    self.pad()?;
+                    1
+                } else {
+                    digits + 1
+                };
+                if digits > MOST_DIGITS {
                     return bad;
                 }
-                let digit = char::from(byte).to_digit(16).unwrap_or(0);
                 self.left = self.left * 16 + u64::from(digit);
-                State::Size { digits: digits + 1 }
+                State::Size { digits }
             }
             (State::Size { digits: 1.. }, b'\r') => State::SizeLf,
             (State::Size { digits: 1.. } | State::Padding, b';') => {
@@ -142,10 +149,7 @@ impl Chunked {
                 }
             }
             (State::Size { digits: 1.. } | State::Padding, b' ' | b'\t') => {
-                self.extension += 1;
-                if self.extension > MOST_EXTENSION {
-                    return bad;
-                }
+                self.pad()?;
                 State::Padding
             }
             (State::Padding, b'\r') if self.lenient => State::SizeLf,
@@ -218,6 +222,15 @@ impl Chunked {
             _ => return bad,
         };
         Ok(false)
+    }
+
+    /// Counts a byte beside the number of a size.
+    fn pad(&mut self) -> Result<(), Refusal> {
+        self.extension += 1;
+        if self.extension > MOST_EXTENSION {
+            return Err(Refusal::BadChunk);
+        }
+        Ok(())
     }
 
     fn count_trailer(&mut self, byte: u8) -> Result<(), Refusal> {

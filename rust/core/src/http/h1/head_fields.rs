@@ -147,11 +147,13 @@ fn transfer_coding(value: &[u8]) -> Refusal {
 
 /// Digits only (RFC 9110 §8.6); a number that does not fit is malformed.
 pub(crate) fn length(value: &[u8]) -> Option<u64> {
-    if value.is_empty() || value.len() > 19 {
+    let zeros = value.iter().take_while(|byte| **byte == b'0').count();
+    let digits = value.get(zeros..).unwrap_or_default();
+    if value.is_empty() || digits.len() > 19 {
         return None;
     }
     // So many digits fit.
-    value.iter().try_fold(0u64, |number, &byte| {
+    digits.iter().try_fold(0u64, |number, &byte| {
         byte.is_ascii_digit()
             .then(|| number * 10 + u64::from(byte - b'0'))
     })
