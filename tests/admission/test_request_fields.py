@@ -198,5 +198,28 @@ def test_an_options_ends_after_its_last_hop(
     status_field = answer.get("cache-status")
     if forwarded is None:
         assert status_field == "edgerouter; detail=options"
+        assert answer.get("allow") == "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
     else:
         assert status_field is not None and "; fwd=" in status_field
+
+
+@pytest.mark.parametrize(
+    ("target", "methods", "allowed"),
+    [
+        ("*", ["GET", "OPTIONS"], "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"),
+        ("http://a.example", ["GET", "OPTIONS"], "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"),
+        ("/", ["GET", "OPTIONS"], "GET, OPTIONS"),
+    ],
+)
+def test_an_options_that_the_edge_answers_names_the_methods(
+    target: str, methods: list[str], allowed: str, origin: Origin, serve: Serve
+) -> None:
+    """RFC 9110 §9.3.7: of the edge, or of the route where the request may go no further."""
+    edge = Edge("test")
+    edge.route("/*", to=edge.origin("first", origin.url), methods=methods)
+    with connect(serve(edge).url) as sock:
+        head = f"OPTIONS {target} HTTP/1.1\r\nHost: a.example\r\nConnection: close\r\nMax-Forwards: 0\r\n\r\n"
+        sock.sendall(head.encode())
+        (answer,) = responses(read_all(sock))
+    assert (answer.status, answer.get("allow")) == (204, allowed)
+    assert origin.requests == []

@@ -105,9 +105,22 @@ pub(crate) fn too_many() -> EdgeResponse {
     )
 }
 
-/// The answer to an OPTIONS that may go no further (RFC 9110 §7.6.2).
-pub(crate) fn last_hop() -> EdgeResponse {
-    of(StatusCode::NO_CONTENT, Fields::new(), EdgeBody::empty())
+/// The answer to an OPTIONS about the edge, or one that may go no further (RFC 9110 §7.6.2, §9.3.7). `methods`: those
+/// of the route; none: any.
+pub(crate) fn options(methods: &[Method]) -> EdgeResponse {
+    let any = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
+    let allowed = match methods {
+        [] => HeaderValue::from_static(any),
+        methods => allow(methods),
+    };
+    let response = of(StatusCode::NO_CONTENT, Fields::new(), EdgeBody::empty());
+    with(response, header::ALLOW, allowed)
+}
+
+/// The value of `Allow` (RFC 9110 §10.2.1).
+fn allow(methods: &[Method]) -> HeaderValue {
+    let methods: Vec<&str> = methods.iter().map(Method::as_str).collect();
+    HeaderValue::from_str(&methods.join(", ")).unwrap_or(HeaderValue::from_static("GET"))
 }
 
 /// Loop Detected (RFC 5842 §7.2).
@@ -149,7 +162,7 @@ pub(super) fn ended(worker: &Worker, end: PathEnd) -> Early {
     let response = match &end {
         PathEnd::Refused(refusal) => return refuse(worker, *refusal),
         PathEnd::Evades(_) => return refuse(worker, Refusal::AmbiguousPath),
-        PathEnd::Server => of(status, Fields::new(), EdgeBody::empty()),
+        PathEnd::Server => options(&[]),
         PathEnd::Basic(refusal, challenge) => {
             worker.metrics.password(Err(*refusal));
             match refusal {
@@ -169,14 +182,7 @@ pub(super) fn ended(worker: &Worker, end: PathEnd) -> Early {
             response.extensions_mut().insert(EdgeMade);
             response
         }
-        PathEnd::MethodNotAllowed(allowed) => {
-            let allowed: Vec<&str> = allowed.iter().map(Method::as_str).collect();
-            let allowed = HeaderValue::from_str(&allowed.join(", "));
-            with_text(
-                header::ALLOW,
-                allowed.unwrap_or(HeaderValue::from_static("GET")),
-            )
-        }
+        PathEnd::MethodNotAllowed(allowed) => with_text(header::ALLOW, allow(allowed)),
         PathEnd::Https(_, location) => redirect(status, location.clone()),
         PathEnd::Variant(location) => with(
             redirect(status, location.clone()),

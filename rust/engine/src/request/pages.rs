@@ -53,7 +53,7 @@ pub(crate) async fn passed(exchange: &mut Exchange, route: &Route) -> Result<Edg
     if !forward::takes_hop(&head.method, &mut head.headers) {
         exchange.note.forward = None;
         exchange.note.detail = Some(Detail::Options);
-        return Ok(answer::last_hop());
+        return Ok(answer::options(&route.methods));
     }
     let body = if exchange.wants_upgrade {
         RequestBody::Empty
