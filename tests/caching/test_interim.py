@@ -79,7 +79,7 @@ def test_they_are_passed_on_for_every_method_and_past_the_cache(origin: Origin, 
 def test_a_client_that_knows_none_gets_none(cached: Cached) -> None:
     cached.origin.on("/x", Reply(raw=HINTS + FINAL))
     found = exchange(cached.edge.url, asks("/x", version="1.0"))
-    assert found.startswith(b"HTTP/1.0 200 OK") and b"103" not in found
+    assert found.startswith(b"HTTP/1.1 200 OK") and b"103" not in found
 
 
 def test_they_are_bounded_and_carry_nothing_of_one_hop_or_of_a_content(cached: Cached) -> None:

@@ -55,11 +55,8 @@ pub fn head(
     date: impl FnOnce(&mut Vec<u8>),
 ) -> WrittenHead {
     let http_11 = request.version == Version::HTTP_11;
-    status_line(
-        out,
-        if http_11 { b"HTTP/1.1 " } else { b"HTTP/1.0 " },
-        status,
-    );
+    // The version is the edge's, also for a client of HTTP/1.0 (RFC 9110 §2.5).
+    status_line(out, status);
     let present = Present::of(headers);
     headers.write(out);
     let has_content = !request.is_head && !bodiless(status);
@@ -81,9 +78,9 @@ pub fn head(
         request.is_persistent && !present.close && content != ContentWriter::UntilClose;
     if !present.connection {
         match (http_11, is_persistent) {
-            (true, false) => write_line(out, b"connection", b"close"),
+            (_, false) => write_line(out, b"connection", b"close"),
             (false, true) => write_line(out, b"connection", b"keep-alive"),
-            _ => {}
+            (true, true) => {}
         }
     }
     if !present.date {
@@ -101,11 +98,11 @@ pub fn date_line(out: &mut Vec<u8>, date: &[u8]) {
     write_line(out, b"date", date);
 }
 
-fn status_line(out: &mut Vec<u8>, version: &[u8], status: StatusCode) {
-    if status == StatusCode::OK && version == b"HTTP/1.1 " {
+fn status_line(out: &mut Vec<u8>, status: StatusCode) {
+    if status == StatusCode::OK {
         return out.extend_from_slice(b"HTTP/1.1 200 OK\r\n");
     }
-    out.extend_from_slice(version);
+    out.extend_from_slice(b"HTTP/1.1 ");
     out.extend_from_slice(status.as_str().as_bytes());
     out.push(b' ');
     // A reason is for people and may be empty.
@@ -115,7 +112,7 @@ fn status_line(out: &mut Vec<u8>, version: &[u8], status: StatusCode) {
 
 /// Writes an interim response (RFC 9110 §15.2).
 pub fn interim(out: &mut Vec<u8>, status: StatusCode, headers: &Fields) {
-    status_line(out, b"HTTP/1.1 ", status);
+    status_line(out, status);
     headers.write(out);
     out.extend_from_slice(b"\r\n");
 }
