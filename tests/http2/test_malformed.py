@@ -14,7 +14,7 @@ from ..tls.clients import address_of, sample, until
 from ..tls.conftest import Start
 from .clients import Field, head, http2
 
-PROTOCOL_ERROR = 1
+PROTOCOL_ERROR, FRAME_SIZE_ERROR, COMPRESSION_ERROR = 1, 6, 9
 
 
 def site(**limits: object) -> Edge:
@@ -196,3 +196,60 @@ def test_frames_of_another_protocol_end_the_connection_with_the_reason(start: St
     with http2(server.urls[0], None) as client:
         client.send(b"\0\0\1\0\0\0\0\0\0x")  # DATA on stream 0
         assert client.until_closed() == PROTOCOL_ERROR
+
+
+def frame(kind: int, payload: bytes, flags: int = 0, stream: int = 0) -> bytes:
+    return len(payload).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big") + payload
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        pytest.param(frame(2, b"1234", stream=3), id="PRIORITY"),
+        pytest.param(frame(3, b"123", stream=1), id="RST_STREAM"),
+        pytest.param(frame(4, b"12345"), id="SETTINGS"),
+        pytest.param(frame(4, b"123456", flags=1), id="acknowledged SETTINGS"),
+        pytest.param(frame(6, b"1234567"), id="PING"),
+        pytest.param(frame(7, b"1234567"), id="GOAWAY"),
+        pytest.param(frame(8, b"123"), id="WINDOW_UPDATE"),
+    ],
+)
+def test_a_frame_of_a_size_that_its_type_has_not_ends_the_connection_with_that_reason(
+    start: Start, wrong: bytes
+) -> None:
+    """RFC 9113 §4.2."""
+    server = start(site())
+    with http2(server.urls[0], None) as client:
+        assert client.get().body == b"hello"
+        client.send(wrong)
+        assert client.until_closed() == FRAME_SIZE_ERROR
+
+
+LITERAL = b"\x00\x01x\x011"
+
+
+@pytest.mark.parametrize(
+    "section",
+    [
+        pytest.param(b"\x80", id="no entry"),
+        pytest.param(b"\xff\x7f", id="an entry past the table"),
+        pytest.param(b"\x7f\x7f\x011", id="a name past the table"),
+        pytest.param(b"\xff\xff\xff\xff\xff\xff\xff\x0f", id="a number without bounds"),
+        pytest.param(b"\x00\x01x\x05abc", id="a value that ends early"),
+        pytest.param(b"\x00\x05abc", id="a name that ends early"),
+        pytest.param(b"\x3f\xff\x7f", id="a table that is too large"),
+        pytest.param(LITERAL + b"\x20" + LITERAL, id="a size of the table behind a field"),
+    ],
+)
+@pytest.mark.parametrize("split", [False, True])
+def test_a_section_that_cannot_be_decoded_ends_the_connection_with_that_reason(
+    start: Start, section: bytes, split: bool
+) -> None:
+    """RFC 9113 §4.3: both ends would go on with different tables."""
+    server = start(site())
+    with http2(server.urls[0], None) as client:
+        assert client.get().body == b"hello"
+        # CONTINUATION brings the last byte.
+        frames = frame(1, section[:-1], 1, 3) + frame(9, section[-1:], 4, 3) if split else frame(1, section, 5, 3)
+        client.send(frames)
+        assert client.until_closed() == COMPRESSION_ERROR

@@ -106,6 +106,11 @@ impl Meter {
         self.flood.get()
     }
 
+    /// The code of an error of the client that the library knows as a protocol error.
+    pub(super) fn fault(&self) -> Option<u8> {
+        self.received.borrow().fault()
+    }
+
     /// The connection has its turn.
     pub(super) fn begin_turn(&self) {
         self.frames.set(0);

@@ -13,6 +13,7 @@ use std::{
 };
 
 use bytes::{Buf as _, BytesMut};
+use edgerouter_core::http::h2::frames::kind;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::meter::Meter;
@@ -139,6 +140,9 @@ impl<T: Transport> Wire<T> {
         for slice in slices {
             gathered.extend_from_slice(slice);
         }
+        if let Some(code) = self.meter.fault() {
+            correct(&mut gathered, code);
+        }
         Poll::Ready(Ok(Some(length)))
     }
 
@@ -156,6 +160,17 @@ impl<T: Transport> Wire<T> {
             self.meter.send(slice.get(..taken).unwrap_or_default());
             left -= taken;
         }
+    }
+}
+
+/// Puts the code of an error into the GOAWAY at the end of these bytes, in the place of the library's PROTOCOL_ERROR.
+fn correct(bytes: &mut [u8], code: u8) {
+    const HEAD: [u8; 9] = [0, 0, 8, kind::GOAWAY, 0, 0, 0, 0, 0];
+    if let Some(frame) = bytes.last_chunk_mut::<17>()
+        && frame.starts_with(&HEAD)
+        && let [.., 0, 0, 0, last @ 1] = frame
+    {
+        *last = code;
     }
 }
 

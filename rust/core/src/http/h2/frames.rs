@@ -14,8 +14,16 @@ pub mod kind {
     pub const DATA: u8 = 0;
     /// A field section, or its beginning.
     pub const HEADERS: u8 = 1;
+    /// A priority of RFC 7540.
+    pub const PRIORITY: u8 = 2;
     /// The end of a stream.
     pub const RST_STREAM: u8 = 3;
+    /// Bounds that the other end keeps.
+    pub const SETTINGS: u8 = 4;
+    /// A sign of life.
+    pub const PING: u8 = 6;
+    /// The last frame about streams.
+    pub const GOAWAY: u8 = 7;
     /// More room for content.
     pub const WINDOW_UPDATE: u8 = 8;
     /// More of a field section.
@@ -24,6 +32,8 @@ pub mod kind {
 
 /// DATA and HEADERS: the last frame of its direction of the stream.
 pub const END_STREAM: u8 = 1;
+/// SETTINGS: those of the other end are known.
+const ACK: u8 = 1;
 /// HEADERS and CONTINUATION: the field section ends.
 pub const END_HEADERS: u8 = 4;
 /// HEADERS: the length of padding comes first, which is at the end.
@@ -33,6 +43,9 @@ pub(super) const PRIORITY: u8 = 0x20;
 
 /// The code of RST_STREAM that is no error (RFC 9113 §7).
 pub const NO_ERROR: u32 = 0;
+/// Codes of connections that end by an error.
+const FRAME_SIZE_ERROR: u8 = 6;
+const COMPRESSION_ERROR: u8 = 9;
 
 const HEAD: usize = 9;
 const CODE: usize = 4;
@@ -57,6 +70,19 @@ impl FrameHead {
     pub fn ends_stream(&self) -> bool {
         matches!(self.kind, kind::DATA | kind::HEADERS) && self.flags & END_STREAM != 0
     }
+
+    /// True if no frame of its type has this length (RFC 9113 §6).
+    fn is_mis_sized(&self) -> bool {
+        match (self.kind, self.length) {
+            (kind::PRIORITY, length) => length != 5,
+            (kind::RST_STREAM | kind::WINDOW_UPDATE, length) => length != 4,
+            (kind::SETTINGS, length) if self.flags & ACK != 0 => length != 0,
+            (kind::SETTINGS, length) => !length.is_multiple_of(6),
+            (kind::PING, length) => length != 8,
+            (kind::GOAWAY, length) => length < 8,
+            _ => false,
+        }
+    }
 }
 
 /// Finds the heads in one direction.
@@ -77,6 +103,8 @@ pub struct FrameReader {
     in_fields: bool,
     /// Those of a client.
     sections: Option<Sections>,
+    /// A frame had a length that none of its type has.
+    is_mis_sized: bool,
 }
 
 impl FrameReader {
@@ -100,6 +128,18 @@ impl FrameReader {
             in_section: false,
             in_fields: false,
             sections: None,
+            is_mis_sized: false,
+        }
+    }
+
+    /// The code of the error that the other end has made, if one in the size of a frame or in its compression was seen
+    /// (RFC 9113 §4.2, §4.3).
+    pub fn fault(&self) -> Option<u8> {
+        let is_broken = self.sections.as_ref().is_some_and(Sections::is_broken);
+        match (self.is_mis_sized, is_broken) {
+            (true, _) => Some(FRAME_SIZE_ERROR),
+            (false, true) => Some(COMPRESSION_ERROR),
+            (false, false) => None,
         }
     }
 
@@ -169,6 +209,7 @@ impl FrameReader {
             },
         };
         self.held = 0;
+        self.is_mis_sized |= head.is_mis_sized();
         self.payload = if has_code { 0 } else { head.length };
         self.in_data = kind == kind::DATA;
         self.in_fields = matches!(kind, kind::HEADERS | kind::CONTINUATION);

@@ -63,10 +63,18 @@ impl Sections {
     }
 
     fn end(&mut self) {
+        if self.left == 0 && self.ends {
+            self.fields.end();
+        }
         if self.left == 0 && self.ends && self.is_trailers && self.fields.has_pseudo {
             self.malformed.push(self.stream);
             self.fields.has_pseudo = false;
         }
+    }
+
+    /// True if a section was no HPACK. Huffman codes are passed over.
+    pub(super) fn is_broken(&self) -> bool {
+        self.fields.is_broken
     }
 
     /// The streams whose trailers have pseudo-fields, since the last call.
@@ -78,15 +86,25 @@ impl Sections {
 /// Fields of the static table that are pseudo-fields, and the end of that table (RFC 7541, appendix A).
 const PSEUDO: u32 = 14;
 const STATIC: u32 = 61;
+/// Bytes and entries of the dynamic table at most: the edge leaves it as it is.
+const TABLE: u32 = 4_096;
+const ENTRIES: u8 = 128;
+/// Bits in front of the last byte of an integer that the library reads.
+const MOST_SHIFT: u8 = 28;
 
 /// Reads fields from the bytes of a section, however they come.
 #[derive(Debug, Default)]
 struct FieldReader {
     step: Step,
     /// Of the last fields that were added to the dynamic table, the newest in the lowest bit: true for a pseudo-field.
-    /// The table of 4,096 bytes, which the edge leaves as it is, has 128 at most.
     added: u128,
+    /// How many of them there are.
+    entries: u8,
     has_pseudo: bool,
+    /// A field of the section has begun: the size of the table may change in front of the first only (RFC 7541 §4.2).
+    has_field: bool,
+    /// A section could not be read.
+    is_broken: bool,
 }
 
 /// The part of a field that comes next.
@@ -159,6 +177,18 @@ impl FieldReader {
     fn begin(&mut self) {
         self.step = Step::Field;
         self.has_pseudo = false;
+        self.has_field = false;
+    }
+
+    /// The section has ended.
+    fn end(&mut self) {
+        self.is_broken |= !matches!(self.step, Step::Field);
+    }
+
+    /// An integer goes on.
+    fn go_on(&mut self, number: Number) -> Number {
+        self.is_broken |= number.shift > MOST_SHIFT;
+        number
     }
 
     fn read(&mut self, mut bytes: &[u8]) {
@@ -172,7 +202,7 @@ impl FieldReader {
                 Step::Field => (self.field(byte), rest),
                 Step::Index(form, number) => match number.next(byte) {
                     Ok(index) => (self.indexed(form, index), rest),
-                    Err(number) => (Step::Index(form, number), rest),
+                    Err(number) => (Step::Index(form, self.go_on(number)), rest),
                 },
                 Step::Length(of) => {
                     let is_huffman = byte & 0x80 != 0;
@@ -183,7 +213,7 @@ impl FieldReader {
                 }
                 Step::LengthGoesOn(of, is_huffman, number) => match number.next(byte) {
                     Ok(length) => (self.text(of, is_huffman, length), rest),
-                    Err(number) => (Step::LengthGoesOn(of, is_huffman, number), rest),
+                    Err(number) => (Step::LengthGoesOn(of, is_huffman, self.go_on(number)), rest),
                 },
                 Step::Name(form, is_huffman, length) => {
                     // The code of a colon has seven bits.
@@ -214,13 +244,22 @@ impl FieldReader {
 
     fn indexed(&mut self, form: Form, index: u32) -> Step {
         match form {
-            Form::Size => return Step::Field,
+            Form::Size => {
+                self.is_broken |= self.has_field || index > TABLE;
+                return Step::Field;
+            }
             Form::Added | Form::NotAdded if index == 0 => return Step::Length(Text::Name(form)),
             _ => {}
         }
         let is_pseudo = match index.checked_sub(STATIC + 1) {
-            None => (1..=PSEUDO).contains(&index),
-            Some(age) => self.added.checked_shr(age).unwrap_or(0) & 1 == 1,
+            None => {
+                self.is_broken |= index == 0;
+                (1..=PSEUDO).contains(&index)
+            }
+            Some(age) => {
+                self.is_broken |= age >= u32::from(self.entries);
+                self.added.checked_shr(age).unwrap_or(0) & 1 == 1
+            }
         };
         self.note(form, is_pseudo);
         match form {
@@ -231,7 +270,9 @@ impl FieldReader {
 
     fn note(&mut self, form: Form, is_pseudo: bool) {
         self.has_pseudo |= is_pseudo;
+        self.has_field = true;
         if form == Form::Added {
+            self.entries = ENTRIES.min(self.entries + 1);
             self.added = self.added << 1 | u128::from(is_pseudo);
         }
     }
@@ -311,6 +352,36 @@ mod tests {
             ]
             .concat();
             assert!(has_pseudo(&mut reader, &long, step));
+        }
+    }
+
+    #[test]
+    fn a_section_that_is_no_hpack_is_known() {
+        for (section, want) in [
+            (&b"\x82\x84"[..], false),
+            (b"\x3f\xe1\x1f\x20\x82", false), // sizes of the table in front of all fields
+            (b"\x40\x01x\x011\xbe", false),   // a field that was just added
+            (b"\x40\x01x\x011\xbf", true),    // the one before it
+            (b"\xbe", true),                  // the first of an empty table
+            (b"\x7e\x011", true),             // a name of it
+            (b"\x80", true),                  // no entry
+            (b"\x82\x20", true),              // a size behind a field
+            (b"\x3f\xe2\x1f", true),          // 4,097
+            (b"\x00\x01x\x05abc", true),      // the end in a value,
+            (b"\x00\x05abc", true),           // in a name,
+            (b"\x00", true),                  // before it,
+            (b"\xff\x80", true),              // and in a number
+            (b"\xff\xff\xff\xff\xff\xff\x0f", true),
+        ] {
+            for step in 1..8 {
+                let mut reader = FieldReader::default();
+                reader.begin();
+                for piece in section.chunks(step) {
+                    reader.read(piece);
+                }
+                reader.end();
+                assert_eq!(reader.is_broken, want, "{section:?} by {step}");
+            }
         }
     }
 
