@@ -67,7 +67,7 @@ class Authority:
         self.issued = 0
 
     def _sign(
-        self, subject: x509.Name, key: Key, extensions: list[x509.ExtensionType], days: int = 30
+        self, subject: x509.Name, key: Key, extensions: list[x509.ExtensionType], days: float = 30
     ) -> x509.Certificate:
         now = dt.datetime.now(dt.UTC)
         builder = (
@@ -95,7 +95,7 @@ class Authority:
         kind: str = "ec",
         subject: str = "",
         form: str = "UTF8String",
-        days: int = 30,
+        days: float = 30,
     ) -> Issued:
         """A certificate for host names, addresses or URIs. ``form``: of the subject, in ASN.1."""
         key: Key = rsa.generate_private_key(65537, 2048) if kind == "rsa" else ec.generate_private_key(ec.SECP256R1())

@@ -7,9 +7,11 @@ import hashlib
 import json
 import socket
 import ssl
+import time
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 
 from edgerouter import ConfigError, Context, Edge, ForwardPolicy, Request, Response, Tls, When, cache
 
@@ -303,6 +305,39 @@ def test_a_resumed_session_keeps_the_identity_and_ends_with_its_authority(
         server.reload(edge)
         assert get(sock, path="/who").status == 421, "its authority is no longer trusted"
     assert refused(server.urls[0], context)
+
+
+@pytest.mark.parametrize(
+    ("version", "options"),
+    [
+        pytest.param(ssl.TLSVersion.TLSv1_3, ssl.Options(0), id="TLS 1.3"),
+        pytest.param(ssl.TLSVersion.TLSv1_2, ssl.Options(0), id="TLS 1.2"),
+        pytest.param(ssl.TLSVersion.TLSv1_2, ssl.OP_NO_TICKET, id="TLS 1.2 by its number"),
+    ],
+)
+def test_a_client_with_a_renewed_certificate_is_let_in_with_a_session_of_the_one_before(
+    authority: Authority, clients: Authority, start: Start, version: ssl.TLSVersion, options: ssl.Options
+) -> None:
+    edge = Edge("test")
+    edge.listen("127.0.0.1:0", tls=mutual(authority, clients, subject="X-Client-Subject"))
+    show_field(edge, "x-client-subject", absent="nobody")
+    server = start(edge)
+    brief = clients.issue(client=True, subject="ada", days=5 / 86_400)
+    context = client_of(authority, brief)
+    context.minimum_version = context.maximum_version = version
+    context.options |= options
+    with connected(server.urls[0], context) as sock:
+        assert get(sock, path="/who").body == b"CN=ada"
+        session = sock.session
+    with connected(server.urls[0], context, session=session) as sock:
+        assert (get(sock, path="/who").body, sock.session_reused) == (b"CN=ada", True)
+        session = sock.session
+    end = x509.load_der_x509_certificate(brief.der).not_valid_after_utc.timestamp()
+    until(lambda: time.time() > end + 1)
+    renewed = clients.issue(client=True, subject="bob")
+    context.load_cert_chain(renewed.chain, renewed.key)
+    with connected(server.urls[0], context, session=session) as sock:
+        assert (get(sock, path="/who").body, sock.session_reused) == (b"CN=bob", False)
 
 
 def large(clients: Authority, size: int) -> Issued:

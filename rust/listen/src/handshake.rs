@@ -95,8 +95,8 @@ pub(crate) async fn handshake<T: Transport, O: ConnectionOwner>(
     }
 }
 
-/// The client, as its certificate says who it is. `None`: its certificate has expired since the session began, which
-/// resumption does not look at.
+/// The client, as its certificate says who it is. `None`: its certificate has expired, which resumption of a session
+/// that began before does not look at.
 fn identity(
     session: &ServerConnection,
     policy: Option<&ClientAuthentication>,

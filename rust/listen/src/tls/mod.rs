@@ -2,9 +2,9 @@
 //!
 //! `build` makes a plan's TLS policies into configurations and reports every problem of them, `given` reads their
 //! files, `certificates` chooses one by SNI, `development` makes some for local names, `resumption` keeps the keys of
-//! tickets across plans and `tickets` changes them, `places` bounds the handshakes under way. HTTP is served over a
-//! `TlsTransport` like over any other; `crate::handshake` makes one. The policy that a name selects is decided by
-//! `core::tls`.
+//! tickets across plans, `tickets` changes them, `stored` ends sessions with the certificates of their clients, `places`
+//! bounds the handshakes under way. HTTP is served over a `TlsTransport` like over any other; `crate::handshake` makes
+//! one. The policy that a name selects is decided by `core::tls`.
 
 mod build;
 mod certificates;
@@ -15,6 +15,7 @@ mod given;
 mod places;
 mod resumption;
 mod session;
+mod stored;
 mod tickets;
 mod transport;
 

@@ -12,7 +12,7 @@ use rustls::server::{
     NoServerSessionStorage, ProducesTickets, ServerSessionMemoryCache, StoresServerSessions,
 };
 
-use super::tickets::RotatingTickets;
+use super::{stored::ValidSessions, tickets::RotatingTickets};
 
 /// Digest of a TLS policy (SHA-256).
 pub(super) type PolicyDigest = [u8; 32];
@@ -68,7 +68,7 @@ impl Resumption {
             tickets: Arc::new(RotatingTickets::new(unix_now)?),
             sessions: match most_sessions {
                 0 => Arc::new(NoServerSessionStorage {}),
-                most => ServerSessionMemoryCache::new(most),
+                most => Arc::new(ValidSessions(ServerSessionMemoryCache::new(most))),
             },
             most_sessions,
         })

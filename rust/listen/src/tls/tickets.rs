@@ -8,6 +8,8 @@ use std::{fmt, sync::Arc};
 use parking_lot::Mutex;
 use rustls::{Error, crypto::aws_lc_rs::Ticketer, server::ProducesTickets};
 
+use super::stored::has_ended;
+
 /// Seconds for which a key makes tickets.
 pub(super) const ROTATION: u64 = 6 * 60 * 60;
 
@@ -84,7 +86,8 @@ impl ProducesTickets for RotatingTickets {
 
     fn decrypt(&self, cipher: &[u8]) -> Option<Vec<u8>> {
         let (newest, before) = self.now();
-        newest.decrypt(cipher).or_else(|| before?.decrypt(cipher))
+        let session = newest.decrypt(cipher).or_else(|| before?.decrypt(cipher))?;
+        (!has_ended(&session, (self.clock)())).then_some(session)
     }
 }
 
