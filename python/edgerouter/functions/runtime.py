@@ -16,15 +16,16 @@ import threading
 import time
 from contextvars import Context
 from types import CodeType
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from edgerouter.functions import TimeLimit, logs
 from edgerouter.functions.event_loop import PATIENCE, Loop
-from edgerouter.functions.streams import Pump
 from edgerouter.functions.threads import Pool, give_way, interrupt
 
 if TYPE_CHECKING:
-    from edgerouter._core import BackgroundCall, Runner
+    from edgerouter import _core
+    from edgerouter._core import BackgroundCall, PieceSink, Runner
+    from edgerouter.functions.streams import Pump
 
 __all__ = ["Runtime", "crowded", "held", "interrupted", "moved", "report", "settle", "start", "traced", "within"]
 
@@ -118,8 +119,9 @@ class Runtime:
         self.loops: list[Loop] = []
         self.active = self.fresh()
         runner.background(self.background)
-        self.pump = Pump(runner, lambda: self.active.loop)
-        runner.streams(self.pump.start)
+        self.pump: Pump | None = None
+        self.pump_lock = threading.Lock()
+        runner.streams(self.stream)
         self.watchdog = threading.Thread(target=self.watch, name="edge-python-watchdog", daemon=True)
         self.watchdog.start()
 
@@ -184,6 +186,16 @@ class Runtime:
         self.timers[task] = loop.call_later(call.remaining(), expire)
         task.add_done_callback(done)
 
+    def stream(self, source: Any, sink: PieceSink, call: _core.AsyncContext | _core.Context | None) -> None:
+        """Sends the content of a streamed response. The first one imports the module for it, which no start needs."""
+        pump = self.pump
+        if pump is None:
+            from edgerouter.functions.streams import Pump
+
+            with self.pump_lock:
+                pump = self.pump = self.pump or Pump(self.runner, lambda: self.active.loop)
+        pump.start(source, sink, call)
+
     def watch(self) -> None:
         """Starts threads that are wanted, and enforces the time limits, until the engine stops."""
         looked = time.monotonic()
@@ -224,7 +236,8 @@ class Runtime:
         self.stopping.set()
         self.active.stop()
         self.aside.stop()
-        self.pump.stop()
+        if self.pump is not None:
+            self.pump.stop()
         logs.uninstall()
 
 
