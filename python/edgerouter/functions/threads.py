@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import queue
 import sys
@@ -31,18 +30,32 @@ def prepare_thread(foreign: bool) -> int:
     costs more than a quick call. Holding it once, and never releasing it, keeps it for as long as the thread lives.
     """
     if foreign:
-        ctypes.pythonapi.PyGILState_Ensure()
+        _interpreter().PyGILState_Ensure()
     return threading.get_ident()
 
 
 def call_off(thread: int) -> None:
     """Takes back an interrupt that has not arrived."""
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), None)
+    _raise_in(thread, None)
 
 
 def interrupt(thread: int) -> None:
     """Raises ``TimeLimit`` in a thread, at its next bytecode."""
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(TimeLimit))
+    _raise_in(thread, TimeLimit)
+
+
+def _interpreter() -> Any:
+    """Its functions. The module for them takes longer to import than all others of a start, and few edges need it."""
+    from ctypes import pythonapi
+
+    return pythonapi
+
+
+def _raise_in(thread: int, exception: type[BaseException] | None) -> None:
+    from ctypes import c_ulong, py_object
+
+    given = None if exception is None else py_object(exception)
+    _interpreter().PyThreadState_SetAsyncExc(c_ulong(thread), given)
 
 
 def give_way() -> None:
