@@ -7,13 +7,25 @@ use crate::{
     cache::vary,
     http::{FieldName, header},
     plan::{
-        Hook, HostPattern, Route, Target,
+        CallableId, Hook, HostPattern, Route, Target,
         matcher::host::{hosts_cover, hosts_intersect},
         spec::{HookPhase, HookSpec, Problems},
     },
 };
 
-pub(super) fn hook(
+/// Compiles the hooks; `None` stands for one that is reported.
+pub(super) fn hooks(
+    specs: Vec<HookSpec>,
+    names: &DeclaredNames,
+    problems: &Problems,
+) -> Vec<Option<(HookPhase, Hook)>> {
+    let numbered = specs.into_iter().enumerate();
+    numbered
+        .map(|(at, spec)| hook(spec, &format!("hooks[{at}]"), names, problems))
+        .collect()
+}
+
+fn hook(
     spec: HookSpec,
     path: &str,
     names: &DeclaredNames,
@@ -107,8 +119,23 @@ fn is_cookie_name(byte: u8) -> bool {
     byte.is_ascii_graphic() && !matches!(byte, b'=' | b';' | b',' | b'"')
 }
 
+/// The hooks that no request of any route could meet, each with its callable.
+pub(super) fn idle(
+    hooks: &[Option<(HookPhase, Hook)>],
+    routes: &[Route],
+) -> Vec<(usize, CallableId)> {
+    let numbered = hooks.iter().enumerate();
+    numbered
+        .filter_map(|(at, hook)| {
+            let (phase, hook) = hook.as_ref()?;
+            let met = routes.iter().any(|route| meets(*phase, hook, route));
+            (!met).then_some((at, hook.call))
+        })
+        .collect()
+}
+
 /// True if some request of the route could meet the hook in its phase: hooks of the origin phases need an origin.
-pub(super) fn meets(phase: HookPhase, hook: &Hook, route: &Route) -> bool {
+fn meets(phase: HookPhase, hook: &Hook, route: &Route) -> bool {
     let host: Vec<HostPattern> = hook.host.iter().cloned().collect();
     let runs = match phase {
         HookPhase::ViewerRequest | HookPhase::ViewerResponse => true,

@@ -8,7 +8,7 @@ use super::{index, origin_url::OriginUrl};
 use crate::{
     http::framing::head::HeadLimits,
     plan::{
-        Group, Origin, OriginId, OriginTls, Scheme, TlsVersion, UpstreamHost,
+        Group, HostPattern, Origin, OriginId, OriginTls, Scheme, TlsVersion, UpstreamHost,
         limits::OriginLimits,
         spec::{GroupSpec, OriginSpec, Problems, nearest, suggestion},
     },
@@ -62,12 +62,19 @@ pub(super) fn names(origins: &[Arc<str>], groups: &[GroupSpec], problems: &Probl
     }
 }
 
-pub(super) fn group(
-    spec: GroupSpec,
-    path: &str,
+/// Compiles the groups.
+pub(super) fn groups(
+    specs: Vec<GroupSpec>,
     origins: &[Arc<str>],
     problems: &Problems,
-) -> Group {
+) -> Vec<Group> {
+    let numbered = specs.into_iter().enumerate();
+    numbered
+        .map(|(at, spec)| group(spec, &format!("groups[{at}]"), origins, problems))
+        .collect()
+}
+
+fn group(spec: GroupSpec, path: &str, origins: &[Arc<str>], problems: &Problems) -> Group {
     let mut members = Vec::with_capacity(spec.members.len());
     for (at, member) in spec.members.iter().enumerate() {
         let place = format!("{path}.members[{at}]");
@@ -95,71 +102,32 @@ pub(super) fn group(
     }
 }
 
-pub(super) fn origin(
+/// Compiles the origins; `None` stands for one that is reported.
+pub(super) fn origins(
+    specs: Vec<OriginSpec>,
+    limits: &OriginLimits,
+    problems: &Problems,
+) -> Vec<Option<Origin>> {
+    let numbered = specs.into_iter().enumerate();
+    numbered
+        .map(|(at, spec)| origin(spec, limits, &format!("origins[{at}]"), problems))
+        .collect()
+}
+
+fn origin(
     spec: OriginSpec,
     limits: &OriginLimits,
     path: &str,
     problems: &Problems,
 ) -> Option<Origin> {
     let address = OriginUrl::read(&spec.url, &format!("{path}.url"), problems);
-    let upstream_host = match spec.host.as_str() {
-        "origin" => Some(UpstreamHost::Origin),
-        "viewer" => Some(UpstreamHost::Viewer),
-        literal => {
-            let value = literal
-                .parse::<Authority>()
-                .ok()
-                .filter(|authority| !authority.as_str().contains('@'));
-            let value = value.and_then(|_| HeaderValue::from_str(literal).ok());
-            if value.is_none() {
-                problems.add(
-                    format!("{path}.host"),
-                    shown_url(literal),
-                    "must be \"origin\", \"viewer\" or a host",
-                );
-            }
-            value.map(UpstreamHost::Literal)
-        }
-    };
-    let ca_pem = match &spec.tls_ca {
-        None => None,
-        Some(secret) => certificates(secret, &format!("{path}.tls_ca"), problems),
-    };
-    if address
-        .as_ref()
-        .is_some_and(|address| address.scheme == Scheme::Http)
-    {
-        let given = [
-            ("tls_ca", spec.tls_ca.is_some()),
-            ("tls_server_name", spec.tls_server_name.is_some()),
-            ("tls_verify", !spec.tls_verify),
-            ("tls_certificate", spec.tls_certificate.is_some()),
-            ("tls_versions", spec.tls_versions.is_some()),
-            (
-                "tls_pins",
-                spec.tls_pins.as_ref().is_some_and(|pins| !pins.is_empty()),
-            ),
-        ];
-        for (name, _) in given.iter().filter(|(_, given)| *given) {
-            problems.add(
-                format!("{path}.{name}"),
-                None,
-                "is for https origins, and this url is http",
-            );
-        }
+    let upstream_host = upstream_host(&spec.host, path, problems);
+    let ca_pem = (spec.tls_ca.as_ref())
+        .and_then(|secret| certificates(secret, &format!("{path}.tls_ca"), problems));
+    if matches!(&address, Some(address) if address.scheme == Scheme::Http) {
+        has_no_tls(&spec, path, problems);
     }
-    if let Some(name) = &spec.tls_server_name
-        && !matches!(
-            crate::plan::HostPattern::parse(name),
-            Ok(crate::plan::HostPattern::Exact(_))
-        )
-    {
-        problems.add(
-            format!("{path}.tls_server_name"),
-            Some(format!("{name:?}")),
-            "must be a host name",
-        );
-    }
+    server_name_fits(&spec, path, problems);
     let address = address?;
     Some(Origin {
         name: spec.name.into(),
@@ -192,6 +160,59 @@ pub(super) fn origin(
             pins: spec.tls_pins.unwrap_or_default(),
         }),
     })
+}
+
+/// The `Host` of requests to the origin.
+fn upstream_host(given: &str, path: &str, problems: &Problems) -> Option<UpstreamHost> {
+    match given {
+        "origin" => return Some(UpstreamHost::Origin),
+        "viewer" => return Some(UpstreamHost::Viewer),
+        _ => {}
+    }
+    let authority = given.parse::<Authority>().ok();
+    let value = authority
+        .filter(|authority| !authority.as_str().contains('@'))
+        .and_then(|_| HeaderValue::from_str(given).ok());
+    if value.is_none() {
+        problems.add(
+            format!("{path}.host"),
+            shown_url(given),
+            "must be \"origin\", \"viewer\" or a host",
+        );
+    }
+    value.map(UpstreamHost::Literal)
+}
+
+/// Reports settings of TLS for an origin that is reached without it.
+fn has_no_tls(spec: &OriginSpec, path: &str, problems: &Problems) {
+    let pins = spec.tls_pins.as_ref();
+    let given = [
+        ("tls_ca", spec.tls_ca.is_some()),
+        ("tls_server_name", spec.tls_server_name.is_some()),
+        ("tls_verify", !spec.tls_verify),
+        ("tls_certificate", spec.tls_certificate.is_some()),
+        ("tls_versions", spec.tls_versions.is_some()),
+        ("tls_pins", pins.is_some_and(|pins| !pins.is_empty())),
+    ];
+    for (name, _) in given.iter().filter(|(_, given)| *given) {
+        problems.add(
+            format!("{path}.{name}"),
+            None,
+            "is for https origins, and this url is http",
+        );
+    }
+}
+
+fn server_name_fits(spec: &OriginSpec, path: &str, problems: &Problems) {
+    if let Some(name) = &spec.tls_server_name
+        && !matches!(HostPattern::parse(name), Ok(HostPattern::Exact(_)))
+    {
+        problems.add(
+            format!("{path}.tls_server_name"),
+            Some(format!("{name:?}")),
+            "must be a host name",
+        );
+    }
 }
 
 fn certificates(secret: &Secret, path: &str, problems: &Problems) -> Option<Arc<str>> {

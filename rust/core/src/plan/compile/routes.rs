@@ -15,17 +15,38 @@ use super::{
 };
 use crate::{
     forward::REWRITING,
-    identity::jwt::JwtPolicy,
+    identity::jwt::{JwtPolicy, JwtSpec},
     plan::{
         CachePolicy, DIRECT, FixedResponse, ForwardPolicy, GroupId, HeaderEdits, Hooks,
-        HostPattern, PathPattern, Preflight, Route, RouteId, Select, Target, Unkeyed, ViewerPolicy,
+        HostPattern, PathPattern, Preflight, Rewrite, Route, RouteId, Select, Target, Unkeyed,
+        ViewerPolicy,
         spec::{ForwardSpec, Problems, RouteSpec, TargetSpec, UnkeyedSpec},
     },
     problem::SubProblem,
 };
 
-/// Compiles a route. Adds to `fields` the request fields that only the edge may set because of it.
-pub(super) fn route(
+/// Compiles the routes; `None` stands for one that is reported. Adds to `edge_fields` the request fields that only the
+/// edge may set because of them.
+pub(super) fn routes(
+    specs: Vec<RouteSpec>,
+    names: &mut DeclaredNames,
+    edge_fields: &mut Vec<FieldName>,
+    problems: &Problems,
+) -> Vec<Option<Route>> {
+    let mut routes = Vec::with_capacity(specs.len());
+    for (at, spec) in specs.into_iter().enumerate() {
+        let mut fields = Vec::new();
+        routes.push(route(spec, at, names, &mut fields, problems));
+        for field in fields {
+            if !edge_fields.contains(&field) {
+                edge_fields.push(field);
+            }
+        }
+    }
+    routes
+}
+
+fn route(
     spec: RouteSpec,
     at: usize,
     names: &mut DeclaredNames,
@@ -33,85 +54,15 @@ pub(super) fn route(
     problems: &Problems,
 ) -> Option<Route> {
     let path = format!("routes[{at}]");
-    let (hosts, own) = hosts_and_path(&spec, &path, problems);
-    target_fits(&spec, &path, problems);
-    files::files_fit(&spec, &path, problems);
-    cache_fits(&spec, &path, problems);
-    preflight_fits(&spec, &path, problems);
-    guard::fits(&spec, &path, problems);
-    places::fits(&spec, names, &path, problems);
-    predict_fits(&spec, &path, problems);
-    images::images_fit(&spec, &path, problems);
+    let (hosts, pattern) = hosts_and_path(&spec, &path, problems);
+    fits(&spec, names, &path, problems);
     let (compress, uncompressed) = compress(&spec, &path, problems);
     pages(&spec, &path, problems);
-    let strip_prefix = prefix(
-        spec.strip_prefix.as_deref(),
-        &format!("{path}.strip_prefix"),
-        problems,
-    );
-    let add_prefix = prefix(
-        spec.add_prefix.as_deref(),
-        &format!("{path}.add_prefix"),
-        problems,
-    );
-    let rewrite = spec
-        .rewrite
-        .as_ref()
-        .and_then(|(from, to)| rewrite(from, to, &format!("{path}.rewrite"), problems));
-    let policy = spec.images;
-    let policy =
-        policy.or_else(|| matches!(spec.target, TargetSpec::Images(_)).then(Default::default));
-    let target = match spec.target {
-        TargetSpec::To(name) => names
-            .group(&name, &format!("{path}.to"), problems)
-            .map(Target::Group),
-        TargetSpec::Function(call) => names
-            .callable(call, &format!("{path}.function"), problems)
-            .map(Target::Function),
-        TargetSpec::Redirect(redirect) => {
-            location(
-                &redirect,
-                own.as_ref(),
-                &format!("{path}.redirect.location"),
-                problems,
-            );
-            Some(Target::Redirect(redirect))
-        }
-        TargetSpec::Respond {
-            status,
-            headers,
-            body,
-        } => Some(Target::Respond(FixedResponse {
-            status,
-            headers,
-            body: bytes::Bytes::from(body),
-        })),
-        TargetSpec::Files(spec) => {
-            files::folder(spec, own.as_ref(), &path, problems).map(Target::Files)
-        }
-        TargetSpec::Images(sources) => {
-            images::sources(sources, &path, names, problems).map(Target::Images)
-        }
-        TargetSpec::Broken => None,
-    };
-    let auth = spec.auth.and_then(|auth| {
-        let forwarded: Vec<FieldName> = auth
-            .forward
-            .iter()
-            .filter_map(|(_, field)| FieldName::from_bytes(field.as_bytes()).ok())
-            .collect();
-        fields.extend(forwarded);
-        match JwtPolicy::compile(auth) {
-            Ok(mut policy) => {
-                policy.token_bytes = names.token_bytes;
-                Some(Arc::new(policy))
-            }
-            Err(found) => {
-                within(&format!("{path}.auth"), found, problems);
-                None
-            }
-        }
-    });
+    let (strip_prefix, add_prefix, rewrite) = changes_of_path(&spec, &path, problems);
+    let images = (spec.images)
+        .or_else(|| matches!(spec.target, TargetSpec::Images(_)).then(Default::default));
+    let target = target(spec.target, pattern.as_ref(), names, &path, problems);
+    let auth = auth(spec.auth, names, fields, &path, problems);
     let guard = guard::route(spec.guard, spec.has_auth, &path, names, problems);
     let security = guard.as_ref().and_then(|guard| guard.security.as_ref());
     let nonce = security.and_then(|security| security.placeholder.clone());
@@ -127,7 +78,8 @@ pub(super) fn route(
     let (mut cache, mut request_headers) = (spec.cache, spec.request_headers);
     let mut forward = forward(spec.forward, &cache);
     let policies = (&mut cache, &mut forward, &mut request_headers);
-    let guard = match places::of_route(sent_facts, names, policies, fields) {
+    let geo = places::of_route(sent_facts, names, policies, fields);
+    let guard = match geo {
         Some(geo) => {
             let mut guard = guard.unwrap_or_default();
             guard.geo = Some(geo);
@@ -135,8 +87,8 @@ pub(super) fn route(
         }
         None => guard,
     };
-    let own = own?;
-    let label = label(&hosts, own.as_str());
+    let pattern = pattern?;
+    let label = label(&hosts, pattern.as_str());
     Some(Route {
         id: RouteId(index(at)),
         label,
@@ -145,7 +97,7 @@ pub(super) fn route(
         } else {
             hosts
         },
-        path: Arc::new(own),
+        path: Arc::new(pattern),
         methods: spec.methods,
         when: spec.when,
         priority: spec.priority,
@@ -173,9 +125,97 @@ pub(super) fn route(
         uncompressed,
         own_bytes: nonce.is_some(),
         nonce,
-        images: policy.map(Arc::new),
+        images: images.map(Arc::new),
         predict: spec.predict,
     })
+}
+
+/// Reports the parts of a route that do not fit together.
+fn fits(spec: &RouteSpec, names: &DeclaredNames, path: &str, problems: &Problems) {
+    target_fits(spec, path, problems);
+    files::files_fit(spec, path, problems);
+    cache_fits(spec, path, problems);
+    preflight_fits(spec, path, problems);
+    guard::fits(spec, path, problems);
+    places::fits(spec, names, path, problems);
+    predict_fits(spec, path, problems);
+    images::images_fit(spec, path, problems);
+}
+
+/// The changes between the path of a request and that of the request to the origin: the prefix that is removed, the
+/// one that is added, and the rewrite.
+fn changes_of_path(
+    spec: &RouteSpec,
+    path: &str,
+    problems: &Problems,
+) -> (Option<Arc<str>>, Option<Arc<str>>, Option<Rewrite>) {
+    let at = |field: &str| format!("{path}.{field}");
+    let strip = prefix(spec.strip_prefix.as_deref(), &at("strip_prefix"), problems);
+    let add = prefix(spec.add_prefix.as_deref(), &at("add_prefix"), problems);
+    let rewrite =
+        (spec.rewrite.as_ref()).and_then(|(from, to)| rewrite(from, to, &at("rewrite"), problems));
+    (strip, add, rewrite)
+}
+
+fn target(
+    spec: TargetSpec,
+    pattern: Option<&PathPattern>,
+    names: &mut DeclaredNames,
+    path: &str,
+    problems: &Problems,
+) -> Option<Target> {
+    let at = |field: &str| format!("{path}.{field}");
+    match spec {
+        TargetSpec::To(name) => {
+            let group = names.group(&name, &at("to"), problems);
+            group.map(Target::Group)
+        }
+        TargetSpec::Function(call) => {
+            let callable = names.callable(call, &at("function"), problems);
+            callable.map(Target::Function)
+        }
+        TargetSpec::Redirect(redirect) => {
+            location(&redirect, pattern, &at("redirect.location"), problems);
+            Some(Target::Redirect(redirect))
+        }
+        TargetSpec::Respond {
+            status,
+            headers,
+            body,
+        } => Some(Target::Respond(FixedResponse {
+            status,
+            headers,
+            body: bytes::Bytes::from(body),
+        })),
+        TargetSpec::Files(spec) => files::folder(spec, pattern, path, problems).map(Target::Files),
+        TargetSpec::Images(sources) => {
+            images::sources(sources, path, names, problems).map(Target::Images)
+        }
+        TargetSpec::Broken => None,
+    }
+}
+
+/// Compiles the demand for a token. Adds to `fields` those that carry its claims to the origin.
+fn auth(
+    spec: Option<JwtSpec>,
+    names: &DeclaredNames,
+    fields: &mut Vec<FieldName>,
+    path: &str,
+    problems: &Problems,
+) -> Option<Arc<JwtPolicy>> {
+    let spec = spec?;
+    let forwarded = spec.forward.iter();
+    fields.extend(forwarded.filter_map(|(_, field)| FieldName::from_bytes(field.as_bytes()).ok()));
+    match JwtPolicy::compile(spec) {
+        Ok(mut policy) => {
+            policy.token_bytes = names.token_bytes;
+            Some(Arc::new(policy))
+        }
+        Err(found) => {
+            within(&format!("{path}.auth"), found, problems);
+            None
+        }
+    }
 }
 
 /// The route of requests that functions make to an origin or group by its name, in the place of the route that a

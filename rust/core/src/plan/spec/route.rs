@@ -1,6 +1,6 @@
 //! `ROUTE`.
 
-use http::Method;
+use http::{Method, StatusCode};
 use serde_json::Value;
 
 use super::{
@@ -17,8 +17,12 @@ use super::{
     reader::{Fields, Problems, shown},
     target::target,
 };
-use crate::plan::{
-    CachePolicy, Condition, HeaderEdits, PathPattern, Preflight, Subject, Test, ViewerPolicy,
+use crate::{
+    experiment::ExperimentSpec,
+    plan::{
+        CachePolicy, Condition, ErrorPage, HeaderEdits, PathPattern, Preflight, Subject, Test,
+        ViewerPolicy,
+    },
 };
 
 pub(super) fn route(
@@ -31,92 +35,28 @@ pub(super) fn route(
     let pattern = fields.required_text("pattern").map(str::to_owned);
     let hosts = hosts(&mut fields);
     let methods = methods(&mut fields);
-    let when = match fields.some("when") {
-        None => Vec::new(),
-        Some(value) => fields
-            .list_of("when", value)
-            .into_iter()
-            .filter_map(|(path, value)| condition(value, path, problems))
-            .collect(),
-    };
-    let priority = match fields.raw("priority") {
-        None => 0,
-        Some(value) => {
-            let number = value.as_i64().and_then(|n| i32::try_from(n).ok());
-            if number.is_none() {
-                fields.wrong(
-                    "priority",
-                    value,
-                    "must be a whole number from -2147483648 to 2147483647",
-                );
-            }
-            number.unwrap_or_default()
-        }
-    };
+    let when = conditions(&mut fields);
+    let priority = priority(&mut fields);
     let target = target(&mut fields);
-    let viewers = [
-        ("allow-all", ViewerPolicy::AllowAll),
-        ("https-only", ViewerPolicy::HttpsOnly),
-        ("redirect-to-https", ViewerPolicy::RedirectToHttps),
-    ];
-    let viewer = fields.choice("viewer", &viewers, ViewerPolicy::AllowAll);
+    let viewer = viewer(&mut fields);
     let index = fields.text("index").map(str::to_owned);
     let fallback = fields.text("fallback").map(str::to_owned);
     let strip_prefix = fields.text("strip_prefix").map(str::to_owned);
     let add_prefix = fields.text("add_prefix").map(str::to_owned);
-    let rewrite = fields.some("rewrite").and_then(|value| {
-        let mut inner = Fields::open(value, fields.at("rewrite"), problems)?;
-        let pattern = inner.required_text("pattern").map(str::to_owned);
-        let to = inner.required_text("to").map(str::to_owned);
-        inner.end();
-        pattern.zip(to)
-    });
-    let (request_headers, response_headers) = match fields.some("headers") {
-        None => (HeaderEdits::default(), HeaderEdits::default()),
-        Some(value) => match Fields::open(value, fields.at("headers"), problems) {
-            None => (HeaderEdits::default(), HeaderEdits::default()),
-            Some(mut inner) => {
-                let request = inner.some("request");
-                let response = inner.some("response");
-                let request = edits(request, inner.at("request"), problems);
-                let response = edits(response, inner.at("response"), problems);
-                inner.end();
-                (request, response)
-            }
-        },
-    };
+    let rewrite = rewrite(&mut fields);
+    let (request_headers, response_headers) = header_edits(&mut fields);
     let forward = fields
         .some("forward")
         .and_then(|value| forward(value, fields.at("forward"), problems));
-    let cache = match fields.some("cache") {
-        // Nothing that a function makes is stored unless its route says so.
-        None => CachePolicy {
-            enabled: !matches!(target, TargetSpec::Function(_)),
-            ..CachePolicy::default()
-        },
-        Some(value) => cache(value, fields.at("cache"), problems),
-    };
+    let cache = cache_policy(&mut fields, &target);
     let auth = fields.some("auth");
     let has_auth = auth.is_some();
     let auth = auth.and_then(|value| jwt(value, fields.at("auth"), name, problems));
     let preflights = [("token", Preflight::Token), ("origin", Preflight::Origin)];
     let preflight = fields.choice("preflight", &preflights, Preflight::Token);
     let guard = guard::guards(&mut fields, name);
-    let experiments = fields
-        .list("experiments")
-        .into_iter()
-        .enumerate()
-        .filter_map(|(index, (path, value))| Some((index, experiment(value, path, problems)?)))
-        .collect();
-    let mut errors = Vec::new();
-    for (path, key, page) in fields.map("errors") {
-        let status = status_key(&path, key, problems);
-        if let Some(status) = status
-            && let Some(page) = error_page(page, path, status, problems)
-        {
-            errors.push((status, page));
-        }
-    }
+    let experiments = experiments(&mut fields);
+    let errors = error_pages(&mut fields);
     let compress = fields.some("compress").is_some();
     let compress = compress.then(|| fields.flag("compress", false));
     let images = fields
@@ -153,6 +93,98 @@ pub(super) fn route(
         images,
         predict,
     })
+}
+
+fn conditions(fields: &mut Fields<'_>) -> Vec<Condition> {
+    let Some(value) = fields.some("when") else {
+        return Vec::new();
+    };
+    let conditions = fields.list_of("when", value).into_iter();
+    conditions
+        .filter_map(|(path, value)| condition(value, path, fields.problems))
+        .collect()
+}
+
+fn priority(fields: &mut Fields<'_>) -> i32 {
+    let Some(value) = fields.raw("priority") else {
+        return 0;
+    };
+    let number = value.as_i64().and_then(|n| i32::try_from(n).ok());
+    if number.is_none() {
+        fields.wrong(
+            "priority",
+            value,
+            "must be a whole number from -2147483648 to 2147483647",
+        );
+    }
+    number.unwrap_or_default()
+}
+
+fn viewer(fields: &mut Fields<'_>) -> ViewerPolicy {
+    let viewers = [
+        ("allow-all", ViewerPolicy::AllowAll),
+        ("https-only", ViewerPolicy::HttpsOnly),
+        ("redirect-to-https", ViewerPolicy::RedirectToHttps),
+    ];
+    fields.choice("viewer", &viewers, ViewerPolicy::AllowAll)
+}
+
+fn rewrite(fields: &mut Fields<'_>) -> Option<(String, String)> {
+    let value = fields.some("rewrite")?;
+    let mut inner = Fields::open(value, fields.at("rewrite"), fields.problems)?;
+    let pattern = inner.required_text("pattern").map(str::to_owned);
+    let to = inner.required_text("to").map(str::to_owned);
+    inner.end();
+    pattern.zip(to)
+}
+
+/// The edits of the request's fields, and of the response's.
+fn header_edits(fields: &mut Fields<'_>) -> (HeaderEdits, HeaderEdits) {
+    let headers = fields.some("headers");
+    let Some(mut inner) =
+        headers.and_then(|value| Fields::open(value, fields.at("headers"), fields.problems))
+    else {
+        return (HeaderEdits::default(), HeaderEdits::default());
+    };
+    let request = inner.some("request");
+    let response = inner.some("response");
+    let request = edits(request, inner.at("request"), fields.problems);
+    let response = edits(response, inner.at("response"), fields.problems);
+    inner.end();
+    (request, response)
+}
+
+/// The cache policy. Nothing that a function makes is stored unless its route says so.
+fn cache_policy(fields: &mut Fields<'_>, target: &TargetSpec) -> CachePolicy {
+    match fields.some("cache") {
+        None => CachePolicy {
+            enabled: !matches!(target, TargetSpec::Function(_)),
+            ..CachePolicy::default()
+        },
+        Some(value) => cache(value, fields.at("cache"), fields.problems),
+    }
+}
+
+fn experiments(fields: &mut Fields<'_>) -> Vec<(usize, ExperimentSpec)> {
+    let declared = fields.list("experiments").into_iter().enumerate();
+    declared
+        .filter_map(|(index, (path, value))| {
+            Some((index, experiment(value, path, fields.problems)?))
+        })
+        .collect()
+}
+
+fn error_pages(fields: &mut Fields<'_>) -> Vec<(StatusCode, ErrorPage)> {
+    let mut pages = Vec::new();
+    for (path, key, page) in fields.map("errors") {
+        let status = status_key(&path, key, fields.problems);
+        if let Some(status) = status
+            && let Some(page) = error_page(page, path, status, fields.problems)
+        {
+            pages.push((status, page));
+        }
+    }
+    pages
 }
 
 fn hosts(fields: &mut Fields<'_>) -> Vec<(String, String)> {

@@ -16,6 +16,9 @@ use crate::{
     http::{FieldName, header},
 };
 
+/// A field of responses with its value.
+type SetField = (FieldName, HeaderValue);
+
 /// `nonce` of `security`. `named`: a policy has a place for it.
 fn placeholder(fields: &mut Fields<'_>, named: bool) -> Option<NoncePlaceholder> {
     let at = fields.at("nonce");
@@ -46,96 +49,15 @@ pub(super) fn security(outer: &mut Fields<'_>) -> Option<SecurityFields> {
     let hsts = fields
         .some("hsts")
         .and_then(|value| hsts(value, fields.at("hsts"), fields.problems));
-    let mut set: Vec<(FieldName, HeaderValue)> = Vec::new();
-    let mut nonced: Vec<NoncedPolicy> = Vec::new();
-    for (name, field) in [
-        ("csp", FieldName::from(header::CONTENT_SECURITY_POLICY)),
-        ("csp_report_only", FieldName::from_static(csp::REPORT_ONLY)),
-    ] {
-        if let Some(text) = fields.text(name) {
-            // Browsers pass over a source with other characters in silence (CSP 3 §2.2.1).
-            let value = HeaderValue::from_str(text).ok().filter(|_| text.is_ascii());
-            match (csp::check(text), value) {
-                (Ok(()), Some(value)) => match NoncedPolicy::new(field.clone(), text) {
-                    Some(policy) => nonced.push(policy),
-                    None => set.push((field, value)),
-                },
-                (Err(message), _) => fields.problems.add(fields.at(name), None, message),
-                _ => fields
-                    .problems
-                    .add(fields.at(name), None, "must be one line of ASCII text"),
-            }
-        }
-    }
-    if let Some(text) = fields.text("permissions_policy") {
-        match HeaderValue::from_str(text) {
-            Ok(value) if is_permissions(text) => {
-                set.push((FieldName::from(header::PERMISSIONS_POLICY), value))
-            }
-            _ => {
-                let message = "must be features with their allow lists, such as \"camera=(), geolocation=(self)\"";
-                fields.problems.add(
-                    fields.at("permissions_policy"),
-                    Some(format!("{text:?}")),
-                    message,
-                );
-            }
-        }
-    }
+    let (mut set, nonced) = content_policies(&mut fields);
+    set.extend(permissions_policy(&mut fields));
     if fields.flag("nosniff", true) {
         set.push((
             FieldName::from(header::X_CONTENT_TYPE_OPTIONS),
             HeaderValue::from_static("nosniff"),
         ));
     }
-    let opener = [
-        "unsafe-none",
-        "same-origin-allow-popups",
-        "same-origin",
-        "noopener-allow-popups",
-    ];
-    let embedder = ["unsafe-none", "require-corp", "credentialless"];
-    let resource = ["same-site", "same-origin", "cross-origin"];
-    for (name, field, words, default) in [
-        (
-            "frame",
-            FieldName::from(header::X_FRAME_OPTIONS),
-            &["DENY", "SAMEORIGIN"][..],
-            Some("SAMEORIGIN"),
-        ),
-        (
-            "referrer_policy",
-            FieldName::from(header::REFERRER_POLICY),
-            &REFERRER[..],
-            Some(STRICT_ORIGIN),
-        ),
-        (
-            "coop",
-            FieldName::from_static("cross-origin-opener-policy"),
-            &opener[..],
-            None,
-        ),
-        (
-            "coep",
-            FieldName::from_static("cross-origin-embedder-policy"),
-            &embedder[..],
-            None,
-        ),
-        (
-            "corp",
-            FieldName::from_static("cross-origin-resource-policy"),
-            &resource[..],
-            None,
-        ),
-    ] {
-        let choices: Vec<(&str, &'static str)> = words.iter().map(|word| (*word, *word)).collect();
-        let word = match fields.raw(name) {
-            None => default,
-            Some(Value::Null) => None,
-            Some(value) => fields.choice_of(name, value, &choices),
-        };
-        set.extend(word.map(|word| (field, HeaderValue::from_static(word))));
-    }
+    one_word_fields(&mut fields, &mut set);
     let placeholder = placeholder(&mut fields, !nonced.is_empty());
     let replaces = fields.flag("override", true);
     if set.is_empty() && nonced.is_empty() && hsts.is_none() {
@@ -152,6 +74,101 @@ pub(super) fn security(outer: &mut Fields<'_>) -> Option<SecurityFields> {
     })
 }
 
+/// `csp` and `csp_report_only`: those that are the same in each response, and those with a place for its nonce.
+fn content_policies(fields: &mut Fields<'_>) -> (Vec<SetField>, Vec<NoncedPolicy>) {
+    let (mut set, mut nonced) = (Vec::new(), Vec::new());
+    for (name, field) in [
+        ("csp", FieldName::from(header::CONTENT_SECURITY_POLICY)),
+        ("csp_report_only", FieldName::from_static(csp::REPORT_ONLY)),
+    ] {
+        let Some(text) = fields.text(name) else {
+            continue;
+        };
+        // Browsers pass over a source with other characters in silence (CSP 3 §2.2.1).
+        let value = HeaderValue::from_str(text).ok().filter(|_| text.is_ascii());
+        match (csp::check(text), value) {
+            (Ok(()), Some(value)) => match NoncedPolicy::new(field.clone(), text) {
+                Some(policy) => nonced.push(policy),
+                None => set.push((field, value)),
+            },
+            (Err(message), _) => fields.problems.add(fields.at(name), None, message),
+            _ => fields
+                .problems
+                .add(fields.at(name), None, "must be one line of ASCII text"),
+        }
+    }
+    (set, nonced)
+}
+
+fn permissions_policy(fields: &mut Fields<'_>) -> Option<SetField> {
+    let text = fields.text("permissions_policy")?;
+    match HeaderValue::from_str(text) {
+        Ok(value) if is_permissions(text) => {
+            Some((FieldName::from(header::PERMISSIONS_POLICY), value))
+        }
+        _ => {
+            let message = "must be features with their allow lists, such as \"camera=(), geolocation=(self)\"";
+            fields.problems.add(
+                fields.at("permissions_policy"),
+                Some(format!("{text:?}")),
+                message,
+            );
+            None
+        }
+    }
+}
+
+/// The fields that are one of a few words each.
+fn one_word_fields(fields: &mut Fields<'_>, set: &mut Vec<SetField>) {
+    for (name, field, words, default) in [
+        (
+            "frame",
+            FieldName::from(header::X_FRAME_OPTIONS),
+            &["DENY", "SAMEORIGIN"][..],
+            Some("SAMEORIGIN"),
+        ),
+        (
+            "referrer_policy",
+            FieldName::from(header::REFERRER_POLICY),
+            &REFERRER[..],
+            Some(STRICT_ORIGIN),
+        ),
+        (
+            "coop",
+            FieldName::from_static("cross-origin-opener-policy"),
+            &OPENER[..],
+            None,
+        ),
+        (
+            "coep",
+            FieldName::from_static("cross-origin-embedder-policy"),
+            &["unsafe-none", "require-corp", "credentialless"][..],
+            None,
+        ),
+        (
+            "corp",
+            FieldName::from_static("cross-origin-resource-policy"),
+            &["same-site", "same-origin", "cross-origin"][..],
+            None,
+        ),
+    ] {
+        let choices: Vec<(&str, &'static str)> = words.iter().map(|word| (*word, *word)).collect();
+        let word = match fields.raw(name) {
+            None => default,
+            Some(Value::Null) => None,
+            Some(value) => fields.choice_of(name, value, &choices),
+        };
+        set.extend(word.map(|word| (field, HeaderValue::from_static(word))));
+    }
+}
+
+/// HTML §7.1.3.
+const OPENER: [&str; 4] = [
+    "unsafe-none",
+    "same-origin-allow-popups",
+    "same-origin",
+    "noopener-allow-popups",
+];
 /// The default of browsers, sent so that older ones have it, too.
 const STRICT_ORIGIN: &str = "strict-origin-when-cross-origin";
 /// Referrer Policy §3.
