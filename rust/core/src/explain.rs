@@ -24,7 +24,7 @@ use crate::{
     experiment::Readings,
     geo::PlaceSource,
     path::Admitted,
-    plan::{ErrorPage, Hook, Plan, Route, RouteId, Scheme, Target, table},
+    plan::{ErrorPage, GroupId, Hook, Plan, Route, RouteId, Scheme, Target, table},
 };
 
 /// A request that is not sent.
@@ -40,7 +40,7 @@ pub struct ExplainRequest {
     pub client: IpAddr,
     /// Of the connection, where the URL does not say it.
     pub scheme: Option<Scheme>,
-    /// Where places are looked up; `None`: none is known.
+    /// Looks up the client's place; `None`: no place is known.
     pub places: Option<Arc<dyn PlaceSource>>,
     /// The settings of experiments that are in use.
     pub readings: Readings,
@@ -131,40 +131,8 @@ fn walk(mut admitted: Admitted, request: &ExplainRequest, steps: &mut Steps<'_>)
     hooks("viewer_request", &declared.viewer_request, &admitted, steps);
     match &route.target {
         Target::Group(group) => {
-            if let Some(policy) = &route.images
-                && images::variant(policy, &mut admitted, steps).is_none()
-            {
+            if origin(route, *group, &mut admitted, request, steps).is_none() {
                 return;
-            }
-            if let Err(answer) = admitted.rewrite(route) {
-                return visitor::ended(&admitted, &answer, steps);
-            }
-            let (viewer, path) = (admitted.viewer_path.path(), admitted.head.target.path());
-            if path != viewer {
-                steps.add(
-                    "viewer",
-                    format!("{viewer} becomes {path}"),
-                    "strip_prefix, rewrite, add_prefix and index, in this order",
-                );
-            }
-            let stores = find(plan, route, &admitted, steps);
-            hooks("origin_request", &declared.origin_request, &admitted, steps);
-            fetch(plan, route, *group, &admitted, steps);
-            hooks(
-                "origin_response",
-                &route.hooks.origin_response,
-                &admitted,
-                steps,
-            );
-            match &request.response {
-                Some(given) if stores => {
-                    let authorization = admitted.authorization(route);
-                    stored::response(route, &admitted, authorization, given, steps.now, steps);
-                }
-                _ => store(route, admitted.claims.is_some(), stores, steps),
-            }
-            if let Some(given) = &request.response {
-                error_page(route, &admitted, given.status, steps);
             }
         }
         Target::Function(call) if !route.cache.enabled => steps.add(
@@ -179,13 +147,7 @@ fn walk(mut admitted: Admitted, request: &ExplainRequest, steps: &mut Steps<'_>)
                 table::callable(plan, *call),
                 "an edge function takes the place of fetch; what it reads selects",
             );
-            match &request.response {
-                Some(given) if stores => {
-                    let authorization = admitted.authorization(route);
-                    stored::response(route, &admitted, authorization, given, steps.now, steps);
-                }
-                _ => store(route, admitted.claims.is_some(), stores, steps),
-            }
+            stored_or_not(route, &admitted, request, stores, steps);
         }
         Target::Redirect(redirect) => match admitted.location(route, redirect) {
             Ok(location) => steps.add(
@@ -213,10 +175,68 @@ fn walk(mut admitted: Admitted, request: &ExplainRequest, steps: &mut Steps<'_>)
     }
     hooks(
         "viewer_response",
-        &route.hooks.viewer_response,
+        &declared.viewer_response,
         &admitted,
         steps,
     );
+}
+
+/// The phases of a request that an origin answers; `None`: it is answered before.
+fn origin(
+    route: &Route,
+    group: GroupId,
+    admitted: &mut Admitted,
+    request: &ExplainRequest,
+    steps: &mut Steps<'_>,
+) -> Option<()> {
+    let plan = steps.plan;
+    if let Some(policy) = &route.images {
+        images::variant(policy, admitted, steps)?;
+    }
+    if let Err(answer) = admitted.rewrite(route) {
+        visitor::ended(admitted, &answer, steps);
+        return None;
+    }
+    let (viewer, path) = (admitted.viewer_path.path(), admitted.head.target.path());
+    if path != viewer {
+        steps.add(
+            "viewer",
+            format!("{viewer} becomes {path}"),
+            "strip_prefix, rewrite, add_prefix and index, in this order",
+        );
+    }
+    let stores = find(plan, route, admitted, steps);
+    let declared = &route.hooks;
+    hooks("origin_request", &declared.origin_request, admitted, steps);
+    fetch(plan, route, group, admitted, steps);
+    hooks(
+        "origin_response",
+        &declared.origin_response,
+        admitted,
+        steps,
+    );
+    stored_or_not(route, admitted, request, stores, steps);
+    if let Some(given) = &request.response {
+        error_page(route, admitted, given.status, steps);
+    }
+    Some(())
+}
+
+/// Phase 13: on the response that was given, if one was, and in general otherwise.
+fn stored_or_not(
+    route: &Route,
+    admitted: &Admitted,
+    request: &ExplainRequest,
+    stores: bool,
+    steps: &mut Steps<'_>,
+) {
+    match &request.response {
+        Some(given) if stores => {
+            let authorization = admitted.authorization(route);
+            stored::response(route, admitted, authorization, given, steps.now, steps);
+        }
+        _ => store(route, admitted.claims.is_some(), stores, steps),
+    }
 }
 
 /// The page that would stand in for an answer of that status.

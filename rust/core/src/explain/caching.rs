@@ -21,9 +21,7 @@ use crate::{
 
 /// Phases 8 and 9; whether the response may be stored at all.
 pub(super) fn find(plan: &Plan, route: &Route, admitted: &Admitted, steps: &mut Steps<'_>) -> bool {
-    let claims = admitted.claims.as_deref();
-    let policy = &route.cache;
-    if !policy.enabled {
+    if !route.cache.enabled {
         steps.add("key", "none", "the route's cache policy is off");
         return false;
     }
@@ -44,17 +42,60 @@ pub(super) fn find(plan: &Plan, route: &Route, admitted: &Admitted, steps: &mut 
         steps.add("key", "none", reason);
         return false;
     }
+    key_step(plan, sees, admitted, steps);
+    let directives = RequestDirectives::parse(&admitted.head.headers);
+    look_up_step(route, &directives, steps);
+    range_step(plan, route, admitted, steps);
+    !(directives.no_store && route.cache.request_directives)
+}
+
+/// Phase 8: the key, and the question that the cache is asked with it.
+fn key_step(plan: &Plan, sees: Sees<'_>, admitted: &Admitted, steps: &mut Steps<'_>) {
+    let Sees { route, hooked } = sees;
     let variants = steps.variants.iter();
     let variants: Vec<(&str, &str)> = variants
         .map(|(name, variant)| (name.as_str(), variant.as_str()))
         .collect();
     let question = Question::of(plan, route, admitted, &variants, hooked, Vec::new());
-    let mut parts: Vec<String> = steps
-        .variants
+    let parts = dimensions(plan, &sees, admitted, &variants);
+    let mut text = key::describe(question.key.url());
+    if !parts.is_empty() {
+        let _ = write!(text, " and {}", parts.join(", "));
+    }
+    steps.add(
+        "key",
+        text,
+        format!(
+            "query {}; then the fields that Vary of the stored response names{}",
+            table::select(&route.cache.key_query),
+            if route.hooks.origin_request.is_empty() && route.hooks.origin_response.is_empty() {
+                ""
+            } else {
+                ", and the values that its hooks read"
+            }
+        ),
+    );
+    // Holds the words to the bytes that serve.
+    debug_assert!(!parts.is_empty() || question.key.dimensions().is_empty());
+    steps.question = Some((route.id, question.owned()));
+}
+
+/// The parts of the key beside the URL, in words.
+fn dimensions(
+    plan: &Plan,
+    sees: &Sees<'_>,
+    admitted: &Admitted,
+    variants: &[(&str, &str)],
+) -> Vec<String> {
+    let route = sees.route;
+    let policy = &route.cache;
+    let headers = &admitted.head.headers;
+    let claims = admitted.claims.as_deref();
+    let mut parts: Vec<String> = variants
         .iter()
         .map(|(name, variant)| format!("experiment {name}={variant}"))
         .collect();
-    if let Some(image) = admitted.head.headers.get(VARIANT) {
+    if let Some(image) = headers.get(VARIANT) {
         parts.push(format!(
             "image {}",
             String::from_utf8_lossy(image.as_bytes())
@@ -73,9 +114,7 @@ pub(super) fn find(plan: &Plan, route: &Route, admitted: &Admitted, steps: &mut 
             .map(|(name, _)| format!("identity {name}=…")),
     );
     parts.extend(policy.key_headers.iter().map(|name| {
-        let values: Vec<_> = admitted
-            .head
-            .headers
+        let values: Vec<_> = headers
             .get_all(name)
             .iter()
             .map(|value| String::from_utf8_lossy(value.as_bytes()))
@@ -88,10 +127,7 @@ pub(super) fn find(plan: &Plan, route: &Route, admitted: &Admitted, steps: &mut 
         parts.push(format!("cookies {}", table::select(cookies)));
     }
     if policy.accept_encoding {
-        parts.push(format!(
-            "encoding {}",
-            accept::normalised_encoding(&admitted.head.headers)
-        ));
+        parts.push(format!("encoding {}", accept::normalised_encoding(headers)));
     }
     parts.extend(route.key_tag.iter().map(|tag| format!("route {tag}")));
     parts.extend(hooked::origin_hooks(
@@ -103,27 +139,12 @@ pub(super) fn find(plan: &Plan, route: &Route, admitted: &Admitted, steps: &mut 
     if !route.hooks.viewer_request.is_empty() {
         parts.push("the fields that viewer_request hooks set or remove".to_owned());
     }
-    let mut text = key::describe(question.key.url());
-    if !parts.is_empty() {
-        let _ = write!(text, " and {}", parts.join(", "));
-    }
-    steps.add(
-        "key",
-        text,
-        format!(
-            "query {}; then the fields that Vary of the stored response names{}",
-            table::select(&policy.key_query),
-            if route.hooks.origin_request.is_empty() && route.hooks.origin_response.is_empty() {
-                ""
-            } else {
-                ", and the values that its hooks read"
-            }
-        ),
-    );
-    // Holds the words to the bytes that serve.
-    debug_assert!(!parts.is_empty() || question.key.dimensions().is_empty());
-    steps.question = Some((route.id, question.owned()));
-    let directives = RequestDirectives::parse(&admitted.head.headers);
+    parts
+}
+
+/// Phase 9: the way in which the request's directives let it be answered.
+fn look_up_step(route: &Route, directives: &RequestDirectives, steps: &mut Steps<'_>) {
+    let honoured = route.cache.request_directives;
     let own = [
         ("no-store", directives.no_store),
         ("no-cache", directives.no_cache),
@@ -137,12 +158,11 @@ pub(super) fn find(plan: &Plan, route: &Route, admitted: &Admitted, steps: &mut 
         .filter(|(_, there)| *there)
         .map(|(name, _)| *name)
         .collect();
-    let reason = match (said.is_empty(), policy.request_directives) {
+    let reason = match (said.is_empty(), honoured) {
         (true, _) => "the request has no cache directives".to_owned(),
         (false, true) => format!("the request says {} (RFC 9111 §5.2.1)", said.join(", ")),
         (false, false) => format!("the request's {} is ignored by the policy", said.join(", ")),
     };
-    let honoured = policy.request_directives;
     let decision = match (
         directives.only_if_cached && honoured,
         directives.no_cache && honoured,
@@ -152,26 +172,31 @@ pub(super) fn find(plan: &Plan, route: &Route, admitted: &Admitted, steps: &mut 
         _ => "stored response if it is fresh, else fetch",
     };
     steps.add("look up", decision, reason);
-    if policy.slices
-        && admitted.head.method == Method::GET
-        && admitted.head.headers.contains_key(header::RANGE)
+}
+
+/// The part of a large object that a request for a range has fetched.
+fn range_step(plan: &Plan, route: &Route, admitted: &Admitted, steps: &mut Steps<'_>) {
+    let policy = &route.cache;
+    if !policy.slices
+        || admitted.head.method != Method::GET
+        || !admitted.head.headers.contains_key(header::RANGE)
     {
-        let decision = match policy.fill {
-            Fill::Second => {
-                "fetches the requested bytes of a large object that is not stored; a second request fills slices"
-            }
-            Fill::First => "fills slices of a large object that is not stored",
-            Fill::Never => "fetches the requested bytes of an object that is not stored",
-        };
-        let bound = plan.limits.cache.fill_bytes;
-        let reason = format!(
-            "fill={:?} of the route's cache policy; one address has no more fetched a minute than {FACTOR} times what it \
-             takes and {bound} bytes",
-            policy.fill.as_str()
-        );
-        steps.add("range", decision, reason);
+        return;
     }
-    !(directives.no_store && honoured)
+    let decision = match policy.fill {
+        Fill::Second => {
+            "fetches the requested bytes of a large object that is not stored; a second request fills slices"
+        }
+        Fill::First => "fills slices of a large object that is not stored",
+        Fill::Never => "fetches the requested bytes of an object that is not stored",
+    };
+    let bound = plan.limits.cache.fill_bytes;
+    let reason = format!(
+        "fill={:?} of the route's cache policy; one address has no more fetched a minute than {FACTOR} times what it \
+         takes and {bound} bytes",
+        policy.fill.as_str()
+    );
+    steps.add("range", decision, reason);
 }
 
 pub(super) fn fetch(
