@@ -99,13 +99,7 @@ pub(super) fn share(
     let test_clock = settings.test_clock.then(Arc::<AtomicI64>::default);
     let acme = AcmeService::new(clock::shared(test_clock.clone()));
     let secret = SecretNumbers::default();
-    let counting = Counting::open(
-        settings.experiments_file.as_deref(),
-        secret.unguessable(),
-        test_clock.clone(),
-    )?;
-    let counting = Arc::new(counting);
-    counting.serve(&plan).map_err(StartError::Thread)?;
+    let counting = counting(&plan, settings, &secret, test_clock.clone())?;
     let tls = tls_of(&plan, None, acme.certificates()).map_err(StartError::Tls)?;
     acme.serve(&plan).map_err(StartError::Thread)?;
     // Before the disk tier opens files of its own, which are reckoned with apart.
@@ -122,16 +116,9 @@ pub(super) fn share(
     let compressors = Compressors::new(&plan.limits.compression);
     let files = Files::new(&plan.limits.files, open_files(descriptors, &plan));
     let images = Images::new(&plan.limits.images);
-    let named_caches = plan.limits.functions.named_caches;
-    let traces_due = Arc::<Notify>::default();
-    let due = Arc::clone(&traces_due);
-    let traces = Arc::new(TraceQueue::new(move || due.notify_one()));
-    if let Some(policy) = &plan.tracing {
-        traces.bound(policy.queue_spans);
-    }
+    let (traces, traces_due) = traces(&plan);
     let readings = ReadingBoard::begin(&plan, &bindings, None);
-    let (store, purges) = (Arc::clone(&cache.store), Arc::clone(&cache.purges));
-    let function_caches = Arc::new(Registry::new(store, purges, named_caches));
+    let function_caches = function_caches(&plan, &cache);
     let caches = Arc::clone(&function_caches) as Arc<dyn FunctionCaches>;
     let cdn_loop = CdnLoop::new(plan.via.pseudonym(), fastrand::u64(..));
     let live = Arc::new(ArcSwap::from_pointee(Live {
@@ -182,6 +169,36 @@ pub(super) fn share(
         acme,
         live,
     }))
+}
+
+/// The counts of the visitors of experiments.
+fn counting(
+    plan: &Plan,
+    settings: &Settings,
+    secret: &SecretNumbers,
+    test_clock: Option<Arc<AtomicI64>>,
+) -> Result<Arc<Counting>, StartError> {
+    let file = settings.experiments_file.as_deref();
+    let counting = Arc::new(Counting::open(file, secret.unguessable(), test_clock)?);
+    counting.serve(plan).map_err(StartError::Thread)?;
+    Ok(counting)
+}
+
+/// The queue of spans, and the notice that it has some.
+fn traces(plan: &Plan) -> (Arc<TraceQueue>, Arc<Notify>) {
+    let due = Arc::<Notify>::default();
+    let notified = Arc::clone(&due);
+    let traces = Arc::new(TraceQueue::new(move || notified.notify_one()));
+    if let Some(policy) = &plan.tracing {
+        traces.bound(policy.queue_spans);
+    }
+    (traces, due)
+}
+
+fn function_caches(plan: &Plan, cache: &Cache) -> Arc<Registry> {
+    let (store, purges) = (Arc::clone(&cache.store), Arc::clone(&cache.purges));
+    let most = plan.limits.functions.named_caches;
+    Arc::new(Registry::new(store, purges, most))
 }
 
 /// The number of files of routes that may be open at a time.

@@ -316,12 +316,8 @@ pub(super) fn target(path: &str, query: Option<&str>) -> Result<PathAndQuery, Ea
 
 pub(super) fn answered(answer: Answer, to_head: bool) -> EdgeResponse {
     let length = to_head.then(|| length_to_head(&answer)).flatten();
-    framed(
-        answer.status,
-        answer.headers,
-        length,
-        EdgeBody::made(answer.body),
-    )
+    let headers = reframed(answer.headers, length);
+    answer::of(answer.status, headers, EdgeBody::made(answer.body))
 }
 
 /// The length that an answer to HEAD has for the content of a GET, which it leaves out.
@@ -344,27 +340,23 @@ pub(super) fn declared(headers: &Fields) -> Option<u64> {
 
 /// A response whose content a callable makes while it is sent. `hold`: the memory for the pieces that wait.
 pub(super) fn streamed(answer: StreamedAnswer, hold: Hold) -> EdgeResponse {
-    let length = declared(&answer.headers).filter(|_| !finish::bodiless(answer.status));
-    let body = PipedBody::new(answer.pieces, hold).of_length(length);
-    framed(answer.status, answer.headers, length, EdgeBody::piped(body))
+    let (status, headers, body) = piped(answer, hold);
+    answer::of(status, headers, EdgeBody::piped(body))
 }
 
-fn framed(
-    status: StatusCode,
-    headers: Fields,
-    length: Option<u64>,
-    body: EdgeBody,
-) -> EdgeResponse {
-    let mut headers = unframed(headers);
-    if let Some(length) = length {
-        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
-    }
-    answer::of(status, headers, body)
+/// The parts of such a response, for a caller that makes another kind of response of them.
+pub(super) fn piped(answer: StreamedAnswer, hold: Hold) -> (StatusCode, Fields, PipedBody) {
+    let length = declared(&answer.headers).filter(|_| !finish::bodiless(answer.status));
+    let body = PipedBody::new(answer.pieces, hold).of_length(length);
+    (answer.status, reframed(answer.headers, length), body)
 }
 
 /// Framing is the edge's own, and so are the fields of one connection: HTTP/2 has none of them (RFC 9113 §8.2.2).
-pub(super) fn unframed(mut headers: Fields) -> Fields {
+pub(super) fn reframed(mut headers: Fields, length: Option<u64>) -> Fields {
     headers.remove(header::CONTENT_LENGTH);
     admit::strip_hop_by_hop(&mut headers);
+    if let Some(length) = length {
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    }
     headers
 }

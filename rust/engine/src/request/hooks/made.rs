@@ -8,19 +8,24 @@ use edgerouter_core::{
     cache::hooked::HookEffect,
     finish, forward,
     http::{Fields, header},
+    plan::Route,
 };
-use http::{HeaderValue, Method, StatusCode};
+use http::{Method, StatusCode};
 
 use super::{
-    call::{declared, failure, invoke_function, length_to_head, unframed},
+    call::{failure, invoke_function, length_to_head, piped, reframed},
     hints::hints_to,
 };
 use crate::{
-    body::PipedBody,
-    functions::{FunctionOutput, Notes, RequestContent, RequestHead, StreamedAnswer, pipe::ROOM},
+    functions::{
+        Answer, FunctionOutput, Notes, RequestContent, RequestHead, StreamedAnswer, pipe::ROOM,
+    },
     request::origin_request::{OriginRequest, Received, ReceivedBody},
     upstream::{FetchError, FunctionFailure},
 };
+
+/// A function's response: status, fields and body.
+type Made = (StatusCode, Fields, ReceivedBody);
 
 /// Calls the function for a response.
 pub(crate) async fn made(
@@ -34,15 +39,7 @@ pub(crate) async fn made(
         return Err(FetchError::NoOrigin);
     };
     let started = Instant::now();
-    let mut shown = context.request.headers.clone();
-    forward::unconditional(&mut shown);
-    forward::without_rewriting(&mut shown, route, &request.method);
-    // Those of a validation.
-    for name in [header::IF_NONE_MATCH, header::IF_MODIFIED_SINCE] {
-        if let Some(value) = request.headers.get(name) {
-            shown.insert(name, value.owned());
-        }
-    }
+    let shown = shown(request, &context.request.headers, route);
     let notes = Arc::<Notes>::default();
     let head = Box::new(RequestHead {
         method: request.method.clone(),
@@ -57,49 +54,12 @@ pub(crate) async fn made(
     let reads = notes.lock().clone();
     context.apply(Some(route), due, &reads, &shown, effect);
     let (status, mut headers, body) = match output {
-        Ok(FunctionOutput::Answer(answer)) => {
-            let to_head = request.method == Method::HEAD && answer.body.is_empty();
-            let length = match to_head {
-                true => length_to_head(&answer),
-                false => Some(answer.body.len() as u64),
-            };
-            let mut headers = unframed(answer.headers);
-            if let Some(length) = length.filter(|_| !finish::bodiless(answer.status)) {
-                headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
-            }
-            (answer.status, headers, ReceivedBody::Whole(answer.body))
-        }
-        Ok(FunctionOutput::Stream(StreamedAnswer {
-            status,
-            headers,
-            pieces,
-            ..
-        })) => {
-            let account = &worker.shared.account;
-            let (kind, patience) = (Purpose::Bodies, live.plan.limits.http.body_timeout);
-            let hold = account.open_drawn(kind, request.owner, ROOM as u64, patience);
-            let hold = hold.await.map_err(|_| FetchError::NoMemory)?;
-            let length = declared(&headers).filter(|_| !finish::bodiless(status));
-            let body = PipedBody::new(pieces, hold).of_length(length);
-            let mut headers = unframed(headers);
-            if let Some(length) = length {
-                headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
-            }
-            (status, headers, ReceivedBody::Piped(body))
-        }
-        Ok(FunctionOutput::Continue { .. }) => {
-            return Err(FetchError::Function(Arc::new(FunctionFailure {
-                status: StatusCode::BAD_GATEWAY,
-                message: "The function returned no response.".to_owned(),
-                retry: false,
-                id: None,
-                trace: None,
-            })));
-        }
+        Ok(FunctionOutput::Answer(answer)) => whole(request, answer),
+        Ok(FunctionOutput::Stream(answer)) => streamed(request, answer).await?,
+        Ok(FunctionOutput::Continue { .. }) => return Err(no_response()),
         Err(error) => {
-            return Err(FetchError::Function(Arc::new(failure(
-                &live, due.call, &error,
-            ))));
+            let failure = failure(&live, due.call, &error);
+            return Err(FetchError::Function(Arc::new(failure)));
         }
     };
     let received_at = worker.clock.unix_now();
@@ -113,5 +73,48 @@ pub(crate) async fn made(
         received_at,
         own: Fields::new(),
         hooked: HookEffect::default(),
+    }))
+}
+
+/// The request's fields as the function sees them: the client's, with the conditions of the edge's own validation.
+fn shown(request: &OriginRequest, of_client: &Fields, route: &Route) -> Fields {
+    let mut shown = of_client.clone();
+    forward::unconditional(&mut shown);
+    forward::without_rewriting(&mut shown, route, &request.method);
+    for name in [header::IF_NONE_MATCH, header::IF_MODIFIED_SINCE] {
+        if let Some(value) = request.headers.get(name) {
+            shown.insert(name, value.owned());
+        }
+    }
+    shown
+}
+
+fn whole(request: &OriginRequest, answer: Answer) -> Made {
+    let to_head = request.method == Method::HEAD && answer.body.is_empty();
+    let length = match to_head {
+        true => length_to_head(&answer),
+        false => Some(answer.body.len() as u64),
+    };
+    let length = length.filter(|_| !finish::bodiless(answer.status));
+    let headers = reframed(answer.headers, length);
+    (answer.status, headers, ReceivedBody::Whole(answer.body))
+}
+
+async fn streamed(request: &OriginRequest, answer: StreamedAnswer) -> Result<Made, FetchError> {
+    let account = &request.worker.shared.account;
+    let patience = request.live.plan.limits.http.body_timeout;
+    let hold = account.open_drawn(Purpose::Bodies, request.owner, ROOM as u64, patience);
+    let hold = hold.await.map_err(|_| FetchError::NoMemory)?;
+    let (status, headers, body) = piped(answer, hold);
+    Ok((status, headers, ReceivedBody::Piped(body)))
+}
+
+fn no_response() -> FetchError {
+    FetchError::Function(Arc::new(FunctionFailure {
+        status: StatusCode::BAD_GATEWAY,
+        message: "The function returned no response.".to_owned(),
+        retry: false,
+        id: None,
+        trace: None,
     }))
 }
