@@ -457,24 +457,3 @@ impl FunctionsLoad {
         processes::PROCESSES.render(out);
     }
 }
-
-/// For plans without callables.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct NoFunctions;
-
-impl Functions for NoFunctions {
-    fn invoke(&self, _invocation: Invocation) -> StartedCall {
-        StartedCall::Ended(Err(FunctionError::Gone))
-    }
-
-    fn waits_for_content(&self, _call: CallableId) -> bool {
-        true
-    }
-
-    fn load(&self) -> FunctionsLoad {
-        FunctionsLoad {
-            ready: true,
-            ..FunctionsLoad::default()
-        }
-    }
-}

@@ -324,9 +324,7 @@ async fn serve_requests<T: Transport, O: ConnectionOwner>(
     };
     let (transport, unread) = http.into_parts();
     connection.set_active(false);
-    if connection.is_abandoned() {
-        transport.abandon();
-    }
+    connection.drop_unsent(&transport);
     match ended {
         Ended::CutOff => return None,
         Ended::Silent if unread == Unread::default() => return Some(transport),

@@ -115,74 +115,38 @@ impl FetchFrom {
 
     /// Starts a request.
     pub(crate) fn start(&self, py: Python<'_>, wanted: WantedFetch<'_>) -> PyResult<PendingFetch> {
-        let WantedFetch {
-            method,
-            scheme,
-            authority,
-            target,
-            fields,
-            body,
-            cache,
-            timeout,
-            outside,
-            origin,
-        } = wanted;
-        let method = method_of(method).ok_or_else(|| {
-            PyValueError::new_err(format!("fetch: {method:?} is no method to fetch with"))
+        let method = method_of(wanted.method).ok_or_else(|| {
+            let given = wanted.method;
+            PyValueError::new_err(format!("fetch: {given:?} is no method to fetch with"))
         })?;
-        let cache = FetchCache::of(cache).ok_or_else(|| {
+        let cache = FetchCache::of(wanted.cache).ok_or_else(|| {
             PyValueError::new_err(format!(
-                "fetch: cache {cache:?} must be default, no-store, reload, no-cache, force-cache or only-if-cached"
+                "fetch: cache {:?} must be default, no-store, reload, no-cache, force-cache or only-if-cached",
+                wanted.cache
             ))
         })?;
-        let target = PathAndQuery::try_from(&*escape_reference(&target))
-            .ok()
-            .filter(|parsed| parsed.path().starts_with('/'))
-            .ok_or_else(|| {
-                PyValueError::new_err(format!(
-                    "fetch: {target:?} is no path and query: it has a control character, which must be percent-encoded, as by urllib.parse.quote"
-                ))
-            })?;
-        let mut given = Fields::new();
-        headers::fill(&mut given, fields)?;
-        if !given.contains_key(header::VIA) {
-            for value in &self.via {
-                given.append(header::VIA, value);
-            }
-        }
-        given.remove(&CDN_LOOP);
-        for value in &self.cdn_loop {
-            given.append(CDN_LOOP, value);
-        }
-        if let Some(passed) = &self.passed
-            && outside.is_none()
-            && !given.contains_key(TRACEPARENT)
-        {
-            for (name, value) in passed {
-                given.append(*name, value);
-            }
-        }
+        let target = target_of(&wanted.target)?;
+        let headers = self.headers(&wanted)?;
         let (_, own) = self.origin();
         let name = fetch::name(&self.method, self.scheme, &own, &self.target);
         let now = Instant::now();
-        let until = now.checked_add(timeout).unwrap_or(now);
+        let until = now.checked_add(wanted.timeout).unwrap_or(now);
         let pending = Arc::new(Pending::default());
         let arrived = Arc::clone(&pending);
         let fetch = Fetch {
             method,
-            scheme: if scheme == "https" {
-                Scheme::Https
-            } else {
-                Scheme::Http
+            scheme: match wanted.scheme {
+                "https" => Scheme::Https,
+                _ => Scheme::Http,
             },
-            authority,
-            outside,
-            origin: origin.map(Into::into),
+            authority: wanted.authority,
+            outside: wanted.outside,
+            origin: wanted.origin.map(Into::into),
             target,
-            headers: given,
-            body: Bytes::copy_from_slice(body),
+            headers,
+            body: Bytes::copy_from_slice(wanted.body),
             cache,
-            timeout,
+            timeout: wanted.timeout,
             client: self.client,
             chain: self.chain.with(&name).ending(until),
             trace: self.trace.clone(),
@@ -193,6 +157,41 @@ impl FetchFrom {
         });
         Ok(PendingFetch(pending))
     }
+
+    /// The fields of a request: the callable's own, and those by which a loop ends and a trace continues.
+    fn headers(&self, wanted: &WantedFetch<'_>) -> PyResult<Fields> {
+        let mut given = Fields::new();
+        headers::fill(&mut given, wanted.fields)?;
+        if !given.contains_key(header::VIA) {
+            for value in &self.via {
+                given.append(header::VIA, value);
+            }
+        }
+        given.remove(&CDN_LOOP);
+        for value in &self.cdn_loop {
+            given.append(CDN_LOOP, value);
+        }
+        if let Some(passed) = &self.passed
+            && wanted.outside.is_none()
+            && !given.contains_key(TRACEPARENT)
+        {
+            for (name, value) in passed {
+                given.append(*name, value);
+            }
+        }
+        Ok(given)
+    }
+}
+
+fn target_of(given: &str) -> PyResult<PathAndQuery> {
+    PathAndQuery::try_from(&*escape_reference(given))
+        .ok()
+        .filter(|parsed| parsed.path().starts_with('/'))
+        .ok_or_else(|| {
+            PyValueError::new_err(format!(
+                "fetch: {given:?} is no path and query: it has a control character, which must be percent-encoded, as by urllib.parse.quote"
+            ))
+        })
 }
 
 fn values_of(request: &Fields, name: impl Named) -> Vec<HeaderValue> {

@@ -15,7 +15,7 @@ use edgerouter_account::{Account, Cut, Hold, Owner};
 use edgerouter_core::bounds::memory::Purpose;
 use parking_lot::{Mutex, MutexGuard};
 
-use super::buffer::{Buffer, NobodyReads};
+use super::buffer::{Buffer, LeftBehind, NobodyReads};
 
 /// Bytes that the writer may run ahead of the slowest reader once the pieces are not being stored.
 const WINDOW: u64 = 1 << 20;
@@ -67,7 +67,6 @@ impl Arriving {
         Some(ArrivalReader {
             arriving: Arc::clone(self),
             id,
-            position: 0,
         })
     }
 
@@ -210,7 +209,6 @@ impl Cut for Arriving {
 pub struct ArrivalReader {
     arriving: Arc<Arriving>,
     id: u64,
-    position: u64,
 }
 
 impl ArrivalReader {
@@ -218,18 +216,14 @@ impl ArrivalReader {
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Broken>>> {
         let mut state = self.arriving.state.lock();
         let buffer = &mut state.buffer;
-        if !buffer.is_reader(self.id) {
-            return Poll::Ready(Some(Err(Broken)));
-        }
-        if let Some(piece) = buffer.at(self.position) {
-            self.position += piece.len() as u64;
-            buffer.advance(self.id, self.position);
+        let next = match buffer.next(self.id) {
+            Ok(next) => next,
+            Err(LeftBehind) => return Poll::Ready(Some(Err(Broken))),
+        };
+        if let Some(piece) = next {
             self.arriving.hold.moved();
             self.arriving.trimmed(state);
             return Poll::Ready(Some(Ok(piece)));
-        }
-        if self.position < buffer.start() {
-            return Poll::Ready(Some(Err(Broken)));
         }
         match buffer.end {
             Some(ArrivalEnd::Complete) => Poll::Ready(None),

@@ -48,6 +48,17 @@ struct Place {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NobodyReads;
 
+/// The bytes that the reader needs next are gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct LeftBehind;
+
+fn bytes_at(pieces: &VecDeque<Piece>, position: u64) -> Option<Bytes> {
+    let at = pieces.partition_point(|piece| piece.end() <= position);
+    let piece = pieces.get(at)?;
+    let skip = usize::try_from(position.checked_sub(piece.start)?).ok()?;
+    Some(piece.bytes.slice(skip.min(piece.bytes.len())..))
+}
+
 impl<End: Copy> Buffer<End> {
     /// A buffer whose first byte is at `first`.
     pub(crate) fn new(first: u64) -> Self {
@@ -112,10 +123,18 @@ impl<End: Copy> Buffer<End> {
 
     /// The bytes from `position` on to the end of their piece.
     pub(crate) fn at(&self, position: u64) -> Option<Bytes> {
-        let at = self.pieces.partition_point(|piece| piece.end() <= position);
-        let piece = self.pieces.get(at)?;
-        let skip = usize::try_from(position.checked_sub(piece.start)?).ok()?;
-        Some(piece.bytes.slice(skip.min(piece.bytes.len())..))
+        bytes_at(&self.pieces, position)
+    }
+
+    /// The next bytes of a reader, which is behind them then; `None`: they have yet to arrive.
+    pub(crate) fn next(&mut self, id: u64) -> Result<Option<Bytes>, LeftBehind> {
+        let start = self.start();
+        let reader = self.readers.iter_mut().find(|reader| reader.id == id);
+        let reader = reader.filter(|reader| reader.position >= start);
+        let reader = reader.ok_or(LeftBehind)?;
+        let bytes = bytes_at(&self.pieces, reader.position);
+        reader.position += bytes.as_ref().map_or(0, |bytes| bytes.len() as u64);
+        Ok(bytes)
     }
 
     /// A new reader's number.
@@ -138,10 +157,6 @@ impl<End: Copy> Buffer<End> {
     /// Drops readers that are at `position` or before.
     pub(crate) fn leave_behind(&mut self, position: u64) {
         self.readers.retain(|reader| reader.position > position);
-    }
-
-    pub(crate) fn is_reader(&self, id: u64) -> bool {
-        self.readers.iter().any(|reader| reader.id == id)
     }
 
     /// True if the reader was elsewhere.
@@ -236,5 +251,22 @@ mod tests {
         assert_eq!(buffer.slowest(), Some(104));
         buffer.leave(first);
         assert_eq!((buffer.is_read(), buffer.was_read()), (false, true));
+    }
+
+    #[test]
+    fn a_reader_gets_piece_after_piece_unless_they_are_gone() {
+        let mut buffer = buffer(&["abc"]);
+        let (first, second) = (buffer.join(100), buffer.join(101));
+        assert_eq!(buffer.next(first), Ok(Some("abc".into())));
+        assert_eq!(buffer.next(first), Ok(None));
+        buffer.push("de".into());
+        assert_eq!(buffer.next(first), Ok(Some("de".into())));
+        assert_eq!(buffer.next(second), Ok(Some("bc".into())));
+        let third = buffer.join(100);
+        buffer.trim(|piece| piece.end() <= 103);
+        assert_eq!(buffer.next(third), Err(LeftBehind));
+        assert_eq!(buffer.next(second), Ok(Some("de".into())));
+        buffer.leave(second);
+        assert_eq!(buffer.next(second), Err(LeftBehind));
     }
 }

@@ -318,7 +318,13 @@ impl Purges {
     }
 
     /// Like `count`, for an entry known by its description only. Slices are bytes of an object that is counted itself.
-    pub fn count_one(&self, subject: &PurgeSubject<'_>, since: u64, is_object: bool, size: u64) {
+    pub(crate) fn count_one(
+        &self,
+        subject: &PurgeSubject<'_>,
+        since: u64,
+        is_object: bool,
+        size: u64,
+    ) {
         let objects = u64::from(is_object);
         let mut desk = self.desk.lock();
         desk.history

@@ -164,7 +164,7 @@ pub struct Census {
 const SAMPLE: usize = 20;
 
 /// Counts what a purge would match, in memory and on disk, and changes nothing.
-pub fn census(store: &Store, matcher: &Matcher) -> Census {
+pub(crate) fn census(store: &Store, matcher: &Matcher) -> Census {
     let mut census = Census::default();
     let mut at = Some(WalkStep::default());
     let mut found = Vec::with_capacity(STEP);

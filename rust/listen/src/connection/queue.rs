@@ -43,7 +43,7 @@ impl Ahead {
 pub struct Queue {
     /// Bytes taken and not written.
     waiting: Cell<u64>,
-    /// Those of them that are drawn.
+    /// Of these, bytes for which memory is drawn.
     drawn: Cell<u64>,
     /// The last write has left some.
     is_slow: Cell<bool>,
@@ -103,7 +103,7 @@ impl Queue {
     }
 
     /// True if others need the memory more.
-    pub fn is_cut(&self) -> bool {
+    pub(crate) fn is_cut(&self) -> bool {
         let open = self.open.borrow();
         open.as_ref()
             .is_some_and(|open| open.ending.cut.load(Ordering::Acquire))

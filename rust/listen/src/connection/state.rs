@@ -214,7 +214,7 @@ impl Connection {
     }
 
     /// True if no request is under way.
-    pub fn is_idle(&self) -> bool {
+    pub(crate) fn is_idle(&self) -> bool {
         self.streams.get() == 0
     }
 
@@ -255,20 +255,20 @@ impl Connection {
     }
 
     /// Bytes of an incomplete head have come in.
-    pub fn head_begun(&self) {
+    pub(crate) fn head_begun(&self) {
         if self.is_idle() && !self.in_head.replace(true) {
             self.since.set(self.head_since());
         }
     }
 
     /// Notes that a read waits for bytes of the client, or no longer does.
-    pub fn read_blocked(&self, blocked: bool) {
+    pub(crate) fn read_blocked(&self, blocked: bool) {
         self.read_blocked
             .set(blocked.then(|| self.read_blocked.get().unwrap_or(self.now.get())));
     }
 
     /// Notes that a write waits for the client to take bytes, or no longer does.
-    pub fn write_blocked(&self, blocked: bool) {
+    pub(crate) fn write_blocked(&self, blocked: bool) {
         self.write_blocked
             .set(blocked.then(|| self.write_blocked.get().unwrap_or(self.now.get())));
     }
@@ -279,7 +279,7 @@ impl Connection {
     }
 
     /// The client has sent the end of its bytes. It may still read (RFC 9112 §9.6), or be gone.
-    pub fn half_close(&self) {
+    pub(crate) fn half_close(&self) {
         self.half_closed.set(Some(self.now.get()));
         self.probe.set(true);
     }
@@ -290,7 +290,7 @@ impl Connection {
     }
 
     /// True if the client has sent the end of its bytes.
-    pub fn is_half_closed(&self) -> bool {
+    pub(crate) fn is_half_closed(&self) -> bool {
         self.half_closed.get().is_some()
     }
 
@@ -301,34 +301,36 @@ impl Connection {
 
     /// True if something that the client sent was refused: unread bytes may remain, and a close at once would destroy
     /// the response on its way.
-    pub fn was_refused(&self) -> bool {
+    pub(crate) fn was_refused(&self) -> bool {
         self.refused.get()
     }
 
     /// HTTP on it begins or ends; between, only its socket is kept.
-    pub fn set_active(&self, is_active: bool) {
+    pub(crate) fn set_active(&self, is_active: bool) {
         self.is_active.set(is_active);
     }
 
     /// Time since which it has waited for a request or the rest of its head; `None` while one is under way.
-    pub fn idle_since(&self) -> Option<u64> {
+    pub(crate) fn idle_since(&self) -> Option<u64> {
         use ConnectionState::{HeadTooSlow, Live};
         let live = matches!(self.state.get(), Live | HeadTooSlow);
         (live && self.is_idle()).then(|| self.since.get())
     }
 
     /// Time since which its client has taken nothing of the bytes to be written.
-    pub fn stalled_since(&self) -> Option<u64> {
+    pub(crate) fn stalled_since(&self) -> Option<u64> {
         self.write_blocked.get()
     }
 
-    /// True if it ends at once while its client has bytes to take: those are dropped.
-    pub(crate) fn is_abandoned(&self) -> bool {
-        self.state.get() == ConnectionState::End && self.write_blocked.get().is_some()
+    /// Drops the bytes that its client has still to take, if it ends at once.
+    pub(crate) fn drop_unsent(&self, transport: &impl Transport) {
+        if self.state.get() == ConnectionState::End && self.write_blocked.get().is_some() {
+            transport.abandon();
+        }
     }
 
     /// True if only the socket is kept from now on: it was idle at the last check, and still is.
-    pub fn take_rest(&self) -> bool {
+    pub(crate) fn take_rest(&self) -> bool {
         self.rest.take()
             && self.is_idle()
             && !self.in_head.get()
@@ -343,7 +345,7 @@ impl Connection {
     }
 
     /// Changes the state; `End` is final.
-    pub fn set_state(&self, state: ConnectionState) {
+    pub(crate) fn set_state(&self, state: ConnectionState) {
         if self.state.get() != ConnectionState::End {
             self.state.set(state);
             self.wake();

@@ -98,9 +98,7 @@ pub(crate) async fn serve<T: Transport, O: ConnectionOwner>(
     let Some(transport) = wire.into_transport() else {
         return Closing::CutOff;
     };
-    if connection.is_abandoned() {
-        transport.abandon();
-    }
+    connection.drop_unsent(&transport);
     match ended {
         Ended::CutOff => Closing::CutOff,
         Ended::Done => Closing::Done(transport),
