@@ -22,9 +22,9 @@ class Usage:
     requests: float = 0.0
     """Requests that were answered."""
     answered_by_cache: float = 0.0
-    """Those of them that no origin was requested for."""
+    """Requests for which no origin was requested."""
     looked_up: float = 0.0
-    """Those of them that used the cache at all."""
+    """Requests that used the cache at all."""
     bytes: float = 0.0
     """Bytes that were sent to viewers."""
     before_compression: float = 0.0

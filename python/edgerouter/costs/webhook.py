@@ -101,7 +101,7 @@ def _limited(connection: http.client.HTTPConnection) -> Iterator[None]:
     def end() -> None:
         late.set()
         with suppress(OSError):
-            # That of TLS would have the reader fail in a way of its own.
+            # A failure of TLS would have the reader fail in a way of its own.
             socket.socket.shutdown(connection.sock, socket.SHUT_RDWR)
 
     timer = threading.Timer(TIMEOUT, end)

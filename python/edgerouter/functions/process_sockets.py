@@ -259,7 +259,7 @@ class SocketPool:
         await min(found, key=lambda process: len(process.sockets)).run(call, receive, send)
 
     def turning(self) -> list[SocketProcess]:
-        """Those whose event loop is not held; forgets those that have ended."""
+        """The processes whose event loop is not held; forgets those that have ended."""
         self.processes = [process for process in self.processes if not process.worker.over]
         return [process for process in self.processes if not process.held]
 

@@ -316,7 +316,7 @@ class Worker:
             iterator = result.iterator
             result = messages.Result("stream", result.status, result.headers, b"")
         result.tags, result.conversions = context.tags, context.conversions
-        # Those of a stream may come later.
+        # The works of a stream may begin later.
         result.background = bool(context.works)
         self.channel.send(result)
         return iterator

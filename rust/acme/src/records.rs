@@ -111,7 +111,7 @@ impl RecordCalls {
                 return Err("too many calls wait for the callable".to_owned());
             };
             let (sent, answer) = oneshot::channel();
-            // Those whose orders were given up.
+            // Calls whose orders were given up wait for nothing.
             state.waiting.retain(|_, waiting| !waiting.is_closed());
             state.waiting.insert(id, sent);
             answer

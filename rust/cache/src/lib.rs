@@ -1,7 +1,8 @@
 //! The cache as the rest of the engine sees it: stored responses, the fetches under way for them, and everything that
 //! has made some of them invalid.
 //!
-//! `request::cached` is how a request uses it, `inspect` how an operator reads it, `purge` how one empties it.
+//! `purge` empties it by an operator's order, `functions` has the caches of callables. In the engine `request::cached`
+//! uses it for requests, and `inspect` shows it to operators.
 
 pub mod functions;
 pub mod purge;

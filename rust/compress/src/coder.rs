@@ -102,7 +102,7 @@ impl std::fmt::Debug for Coder {
     }
 }
 
-/// How far the bytes that went in must come out.
+/// The share of the bytes that went in which must come out now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Until {
     /// As far as the coder likes.

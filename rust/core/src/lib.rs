@@ -3,7 +3,10 @@
 //! Everything here is a function of request, plan, stored metadata and *now*: no sockets, no clock, no async runtime,
 //! no Python. So each decision can be tabled against its RFC, fuzzed, simulated, and explained by the very code that
 //! serves. Data flows one way: `http` (fields by RFC) ← `plan`, `cache`, `identity`, `experiment`, `origin` ← `path`,
-//! `admit`, `viewer`, `finish`, `explain`, which answer the phases of a request.
+//! `admit`, `viewer`, `finish`, `explain`, which answer the phases of a request. Beside these
+//! phases: `forward`, `transform` and `outward` for what passes between client and origin, `record` and
+//! `request_record` for what is kept and noted, `cloudfront` for the calls of its clients, `acme` and `tls` for
+//! certificates, `bounds` for the division of memory and descriptors.
 
 pub mod access_log;
 pub mod acme;

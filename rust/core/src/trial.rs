@@ -86,9 +86,9 @@ impl Share {
 pub struct TrialTally {
     /// All of them.
     pub responses: u64,
-    /// Those with a status of 500 or above.
+    /// Responses with a status of 500 or above.
     pub errors: u64,
-    /// Those that took longer than [`TrialThresholds::max_latency`].
+    /// Responses that took longer than [`TrialThresholds::max_latency`].
     pub slow: u64,
 }
 

@@ -21,7 +21,7 @@ use crate::{
 
 /// Names of operations, as labels.
 pub(crate) const OPERATIONS: [&str; 7] = ["get", "put", "delete", "list", "add", "query", "batch"];
-/// Those of each kind of binding.
+/// The operations of each kind of binding.
 pub(crate) const KV: Range<usize> = 0..5;
 pub(crate) const DATABASE: Range<usize> = 5..7;
 pub(crate) const DOCUMENTS: Range<usize> = 0..4;

@@ -39,7 +39,7 @@ pub(crate) struct Live {
     pub caches: Arc<dyn FunctionCaches>,
     pub version: u64,
     pub keys: KeySources,
-    /// Where places of clients are looked up; `None`: the plan has no `geo`.
+    /// The files that have the places of clients; `None`: the plan has no `geo`.
     pub geo: Option<Arc<GeoFiles>>,
     /// Settings of experiments that are read while it serves.
     pub readings: ReadingBoard,

@@ -55,7 +55,7 @@ pub struct Engine {
     life: watch::Sender<Life>,
     /// The address of each listener, and its scheme.
     listeners: Vec<(ListenAddress, Option<ListenerId>)>,
-    /// Those of unix sockets, for as long as they are listened on.
+    /// The files of unix sockets, for as long as they are listened on.
     files: Mutex<Vec<SocketFile>>,
     admin_address: Option<SocketAddr>,
     threads: Mutex<Vec<JoinHandle<()>>>,

@@ -10,7 +10,7 @@ use edgerouter_core::geo::{self, Country, GeoFacts, GeoPolicy, Place, PlaceSourc
 /// The place of a request's client.
 #[derive(Debug)]
 pub struct ClientPlace {
-    /// Where it is looked up.
+    /// Finds it when it is first read.
     pub source: Arc<dyn PlaceSource>,
     /// The plan's.
     pub policy: Arc<GeoPolicy>,

@@ -8,7 +8,7 @@ use edgerouter_telemetry::text;
 /// with too much memory.
 pub const ENDS: [&str; 5] = ["stopped", "crashed", "time", "cpu", "memory"];
 
-/// Those of all edges of this process.
+/// The worker processes of all edges of this process.
 pub static PROCESSES: Processes = Processes {
     running: AtomicI64::new(0),
     busy: AtomicI64::new(0),

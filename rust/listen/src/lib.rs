@@ -3,8 +3,9 @@
 //! `tcp` and `unix` are the only files that know what a connection runs over, and `accept` is their loop: `tls`,
 //! `http`, `http1`, `http2` and `tunnel` serve any [`Transport`]. `connection` is a connection as requests see it, and
 //! all connections of a worker; `spread` hands new ones on to the worker with the fewest, `tight` ends idle ones for
-//! new ones. The worker is known as a [`ConnectionOwner`](connection::ConnectionOwner) only: it responds to the
-//! requests. No route is known here.
+//! new ones. `handshake` and `proxied` come before the first request, `inherited` has the sockets that a service
+//! manager passes on, and `ahead`, `file` and `pipes` let the kernel carry content. The worker is known as a
+//! [`ConnectionOwner`](connection::ConnectionOwner) only: it responds to the requests. No route is known here.
 
 mod accept;
 mod ahead;

@@ -3,9 +3,10 @@
 //! `engine` starts and stops, `plan` compiles plans, `replay` predicts by one. `message`, `values`, `cache`, `data` and
 //! `context` are the views on the engine's values that callables get. `runner` carries calls to Python's own threads
 //! and their answers back. `allocator` is the one of the Rust side, and `huge_pages` makes what it uses cheaper to
-//! reach. `output` carries printed lines, and signals.
-//! `properties` exposes pure decisions to property tests, `processes` has the counts of worker processes,
-//! `certificates` those for development. `websocket` reads and writes frames, `html` edits pages.
+//! reach. `output` carries printed lines and signals, `logs` the records of Python's log, `deploys` the orders for
+//! deploys. `fetch` makes the requests of callables, `websocket` reads and writes frames, `html` edits pages, `json`
+//! encodes. `errors` makes Python's exceptions, `processes` has the counts of worker processes, `certificates` those
+//! for development, and `properties` exposes pure decisions to property tests.
 
 mod allocator;
 mod cache;

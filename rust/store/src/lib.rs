@@ -1,13 +1,16 @@
 //! The store, and the place where requests for the same response meet.
 //!
-//! `entry` is one stored response, `content` its content unpacked, `extra` the rare parts, `coded` the way to its coded
-//! variants and `making` the making of them, `pieces` the memory of bodies, `fields` its packed header section,
-//! `thawed` unpacked sections of hot responses, `memory` the sharded table of entries, `evictable` the facts that it
-//! needs of them, `shard` its eviction order, `ghosts` the recently evicted keys, `disk` the tier that survives a
-//! restart, `tiers` the two as one store, `flight` the meeting place of concurrent misses, `invalidations` the URLs
-//! outdated during a fetch, `arriving` a body that is still arriving, `run` a stretch of a large one and `runs` all of
-//! these, by one `buffer`. `edgerouter_core::cache` decides what may be stored and reused; nothing here knows the
-//! rules.
+//! * One response: `entry` is its immutable form, `fields` its packed header section (`entry::thawed` keeps those of
+//!   hot ones unpacked), `content` its content, `extra` the rare parts, `pieces` the memory of bodies, `coded` the way
+//!   to its coded variants and `making` the making of them.
+//! * The tiers: `memory` is the sharded table of entries, `evictable` the facts that it needs of them, `shard` its
+//!   eviction order, `ghosts` the recently evicted keys, `pinned` the evicted entries that clients still read, `disk`
+//!   the tier that survives a restart, `tiers` the two as one store.
+//! * Fetches under way: `flight` is the meeting place of concurrent misses, `invalidations` the URLs outdated during a
+//!   fetch, `busy` the keys whose origin wants a pause, `arriving` a body that still arrives, `run` a stretch of a
+//!   large one, `runs` all of these, `fills` the requests that may begin one, `buffer` the bytes under both kinds.
+//!
+//! `edgerouter_core::cache` decides what may be stored and reused; nothing here knows the rules.
 
 pub mod arriving;
 mod buffer;

@@ -59,7 +59,7 @@ impl Cells {
 pub struct WorkerMetrics {
     metrics: Arc<Metrics>,
     cells: Arc<Cells>,
-    /// Those of the plan in service.
+    /// The tables of the plan in service.
     tables: RefCell<Arc<Tables>>,
 }
 

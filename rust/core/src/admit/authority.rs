@@ -54,7 +54,7 @@ impl Authority {
         Ok(authority)
     }
 
-    /// That of the URL that the viewer requested from a trusted proxy, if the field names exactly one: like the scheme,
+    /// The authority that the viewer requested from a trusted proxy, if the field names exactly one: like the scheme,
     /// it is the last member.
     pub fn forwarded(headers: &Fields, scheme: Scheme) -> Option<Self> {
         let line = headers.get_all("x-forwarded-host").iter().next_back()?;

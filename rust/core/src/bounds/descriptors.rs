@@ -25,7 +25,7 @@ pub struct Descriptors {
     pub open: u64,
     /// Event loops.
     pub loops: u64,
-    /// Those of them that serve.
+    /// Event loops that serve.
     pub workers: u64,
 }
 

@@ -83,7 +83,7 @@ impl RouteGeo {
     }
 }
 
-/// Where places are looked up.
+/// Finds the places of addresses.
 pub trait PlaceSource: Send + Sync + std::fmt::Debug {
     /// The place of an address; facts that are not known are absent.
     fn find(&self, address: IpAddr) -> Arc<Place>;

@@ -25,7 +25,7 @@ pub struct Thresholds {
 }
 
 impl Thresholds {
-    /// Those of an origin with this check, or with none.
+    /// The thresholds of an origin with this check, or with none.
     pub fn of(check: Option<&HealthCheck>) -> Self {
         match check {
             Some(check) => Self {

@@ -28,7 +28,7 @@ pub struct Binding {
     pub replicas: Vec<DatabaseServer>,
     /// Authenticates the positions that clients bring back; `None`: a random one of the process.
     pub bookmark_key: Option<Secret>,
-    /// That which a libSQL server knows the edge by.
+    /// The token by which a libSQL server knows the edge.
     pub auth_token: Option<Secret>,
 }
 

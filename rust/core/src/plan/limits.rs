@@ -113,7 +113,7 @@ limits! {
         streams: u32 = 128,
         /// Content of one request that a client may send ahead of its reader.
         stream_window_bytes: u32 = 64 << 10,
-        /// That of all requests of a connection.
+        /// Content of all requests of a connection together that a client may send ahead of their readers.
         connection_window_bytes: u32 = 1 << 20,
         /// Streams a minute that the client resets, or that are reset for its errors.
         resets: u32 = 100,

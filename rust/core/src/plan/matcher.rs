@@ -54,7 +54,7 @@ pub struct Probe<'a> {
     pub place: Option<&'a dyn Located>,
 }
 
-/// Where a client is, looked up when a condition tests it.
+/// The place of a client, looked up when a condition tests it.
 pub trait Located: std::fmt::Debug {
     /// `None`: it is not known.
     fn country(&self) -> Option<Country>;
@@ -63,7 +63,7 @@ pub trait Located: std::fmt::Debug {
 /// The query of a request, without `?` and not decoded.
 #[derive(Debug, Clone, Copy)]
 pub enum ProbeQuery<'a> {
-    /// That of a target.
+    /// The query of a target.
     Of(&'a PathAndQuery),
     /// By itself; `None` if the URL has none.
     Text(Option<&'a str>),

@@ -113,7 +113,7 @@ pub struct Plan {
     pub callables: Vec<Callable>,
     /// In declaration order; [`Plan::router`] has the order of precedence.
     pub routes: Vec<Route>,
-    /// Those of requests that functions make by the name of an origin or group; their ids follow those of the others.
+    /// Routes of requests that functions make by the name of an origin or group; their ids follow those of the others.
     pub direct: Vec<Route>,
     /// Finds the route of a request among [`Plan::routes`].
     pub router: Router,
@@ -130,7 +130,7 @@ pub struct Plan {
     pub geo: Option<Arc<GeoPolicy>>,
     /// At least one route predicts.
     pub predicts: bool,
-    /// Those of all routes, each once.
+    /// The experiments of all routes, each once.
     pub experiments: Vec<CountedExperiment>,
     /// Hosts that are no origins and that `ctx.fetch` may fetch from.
     pub fetch: ForeignHosts,

@@ -27,7 +27,7 @@ pub enum Believed {
 pub enum ShownTo {
     /// None.
     Nobody,
-    /// Those that send the debug token.
+    /// Clients that send the debug token.
     Debug,
     /// All.
     Everybody,

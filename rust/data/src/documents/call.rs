@@ -18,7 +18,7 @@ pub enum DocumentCall {
         script: Arc<str>,
         /// The first part of all its keys.
         prefix: Arc<str>,
-        /// Those after the first, which is the most bytes of a reply.
+        /// The arguments after the first, which is the most bytes of a reply.
         arguments: Vec<String>,
     },
     /// Reaches the server.

@@ -33,7 +33,7 @@ pub(crate) struct Bookmarks {
 pub(super) enum Needed {
     /// Any.
     Nothing,
-    /// Those of the primary.
+    /// All changes of the primary.
     Newest,
     /// The changes up to a position.
     UpTo(Position),

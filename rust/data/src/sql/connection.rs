@@ -80,7 +80,7 @@ pub(super) trait Connection: Send + 'static {
         of: Option<&str>,
     ) -> impl Future<Output = Result<Option<String>, Trouble>> + Send;
 
-    /// That which a primary and its replicas have in common; `None` where they have no such thing.
+    /// An identity that a primary and its replicas have in common; `None` where they have none.
     fn identity(&mut self) -> impl Future<Output = Result<Option<String>, Trouble>> + Send;
 }
 

@@ -23,7 +23,7 @@ const DOUBT: Duration = Duration::from_secs(1);
 pub(super) enum Access {
     /// All.
     Write,
-    /// Those that change nothing; the server refuses others.
+    /// Statements that change nothing; the server refuses others.
     Read,
 }
 

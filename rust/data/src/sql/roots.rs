@@ -72,7 +72,7 @@ pub(crate) fn store(certificates: Vec<CertificateDer<'static>>) -> Result<RootCe
     Ok(roots)
 }
 
-/// Those of them that can be used.
+/// The certificates that can be used as roots.
 pub(super) fn usable(certificates: Vec<CertificateDer<'static>>) -> Vec<CertificateDer<'static>> {
     let is_usable = |it: &CertificateDer<'static>| RootCertStore::empty().add(it.clone()).is_ok();
     certificates.into_iter().filter(is_usable).collect()

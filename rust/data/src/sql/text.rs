@@ -44,7 +44,7 @@ pub(super) fn statements(dialect: Dialect, script: &str) -> Vec<&str> {
                 }
                 if routine == Some(true) {
                     match &*word {
-                        // Those of `END CASE` and `END IF` belong to the `END` before.
+                        // The words of `END CASE` and `END IF` belong to the `END` before.
                         "CASE" if before != "END" => depth += 1,
                         "IF" | "LOOP" | "REPEAT" | "WHILE" if before == "END" => depth += 1,
                         "BEGIN" => depth += 1,

@@ -20,7 +20,7 @@ pub(super) fn compress(exchange: &Exchange, route: &Route, response: &mut EdgeRe
     let request = &exchange.head;
     let status = response.status();
     if status == StatusCode::NOT_MODIFIED {
-        // That of a file has the fields of its 200.
+        // The 304 of a file has the fields of its 200.
         if exchange.note.outcome != Outcome::File {
             compression::not_modified(&request.headers, response.headers_mut());
         }

@@ -34,7 +34,7 @@ struct Worked<'a> {
 }
 
 impl<'a> Worked<'a> {
-    /// Those of an exchange, beside its request, which the decisions write to.
+    /// The look-ups of an exchange, beside its request, which the decisions write to.
     fn of(exchange: &'a mut Exchange, live: &'a LocalLive) -> (&'a mut Admitted, Self) {
         let worked = Self {
             worker: &exchange.worker,

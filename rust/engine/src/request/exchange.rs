@@ -65,7 +65,7 @@ pub(crate) struct Exchange {
     pub foreign: Option<Rc<ForeignImage>>,
     /// Fields that viewer hooks set, changed or removed, sorted, each once: part of the key.
     pub hooked: Vec<FieldName>,
-    /// Where single requests are read: there is an access log, or a live tail.
+    /// Facts for lines about the request; `None`: nobody reads single requests, by an access log or a live tail.
     pub(crate) logged: Option<Rc<Logged>>,
     id: Cell<Option<u64>>,
     /// `None`: it is not traced, or not yet.

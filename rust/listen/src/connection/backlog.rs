@@ -22,14 +22,14 @@ const ENDS_AT_ONCE: u8 = 4;
 #[derive(Debug, Default)]
 pub(crate) struct Backlog {
     waiting: RefCell<VecDeque<Rc<NextTurn>>>,
-    /// Those in the middle of long content. One of them and one of the others go on each time: a flood of handshakes
+    /// Turns in the middle of long content. One of them and one of the others go on each time: a flood of handshakes
     /// takes half of the worker from them at most.
     long: RefCell<VecDeque<Rc<NextTurn>>>,
     /// Ends that went on at once since the task that gives the turns has run.
     ended: Cell<u8>,
-    /// That task has something to do, and knows it.
+    /// The task that gives the turns has something to do, and knows it.
     is_served: Cell<bool>,
-    /// That task while it has nothing to do. `None`: it has yet to begin.
+    /// Wakes that task while it has nothing to do. `None`: it has yet to begin.
     server: RefCell<Option<Waker>>,
 }
 

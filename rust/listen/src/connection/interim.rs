@@ -63,7 +63,7 @@ impl Interims {
         true
     }
 
-    /// Those that wait.
+    /// The responses that wait.
     pub(crate) fn take(&self) -> Vec<(StatusCode, Fields)> {
         self.waiting.take()
     }

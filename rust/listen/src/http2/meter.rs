@@ -264,7 +264,7 @@ impl Meter {
 
     /// The library has no more streams to give out for now.
     pub(super) fn settle(&self) {
-        // Those that are left were reset or refused.
+        // The streams that are left were reset or refused.
         self.ahead.borrow_mut().clear();
         self.malformed.borrow_mut().clear();
     }

@@ -18,7 +18,7 @@ pub(super) struct Certificates {
     all: Vec<Arc<CertifiedKey>>,
     by_name: NameTable<Vec<Arc<CertifiedKey>>>,
     staples: Vec<Staple>,
-    /// Those that the edge obtains by itself.
+    /// Certificates that the edge obtains by itself.
     obtained: Option<Obtained>,
 }
 

@@ -69,8 +69,8 @@ pub struct TlsListener {
 }
 
 impl TlsListeners {
-    /// Those of a plan, with the keys of the plan before it where its TLS policies are the same. `issued` has the
-    /// certificates that are obtained for it.
+    /// The listeners of a plan, with the keys of the plan before it where its TLS policies are the same. `issued` has
+    /// the certificates that are obtained for it.
     pub fn of(
         plan: &Plan,
         before: Option<&Self>,

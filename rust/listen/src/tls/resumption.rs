@@ -34,7 +34,7 @@ pub(super) struct Resumption {
 }
 
 impl Resumptions {
-    /// That of a policy: this plan's, the one of the plan before, or a new one.
+    /// The resumption of a policy: of this plan, of the plan before, or a new one.
     pub(super) fn of(
         &mut self,
         digest: PolicyDigest,

@@ -40,7 +40,7 @@ pub(super) struct Parameters<'a> {
 }
 
 impl<'a> Parameters<'a> {
-    /// Those of the query if it has any of a signature, otherwise those of the cookies.
+    /// The parameters in the query if it has any of a signature, otherwise those in the cookies.
     pub(super) fn of(
         query: Option<&'a str>,
         headers: &'a Fields,

@@ -28,7 +28,7 @@ pub struct ResponseReader {
     state: State,
     /// Bytes of an incomplete head that were searched for its end.
     searched: usize,
-    /// Those of content that is complete.
+    /// The trailers of content that is complete.
     trailers: Option<Box<Fields>>,
 }
 

@@ -28,7 +28,7 @@ use super::framing::trimmed;
 pub struct ContentPiece {
     /// Bytes of the input that are done with.
     pub consumed: usize,
-    /// Those of them that are content.
+    /// The range of these bytes that is content.
     pub data: Range<usize>,
     /// The content and its trailers are complete.
     pub is_last: bool,

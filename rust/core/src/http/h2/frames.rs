@@ -101,7 +101,7 @@ pub struct FrameReader {
     in_section: bool,
     /// The payload that is passed over has fields, which are read.
     in_fields: bool,
-    /// Those of a client.
+    /// The field sections of a client.
     sections: Option<Sections>,
     /// A frame had a length that none of its type has.
     is_mis_sized: bool,

@@ -148,7 +148,7 @@ struct Number {
 }
 
 impl Number {
-    /// That in a first byte, or its beginning if all bits of the prefix are set.
+    /// The number in a first byte, or its beginning if all bits of the prefix are set.
     fn begin(byte: u8, prefix: u8) -> Result<u32, Self> {
         let value = u32::from(byte & prefix);
         match byte & prefix == prefix {

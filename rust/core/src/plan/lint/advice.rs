@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use crate::plan::Route;
 
-/// How much it matters.
+/// The importance of an advice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LintLevel {

@@ -160,7 +160,7 @@ impl Connection for PostgresConnection {
     }
 
     async fn position(&mut self) -> Result<Option<Position>, Trouble> {
-        // That of the last record that was inserted, as a commit may be acknowledged before it is written.
+        // The end of the last record that was inserted: a commit may be acknowledged before it is written.
         let found = self
             .text("SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_insert_lsn() END")
             .await?;

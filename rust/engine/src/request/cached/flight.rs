@@ -159,7 +159,7 @@ async fn depart(
     evaluate(worker, route, fetch, *received, started, facts)
 }
 
-/// How a response that is no 304 is stored, if it is.
+/// Decides whether and how a response that is no 304 is stored.
 pub(super) fn evaluate(
     worker: &Rc<Worker>,
     route: &Route,

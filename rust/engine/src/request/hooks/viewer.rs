@@ -316,7 +316,7 @@ pub(crate) async fn viewer_response(
             Ok(FunctionOutput::Stream(_)) => return Err(no_stream()),
             Ok(FunctionOutput::Answer(mut answer)) => {
                 if exchange.note.written {
-                    // That of the response which is replaced, if the hook kept its fields.
+                    // The field describes the response that is replaced, if the hook kept its fields.
                     answer.headers.remove(header::CACHE_STATUS);
                 }
                 *response = answered(answer, false);
