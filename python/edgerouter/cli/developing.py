@@ -10,13 +10,12 @@ from typing import Annotated
 
 import typer
 
-from edgerouter import logs, serving
+from edgerouter import logs
 from edgerouter.application import FileApplication
 from edgerouter.checks import address_problem
-from edgerouter.cli.running import Secured, refuse, say, warn
+from edgerouter.cli.running import Secured, refuse, say, serve_to_the_end
 from edgerouter.edge import Edge
 from edgerouter.errors import EdgeError
-from edgerouter.left_threads import end_without
 from edgerouter.settings import Settings
 
 __all__ = ["dev"]
@@ -67,12 +66,9 @@ def dev(
             secured = None if no_tls else Secured([tls])
             if secured is not None:
                 say(f"clients verify the certificate by {secured.authority.certificate}")
-            served = serving.serve(_Local(application, secured), settings, watch=True, say=say, warn=warn)
+            serve_to_the_end(_Local(application, secured), settings, watch=True)
         except EdgeError as error:
             refuse(error)
             raise typer.Exit(1) from None
         except KeyboardInterrupt:
             raise typer.Exit(130) from None
-    if not served:
-        serving.leave(0)
-    end_without(warn)

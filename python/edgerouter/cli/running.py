@@ -19,7 +19,7 @@ from edgerouter.left_threads import end_without
 from edgerouter.secrets import Secret, env
 from edgerouter.settings import Settings
 
-__all__ = ["Options", "plain", "refuse", "run", "say", "serve", "variable", "warn"]
+__all__ = ["Options", "plain", "refuse", "run", "say", "serve", "serve_to_the_end", "variable", "warn"]
 
 
 def _option(help: str, metavar: str | None = None, default: Any = None, **more: Any) -> Any:  # noqa: A002
@@ -293,7 +293,12 @@ def serve(options: Options, settings: Settings) -> None:
         say(f"clients verify the certificate by {secured.authority.certificate}")
         # They are listeners of the plan now.
         settings = msgspec.structs.replace(settings, listen=None)
-    if not serving.serve(application, settings, watch=options.reload, say=say, warn=warn):
+    serve_to_the_end(application, settings, watch=options.reload)
+
+
+def serve_to_the_end(application: FileApplication, settings: Settings, *, watch: bool) -> None:
+    """Serves until the stop, after which the process ends whatever its callables still do."""
+    if not serving.serve(application, settings, watch=watch, say=say, warn=warn):
         serving.leave(0)
     end_without(warn)
 

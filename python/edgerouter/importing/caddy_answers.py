@@ -10,9 +10,9 @@ from edgerouter.cache import DISABLED
 from edgerouter.errors import ConfigError
 from edgerouter.importing.caddy_matching import Match
 from edgerouter.importing.caddy_origins import Origins
-from edgerouter.importing.model import Site
+from edgerouter.importing.model import Site, redirect_to
 from edgerouter.importing.nodes import Node
-from edgerouter.routes import Redirect, Respond
+from edgerouter.routes import Respond
 
 __all__ = ["Answers"]
 
@@ -98,12 +98,12 @@ class Answers:
                 handler.left_out("the target has placeholders that no parameter of a pattern has")
                 return None
             location = f"{kept[1].rstrip('/')}{path[:-1]}{{rest}}"
-            redirect = Redirect(location, status=status, query=True)  # type: ignore[arg-type]
+            redirect = redirect_to(location, status)
             return {"redirect": redirect, "pattern": f"{path[:-1]}{{rest:path}}"}
         if "{" in location:
             handler.left_out("the target has placeholders that no parameter of a pattern has")
             return None
-        return {"redirect": Redirect(location, status=status, query=False)}  # type: ignore[arg-type]
+        return {"redirect": redirect_to(location, status, query=False)}
 
 
 def _is_served(hidden: str, root: str) -> bool:

@@ -23,11 +23,11 @@ from edgerouter.guarding import BasicAuth
 from edgerouter.importing.report import Report
 from edgerouter.listening import Listener
 from edgerouter.origins import Group, Origin
-from edgerouter.routes import Respond
+from edgerouter.routes import Redirect, Respond
 from edgerouter.secrets import Secret
 from edgerouter.testing.places import file_of
 
-__all__ = ["Declared", "Site", "SiteRoute", "label", "variable"]
+__all__ = ["Declared", "Site", "SiteRoute", "label", "redirect_to", "variable"]
 
 _GUARDS = frozenset({"addresses", "auth", "basic", "signed"})
 
@@ -139,10 +139,10 @@ class Site:
                     else:
                         refused.setdefault(int(found[1]), problem.message)
             else:
-                self.routes = kept_routes(kept)
+                self.routes = _kept_routes(kept)
                 return
             gone = {at for at, message in refused.items() if not self._refuse(kept[at], message)}
-            self.routes = kept_routes(route for at, route in enumerate(kept) if at not in gone)
+            self.routes = _kept_routes(route for at, route in enumerate(kept) if at not in gone)
         self.routes = []
 
     def _built(self) -> tuple[Edge, list[SiteRoute]]:
@@ -227,7 +227,12 @@ class Site:
         return True
 
 
-def kept_routes(routes: Any) -> list[SiteRoute]:
+def redirect_to(location: str, status: int, *, query: bool = True) -> Redirect:
+    """A redirect with the status that a source says; ``ConfigError`` if redirects have no such status."""
+    return Redirect(location, status=status, query=query)  # type: ignore[arg-type]  # the value checks it
+
+
+def _kept_routes(routes: Any) -> list[SiteRoute]:
     """Each route once: ``Edge.files`` declares two."""
     return list({id(route): route for route in routes}.values())
 

@@ -8,13 +8,13 @@ from typing import Any
 from edgerouter.cache import DISABLED
 from edgerouter.guarding import RateLimit
 from edgerouter.importing.expressions import as_patterns
-from edgerouter.importing.model import Site, SiteRoute
+from edgerouter.importing.model import Site, SiteRoute, redirect_to
 from edgerouter.importing.nginx_directives import Directive
 from edgerouter.importing.nginx_origins import Origins
 from edgerouter.importing.nginx_scope import Scope
 from edgerouter.importing.nginx_settings import SharedSettings
 from edgerouter.importing.ordering import keep_order
-from edgerouter.routes import Redirect, Respond, Rewrite
+from edgerouter.routes import Respond, Rewrite
 
 __all__ = ["Locations", "Scope"]
 
@@ -329,7 +329,7 @@ class Locations:
         if "$" in target or re.search(r"[{}]", target.replace("{rest}", "")):
             returned.left_out("the target has variables that no parameter of a pattern has")
             return []
-        redirect = Redirect(target, status=status, query=query)  # type: ignore[arg-type]
+        redirect = redirect_to(target, status, query=query)
         return self._answers(scope, patterns, {"redirect": redirect}, guards=False)
 
     def _rewrites(self, scope: Scope) -> list[SiteRoute]:
@@ -347,7 +347,7 @@ class Locations:
                 rewrite.left_out("the expression says more than a pattern can: write a route with redirect=")
                 continue
             status = 301 if flag == "permanent" else 302
-            redirect = Redirect(parts[1], status=status)  # type: ignore[arg-type]
+            redirect = redirect_to(parts[1], status)
             found += self._answers(scope, [parts[0]], {"redirect": redirect}, guards=False)
         return found
 

@@ -9,14 +9,14 @@ from typing import Any
 from edgerouter.cache import DISABLED, CachePolicy
 from edgerouter.errors import ConfigError
 from edgerouter.importing import patterns
-from edgerouter.importing.model import Declared, Site, SiteRoute
+from edgerouter.importing.model import Declared, Site, SiteRoute, redirect_to
 from edgerouter.importing.nodes import Node
 from edgerouter.importing.ordering import keep_order
 from edgerouter.importing.patterns import UrlPattern
 from edgerouter.importing.report import Report, SourceError
 from edgerouter.importing.zones import route_for, zone_origin
 from edgerouter.origins import Origin
-from edgerouter.routes import HeaderEdits, HeaderPolicy, Redirect, When
+from edgerouter.routes import HeaderEdits, HeaderPolicy, When
 
 __all__ = ["is_page_rules", "read_page_rules"]
 
@@ -315,5 +315,5 @@ class _PageRules:
             action.left_out("has braces in its url")
             return []
         # Cloudflare keeps no query unless a * stands for it.
-        redirect = Redirect(url, status=status, query=bool(named))  # type: ignore[arg-type]
+        redirect = redirect_to(url, status, query=bool(named))
         return [route_for(made, {"redirect": redirect}, [], rule)]
