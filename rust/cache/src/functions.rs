@@ -13,7 +13,6 @@ use std::{
 };
 
 use bytes::Bytes;
-use edgerouter_core::http::{FieldName, Fields, header};
 use edgerouter_core::{
     cache::{
         api::{self, CacheUrl, ReplyContent},
@@ -24,6 +23,7 @@ use edgerouter_core::{
         tags,
         vary::Reduced,
     },
+    http::{FieldName, Fields, header},
     plan::CachePolicy,
 };
 use edgerouter_functions::{Answer, CacheError, FunctionCaches};

@@ -19,11 +19,10 @@ pub mod tally;
 
 use std::sync::Arc;
 
-use crate::http::{FieldName, FieldValue, Fields};
 use http::HeaderValue;
 
 use crate::{
-    http::cookie,
+    http::{FieldName, FieldValue, Fields, cookie},
     identity::jwt::{Claims, NOT_FORWARDED, is_token},
     outcome::words,
     problem::SubProblem,

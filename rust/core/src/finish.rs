@@ -1,6 +1,5 @@
 //! The last decisions about a response to a viewer (phase 15), and its preparation for the store.
 
-use crate::http::{FieldName, Fields, KnownSet, header};
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode, Version};
 
@@ -9,8 +8,9 @@ use crate::{
     admit,
     experiment::{By, Experiment},
     http::{
+        FieldName, Fields, KnownSet,
         date::{self, LastDate},
-        list,
+        header, list,
         range::Range,
         structured, vary,
         via::Via,

@@ -6,12 +6,11 @@
 
 use std::{fmt::Write as _, net::IpAddr};
 
-use crate::http::{FieldName, Fields, KnownSet, header};
 use http::{HeaderValue, Method, Version};
 
 use crate::{
     admit::{self, Authority},
-    http::{Value, cdn_loop::CDN_LOOP, cookie, via::Via},
+    http::{FieldName, Fields, KnownSet, Value, cdn_loop::CDN_LOOP, cookie, header, via::Via},
     plan::{ForwardPolicy, HeaderEdits, Origin, Route, Scheme, Select, UpstreamHost},
 };
 

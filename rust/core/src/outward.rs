@@ -9,11 +9,11 @@
 
 use std::borrow::Cow;
 
-use crate::http::{FieldValue, Fields, KnownSet, header};
 use http::HeaderValue;
 
 use crate::{
     admit,
+    http::{FieldValue, Fields, KnownSet, header},
     plan::{Origin, Route, Scheme, UpstreamHost},
 };
 

@@ -5,13 +5,14 @@
 
 use std::borrow::Cow;
 
-use crate::http::PathAndQuery;
-use crate::http::{Fields, header, percent};
 use http::{HeaderValue, Method, StatusCode};
 
-use crate::plan::{
-    Redirect, Route, Scheme, ViewerPolicy,
-    compile::{Template, TemplatePart},
+use crate::{
+    http::{Fields, PathAndQuery, header, percent},
+    plan::{
+        Redirect, Route, Scheme, ViewerPolicy,
+        compile::{Template, TemplatePart},
+    },
 };
 
 #[cfg(test)]

@@ -12,7 +12,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use edgerouter_core::http::header;
 use edgerouter_core::{
     cache::{
         decide::{self, Decision, OriginHealth},
@@ -23,6 +22,7 @@ use edgerouter_core::{
         tags,
     },
     explain::{self, ExplainRequest, Explained},
+    http::header,
     plan::Plan,
 };
 use serde_json::{Map, Value, json};

@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use edgerouter_core::cache::distinct::Distinct;
-use edgerouter_core::http::FieldName;
+use edgerouter_core::{cache::distinct::Distinct, http::FieldName};
 use hashbrown::{HashMap, hash_map::Entry};
 use parking_lot::Mutex;
 

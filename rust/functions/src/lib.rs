@@ -20,13 +20,13 @@ use std::{
 };
 
 use bytes::Bytes;
-use edgerouter_core::http::Fields;
 pub use edgerouter_core::outcome::{CallResult, Phase};
 use edgerouter_core::{
     cache::{
         api::{CacheUrl, NameError, PutRefused},
         storable::NotStored,
     },
+    http::Fields,
     plan::{CallableId, Scheme},
     tls::ClientCertificate,
     transform::Untransformed,

@@ -5,8 +5,7 @@ use std::{
     time::Duration,
 };
 
-use edgerouter_core::images::ImageFormat;
-use edgerouter_core::outcome::Word;
+use edgerouter_core::{images::ImageFormat, outcome::Word};
 use edgerouter_telemetry::text;
 
 use super::{ImageError, Made};

@@ -2,8 +2,7 @@
 
 use std::time::Instant;
 
-use edgerouter_core::http::Fields;
-use edgerouter_core::http::PathAndQuery;
+use edgerouter_core::http::{Fields, PathAndQuery};
 use http::{Method, StatusCode, Version};
 
 use super::{

@@ -5,12 +5,14 @@
 
 use std::sync::{Arc, Weak};
 
-use edgerouter_core::cache::{
-    api::{self, CacheUrl},
-    hooked::Reads,
-    storable::NotStored,
+use edgerouter_core::{
+    cache::{
+        api::{self, CacheUrl},
+        hooked::Reads,
+        storable::NotStored,
+    },
+    http::Fields,
 };
-use edgerouter_core::http::Fields;
 use edgerouter_functions::{Answer, CacheError, FunctionCaches};
 use http::Method;
 use parking_lot::Mutex;

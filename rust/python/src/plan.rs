@@ -1,8 +1,8 @@
 //! A plan for inspection: the table, advice and explanations of the core as Python's own values.
 
-use edgerouter_core::http::Fields;
 use edgerouter_core::{
     explain::{self as core_explain, ExplainResponse},
+    http::Fields,
     plan::{self, Plan},
 };
 use http::StatusCode;

@@ -1,9 +1,8 @@
 //! Pure decisions, opened to property tests. Thin: each calls the function that serves.
 
-use edgerouter_core::http::{FieldName, Fields, header};
 use edgerouter_core::{
     cache::key::{Base, Key, KeyParts},
-    http::{cache_control::ResponseDirectives, cookie, uri},
+    http::{FieldName, Fields, cache_control::ResponseDirectives, cookie, header, uri},
     plan::{self, PathPattern, Plan, Scheme},
 };
 use http::HeaderValue;

@@ -3,10 +3,9 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use edgerouter_core::http::{FieldName, Fields};
 use edgerouter_core::{
     cache::{arrival::SharedHead, freshness::Freshness, levels::Variants, refresh_ahead, validate},
-    http::range::Range,
+    http::{FieldName, Fields, range::Range},
 };
 use http::{HeaderValue, StatusCode};
 use smallvec::SmallVec;

@@ -1,8 +1,7 @@
 //! Rare parts of entries, allocated separately so that other entries do not pay for them.
 
 use bytes::Bytes;
-use edgerouter_core::cache::levels::Variants;
-use edgerouter_core::http::FieldName;
+use edgerouter_core::{cache::levels::Variants, http::FieldName};
 use http::HeaderValue;
 
 use super::{

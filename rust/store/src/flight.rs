@@ -13,11 +13,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use edgerouter_core::cache::{
-    decide::{Allowance, Outage},
-    freshness::Freshness,
-};
-use edgerouter_core::http::{FieldName, Fields};
 use hashbrown::HashMap;
 use http::{HeaderValue, StatusCode};
 use parking_lot::Mutex;
@@ -25,7 +20,14 @@ use smallvec::SmallVec;
 use tokio::sync::watch;
 
 use super::{arriving::Arriving, busy::BusyKeys, entry::Entry};
-use edgerouter_core::origin::unanswered::Unavailable;
+use edgerouter_core::{
+    cache::{
+        decide::{Allowance, Outage},
+        freshness::Freshness,
+    },
+    http::{FieldName, Fields},
+    origin::unanswered::Unavailable,
+};
 use edgerouter_telemetry::text;
 
 /// The state of a flight, as its followers see it.

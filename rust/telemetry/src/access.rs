@@ -5,9 +5,9 @@
 use std::{cell::Cell, path::PathBuf};
 
 pub use edgerouter_core::access_log::Form;
-use edgerouter_core::http::{FieldValue, RequestParts, header};
 use edgerouter_core::{
     access_log::{self, AccessLogPolicy, UnfinishedLine},
+    http::{FieldValue, RequestParts, header},
     plan::OriginId,
     request_record::RequestRecord,
 };

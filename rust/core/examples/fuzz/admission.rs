@@ -1,10 +1,13 @@
 //! Requests: the reading must not depend on how the bytes arrive, a body ends at the byte that the RFC names, and a
 //! head that is accepted reads the same to another parser.
 
-use edgerouter_core::http::{FieldName, header};
 use edgerouter_core::{
     admit::{Refusal, Sanitiser, strip_hop_by_hop},
-    http::h1::request::{ClientHead, ContentReader, RequestLimits, RequestReader},
+    http::{
+        FieldName,
+        h1::request::{ClientHead, ContentReader, RequestLimits, RequestReader},
+        header,
+    },
 };
 
 use super::{digest, head};

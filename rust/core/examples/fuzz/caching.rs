@@ -1,6 +1,5 @@
 //! Caching: different requests get different keys, and any response can be classified without a panic.
 
-use edgerouter_core::http::{FieldName, Fields, header};
 use edgerouter_core::{
     cache::{
         api::CacheUrl,
@@ -10,7 +9,11 @@ use edgerouter_core::{
         storable::{Authorization, StoreInput, storable},
         validate, vary as selecting,
     },
-    http::cache_control::{RequestDirectives, ResponseDirectives},
+    http::{
+        FieldName, Fields,
+        cache_control::{RequestDirectives, ResponseDirectives},
+        header,
+    },
     plan::{CachePolicy, Scheme, Select},
 };
 use http::{Method, StatusCode};

@@ -2,14 +2,15 @@
 
 use std::{path::Path, sync::LazyLock};
 
-use edgerouter_core::http::{FieldName, Fields, header};
 use edgerouter_core::{
     files::path,
     finish,
     http::{
+        FieldName, Fields,
         cache_control::{MOST_SECONDS, RequestDirectives, ResponseDirectives},
         cookie as cookies, date as dates,
         etag::{self as etags, EntityTag},
+        header,
         range::{self as ranges, RangeRequest},
         structured::{Bare, dictionary},
         uri as uris,

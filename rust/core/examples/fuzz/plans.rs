@@ -2,9 +2,9 @@
 
 use std::sync::LazyLock;
 
-use edgerouter_core::http::FieldName;
 use edgerouter_core::{
     explain::{self as explaining, ExplainRequest, ExplainResponse},
+    http::FieldName,
     plan::{self, PathPattern, Plan, lint, table},
 };
 use http::{HeaderValue, StatusCode};

@@ -1,12 +1,14 @@
 //! Records and sidecars: any bytes are read without a panic, a record that was read is written again to the same bytes,
 //! and nothing is accepted that was not written with the seed.
 
-use edgerouter_core::http::{FieldName, header};
-use edgerouter_core::record::{
-    Front, Record, RecordKind, checksum,
-    frame::{self, Label},
-    sidecar::SegmentContents,
-    stored,
+use edgerouter_core::{
+    http::{FieldName, header},
+    record::{
+        Front, Record, RecordKind, checksum,
+        frame::{self, Label},
+        sidecar::SegmentContents,
+        stored,
+    },
 };
 
 const SEED: u64 = 0x5eed;

@@ -1,11 +1,13 @@
 //! Responses of origins: the result must not depend on how the bytes arrive, and an accepted head has one framing.
 
-use edgerouter_core::http::framing::{
-    FramingContext,
-    head::HeadLimits,
-    reader::{ArrivedHead, Expected, ResponseReader},
+use edgerouter_core::http::{
+    framing::{
+        FramingContext,
+        head::HeadLimits,
+        reader::{ArrivedHead, Expected, ResponseReader},
+    },
+    header,
 };
-use edgerouter_core::http::header;
 
 const LIMITS: HeadLimits = HeadLimits {
     bytes: 400,

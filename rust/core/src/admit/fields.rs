@@ -1,10 +1,9 @@
 //! Fields that a client's header section may keep (docs/design.md §3, spoofing rule; RFC 9110 §7.6.1).
 
-use crate::http::{FieldName, FieldValue, Fields, KnownSet, RequestParts, header};
 use http::{HeaderValue, Method, Version};
 use smallvec::SmallVec;
 
-use crate::http::list;
+use crate::http::{FieldName, FieldValue, Fields, KnownSet, RequestParts, header, list};
 
 /// Fields that end at each hop, whether or not `Connection` names them.
 const HOP_BY_HOP: KnownSet = KnownSet::of(&[

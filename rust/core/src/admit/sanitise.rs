@@ -9,10 +9,11 @@ mod tests;
 
 use std::{borrow::Cow, sync::LazyLock};
 
-use crate::http::{FieldName, Fields, Known, KnownSet, Named, WireName, header};
 use smallvec::SmallVec;
 
-use crate::http::{is_token_byte, list};
+use crate::http::{
+    FieldName, Fields, Known, KnownSet, Named, WireName, header, is_token_byte, list,
+};
 
 /// The edge's own fields.
 const EDGE_FIELDS: [&str; 11] = [

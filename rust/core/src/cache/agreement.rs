@@ -5,14 +5,13 @@
 //! it. If the client sent it and the forward policy forwards it, the request passes the cache: its response is not
 //! stored, and no stored response is used for it.
 
-use crate::http::{FieldName, Fields, header};
 use http::HeaderValue;
 use smallvec::SmallVec;
 
 use super::vary::{self, Vary};
 use crate::{
     forward::REWRITING,
-    http::{cookie, uri},
+    http::{FieldName, Fields, cookie, header, uri},
     identity::jwt::{Claims, Forwarded},
     plan::{Route, Select},
     select,

@@ -4,7 +4,6 @@
 //! A function's responses have keys of their own kind: the URL, then a mark that no route's key can have. So a function
 //! cannot change the responses that a route serves.
 
-use crate::http::{FieldName, Fields, header};
 use bytes::Bytes;
 use http::{HeaderValue, Method, StatusCode};
 use smallvec::SmallVec;
@@ -21,8 +20,9 @@ use crate::{
     admit,
     finish::{self, Partial},
     http::{
+        FieldName, Fields,
         cache_control::{RequestDirectives, ResponseDirectives},
-        date,
+        date, header,
         range::{self, Range, RangeRequest},
     },
     plan::CachePolicy,

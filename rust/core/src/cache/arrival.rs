@@ -1,7 +1,6 @@
 //! Decides about a response that has just arrived: it is for its own client only, is stored whole or in slices (RFC
 //! 9111 §3), or freshens a stored one as a 304 (§4.3.4).
 
-use crate::http::{FieldName, Fields, Known, header};
 use http::{HeaderValue, Method, StatusCode};
 use smallvec::SmallVec;
 
@@ -17,8 +16,9 @@ use super::{
 use crate::{
     finish::{self, OF_ONE_MESSAGE},
     http::{
+        FieldName, Fields, Known,
         cache_control::{RequestDirectives, ResponseDirectives},
-        coding, date,
+        coding, date, header,
         range::Range,
     },
     outcome::Detail,

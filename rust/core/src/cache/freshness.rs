@@ -2,11 +2,10 @@
 //!
 //! All times are whole seconds since the Unix epoch, given by the caller: nothing here reads a clock.
 
-use crate::http::{Fields, header};
 use http::StatusCode;
 
 use crate::{
-    http::{cache_control::ResponseDirectives, date, list},
+    http::{Fields, cache_control::ResponseDirectives, date, header, list},
     outcome::words,
     plan::CachePolicy,
 };

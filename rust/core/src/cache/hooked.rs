@@ -8,11 +8,11 @@
 
 use std::borrow::Cow;
 
-use crate::http::{FieldName, Fields, KnownSet, header};
 use smallvec::SmallVec;
 
 use super::{storable::NotStored, tags, vary};
 use crate::{
+    http::{FieldName, Fields, KnownSet, header},
     identity::jwt::Claims,
     plan::{CachePolicy, CallableId, HeaderEdits, Plan, Route, Select},
 };

@@ -8,13 +8,13 @@
 //! characters), and values that could hold anything are preceded by their length. So no two different requests share a
 //! key.
 
-use crate::http::{FieldName, Fields, header};
 use http::HeaderValue;
 
 use crate::{
     http::{
+        FieldName, Fields,
         accept::{normalised_encoding, normalised_language},
-        cookie, uri,
+        cookie, header, uri,
     },
     plan::{CachePolicy, Scheme, Select},
 };

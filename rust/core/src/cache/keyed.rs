@@ -3,13 +3,11 @@
 //! Parts that distinguish visitors may be personal or secret (cookies, claims, credentials): they are named, and not
 //! shown.
 
-use crate::http::FieldName;
-
 use super::{
     key::{Base, DIMENSIONS, FUNCTION, base_of},
     vary,
 };
-use crate::{images::VARIANT, plan::Scheme};
+use crate::{http::FieldName, images::VARIANT, plan::Scheme};
 
 /// The parts of a key.
 #[derive(Debug, Clone, PartialEq, Eq)]

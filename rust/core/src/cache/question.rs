@@ -6,7 +6,6 @@
 
 use std::borrow::Cow;
 
-use crate::http::{FieldName, FieldValue, Fields, range};
 use http::Method;
 use smallvec::SmallVec;
 
@@ -20,7 +19,7 @@ use super::{
     vary::Reduced,
 };
 use crate::{
-    http::cache_control::RequestDirectives,
+    http::{FieldName, FieldValue, Fields, cache_control::RequestDirectives, range},
     identity::jwt::Claims,
     path::Admitted,
     plan::{Plan, Route, Select},

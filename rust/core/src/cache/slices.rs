@@ -5,13 +5,13 @@
 //! same slices. Slices of one representation may come in different responses, at different times and from different
 //! members of a group: only a strong validator shows that they are parts of one whole.
 
-use crate::http::{FieldValue, Fields, header};
 use http::{HeaderValue, StatusCode};
 
 use crate::{
     http::{
-        date,
+        FieldValue, Fields, date,
         etag::EntityTag,
+        header,
         range::{self, Range, RangeRequest},
     },
     outcome::Detail,

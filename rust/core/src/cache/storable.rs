@@ -1,11 +1,14 @@
 //! Decides whether a response may be stored (RFC 9111 §3).
 
-use crate::http::{Fields, header};
 use http::{Method, StatusCode};
 
 use super::{freshness, promised, validate};
 use crate::{
-    http::cache_control::{RequestDirectives, ResponseDirectives},
+    http::{
+        Fields,
+        cache_control::{RequestDirectives, ResponseDirectives},
+        header,
+    },
     outcome::Detail,
     plan::{CachePolicy, SetCookiePolicy},
 };

@@ -2,9 +2,10 @@
 //!
 //! A stored response keeps hashes, sorted. Two tags with one hash would only be purged together, which costs a fetch.
 
-use crate::http::{FieldName, Fields};
-
-use crate::plan::CachePolicy;
+use crate::{
+    http::{FieldName, Fields},
+    plan::CachePolicy,
+};
 
 /// Tags of one response that are distinguished; a response with more matches every tag purge.
 pub const MOST_TAGS: usize = 1000;

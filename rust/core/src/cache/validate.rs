@@ -1,14 +1,15 @@
 //! Conditional requests on both sides (RFC 9110 §13, RFC 9111 §4.3), and invalidation (§4.4).
 
-use crate::http::{Fields, Known, KnownSet, header};
 use http::{Method, StatusCode, Uri};
 use smallvec::SmallVec;
 
 use super::{key::Base, url::CacheUrl};
 use crate::http::{
+    Fields, Known, KnownSet,
     cache_control::ResponseDirectives,
     date,
     etag::{self, EntityTag},
+    header,
 };
 
 /// The result of a request's conditions on a stored response.

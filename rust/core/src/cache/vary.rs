@@ -3,12 +3,12 @@
 //! A hook may have read a single cookie: its selecting name is `cookie|` and the hexadecimal digits of the cookie's
 //! name ([`cookie`]), which is not a valid field name.
 
-use crate::http::{FieldName, Fields, KnownSet, header};
 use smallvec::SmallVec;
 
 use crate::http::{
+    FieldName, Fields, KnownSet,
     accept::{normalised_encoding, normalised_language},
-    cookie as cookies, list, members,
+    cookie as cookies, header, list, members,
 };
 
 /// A response's `Vary`.

@@ -1,11 +1,10 @@
 //! AWS Signature Version 4, the verifying side: canonical request, string to sign, a chain of HMACs.
 
-use crate::http::Fields;
 use aws_lc_rs::{constant_time, digest, hmac};
 use http::Method;
 
 use super::time;
-use crate::http::{percent, uri};
+use crate::http::{Fields, percent, uri};
 
 /// Seconds by which the two clocks may differ.
 pub const MOST_SKEW: u64 = 15 * 60;

@@ -2,12 +2,12 @@
 
 use std::fmt::Write as _;
 
-use crate::http::{FieldName, Fields, PathAndQuery, RequestParts, TargetAuthority, WireName};
 use http::{HeaderValue, Method, Uri};
 
 use super::{Admitted, ExplainRequest, Steps};
 use crate::{
     admit::{LastAuthority, Refusal},
+    http::{FieldName, Fields, PathAndQuery, RequestParts, TargetAuthority, WireName},
     path::PathEnd,
     plan::Scheme,
 };

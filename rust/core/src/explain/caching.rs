@@ -2,8 +2,6 @@
 
 use std::fmt::Write as _;
 
-use crate::http::{FieldName, header};
-use crate::images::VARIANT;
 use http::{Method, StatusCode};
 
 use super::{Admitted, Steps};
@@ -14,7 +12,8 @@ use crate::{
         hooked, key,
         question::Question,
     },
-    http::{accept, cache_control::RequestDirectives},
+    http::{FieldName, accept, cache_control::RequestDirectives, header},
+    images::VARIANT,
     origin::attempts,
     plan::{GroupId, Plan, Route, Select, table},
 };

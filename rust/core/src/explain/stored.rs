@@ -1,7 +1,6 @@
 //! Explains the storing of a response: whether it is stored, for how long it is fresh and why, and what it is good for
 //! after that. Uses the functions that serve.
 
-use crate::http::Fields;
 use http::{Method, StatusCode};
 
 use super::{Admitted, Steps};
@@ -15,7 +14,10 @@ use crate::{
         validate,
         vary::{self, Vary},
     },
-    http::cache_control::{RequestDirectives, ResponseDirectives},
+    http::{
+        Fields,
+        cache_control::{RequestDirectives, ResponseDirectives},
+    },
     plan::Route,
 };
 

@@ -7,10 +7,12 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use crate::http::{Fields, header};
 use ipnet::IpNet;
 
-use crate::plan::Scheme;
+use crate::{
+    http::{Fields, header},
+    plan::Scheme,
+};
 
 /// More hops than this are a loop or an attack.
 const MOST_HOPS: usize = 32;

@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
-use crate::http::{Fields, header};
 use http::{HeaderValue, StatusCode};
 
-use crate::http::date;
+use crate::http::{Fields, date, header};
 
 /// The longest pause: one response must not silence a key for long.
 pub const MOST: Duration = Duration::from_secs(1);

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use crate::http::{FieldName, header};
 use http::StatusCode;
 
 use super::Select;
 use crate::{
     cache::{fill::Fill, vary::Reduced},
     geo::GeoFact,
+    http::{FieldName, header},
 };
 
 /// How responses are stored and reused, resolved. Durations in whole seconds.

@@ -24,8 +24,6 @@ mod tests;
 
 use std::{sync::Arc, time::Duration};
 
-use crate::http::FieldName;
-
 use names::DeclaredNames;
 pub(crate) use templates::{Template, TemplatePart};
 
@@ -36,7 +34,7 @@ use super::{
     counted::counted,
     spec::{self, CallableSpec, PlanSpec, Problems},
 };
-use crate::http::via::Via;
+use crate::http::{FieldName, via::Via};
 
 /// Request fields that only the edge may set, whatever the plan says.
 const EDGE_FIELDS: [&str; 3] = ["x-user-id", "x-user-role", "x-variant"];

@@ -31,7 +31,6 @@ pub mod table;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use crate::http::FieldName;
 use ipnet::IpNet;
 
 pub use crate::{problem::Problem, select::Select};
@@ -64,7 +63,7 @@ use crate::{
     admit::Sanitiser,
     experiment::{ConfigSource, Experiment},
     geo::GeoPolicy,
-    http::via::Via,
+    http::{FieldName, via::Via},
     trace::TracingPolicy,
 };
 

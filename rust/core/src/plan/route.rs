@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use crate::http::FieldName;
 use http::{HeaderValue, Method, StatusCode};
 
 use super::{
@@ -10,7 +9,8 @@ use super::{
     PathPattern, Predict, RouteGuard, RouteId, Select,
 };
 use crate::{
-    experiment::Experiment, geo::Country, guard::nonce::NoncePlaceholder, identity::jwt::JwtPolicy,
+    experiment::Experiment, geo::Country, guard::nonce::NoncePlaceholder, http::FieldName,
+    identity::jwt::JwtPolicy,
 };
 
 /// A hook that may run on a route: it runs if `pattern` and `host` match the request.

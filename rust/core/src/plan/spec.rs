@@ -33,7 +33,6 @@ mod tracing;
 
 use std::time::Duration;
 
-use crate::http::FieldName;
 use http::{HeaderValue, Method, StatusCode};
 use ipnet::IpNet;
 
@@ -51,6 +50,7 @@ use crate::{
         addresses::AddressPolicy, basic::BasicPolicy, cors::Cors, rate::RateLimit,
         security::SecurityFields, signed::SignedPolicy,
     },
+    http::FieldName,
     identity::jwt::JwtSpec,
     secret::Secret,
     service_worker::ServiceWorker,

@@ -1,11 +1,13 @@
 //! The content of records: the head of a response, and the list of names that select among variants.
 
-use crate::http::{FieldName, FieldValue, Fields};
 use http::{HeaderValue, StatusCode};
 use smallvec::SmallVec;
 
 use super::{Damage, Take};
-use crate::cache::freshness::{Freshness, LifetimeRule};
+use crate::{
+    cache::freshness::{Freshness, LifetimeRule},
+    http::{FieldName, FieldValue, Fields},
+};
 
 /// Everything about a stored response but its body.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -7,11 +7,13 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use edgerouter_core::cloudfront::{
-    invalidation::{self, ApiError, Invalidation},
-    sigv4::{self, Signed},
+use edgerouter_core::{
+    cloudfront::{
+        invalidation::{self, ApiError, Invalidation},
+        sigv4::{self, Signed},
+    },
+    http::{FieldName, header},
 };
-use edgerouter_core::http::{FieldName, header};
 use http::StatusCode;
 
 use super::{

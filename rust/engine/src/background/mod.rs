@@ -8,10 +8,8 @@ mod traces;
 use std::{future::poll_fn, pin::Pin, rc::Rc, sync::Arc, thread::JoinHandle, time::Duration};
 
 use bytes::{Bytes, BytesMut};
-use edgerouter_core::http::PathAndQuery;
-use edgerouter_core::http::{Fields, header};
 use edgerouter_core::{
-    http::framing::head::HeadLimits,
+    http::{Fields, PathAndQuery, framing::head::HeadLimits, header},
     identity::jwks::MOST_BYTES,
     plan::{Origin, OriginTimes, OriginTls, PoolBounds, Scheme, UpstreamHost},
 };

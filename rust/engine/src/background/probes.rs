@@ -3,10 +3,9 @@
 
 use std::{rc::Rc, sync::Arc};
 
-use edgerouter_core::http::PathAndQuery;
-use edgerouter_core::http::{Fields, header};
 use edgerouter_core::{
     forward,
+    http::{Fields, PathAndQuery, header},
     plan::{HealthCheck, Origin},
 };
 use http::{HeaderValue, StatusCode};

@@ -4,8 +4,10 @@
 use std::{future::poll_fn, pin::Pin, rc::Rc, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
-use edgerouter_core::http::{Fields, header};
-use edgerouter_core::trace::TracingPolicy;
+use edgerouter_core::{
+    http::{Fields, header},
+    trace::TracingPolicy,
+};
 use http::{HeaderValue, Method, StatusCode};
 use http_body::Body as _;
 use tokio::{sync::watch, time::timeout};

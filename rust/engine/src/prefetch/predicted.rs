@@ -10,9 +10,9 @@ use std::{
     sync::{Arc, atomic::Ordering},
 };
 
-use edgerouter_core::http::Fields;
 use edgerouter_core::{
     admit,
+    http::Fields,
     outcome::{PrefetchResult, PrefetchSource},
     plan::{
         Plan, Predict, PrefetchTarget, Route,

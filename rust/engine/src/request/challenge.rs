@@ -1,8 +1,11 @@
 //! Challenges of issuers of certificates (RFC 8555 §8.3): answered in plain text while they are live.
 
 use bytes::Bytes;
-use edgerouter_core::http::{Fields, header};
-use edgerouter_core::{acme::challenge_token, outcome::Detail};
+use edgerouter_core::{
+    acme::challenge_token,
+    http::{Fields, header},
+    outcome::Detail,
+};
 use http::{HeaderValue, Method, StatusCode};
 
 use super::{

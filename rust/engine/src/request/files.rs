@@ -3,18 +3,18 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use edgerouter_core::http::{
-    Fields,
-    coding::{self, ContentCoding},
-    header,
-};
 use edgerouter_core::{
     bounds::memory::Purpose,
     cache::validate,
     compression,
     files::{FileAnswer, listing, path, response},
     finish::Partial,
-    http::range::Range,
+    http::{
+        Fields,
+        coding::{self, ContentCoding},
+        header,
+        range::Range,
+    },
     outcome::Detail,
     plan::{FileFolder, Route},
 };

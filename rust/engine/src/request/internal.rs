@@ -2,8 +2,11 @@
 
 use std::{future::poll_fn, net::SocketAddr, pin::Pin, rc::Rc, time::Instant};
 
-use edgerouter_core::http::{FieldName, Known, RequestParts, header};
-use edgerouter_core::{outcome::PrefetchResult, plan::PrefetchTarget};
+use edgerouter_core::{
+    http::{FieldName, Known, RequestParts, header},
+    outcome::PrefetchResult,
+    plan::PrefetchTarget,
+};
 use http::{HeaderValue, StatusCode};
 use http_body::Body as _;
 

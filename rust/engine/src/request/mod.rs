@@ -33,7 +33,6 @@ mod visitor;
 
 use std::{rc::Rc, sync::Arc, time::Instant};
 
-use edgerouter_core::http::header;
 use edgerouter_core::{
     access_log::AccessLogPolicy,
     admit,
@@ -41,6 +40,7 @@ use edgerouter_core::{
     finish, forward,
     http::{
         framing::fit::{self, Fit},
+        header,
         structured::CacheStatus,
     },
     identity::jwt::TokenError,

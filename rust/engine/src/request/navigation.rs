@@ -2,9 +2,8 @@
 
 use std::hash::BuildHasher;
 
-use edgerouter_core::http::PathAndQuery;
-use edgerouter_core::http::header;
 use edgerouter_core::{
+    http::{PathAndQuery, header},
     outcome::Outcome,
     plan::{PrefetchTarget, Select},
     predict,

@@ -1,7 +1,6 @@
 //! Phases 10 to 12: the hooks around a request to the origins of a group, and the memory that it takes.
 
-use edgerouter_core::http::Fields;
-use edgerouter_core::{bounds::memory::Purpose, cache::hooked::HookEffect};
+use edgerouter_core::{bounds::memory::Purpose, cache::hooked::HookEffect, http::Fields};
 
 pub(crate) use super::origin_request::{OriginRequest, Received, ReceivedBody, Source, Unanswered};
 use super::{attempts, foreign, hooks, variant};

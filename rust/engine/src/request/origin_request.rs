@@ -3,12 +3,11 @@
 use std::{pin::Pin, rc::Rc};
 
 use bytes::Bytes;
-use edgerouter_core::admit::Authority;
-use edgerouter_core::http::PathAndQuery;
-use edgerouter_core::http::{Fields, header};
 use edgerouter_core::{
+    admit::Authority,
     cache::{hooked::HookEffect, tags},
     finish,
+    http::{Fields, PathAndQuery, header},
     images::ImageRequest,
     plan::{GroupId, Route, RouteId, Scheme},
 };

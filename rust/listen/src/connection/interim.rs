@@ -3,8 +3,7 @@
 
 use std::cell::{Cell, RefCell};
 
-use edgerouter_core::http::Fields;
-use edgerouter_core::http::h1::write;
+use edgerouter_core::http::{Fields, h1::write};
 use http::{StatusCode, Version};
 
 /// Most interim responses to one request, and their bytes.

@@ -9,8 +9,10 @@ use std::{
 };
 
 use edgerouter_account::{Account, Owner};
-use edgerouter_core::admit::{LastAuthority, Refusal};
-use edgerouter_core::http::Fields;
+use edgerouter_core::{
+    admit::{LastAuthority, Refusal},
+    http::Fields,
+};
 use http::{StatusCode, Version};
 use tokio::io::{AsyncRead, AsyncWrite};
 

@@ -17,9 +17,8 @@ use crate::{
     pipes::Pipe,
     socket::{self, BareSocket},
 };
-use edgerouter_core::http::{FieldName, Fields, Response};
 use edgerouter_core::http::{
-    date,
+    FieldName, Fields, Response, date,
     h1::{
         outgoing::Outgoing,
         write::{self, ContentWriter, RequestFacts},

@@ -1,8 +1,10 @@
 //! Header fields as Python sees them: a view on the section of a request or response. A field is copied when it is
 //! read, and no lock is held while Python runs.
 
-use edgerouter_core::cache::hooked::Reads;
-use edgerouter_core::http::{FieldName, FieldValue, Fields, Named, Value};
+use edgerouter_core::{
+    cache::hooked::Reads,
+    http::{FieldName, FieldValue, Fields, Named, Value},
+};
 use http::HeaderValue;
 use pyo3::{
     exceptions::{PyKeyError, PyTypeError, PyValueError},

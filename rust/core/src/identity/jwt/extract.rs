@@ -1,10 +1,9 @@
 //! The place of a token in a request (RFC 6750 §2.1), and the response to a request without a valid one (§3).
 
-use crate::http::{FieldValue, Fields, header};
 use http::{HeaderValue, StatusCode};
 
 use super::{JwtPolicy, TokenError};
-use crate::http::cookie;
+use crate::http::{FieldValue, Fields, cookie, header};
 
 /// The credentials of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -2,11 +2,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use crate::http::{FieldName, KnownSet, header};
 use http::{HeaderValue, StatusCode, uri::Uri};
 
 use super::{Algorithm, JwtKey, JwtKeysSpec, JwtSpec, TokenError, pem};
 use crate::{
+    http::{FieldName, KnownSet, header},
     identity::jwks::{JwksError, KeySet, WeakSecret, fingerprint},
     problem::{SubProblem, shown_url},
 };

@@ -1,10 +1,9 @@
 //! The experiments of routes, and the places where their settings are read.
 
-use crate::http::FieldName;
-
 use super::{DeclaredNames, routes::within};
 use crate::{
     experiment::{ConfigSpec, Experiment, ExperimentBy, ExperimentSpec},
+    http::FieldName,
     plan::{Conversion, Route, spec::Problems},
 };
 

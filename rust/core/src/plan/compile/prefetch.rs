@@ -1,13 +1,11 @@
 //! Lists of URLs to prefetch: each is resolved to the request of a visitor, and must find a route that stores.
 
-use crate::http::Fields;
-use crate::http::PathAndQuery;
 use http::{HeaderValue, Method, Uri};
 
 use super::Problems;
 use crate::{
     admit,
-    http::uri::normalise_path,
+    http::{Fields, PathAndQuery, uri::normalise_path},
     plan::{
         HostPattern, Prefetch, PrefetchTarget, Route, Router, Scheme, Target,
         matcher::{Probe, ProbeQuery},

@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use crate::http::FieldName;
-
 use super::{
     DeclaredNames,
     experiments::experiments,
@@ -15,6 +13,7 @@ use super::{
 };
 use crate::{
     forward::REWRITING,
+    http::FieldName,
     identity::jwt::{JwtPolicy, JwtSpec},
     plan::{
         CachePolicy, DIRECT, FixedResponse, ForwardPolicy, GroupId, HeaderEdits, Hooks,

@@ -6,8 +6,10 @@ use std::sync::Arc;
 use http::Method;
 
 use super::advice::{Advice, Lint, LintLevel};
-use crate::guard::{addresses::AddressPolicy, csp, security::SecurityFields};
-use crate::plan::{Plan, Target};
+use crate::{
+    guard::{addresses::AddressPolicy, csp, security::SecurityFields},
+    plan::{Plan, Target},
+};
 
 /// The guards of the site, which belong to no route.
 pub(super) fn site(plan: &Plan) -> Vec<Lint> {

@@ -3,8 +3,10 @@
 use http::Method;
 
 use super::advice::{Advice, Lint, LintLevel};
-use crate::guard::cors::Cors;
-use crate::plan::{OriginId, Plan, Preflight, Target, TlsPolicy, ViewerPolicy, table};
+use crate::{
+    guard::cors::Cors,
+    plan::{OriginId, Plan, Preflight, Target, TlsPolicy, ViewerPolicy, table},
+};
 
 /// Listeners in plain text beside those that demand certificates of clients.
 pub(super) fn beside_certificates(plan: &Plan) -> Option<Lint> {

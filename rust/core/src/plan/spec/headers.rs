@@ -1,6 +1,5 @@
 //! Names and values of fields, statuses, methods: single values with a grammar of their own.
 
-use crate::http::{FieldName, cdn_loop::CDN_LOOP};
 use http::{HeaderValue, StatusCode};
 use serde_json::Value;
 
@@ -8,7 +7,10 @@ use super::{
     reader::{Fields, Problems, shown},
     secret::secret,
 };
-use crate::plan::{HeaderEdits, Select};
+use crate::{
+    http::{FieldName, cdn_loop::CDN_LOOP},
+    plan::{HeaderEdits, Select},
+};
 
 /// Fields that belong to one connection or to the framing of one message (RFC 9110 §7.6.1, RFC 9112 §6): only the edge
 /// itself writes them.

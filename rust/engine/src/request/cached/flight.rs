@@ -2,7 +2,6 @@
 
 use std::{rc::Rc, sync::Arc, time::Instant};
 
-use edgerouter_core::http::{FieldName, FieldValue, Fields, header};
 use edgerouter_core::{
     cache::{
         arrival::{ArrivalDecision, ArrivedResponse, StoreBounds, as_whole},
@@ -10,7 +9,7 @@ use edgerouter_core::{
         slices::{First, strong_validator},
         tags, validate, vary,
     },
-    http::range::Range,
+    http::{FieldName, FieldValue, Fields, header, range::Range},
     plan::Route,
 };
 use http::StatusCode;

@@ -2,8 +2,10 @@
 
 use std::rc::Rc;
 
-use edgerouter_core::cache::{key::Key, validate};
-use edgerouter_core::http::Fields;
+use edgerouter_core::{
+    cache::{key::Key, validate},
+    http::Fields,
+};
 use http::StatusCode;
 use smallvec::SmallVec;
 

@@ -4,7 +4,6 @@ use std::{future::poll_fn, pin::Pin, rc::Rc, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
-use edgerouter_core::http::{FieldName, Fields, header};
 use edgerouter_core::{
     cache::{
         arrival::{self, Freshened, Revalidation, SharedHead},
@@ -16,6 +15,7 @@ use edgerouter_core::{
         validate::{self, HeadEffect},
     },
     finish,
+    http::{FieldName, Fields, header},
     plan::Route,
 };
 use http::{HeaderValue, StatusCode};

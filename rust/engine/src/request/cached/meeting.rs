@@ -2,13 +2,13 @@
 
 use std::{rc::Rc, sync::Arc};
 
-use edgerouter_core::http::FieldName;
 use edgerouter_core::{
     cache::{
         decide::{self, Decision, OriginHealth},
         freshness::Freshness,
         question::Question,
     },
+    http::FieldName,
     outcome::Detail,
     plan::Route,
 };

@@ -2,9 +2,9 @@
 
 use std::{sync::Arc, time::Instant};
 
-use edgerouter_core::http::{FieldName, Fields};
 use edgerouter_core::{
     cache::{slices::ContentRange, storable::NotStored},
+    http::{FieldName, Fields},
     outcome::Detail,
 };
 use smallvec::SmallVec;

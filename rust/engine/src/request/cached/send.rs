@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use edgerouter_core::http::{FieldLine, Fields, header};
 use edgerouter_core::{
     cache::{
         decide::Allowance,
@@ -11,6 +10,7 @@ use edgerouter_core::{
     },
     finish::{self, Partial},
     http::{
+        FieldLine, Fields, header,
         range::{self, RangeRequest},
         structured::Forward,
     },

@@ -5,9 +5,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use edgerouter_core::http::header;
 use edgerouter_core::{
     cache::decide::{self, Allowance, Outage},
+    http::header,
     outcome::Detail,
 };
 use http::StatusCode;

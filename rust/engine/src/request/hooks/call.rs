@@ -9,11 +9,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use edgerouter_core::http::{Fields, PathAndQuery, header};
 use edgerouter_core::{
     admit,
     cache::slices::content_length,
     finish,
+    http::{Fields, PathAndQuery, header},
     plan::{CallableId, FailMode},
     transform::Untransformed,
 };

@@ -2,9 +2,9 @@
 
 use std::{rc::Rc, sync::Arc};
 
-use edgerouter_core::http::{FieldName, Fields};
 use edgerouter_core::{
     cache::hooked::{Facts, HookEffect, Reads, Written},
+    http::{FieldName, Fields},
     identity::jwt::Claims,
     plan::{CallableId, Route},
 };

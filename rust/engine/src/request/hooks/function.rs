@@ -8,10 +8,11 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use edgerouter_core::http::{FieldValue, header};
 use edgerouter_core::{
+    bounds::memory::Purpose,
+    http::{FieldValue, header},
     outcome::Detail,
-    {bounds::memory::Purpose, plan::CallableId},
+    plan::CallableId,
 };
 use http::{HeaderValue, Method, StatusCode};
 use http_body::Body as _;

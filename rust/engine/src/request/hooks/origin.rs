@@ -3,7 +3,6 @@
 use std::{rc::Rc, sync::Arc};
 
 use bytes::Bytes;
-use edgerouter_core::http::header;
 use edgerouter_core::{
     admit,
     bounds::memory::Purpose,
@@ -12,6 +11,7 @@ use edgerouter_core::{
         storable::NotStored,
     },
     finish, forward,
+    http::header,
     plan::CallableId,
 };
 use http::{HeaderValue, StatusCode};

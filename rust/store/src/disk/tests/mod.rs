@@ -15,9 +15,9 @@ use std::{
 };
 
 use bytes::Bytes;
-use edgerouter_core::http::Fields;
 use edgerouter_core::{
     cache::freshness::{Freshness, LifetimeRule},
+    http::Fields,
     plan::DiskCache,
 };
 use http::{HeaderValue, StatusCode};

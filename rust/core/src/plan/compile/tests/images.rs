@@ -1,8 +1,7 @@
 //! Policies of image variants, and the sources of images.
 
 use super::*;
-use crate::images::ImageFormat;
-use crate::plan::ImagePolicy;
+use crate::{images::ImageFormat, plan::ImagePolicy};
 
 #[test]
 fn every_field_of_an_image_policy_and_its_sources_is_read() {

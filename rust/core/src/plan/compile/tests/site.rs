@@ -1,9 +1,10 @@
 //! Fields of the site as a whole.
 
 use super::*;
-use crate::plan::database_server::ServerPlace;
-use crate::plan::{CachePolicy, ForwardPolicy};
-use crate::trace::{Believed, ShownTo};
+use crate::{
+    plan::{CachePolicy, ForwardPolicy, database_server::ServerPlace},
+    trace::{Believed, ShownTo},
+};
 
 #[test]
 fn a_plan_with_every_field_compiles_to_what_it_says() {

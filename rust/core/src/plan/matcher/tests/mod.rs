@@ -7,12 +7,14 @@ mod patterns;
 mod precedence;
 mod reach;
 
-use crate::http::Fields;
 use http::{HeaderValue, Method};
 use serde_json::{Value, json};
 
 use super::*;
-use crate::plan::{Plan, compile};
+use crate::{
+    http::Fields,
+    plan::{Plan, compile},
+};
 
 /// A small generator: the same numbers in every run.
 struct Dice(u64);

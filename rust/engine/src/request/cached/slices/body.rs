@@ -11,8 +11,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use edgerouter_core::outcome::RunEnd;
-use edgerouter_core::{cache::slices, http::range::Range, plan::Route};
+use edgerouter_core::{cache::slices, http::range::Range, outcome::RunEnd, plan::Route};
 use http_body::{Body, Frame, SizeHint};
 
 use super::{

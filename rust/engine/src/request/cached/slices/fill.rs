@@ -3,10 +3,9 @@
 
 use std::{future::poll_fn, pin::Pin, rc::Rc, sync::Arc, time::Duration};
 
-use edgerouter_core::http::header;
 use edgerouter_core::{
     cache::slices::{self, First, Unusable, content_length},
-    http::{etag::EntityTag, range::Range},
+    http::{etag::EntityTag, header, range::Range},
     outcome::RunEnd,
     plan::Route,
 };
