@@ -352,6 +352,7 @@ pub(super) fn piped(answer: StreamedAnswer, hold: Hold) -> (StatusCode, Fields, 
 }
 
 /// Framing is the edge's own, and so are the fields of one connection: HTTP/2 has none of them (RFC 9113 §8.2.2).
+#[inline]
 pub(super) fn reframed(mut headers: Fields, length: Option<u64>) -> Fields {
     headers.remove(header::CONTENT_LENGTH);
     admit::strip_hop_by_hop(&mut headers);
