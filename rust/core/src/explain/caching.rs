@@ -48,7 +48,7 @@ pub(super) fn find(plan: &Plan, route: &Route, admitted: &Admitted, steps: &mut 
     !(directives.no_store && route.cache.request_directives)
 }
 
-/// Phase 8: the key, and the question that the cache is asked with it.
+/// Phase 8: the key, and the question to the cache that has it.
 fn key_step(plan: &Plan, sees: Sees<'_>, admitted: &Admitted, steps: &mut Steps<'_>) {
     let Sees { route, hooked } = sees;
     let variants = steps.variants.iter();
