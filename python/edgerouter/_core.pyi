@@ -491,6 +491,9 @@ class Interrupt:
         """Must be called, whether it worked or not."""
 
 def current_call() -> Context | None: ...
+def raise_in(thread: int, exception: type[BaseException] | None) -> None:
+    """Has a thread raise this at its next bytecode; ``None`` takes back one that has not arrived."""
+
 def log(
     level: int,
     logger: str,

@@ -1,4 +1,4 @@
-"""Threads that run callables: how they are prepared and interrupted, and the ones for plain calls in the background."""
+"""Threads that run callables: how they are interrupted, and the ones for plain calls in the background."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from edgerouter._core import raise_in
 from edgerouter.functions import TimeLimit
 
 if TYPE_CHECKING:
@@ -17,45 +18,20 @@ if TYPE_CHECKING:
 
     from edgerouter._core import Runner
 
-__all__ = ["Pool", "call_off", "give_way", "interrupt", "prepare_thread", "settled_by"]
+__all__ = ["Pool", "call_off", "give_way", "interrupt", "settled_by"]
 
 #: The niceness that threads for callables have above that of the workers (``setpriority(2)``).
 NICE = 10
 
 
-def prepare_thread(foreign: bool) -> int:
-    """Prepares this thread for running callables; gives its identity.
-
-    Python keeps a state for each thread, and discards that of a foreign one (a worker's) after each use; making it anew
-    costs more than a quick call. Holding it once, and never releasing it, keeps it for as long as the thread lives.
-    """
-    if foreign:
-        _interpreter().PyGILState_Ensure()
-    return threading.get_ident()
-
-
 def call_off(thread: int) -> None:
     """Takes back an interrupt that has not arrived."""
-    _raise_in(thread, None)
+    raise_in(thread, None)
 
 
 def interrupt(thread: int) -> None:
     """Raises ``TimeLimit`` in a thread, at its next bytecode."""
-    _raise_in(thread, TimeLimit)
-
-
-def _interpreter() -> Any:
-    """Its functions. The module for them takes longer to import than all others of a start, and few edges need it."""
-    from ctypes import pythonapi
-
-    return pythonapi
-
-
-def _raise_in(thread: int, exception: type[BaseException] | None) -> None:
-    from ctypes import c_ulong, py_object
-
-    given = None if exception is None else py_object(exception)
-    _interpreter().PyThreadState_SetAsyncExc(c_ulong(thread), given)
+    raise_in(thread, TimeLimit)
 
 
 def give_way() -> None:

@@ -22,7 +22,7 @@ use edgerouter_account::{Account, Owner};
 use edgerouter_core::{
     bounds::memory::Purpose, http::coding::ContentCoding, plan::limits::CompressionLimits,
 };
-use edgerouter_telemetry::text;
+use edgerouter_telemetry::{cores, text};
 use edgerouter_threads::ThreadPool;
 
 pub use body::CompressedBody;
@@ -90,10 +90,9 @@ impl Compressors {
 
     /// Sets the bounds, which a reload may change.
     pub fn bound(&self, limits: &CompressionLimits) {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
         // Every response has at most one job; none is refused once it has begun.
         self.threads
-            .bound(limits.threads.unwrap_or(cores), limits.responses);
+            .bound(limits.threads.unwrap_or_else(cores), limits.responses);
         self.most.store(limits.responses, Ordering::Relaxed);
         self.most_variants.store(limits.variants, Ordering::Relaxed);
         let timeout = u64::try_from(limits.timeout.as_millis()).unwrap_or(u64::MAX);

@@ -20,6 +20,7 @@ use std::{
 use edgerouter_core::plan::{
     ListenAddress, Listener, ListenerId, Plan, Scheme, limits::FunctionLimits,
 };
+use edgerouter_telemetry::cores;
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
 
@@ -80,8 +81,7 @@ impl Engine {
         {
             return Err(StartError::AdminNeedsToken(admin));
         }
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let workers = settings.workers.unwrap_or(cores).clamp(1, 1024);
+        let workers = settings.workers.unwrap_or_else(cores).clamp(1, 1024);
         let Bound {
             sockets,
             listeners,

@@ -25,6 +25,7 @@ use edgerouter_core::{
     images::{Geometry, ImageFormat, ImageRequest, SourceFormat, VariantFormat},
     plan::limits::ImageLimits,
 };
+use edgerouter_telemetry::cores;
 use edgerouter_threads::{NotDone, ThreadPool};
 
 use figures::Figures;
@@ -123,8 +124,7 @@ impl Images {
 
     /// Sets the bounds, which a reload may change.
     pub fn bound(&self, limits: &ImageLimits) {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let threads = limits.threads.unwrap_or(cores / 2).max(1);
+        let threads = limits.threads.unwrap_or(cores() / 2).max(1);
         self.threads.bound(threads, limits.queue);
         self.slow.bound((threads / 2).max(1), MOST_SLOW);
         let bounds = &self.bounds;

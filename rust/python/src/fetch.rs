@@ -253,9 +253,8 @@ impl PendingFetch {
 
     /// Waits for the response, for `seconds` at most; true when it is there.
     fn wait(&self, py: Python<'_>, seconds: f64) -> bool {
-        let patience = Duration::try_from_secs_f64(seconds).unwrap_or_default();
+        let until = runner::in_seconds(seconds);
         py.detach(|| {
-            let until = Instant::now() + patience;
             let mut state = self.0.state.lock();
             while !state.is_there {
                 if self.0.arrived.wait_until(&mut state, until).timed_out() {

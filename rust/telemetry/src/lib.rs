@@ -1,13 +1,15 @@
 //! Counting: what happened, per worker and without sharing, summed for a scrape.
 //!
-//! `life` is the state of the process and the end of its threads, `text` the format of Prometheus. `secret`, numbers
-//! that nobody can guess, and `regular`, files that a configuration names, are here because this is the lowest crate
-//! that may use the system: `core` may not, and `geo` and `data` have no other one in common.
+//! `life` is the state of the process and the end of its threads, `cores` the number of its processors, `text` the
+//! format of Prometheus. `secret`, numbers that nobody can guess, and `regular`, files that a configuration names, are
+//! here because this is the lowest crate that may use the system: `core` may not, and `geo` and `data` have no other one
+//! in common.
 //! `family` has the counters by their labels, which come from the plan and from closed sets, never from a request.
 //! `trace` has the spans of requests. `worker` is written by its one worker with plain loads and stores; `render` reads
 //! all workers and writes the text.
 
 pub mod access;
+mod cores;
 mod family;
 mod histogram;
 pub mod life;
@@ -28,6 +30,7 @@ use std::{
     time::SystemTime,
 };
 
+pub use cores::cores;
 pub use edgerouter_core::outcome::Outcome;
 use edgerouter_core::{
     admit::Refusal, http::h2::flood::Flood, outcome::Word, plan::Plan, predict::Ledger,

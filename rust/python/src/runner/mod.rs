@@ -26,6 +26,7 @@ mod scope;
 mod streams;
 mod task;
 mod thread_end;
+mod thread_state;
 mod threads;
 mod wake;
 mod watched_thread;
@@ -48,7 +49,7 @@ pub(crate) use answers::AnswerTo;
 pub(crate) use arrivals::Waiter;
 pub(crate) use background::wait_until;
 use calls::UnderWay;
-pub(crate) use deadline::Deadline;
+pub(crate) use deadline::{Deadline, in_seconds};
 use job::{Job, Kind, Work};
 pub(crate) use queue::Queues;
 pub(crate) use scope::enter;
@@ -67,6 +68,7 @@ pub(crate) fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<streams::PieceSink>()?;
     module.add_class::<streams::PieceSource>()?;
     module.add_function(wrap_pyfunction!(inline::serves, module)?)?;
+    module.add_function(wrap_pyfunction!(thread_state::raise_in, module)?)?;
     module.add_function(wrap_pyfunction!(scope::current_call, module)?)
 }
 

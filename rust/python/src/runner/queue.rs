@@ -17,6 +17,7 @@ use std::{
 
 use edgerouter_core::plan::limits::FunctionLimits;
 use edgerouter_functions::{FunctionError, FunctionsLoad};
+use edgerouter_telemetry::cores;
 use parking_lot::{Condvar, Mutex};
 
 use super::{
@@ -361,10 +362,7 @@ impl Queues {
 
 /// Threads for plain calls.
 fn threads(limits: &FunctionLimits) -> usize {
-    limits.threads.unwrap_or_else(|| {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        (cores + 4).min(32)
-    })
+    limits.threads.unwrap_or_else(|| (cores() + 4).min(32))
 }
 
 /// Wakes Python when it is dropped.

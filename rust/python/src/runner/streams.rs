@@ -30,6 +30,7 @@ use pyo3::{
 use super::{
     abort,
     arrivals::{TakesArrivals, Waiter},
+    deadline::in_seconds,
     runtime, wake,
 };
 use crate::{
@@ -435,9 +436,8 @@ impl PieceSource {
 
     /// Waits for a piece or the end, for `seconds` at most.
     fn wait(&self, py: Python<'_>, seconds: f64) {
-        let patience = Duration::try_from_secs_f64(seconds).unwrap_or_default();
+        let until = in_seconds(seconds);
         py.detach(|| {
-            let until = Instant::now() + patience;
             let waker = std::task::Waker::from(Arc::new(Unpark(std::thread::current())));
             let cx = Context::from_waker(&waker);
             while self.0.lock().poll_ready(&cx).is_pending() {

@@ -6,6 +6,7 @@
 
 use std::{
     cell::RefCell,
+    ffi::c_ulong,
     sync::{Arc, Weak, atomic::Ordering},
     time::{Duration, Instant},
 };
@@ -19,6 +20,7 @@ use super::{
     call::Settled,
     job::Kind,
     queue::Queues,
+    thread_state,
 };
 
 /// Time for an interrupted callable to end before its thread is abandoned.
@@ -30,7 +32,7 @@ const AGAIN: Duration = Duration::from_millis(100);
 pub(crate) struct WatchedThread {
     shared: Weak<Queues>,
     /// `threading.get_ident()`.
-    ident: u64,
+    ident: c_ulong,
     /// The pool that the thread belongs to.
     pool: Option<Kind>,
     now: Mutex<Now>,
@@ -46,11 +48,6 @@ struct Now {
     first: Option<Instant>,
     last: Option<Instant>,
     abandoned: bool,
-}
-
-/// The half of this module that Python has.
-fn threads(py: Python<'_>) -> PyResult<Bound<'_, PyModule>> {
-    py.import("edgerouter.functions.threads")
 }
 
 thread_local! {
@@ -73,9 +70,11 @@ impl WatchedThread {
         if let Some(thread) = found {
             return Ok(thread);
         }
-        let ident = threads(py)?
-            .call_method1("prepare_thread", (foreign,))?
-            .extract()?;
+        if foreign {
+            thread_state::keep(py);
+        }
+        let ident = py.import("threading")?.call_method0("get_ident")?;
+        let ident = ident.extract()?;
         let thread = Arc::new(Self {
             shared: Arc::downgrade(shared),
             ident,
@@ -133,8 +132,8 @@ impl WatchedThread {
             py.detach(|| std::thread::sleep(Duration::from_micros(50)));
         };
         if left.first.is_some() {
-            // An exception does not matter: after the call no interrupt is on its way any more.
-            let _ = threads(py).and_then(|threads| threads.call_method1("call_off", (self.ident,)));
+            // After it no interrupt is on its way any more.
+            thread_state::raise_in(py, self.ident, None);
         }
         if left.abandoned
             && let Some(shared) = self.shared.upgrade()
@@ -184,7 +183,7 @@ pub(crate) struct Interrupt {
 impl Interrupt {
     /// The identity of the thread.
     #[getter]
-    fn thread(&self) -> u64 {
+    fn thread(&self) -> c_ulong {
         self.thread.ident
     }
 
