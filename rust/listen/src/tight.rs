@@ -82,12 +82,12 @@ pub(crate) fn give_way(owner: &impl ConnectionOwner, all: usize, most: usize) ->
         || (!has_its_share && end_idlest(owner))
 }
 
-/// False when there is no other worker.
-fn press_others(connections: &Connections, descriptors: bool) -> bool {
+/// False when there is no other worker. `asked`: each of them has to end one, whatever the counts are.
+fn press_others(connections: &Connections, asked: bool) -> bool {
     let mut pressed = false;
     for (index, other) in connections.all.pressure.iter().enumerate() {
         if index != connections.index {
-            other.descriptors.fetch_or(descriptors, Ordering::AcqRel);
+            other.asked.fetch_or(asked, Ordering::AcqRel);
             other.changed.notify_one();
             pressed = true;
         }
@@ -149,10 +149,23 @@ pub async fn give_way_to_others(owner: &impl ConnectionOwner) {
     };
     own.changed.notified().await;
     let most = owner.with_plan(|_, most| most);
-    let over = || all.count() > most;
-    while (own.descriptors.swap(false, Ordering::AcqRel) || over()) && end_idlest(owner) {
+    let asked = own.asked.swap(false, Ordering::AcqRel);
+    let mut ends = asked;
+    loop {
+        let own = connections.open.borrow().len();
+        ends |= descriptors::gives_way(own, all.count(), most, all.pressure.len(), asked);
+        if !ends {
+            return;
+        }
+        if !end_idlest(owner) {
+            break;
+        }
+        ends = false;
         // It counts until its task has run.
         tokio::task::yield_now().await;
+    }
+    if !asked {
+        press_others(connections, true);
     }
 }
 

@@ -97,6 +97,13 @@ pub fn has_its_share(own: usize, all: usize, workers: usize) -> bool {
     own >= all / workers.max(1)
 }
 
+/// True if a worker with `own` of `all` connections ends one of its own while others need room: there are more than `most`,
+/// and it has its share. One that has fewer waits until those with more say that none of theirs is idle (`asked`): it may
+/// have the newest of all, because it was slow to accept them.
+pub fn gives_way(own: usize, all: usize, most: usize, workers: usize, asked: bool) -> bool {
+    all > most && (asked || has_its_share(own, all, workers))
+}
+
 /// The idle connections to close first: the `most` that have waited longest for a request, the longest first. Each is
 /// given with the time at which its wait began, or a key that orders those of one time as well.
 pub fn longest_idle<K: Ord + Copy, T>(mut idle: Vec<(K, T)>, most: usize) -> Vec<T> {
@@ -167,6 +174,21 @@ mod tests {
         ] {
             let found = has_its_share(own, all, workers);
             assert_eq!(found, has, "{own} of {all}, {workers} workers");
+        }
+    }
+
+    #[test]
+    fn a_worker_that_has_fewer_gives_way_when_it_is_asked() {
+        for (own, all, asked, gives) in [
+            (367, 742, false, true),
+            (32, 742, false, false),
+            (32, 742, true, true),
+            (0, 742, false, false),
+            (367, 710, false, false),
+            (367, 710, true, false),
+        ] {
+            let found = gives_way(own, all, 710, 3, asked);
+            assert_eq!(found, gives, "{own} of {all}, asked: {asked}");
         }
     }
 

@@ -219,7 +219,7 @@ pub(crate) struct Idlest {
 /// Demand of other workers that a connection of this one ends.
 #[derive(Debug, Default)]
 pub(crate) struct Pressure {
-    /// Descriptors have run out, whatever the count of connections is.
-    pub(crate) descriptors: AtomicBool,
+    /// One has to end whatever the counts are: descriptors have run out, or none is idle of the workers that have more.
+    pub(crate) asked: AtomicBool,
     pub(crate) changed: Notify,
 }
