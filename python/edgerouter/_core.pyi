@@ -1386,6 +1386,9 @@ def development_authority(now: int, days: int) -> tuple[str, str]:
 def issue_certificate(authority_key: str, names: list[str], now: int, days: int) -> tuple[str, str]:
     """A certificate for host names and addresses, as its PEM and that of its key. Raises ``ValueError``."""
 
+def password_line(user: str, password: str, salt: bytes) -> str:
+    """``USER:HASH`` for a password, with a salt of 16 random bytes. Raises ``ValueError`` without the password."""
+
 def write_stream(error: bool, text: bytes) -> bool:
     """Queues text for standard output or standard error; false when it was dropped."""
 

@@ -344,7 +344,7 @@ def _kept(check: Check, field: str, secret: Any) -> Secret | None:
 class BasicAuth(Value, frozen=True):
     """Users with passwords (RFC 7617). ``Authorization`` does not go to the origin.
 
-    ``users``  a file with lines ``USER:HASH`` as ``htpasswd -B`` writes them (bcrypt, or argon2): a path, or a secret
+    ``users``  a file with lines ``USER:HASH``, as ``edgerouter password USER`` writes them: a path, or a secret
     ``realm``  shown by browsers; the edge's name when ``None``
     """
 
@@ -357,7 +357,9 @@ class BasicAuth(Value, frozen=True):
     def _check(self, check: Check) -> None:
         if isinstance(self.users, Mapping):
             if not self.users or not all(name in Secret.__struct_fields__ for name in self.users):
-                message = "must be a file with lines USER:HASH, as htpasswd -B writes them: its path, or a secret"
+                message = (
+                    "must be a file with lines USER:HASH, as edgerouter password writes them: its path, or a secret"
+                )
                 check.fail_secretly("users", message)
             elif (made := check.made("users", Secret, self.users)) is not None:
                 check.keep("users", made)

@@ -26,6 +26,7 @@ from edgerouter.cli.diagnosis import doctor
 from edgerouter.cli.grouping import CommandGroup
 from edgerouter.cli.manual import docs
 from edgerouter.cli.monitoring import dashboard, rules
+from edgerouter.cli.passwords import password
 from edgerouter.cli.replaying import replay
 from edgerouter.cli.running import Options, refuse, say, serve, variable
 from edgerouter.cli.tailing import tail
@@ -65,6 +66,7 @@ app.command()(tail)
 app.command()(doctor)
 app.command()(replay)
 app.command()(docs)
+app.command()(password)
 
 
 @app.callback()

@@ -45,6 +45,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "import": ("import nginx.conf --output app.py", "import main.tf --from terraform --output - --json"),
     "init": ("init shop",),
     "origins": ("origins --json",),
+    "password": ("password ann >> staff.htpasswd",),
     "purge": (
         "purge https://www.example.com/news /about",
         "purge --tag product-7 --soft",

@@ -32,7 +32,7 @@ class SharedSettings:
             guards["addresses"] = addresses
         realm, users = scope.last("auth_basic"), scope.last("auth_basic_user_file")
         if realm is not None and realm.args[:1] != ["off"] and users is not None and users.args:
-            users.choice("passwords must be bcrypt or argon2 (htpasswd -B); those of apr1 or crypt are refused")
+            users.choice("passwords must be bcrypt or argon2 (edgerouter password); those of apr1 or crypt are refused")
             name = realm.args[0] if realm.args and "$" not in realm.args[0] else None
             guards["basic"] = BasicAuth(users.args[0], realm=name)
         satisfy = scope.last("satisfy")

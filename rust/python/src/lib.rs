@@ -6,7 +6,8 @@
 //! reach. `output` carries printed lines and signals, `logs` the records of Python's log, `deploys` the orders for
 //! deploys. `fetch` makes the requests of callables, `websocket` reads and writes frames, `html` edits pages, `json`
 //! encodes. `errors` makes Python's exceptions, `processes` has the counts of worker processes, `certificates` those
-//! for development, and `properties` exposes pure decisions to property tests.
+//! for development, `passwords` makes lines of files of users, and `properties` exposes pure decisions to property
+//! tests.
 
 mod allocator;
 mod cache;
@@ -24,6 +25,7 @@ mod json;
 mod logs;
 mod message;
 mod output;
+mod passwords;
 mod plan;
 mod processes;
 mod properties;
@@ -80,5 +82,6 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     replay::add(module)?;
     runner::add(module)?;
     certificates::add(module)?;
+    passwords::add(module)?;
     properties::add(module)
 }

@@ -30,6 +30,8 @@ const MOST_COST: u32 = 14;
 const MOST_MEMORY: u32 = 64 << 10;
 const MOST_PASSES: u32 = 16;
 const MOST_LANES: u32 = 16;
+/// Memory (KiB), passes and lanes of the hashes that are made here, as OWASP recommends them: about 20 ms for a login.
+const MADE: (u32, u32, u32) = (19 << 10, 2, 1);
 
 words! {
     /// Why credentials do not open a route.
@@ -112,7 +114,7 @@ impl fmt::Debug for PasswordHash {
 
 impl PasswordHash {
     fn parse(text: &str) -> Result<Self, &'static str> {
-        const FORM: &str = "is neither a bcrypt hash, as htpasswd -B makes one, nor an argon2 hash";
+        const FORM: &str = "is neither a bcrypt hash nor an argon2 hash; edgerouter password USER makes a line with one";
         if text.starts_with("$argon2") {
             return Self::argon2(text);
         }
@@ -179,6 +181,46 @@ impl PasswordHash {
             }
         }
     }
+}
+
+/// A line `USER:HASH` of a file of users, with an argon2 hash. `Err`: the fault, without the password.
+pub fn line(user: &str, password: &str, salt: &[u8]) -> Result<String, String> {
+    if user.is_empty() || user.starts_with('#') || user.trim() != user {
+        return Err(
+            "the name must not be empty, begin with #, or have a space at an end".to_owned(),
+        );
+    }
+    if user.chars().any(|it| it == ':' || it.is_control()) {
+        return Err(
+            "the name must have no colon and no control character (RFC 7617 §2)".to_owned(),
+        );
+    }
+    if password.is_empty() || password.chars().any(char::is_control) {
+        return Err(
+            "the password must not be empty, nor have a control character (RFC 7617 §2)".to_owned(),
+        );
+    }
+    if user.len() + 1 + password.len() > MOST_CREDENTIALS {
+        return Err(format!(
+            "name and password must have less than {MOST_CREDENTIALS} bytes together"
+        ));
+    }
+    let (memory, passes, lanes) = MADE;
+    let mut hash = [0; 32];
+    Params::new(memory, passes, lanes, Some(hash.len()))
+        .and_then(|parameters| {
+            Argon2::new(Algorithm::Argon2id, Version::V0x13, parameters).hash_password_into(
+                password.as_bytes(),
+                salt,
+                &mut hash,
+            )
+        })
+        .map_err(|error| format!("no hash could be made: {error}"))?;
+    Ok(format!(
+        "{user}:$argon2id$v=19$m={memory},t={passes},p={lanes}${}${}",
+        STANDARD_NO_PAD.encode(salt),
+        STANDARD_NO_PAD.encode(hash)
+    ))
 }
 
 /// The users of a route.
@@ -333,6 +375,30 @@ mod tests {
             );
         }
         assert!(!format!("{policy:?}").contains("$2y$"));
+    }
+
+    #[test]
+    fn a_line_that_is_made_opens_for_its_user_and_no_line_is_made_that_cannot_be_read() {
+        let made = line("ann", "one: two", b"0123456789abcdef").unwrap();
+        assert!(made.starts_with("ann:$argon2id$v=19$m=19456,t=2,p=1$MDEyMzQ1Njc4OWFiY2RlZg$"));
+        let policy = BasicPolicy::read(&made, "r").unwrap();
+        assert!(policy.verifies(&of("ann", "one: two")));
+        assert!(!policy.verifies(&of("ann", "one")));
+        let long = "x".repeat(MOST_CREDENTIALS);
+        for (user, password, want) in [
+            ("", "one", "must not be empty"),
+            ("#ann", "one", "begin with #"),
+            ("ann ", "one", "a space at an end"),
+            ("a:b", "one", "no colon"),
+            ("a\nb", "one", "no control character"),
+            ("ann", "", "the password must not be empty"),
+            ("ann", "o\0ne", "a control character"),
+            ("ann", &long, "less than 512 bytes"),
+        ] {
+            let found = line(user, password, b"0123456789abcdef").unwrap_err();
+            assert!(found.contains(want), "{user:?}: {found}");
+            assert!(!found.contains("ne\""), "{found}");
+        }
     }
 
     #[test]
