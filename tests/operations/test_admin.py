@@ -102,6 +102,21 @@ def test_names_and_pages_of_strangers_are_not_answered(admin: str) -> None:
     assert httpx.get(f"{admin}/healthz", headers={"origin": admin}).status_code == 200
 
 
+@pytest.mark.parametrize("name", ["Host", "Origin", "Authorization"])
+def test_a_field_that_says_who_asks_is_given_once(admin: str, name: str) -> None:
+    """A proxy in front may look at the other one."""
+    authority = httpx.URL(admin).netloc.decode()
+    fields = [("Host", authority), (name, "evil.example")]
+    if name != "Host":
+        fields.append((name, f"http://{authority}"))
+    with connect(admin) as sock:
+        lines = "".join(f"{field}: {value}\r\n" for field, value in fields)
+        sock.sendall(f"GET /healthz HTTP/1.1\r\n{lines}\r\n".encode())
+        answer = sock.recv(65_536).decode()
+    assert answer.startswith("HTTP/1.1 400 ")
+    assert f'"field":"{name}"' in answer and "must be given once" in answer
+
+
 def test_healthz_answers_whatever_silent_connections_do(admin: str) -> None:
     silent = [connect(admin) for _ in range(80)]
     for number, sock in enumerate(silent):

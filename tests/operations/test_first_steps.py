@@ -381,7 +381,7 @@ def test_a_mistake_in_an_option_has_no_line_of_a_file(tmp_path: Path) -> None:
         (["--tls-self-signed"], f'error: listeners[1].address: "{listen}": is listened on already'),
         (
             ["--access-log", "/none/log"],
-            "error: access_log: /none/log: No such file or directory (os error 2); give a file in",
+            "error: access_log: /none/log: No such file or directory; give a file in",
         ),
     ):
         found = edgerouter("run", str(app), "--listen", listen, *option)

@@ -11,6 +11,7 @@ use std::{
 };
 
 use edgerouter_core::plan::{Origin, Scheme};
+use edgerouter_telemetry::system_error::in_words;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpStream, UnixStream},
@@ -153,7 +154,7 @@ impl Addresses {
 
     async fn unbounded(&self, origin: &Origin) -> Result<Dialled, FetchError> {
         let refused =
-            |error: io::Error| FetchError::Connect(origin.name.to_string(), error.to_string());
+            |error: io::Error| FetchError::Connect(origin.name.to_string(), in_words(&error));
         if let Some(path) = &origin.socket {
             let stream = OriginStream::Unix(socket(path).await.map_err(refused)?);
             return Ok(Dialled {

@@ -9,6 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use edgerouter_telemetry::system_error::in_words;
 use hashbrown::HashMap;
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::Notify;
@@ -282,7 +283,7 @@ impl Known {
                 return;
             }
             Ok(_) => "it has no address".to_owned(),
-            Err(error) => error.to_string(),
+            Err(error) => in_words(&error),
         };
         if self.addresses.is_some() {
             tracing::warn!(

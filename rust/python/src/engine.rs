@@ -17,6 +17,7 @@ use edgerouter_engine::{
     access::{AccessLog, Form},
 };
 use edgerouter_functions::Functions;
+use edgerouter_telemetry::system_error::in_words;
 use parking_lot::Mutex;
 use pyo3::{
     exceptions::{PyOSError, PyRuntimeError, PyValueError},
@@ -357,7 +358,9 @@ impl PyEngine {
             _ => Form::Combined,
         };
         let log = match path {
-            Some(path) => AccessLog::file(path, form)?,
+            Some(path) => {
+                AccessLog::file(path, form).map_err(|error| PyOSError::new_err(in_words(&error)))?
+            }
             None => AccessLog::stdout(form),
         };
         self.before_start(|settings| settings.access_log = Some(log));
@@ -422,7 +425,7 @@ impl PyEngine {
     fn watch_signals(&self) -> PyResult<SignalWatch> {
         SignalWatch::start(&self.engine()?).map_err(|error| match error.raw_os_error() {
             // With its number, by which Python knows a lack of descriptors.
-            Some(number) => PyOSError::new_err((number, error.to_string())),
+            Some(number) => PyOSError::new_err((number, in_words(&error))),
             None => error.into(),
         })
     }

@@ -1,6 +1,7 @@
 //! Rust's errors as the classes of `edgerouter.errors`.
 
 use edgerouter_core::{plan::Problem, problem::shown_url};
+use edgerouter_telemetry::system_error::without_number;
 use pyo3::{prelude::*, types::PyList};
 
 fn class<'py>(py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyAny>> {
@@ -14,7 +15,7 @@ pub(crate) fn config(py: Python<'_>, problems: &[Problem]) -> PyErr {
             (
                 problem.path.as_str(),
                 problem.value.as_deref(),
-                problem.message.as_str(),
+                without_number(&problem.message),
             )
         });
         let list = PyList::new(py, rows.collect::<Vec<_>>())?;
@@ -25,13 +26,13 @@ pub(crate) fn config(py: Python<'_>, problems: &[Problem]) -> PyErr {
 
 /// `ConfigError` with one line that names the field and holds the remedy.
 pub(crate) fn plain_config(py: Python<'_>, message: &str) -> PyErr {
-    let made = || class(py, "ConfigError")?.call1((message,));
+    let made = || class(py, "ConfigError")?.call1((without_number(message),));
     made().map_or_else(|error| error, PyErr::from_value)
 }
 
 /// `BodyError` with one line for the client.
 pub(crate) fn body(py: Python<'_>, message: &str) -> PyErr {
-    let made = || class(py, "BodyError")?.call1((message,));
+    let made = || class(py, "BodyError")?.call1((without_number(message),));
     made().map_or_else(|error| error, PyErr::from_value)
 }
 
@@ -58,13 +59,13 @@ pub(crate) fn is_missing(py: Python<'_>, error: &PyErr) -> bool {
 
 /// `ListenError` with one line that holds the remedy.
 pub(crate) fn listen(py: Python<'_>, message: &str) -> PyErr {
-    let made = || class(py, "ListenError")?.call1((message,));
+    let made = || class(py, "ListenError")?.call1((without_number(message),));
     made().map_or_else(|error| error, PyErr::from_value)
 }
 
 /// `BindingError` with one line that names the binding.
 pub(crate) fn binding(py: Python<'_>, message: &str) -> PyErr {
-    let made = || class(py, "BindingError")?.call1((message,));
+    let made = || class(py, "BindingError")?.call1((without_number(message),));
     made().map_or_else(|error| error, PyErr::from_value)
 }
 
@@ -75,13 +76,13 @@ pub(crate) fn undone(
     constraint: Option<&str>,
     in_doubt: bool,
 ) -> PyErr {
-    let made = || class(py, "BindingError")?.call1((message, constraint, in_doubt));
+    let made = || class(py, "BindingError")?.call1((without_number(message), constraint, in_doubt));
     made().map_or_else(|error| error, PyErr::from_value)
 }
 
 /// `FetchError` with one line that holds the remedy.
 pub(crate) fn fetch(py: Python<'_>, message: &str) -> PyErr {
-    let made = || class(py, "FetchError")?.call1((message,));
+    let made = || class(py, "FetchError")?.call1((without_number(message),));
     made().map_or_else(|error| error, PyErr::from_value)
 }
 
@@ -96,6 +97,6 @@ pub(crate) fn cache_url(py: Python<'_>, url: &str, why: &impl std::fmt::Display)
 
 /// `CacheError` with one line that holds the remedy.
 pub(crate) fn cache(py: Python<'_>, message: &str) -> PyErr {
-    let made = || class(py, "CacheError")?.call1((message,));
+    let made = || class(py, "CacheError")?.call1((without_number(message),));
     made().map_or_else(|error| error, PyErr::from_value)
 }

@@ -4,6 +4,7 @@ use std::{path::PathBuf, sync::atomic::Ordering};
 
 use edgerouter_core::plan::{PathPattern, Plan, Scheme};
 use edgerouter_replay::{Assumed, Assumption, Format, Progress, ReplayOrder};
+use edgerouter_telemetry::system_error::without_number;
 use http::HeaderValue;
 use pyo3::{exceptions::PyValueError, prelude::*};
 
@@ -95,9 +96,9 @@ impl Replay {
     /// Reads the logs to their end. `ValueError` if there is no prediction.
     fn run<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let run = || edgerouter_replay::run(&self.plan, &self.order, &self.progress);
-        let prediction = py
-            .detach(run)
-            .map_err(|error| PyValueError::new_err(error.to_string()))?;
+        let prediction = py.detach(run).map_err(|error| {
+            PyValueError::new_err(without_number(&error.to_string()).into_owned())
+        })?;
         let prediction = serde_json::to_value(prediction)
             .map_err(|error| PyValueError::new_err(error.to_string()))?;
         json::python(py, &prediction)

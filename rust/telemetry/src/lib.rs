@@ -3,7 +3,7 @@
 //! `life` is the state of the process and the end of its threads, `cores` the number of its processors, `text` the
 //! format of Prometheus. `secret`, numbers that nobody can guess, and `regular`, files that a configuration names, are
 //! here because this is the lowest crate that may use the system: `core` may not, and `geo` and `data` have no other one
-//! in common.
+//! in common. `system_error` has the words for its errors.
 //! `family` has the counters by their labels, which come from the plan and from closed sets, never from a request.
 //! `trace` has the spans of requests. `worker` is written by its one worker with plain loads and stores; `render` reads
 //! all workers and writes the text.
@@ -17,6 +17,7 @@ pub mod log;
 pub mod regular;
 mod render;
 pub mod secret;
+pub mod system_error;
 pub mod text;
 mod totals;
 pub mod trace;

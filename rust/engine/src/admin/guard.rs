@@ -56,6 +56,21 @@ pub(super) struct Guard {
 impl Guard {
     /// Refuses host names that a foreign DNS server can point here (DNS rebinding), and pages of other origins.
     pub(super) fn admit(&self, headers: &Fields) -> Result<(), Answer> {
+        let once = [
+            ("Host", header::HOST),
+            ("Origin", header::ORIGIN),
+            ("Authorization", header::AUTHORIZATION),
+        ];
+        for (shown, name) in once {
+            if headers.get_all(name).iter().nth(1).is_some() {
+                // A proxy in front may have looked at the other one.
+                return Err(answer::error(
+                    StatusCode::BAD_REQUEST,
+                    Some(shown),
+                    "must be given once",
+                ));
+            }
+        }
         if !self.host_is_ours(headers) {
             return Err(answer::error(
                 StatusCode::MISDIRECTED_REQUEST,

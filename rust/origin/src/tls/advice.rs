@@ -3,6 +3,7 @@
 use std::io;
 
 use edgerouter_core::tls::pin;
+use edgerouter_telemetry::system_error::in_words;
 use rustls::{AlertDescription, CertificateError, Error, InvalidMessage, PeerIncompatible};
 
 /// The fault of a handshake, as the log has it. Parts of it come from the other side.
@@ -11,7 +12,7 @@ pub(crate) fn worded(error: &io::Error) -> String {
         return if error.kind() == io::ErrorKind::UnexpectedEof {
             "the connection was closed during the handshake; does this port speak TLS?".to_owned()
         } else {
-            error.to_string()
+            in_words(error)
         };
     };
     let text = match remedy(inner) {

@@ -22,7 +22,7 @@ use tracing_subscriber::{EnvFilter, fmt::MakeWriter, layer::SubscriberExt as _};
 
 pub use self::output::{Output, Sink};
 use self::sums::{SUMS, Sums};
-use crate::text;
+use crate::{system_error::without_number, text};
 
 /// The two streams that every process has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -123,7 +123,11 @@ struct Lines;
 
 impl Write for Lines {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        stream(StandardStream::Stderr).push(line);
+        let output = stream(StandardStream::Stderr);
+        match std::str::from_utf8(line) {
+            Ok(text) => output.push(without_number(text).as_bytes()),
+            Err(_) => output.push(line),
+        };
         Ok(line.len())
     }
 

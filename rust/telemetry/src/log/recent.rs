@@ -19,6 +19,7 @@ use tracing::{
 use tracing_subscriber::layer::{Context, Layer};
 
 use super::sums::{REPEATED, SUMMARY};
+use crate::system_error::without_number;
 
 /// Events that are kept.
 const KEPT: usize = 256;
@@ -168,6 +169,7 @@ pub fn since(number: u64) -> Vec<LogEvent> {
 }
 
 fn cut(text: &str, most: usize) -> String {
+    let text = &*without_number(text);
     match text.char_indices().nth(most) {
         None => text.to_owned(),
         Some((at, _)) => format!("{}…", text.get(..at).unwrap_or_default()),

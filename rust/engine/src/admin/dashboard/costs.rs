@@ -2,7 +2,7 @@
 
 use std::{io, path::Path, rc::Rc};
 
-use edgerouter_telemetry::regular;
+use edgerouter_telemetry::{regular, system_error::in_words};
 use http::StatusCode;
 use serde_json::Value;
 
@@ -30,7 +30,8 @@ fn read(path: &Path) -> Answer {
             format!("the report has more than {MOST_BYTES} bytes")
         }
         Err(error) => format!(
-            "the report cannot be read: {error}; is edgerouter cost watch --report running?"
+            "the report cannot be read: {}; is edgerouter cost watch --report running?",
+            in_words(&error)
         ),
         Ok(bytes) => match serde_json::from_slice::<Value>(&bytes) {
             Ok(report) if report.is_object() => return answer::json(StatusCode::OK, &report),
