@@ -21,14 +21,14 @@ def password(
 ) -> None:
     """Print a line USER:HASH for the file of BasicAuth, with an argon2 hash of a password.
 
-    A terminal is asked for the password twice, and does not show it; otherwise it is the first line of standard input.
+    At a terminal the password is typed twice, unseen; otherwise it is the first line of standard input.
     """
     import secrets
 
     from edgerouter import _core
 
     try:
-        given = _asked() if sys.stdin is not None and sys.stdin.isatty() else _read()
+        given = _typed() if sys.stdin is not None and sys.stdin.isatty() else _read()
         try:
             line = _core.password_line(user, given, secrets.token_bytes(16))
         except ValueError as error:
@@ -41,7 +41,7 @@ def password(
     say(line)
 
 
-def _asked() -> str:
+def _typed() -> str:
     from getpass import getpass
 
     try:
