@@ -84,7 +84,7 @@ edge.route("/*", respond="hello")
     assert metric("certificates_not_stored") == 1
     assert [path.name for path in files.iterdir()] == [f"{NAMES[0]}.pem"]
     assert (files / f"{NAMES[0]}.pem").read_bytes() == before
-    process.wait_for(rf"certificate for {NAMES[1]} cannot be stored in {storage}: File too large .*as soon as")
+    process.wait_for(rf"certificate for {NAMES[1]} cannot be stored in {storage}: File too large.*as soon as")
     declare(*NAMES, email="me@example.com")
     room(resource.RLIM_INFINITY)
     wait_until(lambda: metric("certificates_not_stored") == 0, 60, what="the certificate to be stored")
