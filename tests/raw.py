@@ -46,14 +46,14 @@ def exchange(base_url: str, data: bytes, timeout: float = 10.0) -> bytes:
 
 
 def read_all(sock: socket.socket) -> bytes:
-    received = b""
+    received = bytearray()
     while True:
         try:
             more = sock.recv(65536)
         except ConnectionResetError:
-            return received
+            return bytes(received)
         if not more:
-            return received
+            return bytes(received)
         received += more
 
 

@@ -191,19 +191,20 @@ class DatabaseServer:
         """Removes what tests made; the URL."""
         raise NotImplementedError
 
+    def own(self) -> dict[str, Any]:
+        """What its programs run with. MariaDB removes other servers' temporary files from a folder that they share."""
+        environment = os.environ | {"TMPDIR": str(self.folder)}
+        return {"cwd": self.folder, "user": self.user, "group": self.user, "env": environment}
+
     def run(self, *command: str, **options: Any) -> subprocess.CompletedProcess[str]:
         """Runs a program as the server's user; fails with its output."""
-        ended = subprocess.run(
-            command, cwd=self.folder, user=self.user, group=self.user, capture_output=True, text=True, **options
-        )
+        ended = subprocess.run(command, capture_output=True, text=True, **self.own() | options)
         assert ended.returncode == 0, ended.stdout + ended.stderr
         return ended
 
     def start(self) -> None:
         with (self.folder / "log").open("ab") as log:
-            self.process = subprocess.Popen(
-                self.arguments(), cwd=self.folder, user=self.user, group=self.user, stdout=log, stderr=log
-            )
+            self.process = subprocess.Popen(self.arguments(), stdout=log, stderr=log, **self.own())
         wait_until(self.is_there, what=f"{type(self).__name__} to answer")
 
     def is_there(self) -> bool:

@@ -303,9 +303,9 @@ def test_a_client_that_uses_up_the_whole_time_of_its_request_is_no_fault_of_the_
             sock.sendall(HALF)
         for sock in uploads:
             assert responses(read_all(sock))[0].status == 504
-        # The time of all is over, and those who take content have not begun to.
+        # The time of all is over, and those who take content have not begun to. It breaks off where none is there.
         for sock in downloads:
-            assert len(read_all(sock)) >= 30_000_000, "what was there was passed on"
+            assert read_all(sock).startswith(b"HTTP/1.1 200")
     assert healthy(edge)
 
 
