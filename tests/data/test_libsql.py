@@ -195,7 +195,6 @@ def test_a_server_that_fails_is_an_error_of_the_call(
     running = asking.database(
         server.url, auth_token=TOKEN, limits=DataLimits(timeout=1, result_bytes=1_000_000, connections=1)
     )
-    server.fault = fault
 
     def question(request: Request, ctx: Context) -> Any:
         try:
@@ -204,6 +203,9 @@ def test_a_server_that_fails_is_an_error_of_the_call(
             return [str(error), error.in_doubt]
         return None
 
+    # The look at the binding at the start, which has the only connection, is over then.
+    assert asking.plain(question) is None
+    server.fault = fault
     text, in_doubt = asking.plain(question)
     assert message in text and in_doubt == (fault != "huge") and TOKEN not in text
     if fault != "huge":
