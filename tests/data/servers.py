@@ -192,7 +192,7 @@ class DatabaseServer:
         raise NotImplementedError
 
     def own(self) -> dict[str, Any]:
-        """What its programs run with. MariaDB removes other servers' temporary files from a folder that they share."""
+        """The circumstances of its programs. MariaDB removes others' files from ``TMPDIR``."""
         environment = os.environ | {"TMPDIR": str(self.folder)}
         return {"cwd": self.folder, "user": self.user, "group": self.user, "env": environment}
 
