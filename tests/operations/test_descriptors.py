@@ -6,7 +6,7 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import httpx
@@ -15,6 +15,7 @@ import pytest
 from ..metrics import counted
 from ..origins import Origin, Reply, Seen, wait_until
 from ..processes import Process, free_port, reachable
+from ..raw import readable
 
 Limited = Callable[..., Process]
 
@@ -70,21 +71,38 @@ def test_silent_connections_beyond_the_limit_shut_nobody_out(
     assert process.end() == 0
 
 
-@pytest.mark.usefixtures("many_descriptors")
-def test_of_connections_that_come_all_at_once_the_last_are_kept(tmp_path: Path, limited: Limited) -> None:
+@contextmanager
+def all_at_once(tmp_path: Path, limited: Limited, workers: int) -> Iterator[tuple[int, list[socket.socket]]]:
+    """The port of an edge, and more connections to it than it has descriptors. They begin at once."""
     app = tmp_path / "app.py"
     app.write_text("from edgerouter import Edge\nedge = Edge('test')\nedge.route('/*', respond='here')\n")
     port = free_port()
-    process = limited(1_024, 1_024, "run", str(app), "--listen", f"127.0.0.1:{port}", "--workers", "3")
+    process = limited(1_024, 1_024, "run", str(app), "--listen", f"127.0.0.1:{port}", "--workers", str(workers))
     wait_until(lambda: reachable(port), 60, "the listener")
     # The kernel takes all of them before a worker accepts the first.
     process.process.send_signal(signal.SIGSTOP)
     with ExitStack() as stack:
         waiting = silent(stack, port, 1_100)
         process.process.send_signal(signal.SIGCONT)
+        yield port, waiting
+
+
+@pytest.mark.usefixtures("many_descriptors")
+def test_of_connections_that_come_all_at_once_the_last_are_kept(tmp_path: Path, limited: Limited) -> None:
+    # Several workers accept from queues of their own: the last of one may be older than the first of another.
+    with all_at_once(tmp_path, limited, workers=1) as (_, waiting):
         for last in reversed(waiting[-30:]):
             last.sendall(b"GET / HTTP/1.1\r\nHost: a.example\r\n\r\n")
             assert last.recv(65_536).startswith(b"HTTP/1.1 200")
+
+
+@pytest.mark.usefixtures("many_descriptors")
+def test_connections_that_come_all_at_once_to_several_workers_shut_nobody_out(tmp_path: Path, limited: Limited) -> None:
+    with all_at_once(tmp_path, limited, workers=3) as (port, waiting):
+        for _ in range(30):
+            assert httpx.get(f"http://127.0.0.1:{port}/", timeout=30).text == "here"
+        ended = [sock for sock in waiting if readable(sock, 0)]
+        assert 1_100 - 1_024 < len(ended) < 1_000, "those that there was no room for, and not all"
 
 
 @pytest.mark.parametrize(("limits", "level"), [("connections=20_000", "WARN"), ("connections=100", None), ("", "INFO")])
