@@ -339,8 +339,10 @@ def test_a_call_that_had_no_connection_in_its_time_has_done_nothing(asking: Aski
         "no connection was free within 1 s (limits.data.timeout), so nothing was done: the server is slow or does not"
     )
     in_doubt, texts = zip(*asking.awaited(question), strict=True)
-    assert in_doubt == (False, False, True)
-    assert all(waited in text and "limits.data.connections" in text for text in texts[:2])
+    # The first has the connection. The second may get it at the end of that time, a moment before its own is over.
+    assert in_doubt in {(False, False, True), (False, True, True)}
+    had_none = [text for doubt, text in zip(in_doubt, texts, strict=True) if not doubt]
+    assert all(waited in text and "limits.data.connections" in text for text in had_none)
 
 
 def test_a_statement_is_prepared_again_when_the_schema_has_changed(asking: Asking, postgres: PostgresServer) -> None:
