@@ -72,6 +72,17 @@ def raw_origin(answer: Callable[[socket.socket], None]) -> Iterator[str]:
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
 
 
+def received_until(sock: socket.socket, is_enough: Callable[[bytes], bool]) -> bytes | None:
+    """The bytes of a connection, as far as they are enough; ``None`` if it ends before, perhaps without a request."""
+    received = b""
+    while not is_enough(received):
+        more = sock.recv(4096)
+        if not more:
+            return None
+        received += more
+    return received
+
+
 class Origin:
     """An HTTP/1.1 server on a free port of loopback. Every request is recorded in ``requests``."""
 

@@ -15,7 +15,7 @@ import pytest
 from edgerouter import Edge, HttpLimits, Limits, cache
 from edgerouter.testing import Running
 
-from ..origins import Origin, Reply, Seen, raw_origin
+from ..origins import Origin, Reply, Seen, raw_origin, received_until
 from ..raw import connect, read_all, read_until, readable, responses
 
 Serve = Callable[[Edge], Running]
@@ -179,20 +179,12 @@ class Early:
         self.over = threading.Semaphore(0)
 
     def __call__(self, sock: socket.socket) -> None:
-        received = b""
         with sock:
-            while b"\r\n\r\n" not in received:
-                more = sock.recv(4096)
-                if not more:
-                    return  # connected, and closed without a request
-                received += more
+            head = received_until(sock, lambda it: b"\r\n\r\n" in it)
+            if head is None:
+                return
             sock.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nbegun\r\n")
-            while not received.endswith(b"world"):
-                more = sock.recv(4096)
-                if not more:
-                    break
-                received += more
-            else:
+            if received_until(sock, lambda rest: (head + rest).endswith(b"world")) is not None:
                 sock.sendall(b"5\r\nended\r\n0\r\n\r\n")
         self.over.release()
 
@@ -253,12 +245,8 @@ def test_an_origin_that_does_not_wait_for_a_slow_upload_stays_healthy(serve: Ser
 
     def answer(sock: socket.socket) -> None:
         with sock:
-            received = b""
-            while not received.endswith(b"hello"):
-                more = sock.recv(4096)
-                if not more:
-                    return  # connected, and closed without a request
-                received += more
+            if received_until(sock, lambda it: it.endswith(b"hello")) is None:
+                return
             sock.sendall(begun)
             here.release()
             tired.wait(30)
@@ -314,12 +302,8 @@ def test_an_origin_that_answers_before_it_has_read_an_upload_is_heard_at_once(se
     """RFC 9112 §9.5. With ``reset`` it closes with bytes unread, so that what is sent next fails."""
 
     def answer(sock: socket.socket) -> None:
-        received = b""
-        while b"\r\n\r\n" not in received or (reset and len(received) < 100_000):
-            more = sock.recv(4096)
-            if not more:
-                return  # connected, and closed without a request
-            received += more
+        if received_until(sock, lambda it: b"\r\n\r\n" in it and (not reset or len(it) >= 100_000)) is None:
+            return
         sock.sendall(b"HTTP/1.1 413 Too Large\r\nContent-Length: 3\r\nConnection: close\r\n\r\nbig")
         if reset:
             sock.close()

@@ -10,7 +10,7 @@ import pytest
 from edgerouter import Edge, cache
 
 from ..conftest import Serve
-from ..origins import Origin, Reply, Seen, raw_origin, requests_on
+from ..origins import Origin, Reply, Seen, raw_origin, received_until, requests_on
 from ..raw import connect, exchange, read_until, responses
 
 LENGTH = b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\ncontent"
@@ -104,13 +104,9 @@ def test_a_response_to_half_a_request_is_passed_on_and_ends_its_connection(serve
 
     def answer(connection: socket.socket) -> None:
         with connection:
-            received = b""
-            while not received.endswith(b"\r\n\r\n"):
-                more = connection.recv(1000)
-                # The edge may close a connection without a request.
-                if not more:
-                    return
-                received += more
+            received = received_until(connection, lambda it: it.endswith(b"\r\n\r\n"))
+            if received is None:
+                return
             assert b"content-length: 10000000" in received
             connection.sendall(b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 3\r\n\r\nbig")
             # The rest of the request never comes, and no other one.
