@@ -349,6 +349,8 @@ class PendingFetch:
         """Has ``call()`` made, once, when the response is there; false when it is already."""
     def wait(self, seconds: float) -> bool:
         """Waits for the response, for ``seconds`` at most; true when it is there."""
+    def abandon(self) -> None:
+        """Ends the request: nobody waits for its response."""
     def take(self) -> Response:
         """The response, once; ``FetchError`` when there is none."""
 

@@ -49,7 +49,12 @@ async def awaited(ctx: AsyncContext, request: Request | str, **options: Any) -> 
     fetch = Fetch(ctx, request, **options)
     while True:
         pending = fetch.begin()
-        await ready(pending.when_ready)
+        try:
+            await ready(pending.when_ready)
+        except BaseException:
+            # The traceback may hold what would end it otherwise.
+            pending.abandon()
+            raise
         response = fetch.response(pending)
         if not fetch.goes_on(response):
             return response
@@ -67,10 +72,14 @@ def wait_for(ctx: Context, request: Request | str, **options: Any) -> Response:
     until = time.monotonic() + max(ctx.remaining(), 0) + 1
     while True:
         pending = fetch.begin()
-        # In slices, so that the watchdog can interrupt.
-        while not pending.wait(SLICE):
-            if time.monotonic() > until:
-                raise FetchError("there was no response in the time of the call")
+        try:
+            # In slices, so that the watchdog can interrupt.
+            while not pending.wait(SLICE):
+                if time.monotonic() > until:
+                    raise FetchError("there was no response in the time of the call")
+        except BaseException:
+            pending.abandon()
+            raise
         response = fetch.response(pending)
         if not fetch.goes_on(response):
             return response

@@ -4,6 +4,7 @@ use std::{
     fmt::{self, Write as _},
     net::IpAddr,
     sync::Arc,
+    task::{Context, Poll, Waker},
     time::{Duration, Instant},
 };
 
@@ -16,6 +17,7 @@ use edgerouter_core::{
 };
 use edgerouter_telemetry::trace::SpanParent;
 use http::Method;
+use parking_lot::Mutex;
 
 use crate::Answer;
 
@@ -207,6 +209,41 @@ pub struct Fetch {
     pub chain: FetchChain,
     /// The span of the call that makes it.
     pub trace: Option<SpanParent>,
+    /// The end of the callable that waits for it.
+    pub caller: Arc<FetchCaller>,
+}
+
+/// The callable that makes a request: does it still wait for the response?
+#[derive(Debug, Default)]
+pub struct FetchCaller(Mutex<CallerState>);
+
+#[derive(Debug, Default)]
+struct CallerState {
+    is_gone: bool,
+    waker: Option<Waker>,
+}
+
+impl FetchCaller {
+    /// Nobody waits any more.
+    pub fn leave(&self) {
+        let mut state = self.0.lock();
+        state.is_gone = true;
+        let waker = state.waker.take();
+        drop(state);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// Ready when nobody waits any more.
+    pub fn poll_gone(&self, cx: &Context<'_>) -> Poll<()> {
+        let mut state = self.0.lock();
+        if state.is_gone {
+            return Poll::Ready(());
+        }
+        state.waker = Some(cx.waker().clone());
+        Poll::Pending
+    }
 }
 
 /// The reason why there is no response.
@@ -260,7 +297,7 @@ pub type TakeFetched = Box<dyn FnOnce(Fetched) + Send>;
 
 /// A worker that makes requests for callables.
 pub trait Fetcher: Send + Sync + fmt::Debug {
-    /// Makes a request; `take` gets its outcome, in any case.
+    /// Makes a request; `take` gets its outcome, unless its caller is gone.
     fn fetch(&self, fetch: Fetch, take: TakeFetched);
 }
 

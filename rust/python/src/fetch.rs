@@ -17,7 +17,7 @@ use edgerouter_core::{
 };
 use edgerouter_functions::{
     RequestHead,
-    fetch::{self, Fetch, FetchCache, FetchChain, FetchError, Fetched, Fetcher},
+    fetch::{self, Fetch, FetchCache, FetchCaller, FetchChain, FetchError, Fetched, Fetcher},
 };
 use edgerouter_telemetry::trace::SpanParent;
 use http::{HeaderValue, Method};
@@ -133,6 +133,7 @@ impl FetchFrom {
         let until = now.checked_add(wanted.timeout).unwrap_or(now);
         let pending = Arc::new(Pending::default());
         let arrived = Arc::clone(&pending);
+        let caller = Arc::new(FetchCaller::default());
         let fetch = Fetch {
             method,
             scheme: match wanted.scheme {
@@ -150,12 +151,13 @@ impl FetchFrom {
             client: self.client,
             chain: self.chain.with(&name).ending(until),
             trace: self.trace.clone(),
+            caller: Arc::clone(&caller),
         };
         py.detach(|| {
             self.fetcher
                 .fetch(fetch, Box::new(move |fetched| arrived.put(fetched)));
         });
-        Ok(PendingFetch(pending))
+        Ok(PendingFetch { pending, caller })
     }
 
     /// The fields of a request: the callable's own, and those by which a loop ends and a trace continues.
@@ -238,13 +240,22 @@ impl Pending {
 /// A request that a callable has made and whose response it waits for.
 #[pyclass(frozen, module = "edgerouter._core")]
 #[derive(Debug)]
-pub(crate) struct PendingFetch(Arc<Pending>);
+pub(crate) struct PendingFetch {
+    pending: Arc<Pending>,
+    caller: Arc<FetchCaller>,
+}
+
+impl Drop for PendingFetch {
+    fn drop(&mut self) {
+        self.caller.leave();
+    }
+}
 
 #[pymethods]
 impl PendingFetch {
     /// Has `call()` made, once, when the response is there; false when it is already.
     fn when_ready(&self, call: Py<PyAny>) -> bool {
-        let mut state = self.0.state.lock();
+        let mut state = self.pending.state.lock();
         if !state.is_there {
             state.waker = Some(runner::waker(call));
         }
@@ -255,9 +266,10 @@ impl PendingFetch {
     fn wait(&self, py: Python<'_>, seconds: f64) -> bool {
         let until = runner::in_seconds(seconds);
         py.detach(|| {
-            let mut state = self.0.state.lock();
+            let Pending { state, arrived } = &*self.pending;
+            let mut state = state.lock();
             while !state.is_there {
-                if self.0.arrived.wait_until(&mut state, until).timed_out() {
+                if arrived.wait_until(&mut state, until).timed_out() {
                     break;
                 }
             }
@@ -265,9 +277,14 @@ impl PendingFetch {
         })
     }
 
+    /// Ends the request: nobody waits for its response.
+    fn abandon(&self) {
+        self.caller.leave();
+    }
+
     /// The response, once; `FetchError` when there is none.
     fn take(&self, py: Python<'_>) -> PyResult<Py<Response>> {
-        let fetched = self.0.state.lock().fetched.take();
+        let fetched = self.pending.state.lock().fetched.take();
         match fetched {
             Some(Ok(answer)) => {
                 let mut parts = ResponseParts::new(answer.status, answer.body, None);

@@ -7,6 +7,7 @@ use std::{
     net::SocketAddr,
     pin::Pin,
     rc::Rc,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -57,10 +58,17 @@ pub(crate) async fn serve(worker: Rc<Worker>, mut waiting: Waiting) {
         under_way.set(under_way.get() + 1);
         let (worker, under_way) = (Rc::clone(&worker), Rc::clone(&under_way));
         spawn_local(async move {
-            let patience = fetch.timeout;
-            let fetched = timeout(patience, Box::pin(fetched(&worker, fetch))).await;
+            let (patience, caller) = (fetch.timeout, Arc::clone(&fetch.caller));
+            let fetched = tokio::select! {
+                biased;
+                () = poll_fn(|cx| caller.poll_gone(cx)) => None,
+                fetched = timeout(patience, Box::pin(fetched(&worker, fetch))) => Some(fetched),
+            };
             under_way.set(under_way.get().saturating_sub(1));
-            take(fetched.unwrap_or(Err(FetchError::TimedOut(patience))));
+            // Nobody waits for one whose caller is gone, as for the response to a client that is.
+            if let Some(fetched) = fetched {
+                take(fetched.unwrap_or(Err(FetchError::TimedOut(patience))));
+            }
         });
     }
 }
