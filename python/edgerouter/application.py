@@ -315,9 +315,13 @@ class FileApplication(Application):
                 got = f"{wanted} is None" if hasattr(module, wanted) else "there is no such name"
             if inspect.iscoroutine(found):
                 found.close()
+            others = [
+                name for name, value in vars(module).items() if not name.startswith("_") and _makes(value, module)
+            ]
+            other = others[0] if found is None and len(others) == 1 else "NAME"
             message = (
                 f"must be an Edge, or an ASGI or WSGI application ({got}); "
-                f'write {wanted} = Edge("site"), or name another with {self._shown()}:NAME'
+                f'write {wanted} = Edge("site"), or name another with {self._shown()}:{other}'
             )
             raise ConfigError([Problem(f"{self._shown()}:{wanted}", None, message)])
         return self._served_edge(found, self._shown())
@@ -420,6 +424,20 @@ def _lacking(error: BaseException | None, root: Path) -> set[Path]:
             found |= {place, place.with_name(f"{place.name}.py"), place / "__init__.py"}
         error = error.__context__
     return found
+
+
+def _makes(value: object, module: ModuleType) -> bool:
+    """True for an application of another framework, and for a function of the module that makes one or an edge, by its
+    name: ``create_app``, ``make_edge``."""
+    from edgerouter.mounting import interface_of
+
+    try:
+        if inspect.isfunction(value):
+            is_own = value.__module__ == module.__name__ and not inspect.signature(value).parameters
+            return is_own and not {"edge", "app"}.isdisjoint(value.__name__.split("_"))
+        return not isinstance(value, type) and interface_of(value) is not None
+    except Exception:  # noqa: BLE001  # an object of the user's may raise anything
+        return False
 
 
 def _mounted(app: object, name: str) -> Edge | None:

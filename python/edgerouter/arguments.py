@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from types import SimpleNamespace
 from typing import Concatenate, ParamSpec, TypeVar, get_args, get_type_hints
 
@@ -32,7 +32,7 @@ def helpful(method: Callable[P, R]) -> Callable[P, R]:
         unknown = [name for name in kwargs if name not in parameters]
         if not unknown and len(args) <= unnamed:
             return method(*args, **kwargs)
-        import difflib
+        from edgerouter.misspelt import did_you_mean
 
         problems = []
         place = f"{type(args[0]).__name__}.{method.__name__}"
@@ -42,12 +42,13 @@ def helpful(method: Callable[P, R]) -> Callable[P, R]:
             message = f"only {alone} may stand without a name; give the others theirs, as in {named[0]}=…"
             problems.append(Problem(place, None, message))
         for name in unknown:
-            near = difflib.get_close_matches(name, parameters, 1)
             other = _others(args[0], name)
             if other is not None:
                 remedy = f"{other} has it; here there are {', '.join(parameters)}"
+            elif "cache" in parameters and name in _of_cache():
+                remedy = f"it is a field of the policy, as in cache=CachePolicy({name}=…)"
             else:
-                remedy = f"did you mean {near[0]}?" if near else f"there are {', '.join(parameters)}"
+                remedy = did_you_mean(name, parameters) or f"there are {', '.join(parameters)}"
             problems.append(Problem(f"{place}.{name}", None, f"no such argument; {remedy}"))
         raise ConfigError(problems)
 
@@ -82,6 +83,13 @@ def _others(holder: object, name: str) -> str | None:
         if name in parameters:
             return f"{type(holder).__name__}.{method}"
     return None
+
+
+def _of_cache() -> Collection[str]:
+    """The fields of a cache policy, which stand beside ``cache=`` by mistake."""
+    from edgerouter.cache import CachePolicy
+
+    return CachePolicy.__struct_fields__
 
 
 def accepts(make: Callable[P, V]) -> Callable[[Callable[[S, V], R]], Callable[Concatenate[S, P], R]]:

@@ -65,10 +65,9 @@ def _misnamed(kind: type, given: int, named: Collection[str]) -> Iterator[Proble
         yield Problem(kind.__name__, None, f"{without}; there are {', '.join(fields)}")
     for name in named:
         if name not in fields:
-            import difflib
+            from edgerouter.misspelt import did_you_mean
 
-            near = difflib.get_close_matches(name, known, 1)
-            remedy = f"did you mean {near[0]}?" if near else f"there are {', '.join(fields)}"
+            remedy = did_you_mean(name, known) or f"there are {', '.join(fields)}"
             yield Problem(f"{kind.__name__}.{name}", None, f"no such field; {remedy}")
     for place, (name, field) in enumerate(fields.items()):
         passed = name in named or (place < given and field.kind is not field.KEYWORD_ONLY)
@@ -116,6 +115,13 @@ def shown(value: object) -> str:
     except Exception:  # noqa: BLE001  # the class is the user's, or the number has thousands of digits
         text = f"<{type(value).__name__}>"
     return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _remedy_of(kind: type) -> str:
+    """The end of a message about a value that is not of that kind."""
+    if not issubclass(kind, Value):
+        return ""
+    return f"; {kind._remedy}" if kind._remedy else f", such as {kind._example}" if kind._example else ""
 
 
 class Check:
@@ -269,7 +275,7 @@ class Check:
             self.keep(field, value)
         if not isinstance(value, kind):
             article = "an" if kind.__name__[0] in "AEIOU" else "a"
-            remedy = f"; {kind._remedy}" if issubclass(kind, Value) and kind._remedy else ""
+            remedy = _remedy_of(kind)
             fail = self.fail_secretly if issubclass(kind, Value) and kind._secret else self.fail
             fail(field, f"must be {article} {kind.__name__}" + (" or None" if optional else "") + remedy)
 

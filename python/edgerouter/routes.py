@@ -103,6 +103,8 @@ class Rewrite(Value, frozen=True):
     ``to``  the path that the origin gets
     """
 
+    _example: ClassVar[str] = 'Rewrite("/old/{rest:path}", "/new/{rest}")'
+
     pattern: str
     to: str
 
@@ -129,6 +131,8 @@ class HeaderPolicy(Value, frozen=True, kw_only=True):
     ``request``  of the request that goes to the origin
     ``response``  of the response that goes to the viewer
     """
+
+    _example: ClassVar[str] = 'HeaderPolicy(response=HeaderEdits(set={"x-frame-options": "DENY"}))'
 
     request: HeaderEdits | Mapping[str, Any] = HeaderEdits()
     response: HeaderEdits | Mapping[str, Any] = HeaderEdits()

@@ -13,6 +13,8 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
+from edgerouter.misspelt import remedy
+
 if TYPE_CHECKING:
     import traceback
 
@@ -137,7 +139,12 @@ def formatted(error: BaseException) -> str:
             one.text = of_syntax_error(one)
             # It would be marked at the place in the whole line.
             one.offset = 0
-    return "".join(made.format())
+    text = "".join(made.format())
+    hint = remedy(error)
+    # Python from 3.12 on proposes names itself; notes stand behind the error.
+    if not hint or "Did you mean" in text or getattr(error, "__notes__", None):
+        return text
+    return f"{text.rstrip()}{hint}\n"
 
 
 def _chained(made: traceback.TracebackException, seen: set[int]) -> Iterator[traceback.TracebackException]:

@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 
 import edgerouter
 from edgerouter.cli import commands
+from edgerouter.cli.everyday import WORDS
 from edgerouter.cli.examples import EXAMPLES
 
 from ..processes import command, on_terminal
@@ -50,6 +51,15 @@ def hello(request: Request, ctx: Context) -> Response:
 @edge.on("origin_request", "/static/*")
 def tag(request: Request, ctx: Context) -> None:
     pass
+"""
+
+
+#: Prints the modules of commands that were imported, at the end.
+IMPORTED = """
+import atexit, sys
+atexit.register(lambda: print(*(name for name in sys.modules if name.startswith("edgerouter.cli.")), file=sys.stderr))
+from edgerouter.cli import main
+main()
 """
 
 
@@ -352,3 +362,14 @@ def test_an_option_is_named_only_to_commands_that_have_it() -> None:
 def test_the_next_steps_of_a_project_can_be_copied_whatever_its_folder_is_called(tmp_path: Path) -> None:
     folder = tmp_path / "my shop"
     assert f"  cd '{folder}'\n" in command("init", str(folder)).stdout
+
+
+def test_the_commands_of_every_day_are_understood_without_the_others() -> None:
+    for word in sorted(WORDS):
+        given = [word] if word.startswith("-") else [word, "--help"]
+        alone = subprocess.run(
+            [sys.executable, "-c", IMPORTED, *given], capture_output=True, text=True, timeout=60, check=True
+        )
+        imported = alone.stderr.split()
+        assert "edgerouter.cli.everyday" in imported and "edgerouter.cli.commands" not in imported, word
+        assert alone.stdout == CliRunner().invoke(commands.app, given, prog_name="edgerouter").stdout, word

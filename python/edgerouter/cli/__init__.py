@@ -1,8 +1,9 @@
 """The command ``edgerouter``.
 
 Results go to standard output, errors to standard error; a user's mistake never prints a traceback.
-``commands`` is the whole command line; ``running`` what ``run`` does; ``show`` prints. A plain
-``run`` is understood without importing the rest, because an edge has to start in a few milliseconds.
+``commands`` is the whole command line; ``everyday`` the part of it that is enough for most calls; ``running`` what
+``run`` does; ``show`` prints. A plain ``run`` is understood without importing any of it, because an edge has to start
+in a few milliseconds.
 """
 
 from __future__ import annotations
@@ -24,7 +25,11 @@ def main() -> None:
 
     if sys.argv[1:2] == ["run"] and (options := running.plain(sys.argv[2:])) is not None:
         sys.exit(running.run(options))
-    from edgerouter.cli.commands import app
+    from edgerouter.cli.everyday import WORDS, app
+
+    if sys.argv[1:2] == [] or sys.argv[1] not in WORDS:
+        # Also for the list of all commands, and for the one that a wrong word probably means.
+        from edgerouter.cli import commands  # noqa: F401  # adds its commands to the application
 
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
         # A locale may lack a character of the output; the stream of errors is so from the start.

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import dataclasses
 from collections.abc import AsyncIterator, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
+
+if TYPE_CHECKING:
+    import asyncio
 
 __all__ = ["Event", "lines"]
 
@@ -72,6 +74,8 @@ def _event(item: Any) -> Event:
 
 
 async def _awaited(source: Any, heartbeat: float) -> AsyncIterator[bytes]:
+    import asyncio
+
     items = source.__aiter__()
     following: asyncio.Task[Any] | None = None
     try:

@@ -60,6 +60,10 @@ async def awaited(ctx: AsyncContext, request: Request | str, **options: Any) -> 
             return response
 
 
+#: Python's warning names a coroutine that nobody awaited.
+awaited.__qualname__ = "ctx.fetch"
+
+
 def wait_for(ctx: Context, request: Request | str, **options: Any) -> Response:
     """For plain functions, whose thread waits."""
     from edgerouter import _core

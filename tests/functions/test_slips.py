@@ -1,0 +1,82 @@
+"""Words of other frameworks and forgotten awaits: what a developer is shown ends with what to write instead."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+
+from edgerouter import AsyncContext, Context, Edge, Request, Response
+from edgerouter.server import Server
+from edgerouter.settings import Settings
+
+#: The class as one sees it who has no types.
+MADE: Any = Response
+#: Slips of people who come from Flask, Django or FastAPI, and the end of the error in the log.
+PLAIN: dict[str, tuple[Callable[[Any, Any], Any], str]] = {
+    "Flask's query": (lambda request, ctx: request.args["q"], "no attribute 'args'; write request.query[\"name\"]"),
+    "Django's query": (lambda request, ctx: request.GET["q"], "no attribute 'GET'; write request.query[\"name\"]"),
+    "FastAPI's query": (lambda request, ctx: request.query_params, "'query_params'; write request.query[\"name\"]"),
+    "Flask's address": (lambda request, ctx: request.remote_addr, "'remote_addr'; write request.client"),
+    "Django's cookies": (lambda request, ctx: request.COOKIES, "'COOKIES'; write request.cookies[\"name\"]"),
+    "a status of Flask": (lambda request, ctx: MADE("x", status_code=404), "argument 'status_code'; write status"),
+    "a type of Flask": (lambda request, ctx: MADE("x", mimetype="a/b"), 'write headers={"content-type": "..."}'),
+    "an assigned status": (lambda request, ctx: setattr(Response(""), "status_code", 1), "'status_code'; write status"),
+    "a property of Flask": (lambda request, ctx: request.json["a"], "is it called, with parentheses?"),
+    "a near name": (lambda request, ctx: request.geo.country_code, "'country_code'; did you mean country?"),
+    "a store": (lambda request, ctx: ctx.kv, "'kv'; write ctx.env.NAME, which edge.kv(\"NAME\", ...) declares"),
+    "a method": (lambda request, ctx: request.text, "returned builtin_function_or_method, expected a Response"),
+    "a class": (lambda request, ctx: Response, "returned type, expected a Response"),
+}
+
+
+async def _subscribed(ctx: Any) -> Any:
+    return ctx.fetch("http://127.0.0.1:1/")["a"]
+
+
+async def _awaited_data(request: Any) -> Any:
+    return await request.json()
+
+
+ASYNC: dict[str, tuple[Callable[[Any, Any], Any], str]] = {
+    "a fetch without await": (lambda request, ctx: _subscribed(ctx), "is not subscriptable; is an await missing?"),
+    "await of a value": (lambda request, ctx: _awaited_data(request), "; leave await out: it is here already"),
+}
+
+
+def called(edge: Edge) -> httpx.Response:
+    """The response to a developer, with the traceback."""
+    server = Server.start(edge, Settings(listen="127.0.0.1:0", debug_errors=True))
+    try:
+        return httpx.post(f"{server.urls[0]}/a", content=b'{"a": 1}')
+    finally:
+        server.stop(1)
+
+
+@pytest.mark.parametrize("slip", PLAIN)
+def test_a_word_of_another_framework_is_answered_with_ours(slip: str) -> None:
+    wrong, remedy = PLAIN[slip]
+    edge = Edge("test")
+
+    @edge.function("/a")
+    def function(request: Request, ctx: Context) -> Any:
+        return wrong(request, ctx)
+
+    response = called(edge)
+    assert (response.status_code, remedy in response.text) == (502, True), response.text
+
+
+@pytest.mark.filterwarnings("ignore:coroutine 'ctx.fetch' was never awaited")
+@pytest.mark.parametrize("slip", ASYNC)
+def test_an_await_that_is_missing_or_too_many_is_named(slip: str) -> None:
+    wrong, remedy = ASYNC[slip]
+    edge = Edge("test")
+
+    @edge.function("/a")
+    async def function(request: Request, ctx: AsyncContext) -> Any:
+        return await wrong(request, ctx)
+
+    response = called(edge)
+    assert (response.status_code, remedy in response.text) == (502, True), response.text
