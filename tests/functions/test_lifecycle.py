@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -293,6 +294,77 @@ def test_a_time_that_a_wrong_clock_has_written_keeps_no_job_from_running(
     for at in (due + datetime.timedelta(days=400), due):
         with lifecycle.alone("a", counted, at) as first:
             assert first
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """The clock of the jobs, which ``set`` sets by so many seconds, as an operator or a time server does."""
+    shift = [0.0]
+    read, steady = time.time, time.monotonic
+    clock = SimpleNamespace(time=lambda: read() + shift[0], monotonic=steady, set=lambda by: shift.insert(0, by))
+    monkeypatch.setattr(lifecycle, "time", clock)
+    monkeypatch.setattr(lifecycle, "LOOK", 0.05)
+    return clock
+
+
+@pytest.mark.parametrize(
+    ("first", "then"),
+    [(0.0, -3 * 3_600.0), (3_600.0 * 24 * 365 * 10, 0.0), (-3_600.0 * 24 * 365 * 50, 0.0)],
+    ids=["three hours back", "back from a wrong year", "a machine that began in another century"],
+)
+def test_a_clock_that_is_set_neither_stops_a_job_nor_holds_the_functions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clock: SimpleNamespace, first: float, then: float
+) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    ran: list[float] = []
+    edge = Edge("test")
+
+    @edge.schedule("* * * * * *")
+    async def counts() -> None:
+        ran.append(clock.time())
+
+    @edge.function("/")
+    async def function(request: Request, ctx: AsyncContext) -> str:
+        return "here"
+
+    clock.set(first)
+    with running(edge) as served:
+        wait_until(lambda: bool(ran), PATIENCE, "a run")
+        clock.set(then)
+        set_at = clock.time()
+        wait_until(lambda: any(abs(at - set_at) < PATIENCE for at in ran), PATIENCE, "a run by the clock as it is now")
+        assert httpx.get(served, timeout=PATIENCE).text == "here"
+    assert all(at <= clock.time() or first > then for at in ran)
+
+
+def test_a_job_of_a_time_that_the_clock_passes_again_runs_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clock: SimpleNamespace
+) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    ran: list[str] = []
+    noon = datetime.datetime(2026, 11, 29, 12, tzinfo=datetime.UTC).timestamp()
+    daily = job("daily", lambda: ran.append("daily"), "0 12 * * *", "UTC", 10)
+    steady = job("steady", lambda: ran.append("steady"), "* * * * * *", "UTC", 10)
+
+    async def passes_twice() -> None:
+        life = lifecycle.Life("a", (), (), ())
+        clock.set(noon - 1 - time.time())
+        both = asyncio.gather(life.repeat(daily), life.repeat(steady))
+        while not {"daily", "steady"} <= set(ran):
+            await asyncio.sleep(0.01)
+        clock.set(noon - 3_600 - time.time())
+        ran.append("set")
+        while "steady" not in ran[ran.index("set") :]:
+            await asyncio.sleep(0.01)
+        clock.set(noon - 1 - time.time())
+        ran.append("again")
+        while clock.time() < noon + 2 or "steady" not in ran[ran.index("again") :]:
+            await asyncio.sleep(0.01)
+        life.retired.set()
+        await both
+
+    asyncio.run(asyncio.wait_for(passes_twice(), PATIENCE))
+    assert ran.count("daily") == 1
 
 
 def test_jobs_of_one_name_and_times_run_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

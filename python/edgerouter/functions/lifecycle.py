@@ -36,6 +36,8 @@ log = logging.getLogger("edgerouter.functions")
 
 #: Seconds after which a time that was missed is left out.
 LATE = 60
+#: Seconds at most between two looks at the clock.
+LOOK = 10.0
 
 
 class Life:
@@ -154,13 +156,28 @@ class Life:
 
     async def repeat(self, job: Job, number: int = 0) -> None:
         """Runs a job at its times."""
-        after = datetime.datetime.now(datetime.UTC)
-        ended = 0.0
-        for due in job.times(after):
-            if not await self.comes(due.timestamp()):
-                return
-            if due.timestamp() <= ended or time.time() - due.timestamp() > LATE:
-                # The run before took longer, or the machine slept.
+        after: float | None = time.time()
+        while after is not None:
+            after = await self.repeat_until_set(job, number, after)
+
+    async def repeat_until_set(self, job: Job, number: int, after: float) -> float | None:
+        """Runs a job at its times after ``after``; gives the time after which they are to be looked for anew.
+
+        That is so when times were missed by far, because the clock was set or the machine slept: one by one they would
+        hold the event loop. And when the clock was set back, as the next one would not come for as long. ``None``:
+        there are no more.
+        """
+        ended, ahead = 0.0, time.time() - time.monotonic()
+        for due in job.times(datetime.datetime.fromtimestamp(after, datetime.UTC)):
+            if not await self.comes(due.timestamp(), ahead):
+                return None
+            now = time.time()
+            if due.timestamp() > now:
+                return now
+            if now - due.timestamp() > LATE:
+                return now - LATE
+            if due.timestamp() <= ended:
+                # The run before took longer.
                 continue
             try:
                 with alone(self.name, job, due, number) as first:
@@ -172,18 +189,20 @@ class Life:
                 raised = error.__cause__ or error
                 log.error("error id %s: the scheduled job %s raised", os.urandom(6).hex(), job.name, exc_info=raised)
             ended = time.time()
+        return None
 
-    async def comes(self, due: float) -> bool:
-        """Waits for a time; false if another version is in service before it.
+    async def comes(self, due: float, ahead: float) -> bool:
+        """Waits for a time, or until the clock is set back; false if another version is in service before it.
 
         The time of a retired version that has come is still its own: the next one counts from when it began to serve.
+        ``ahead``: by how much the clock was ahead of one that nobody sets.
         """
-        while (left := due - time.time()) > 0:
+        while (left := due - time.time()) > 0 and ahead - (time.time() - time.monotonic()) <= LATE:
             if self.retired.is_set():
                 return False
             # Clocks are set: one long wait would miss that.
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self.retired.wait(), min(left, 60))
+                await asyncio.wait_for(self.retired.wait(), min(left, LOOK))
         return True
 
 
