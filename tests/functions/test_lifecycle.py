@@ -367,6 +367,22 @@ def test_a_job_of_a_time_that_the_clock_passes_again_runs_once(
     assert ran.count("daily") == 1
 
 
+@pytest.mark.parametrize("folder", ["gone", "file/below", "file"])
+def test_jobs_run_where_no_file_can_say_which_process_runs_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, folder: str
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / folder))
+    ran: list[float] = []
+    edge = Edge("test")
+    edge.route("/", respond="fixed")
+    edge.schedule("* * * * * *")(lambda: ran.append(time.time()))
+    with running(edge):
+        wait_until(lambda: len(ran) >= 2, PATIENCE, "two runs")
+    [said] = [record.getMessage() for record in caplog.records if "scheduled jobs" in record.getMessage()]
+    assert "set XDG_RUNTIME_DIR to a folder that this user may write in" in said and str(tmp_path / folder) in said
+
+
 def test_jobs_of_one_name_and_times_run_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     ran: set[str] = set()

@@ -12,6 +12,7 @@ import concurrent.futures
 import contextlib
 import datetime
 import fcntl
+import functools
 import hashlib
 import inspect
 import logging
@@ -242,27 +243,45 @@ async def called(function: Callable[[], Any], timeout: float) -> None:
 
 @contextlib.contextmanager
 def alone(name: str, job: Job, due: datetime.datetime, number: int = 0) -> Iterator[bool]:
-    """True in one process of this user on this machine for each time of a job."""
+    """True in one process of this user on this machine for each time of a job; in all where no file can say which."""
+    with contextlib.ExitStack() as held:
+        try:
+            first = is_first(held, f"{name}\0{job.name}\0{job.expression}\0{job.timezone}\0{number}", due)
+        except OSError as error:
+            warn_not_alone(str(error))
+            first = True
+        yield first
+
+
+@functools.lru_cache(maxsize=16)
+def warn_not_alone(why: str) -> None:
+    """Says once why a job runs in each process."""
+    log.warning(
+        "scheduled jobs run in each process of this machine, as no file can say which one: %s; "
+        "set XDG_RUNTIME_DIR to a folder that this user may write in",
+        why,
+    )
+
+
+def is_first(held: contextlib.ExitStack, alike: str, due: datetime.datetime) -> bool:
+    """Takes a time of a job, until ``held`` ends, unless another process has it or had it."""
     folder = Path(os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()) / f"edgerouter-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
     if folder.lstat().st_uid != os.getuid():
         raise EdgeError(f"{folder} belongs to another user; set XDG_RUNTIME_DIR")
-    alike = f"{name}\0{job.name}\0{job.expression}\0{job.timezone}\0{number}"
     key = hashlib.sha256(alike.encode()).hexdigest()[:32]
-    with (folder / f"{key}.job").open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-            return
-        file.seek(0)
-        text = file.read(32)
-        # A time further ahead was written by a clock that was wrong.
-        if text.isdigit() and 0 <= int(text) - int(due.timestamp()) <= LATE:
-            yield False
-            return
-        file.seek(0)
-        file.truncate()
-        file.write(str(int(due.timestamp())))
-        file.flush()
-        yield True
+    file = os.open(folder / f"{key}.job", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    held.callback(os.close, file)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    text = os.pread(file, 32, 0)
+    # A time further ahead was written by a clock that was wrong.
+    if text.isdigit() and 0 <= int(text) - int(due.timestamp()) <= LATE:
+        return False
+    # In this order a full disk leaves what is there.
+    text = str(int(due.timestamp())).encode()
+    os.pwrite(file, text, 0)
+    os.ftruncate(file, len(text))
+    return True
