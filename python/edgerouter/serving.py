@@ -91,6 +91,11 @@ class _Process:
 
     def run(self) -> bool:
         """Serves until it is stopped; see ``serve``."""
+        with self.signals.early():
+            return self.start()
+
+    def start(self) -> bool:
+        """Loads the application and serves it until it is stopped."""
         current: Edge | EdgeError
         try:
             current = self.application.load()

@@ -59,6 +59,19 @@ class Signals:
             signal.set_wakeup_fd(self._wakeup)
             self._watch.close()
 
+    @contextlib.contextmanager
+    def early(self) -> Iterator[None]:
+        """Keeps those that are no reason to end for when the process serves: by default they would end its start."""
+        names = ("SIGHUP", "SIGUSR1") if self._mine else ()
+        numbers = [number for name in names if (number := getattr(signal, name, None)) is not None]
+        before = {number: signal.signal(number, self._on_signal) for number in numbers}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                if signal.getsignal(number) == self._on_signal:
+                    signal.signal(number, handler if handler is not None else signal.SIG_DFL)
+
     def take(self) -> None:
         """Installs the handlers, again after the user's file may have replaced them."""
         for number in self._before:

@@ -108,6 +108,31 @@ def _switch(link: Path, target: str | Path) -> None:
     beside.replace(link)
 
 
+def test_signals_that_end_nothing_are_kept_while_a_process_starts(tmp_path: Path, run: Callable[..., Process]) -> None:
+    app, begun, go, port = tmp_path / "app.py", tmp_path / "begun", tmp_path / "go", free_port()
+    text = """
+import time
+from pathlib import Path
+from edgerouter import Edge
+Path({begun!r}).touch()
+while not Path({go!r}).exists():
+    time.sleep(0.01)
+edge = Edge("test")
+edge.route("/*", respond={answer!r})
+"""
+    app.write_text(text.format(begun=str(begun), go=str(go), answer="first"))
+    process = run("run", str(app), "--listen", f"127.0.0.1:{port}")
+    wait_until(begun.exists, 60, "the start")
+    for number in (signal.SIGUSR1, signal.SIGHUP):
+        process.process.send_signal(number)
+    # The process has read the first one.
+    app.write_text(text.format(begun=str(begun), go=str(go), answer="second"))
+    go.touch()
+    process.wait_for("reloaded: version 2")
+    assert httpx.get(f"http://127.0.0.1:{port}/", timeout=60).text == "second"
+    assert process.end() == 0
+
+
 @pytest.mark.parametrize("reload", [True, False], ids=["by file", "by SIGHUP"])
 @pytest.mark.parametrize("name", ["app.py", "site.toml"])
 @pytest.mark.parametrize("layout", ["folder", "file", "volume"])
