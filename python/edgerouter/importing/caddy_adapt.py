@@ -68,6 +68,8 @@ def adapted(path: Path, text: str, report: Report) -> str:
         reason = (
             re.sub(r"^.*?(adapting config using caddyfile adapter: |Error: )", "", lines[-1]) if lines else "failed"
         )
+        if "unrecognized directive" in reason or "unknown subdirective" in reason:
+            reason += f"; {caddy} does not have it, and a newer one may: install that, or import its JSON"
         raise SourceError(f"is no Caddyfile: {reason.replace(str(path.resolve()), path.name)}")
     if len(data) > _LARGEST:
         raise SourceError("is more than 16 MiB as JSON")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from edgerouter.guarding import RateLimit
 from edgerouter.importing.model import Declared, Site
 from edgerouter.importing.nginx_directives import Directive, parse, size
 from edgerouter.importing.nginx_locations import Locations, Scope
+from edgerouter.importing.nginx_upgrades import Upgrade, upgrade
 from edgerouter.importing.report import Report, SourceError
 from edgerouter.limits import HttpLimits, Limits
 from edgerouter.listening import Certificate, Listener, Tls
@@ -18,6 +20,12 @@ from edgerouter.listening import Certificate, Listener, Tls
 __all__ = ["read_nginx"]
 
 _PROTOCOLS = "listeners with TLS offer HTTP/2 by themselves, and none offers HTTP/3"
+#: Directives that are understood where something uses them.
+_UNUSED = {
+    "index": "no location of this server sends files",
+    "root": "no location of this server sends files of the folder",
+    "server": "no location passes requests to this upstream",
+}
 #: Every location looks through the blocks around it.
 _MOST_LOCATIONS = 1_000
 
@@ -172,7 +180,8 @@ class _Nginx:
             raise SourceError("is no nginx configuration of a site: it has no server")
         names = [server for server, _ in servers]
         locations = Locations(self._site, upstreams, limits)
-        redirected = self._upgrades(names)
+        secure = {name for server in names if _is_tls(server) for name in self._names(server)}
+        redirected = self._upgrades(names, secure)
         default = next((server for server in names if self._is_default(server)), names[0])
         for server, block in servers:
             server.ignore(*_OF_NGINX)
@@ -186,9 +195,17 @@ class _Nginx:
                     "import it as an edge of its own"
                 )
                 continue
-            self._listen(server)
-            if server in redirected:
+            self._listen(server, block)
+            if (found := redirected.get(server)) is not None:
+                for part, of in _beside(server, found):
+                    locations.server(Scope(block, part, of, upgraded=False))
                 server.take()
+                continue
+            if hosts and not _is_tls(server) and set(hosts) <= secure:
+                server.left_out(
+                    "a server with TLS has the same hosts, and routes answer on all listeners: its routes answer here, "
+                    "too; viewer= sends browsers to https"
+                )
                 continue
             if first:
                 hosts = []
@@ -200,7 +217,7 @@ class _Nginx:
             location.ignore(*_OF_NGINX)
         for block in blocks:
             for directive in block.unread():
-                directive.left_out("has no counterpart in edgerouter")
+                directive.left_out(_UNUSED.get(directive.name, "has no counterpart in edgerouter"))
         return self._site
 
     def _shared(self, block: Directive) -> None:
@@ -278,47 +295,46 @@ class _Nginx:
         names = self._names(server)
         return bool(names) and names == self._names(default)
 
-    def _upgrades(self, servers: list[Directive]) -> set[Directive]:
+    def _upgrades(self, servers: list[Directive], secure: set[str]) -> dict[Directive, Upgrade]:
         """Servers that only send browsers to https, under names that another server has with TLS."""
-        secure = {name for server in servers if _is_tls(server) for name in self._names(server)}
-        found: set[Directive] = set()
+        found: dict[Directive, Upgrade] = {}
         for server in servers:
-            returned = server.one("return") or _only_return(server)
-            target = returned.args[-1] if returned is not None and returned.args else ""
-            names = self._names(server)
-            same = re.fullmatch(r"https://(\$host|\$server_name|\$http_host)\$request_uri", target)
-            if same and not _is_tls(server) and (set(names) <= secure if names else bool(secure)):
-                found.add(server)
+            if not _is_tls(server) and (one := upgrade(server, self._names(server), secure)) is not None:
+                found[server] = one
         return found
 
-    def _is_upgraded(self, server: Directive, redirected: set[Directive]) -> bool:
+    def _is_upgraded(self, server: Directive, redirected: dict[Directive, Upgrade]) -> bool:
         names = set(self._names(server))
         return _is_tls(server) and any(
-            not self._names(other) or names & set(self._names(other)) for other in redirected
+            # One without names sends everybody.
+            not self._names(other) or names & set(found.names)
+            for other, found in redirected.items()
         )
 
     # -- listeners -------------------------------------------------------------------------------------------------
 
-    def _listen(self, server: Directive) -> None:
+    def _listen(self, server: Directive, block: Directive) -> None:
         chains = [it.args[0] for it in server.all("ssl_certificate") if it.args]
         keys = [it.args[0] for it in server.all("ssl_certificate_key") if it.args]
-        protocols = server.one("ssl_protocols")
+        around = block.one("ssl_protocols")
+        protocols = server.one("ssl_protocols") or around
         policy = "TLSv1.2_2021"
         if protocols is not None:
             policy = "TLSv1.3_2025" if set(protocols.args) == {"TLSv1.3"} else policy
             if set(protocols.args) & {"SSLv3", "TLSv1", "TLSv1.1"}:
                 protocols.choice("viewers use TLS 1.2 or 1.3")
         server.ignore("ssl")
-        for http2 in server.all("http2", "http3"):
-            if http2.args[:1] == ["on"]:
-                http2.left_out(_PROTOCOLS)
+        server.ignore("http2")
+        for http3 in server.all("http3"):
+            if http3.args[:1] == ["on"]:
+                http3.left_out(_PROTOCOLS)
         for listen in server.all("listen"):
             address = _address(listen.args[0] if listen.args else "")
             if address is None:
                 listen.left_out("is no address that the edge can listen on")
                 continue
             options = set(listen.args[1:])
-            if options & {"http2", "quic", "spdy"}:
+            if options & {"quic", "spdy"}:
                 self._site.report.note("left-out", listen.path, _PROTOCOLS, value=listen.text, line=listen.line)
             if "proxy_protocol" in options:
                 listen.left_out("name the proxies: edge.listen(..., proxy_protocol=[NETWORKS])")
@@ -357,12 +373,19 @@ def _has_ssl(server: Directive) -> bool:
     return directive is not None and directive.args[:1] == ["on"]
 
 
-def _only_return(server: Directive) -> Directive | None:
-    """The ``return`` of ``location /``, if that is all."""
-    places = [inner for inner in server.block or () if inner.name == "location"]
-    if len(places) != 1 or places[0].args != ["/"]:
-        return None
-    return places[0].one("return")
+def _beside(server: Directive, upgrade: Upgrade) -> Iterator[tuple[Directive, list[str]]]:
+    """The parts of a server that stay although it sends browsers to https, each as a server with its hosts."""
+    inside = server.block or []
+    if upgrade.challenges:
+        roots = [inner for inner in inside if inner.name == "root"]
+        for place in upgrade.challenges:
+            own = any(inner.name in ("root", "alias", "proxy_pass", "return") for inner in place.block or ())
+            place.block = [*(place.block or ()), *([] if own else roots)]
+        names = [*upgrade.names, *upgrade.rest]
+        yield Directive(server.name, server.args, upgrade.challenges, server.path, server.line, server.report), names
+    if upgrade.rest:
+        kept = [inner for inner in inside if inner not in upgrade.challenges and inner.name != "root"]
+        yield Directive(server.name, server.args, kept, server.path, server.line, server.report), upgrade.rest
 
 
 def _address(text: str) -> str | None:
