@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from datetime import timedelta
 from decimal import Decimal
-from typing import Any, ClassVar, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, TypeVar
 
 import msgspec
 
@@ -47,13 +47,15 @@ def size(text: str) -> int:
 class _Kind(msgspec.StructMeta):
     """Reports a field that does not exist, is missing or needs its name like any other mistake: with the remedy."""
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        try:
-            return super().__call__(*args, **kwargs)
-        except TypeError:
-            if problems := list(_misnamed(self, len(args), kwargs)):
-                raise ConfigError(problems) from None
-            raise
+    if not TYPE_CHECKING:
+        # Type checkers and editors would take these arguments, and this result, for those of every value.
+        def __call__(self, *args: Any, **kwargs: Any) -> Any:
+            try:
+                return super().__call__(*args, **kwargs)
+            except TypeError:
+                if problems := list(_misnamed(self, len(args), kwargs)):
+                    raise ConfigError(problems) from None
+                raise
 
 
 def _misnamed(kind: type, given: int, named: Collection[str]) -> Iterator[Problem]:

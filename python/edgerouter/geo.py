@@ -31,7 +31,7 @@ Naming: TypeAlias = Literal["x-geo", "cloudfront"]
 
 
 class _Files(Value, frozen=True):
-    files: Collection[str | os.PathLike[str]] = ()
+    files: str | os.PathLike[str] | Collection[str | os.PathLike[str]] = ()
 
 
 class GeoPolicy(_Files, frozen=True, kw_only=True):
@@ -88,7 +88,7 @@ def _is_place(latitude: object, longitude: object) -> bool:
 
 def located(policy: GeoPolicy, folder: Path) -> GeoPolicy:
     """The same with absolute files."""
-    return msgspec.structs.replace(policy, files=tuple(str(folder / file) for file in policy.files))
+    return msgspec.structs.replace(policy, files=tuple(str(folder / file) for file in listed(policy.files) or ()))
 
 
 def rebase(plan: MutableMapping[str, Any], folder: Path) -> None:

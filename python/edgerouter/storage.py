@@ -24,7 +24,7 @@ class DiskCache(Value, frozen=True):
 
     _example: ClassVar[str] = 'DiskCache("/var/cache/edge", size="20GiB")'
 
-    path: str
+    path: str | os.PathLike[str]
     size: Size
     segment_bytes: Size | None = None
     queue_bytes: Size = 33_554_432

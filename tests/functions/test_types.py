@@ -1,7 +1,8 @@
-"""Type checkers know handlers: the signatures that decorators take, and what the contexts have."""
+"""Type checkers know handlers, with the signatures that decorators take and what the contexts have, and policies."""
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import sys
@@ -113,3 +114,43 @@ def test_handlers_signatures_and_what_they_await_are_checked(tmp_path: Path) -> 
     refused = {int(line) for line in re.findall(r"^.*handlers\.py:(\d+): error", checked.stdout, re.MULTILINE)}
     expected = {number for number, line in enumerate(SOURCE.splitlines(), 1) if line.endswith("# error")}
     assert refused == expected, checked.stdout + checked.stderr
+
+
+#: The same for declarations.
+DECLARED = """
+from pathlib import Path
+
+from edgerouter import CachePolicy, DiskCache, Edge, Experiment, GeoPolicy, Health, Redirect, cache
+
+edge = Edge("a", disk_cache=DiskCache(Path("/var/cache/a"), size="1GiB"))
+GeoPolicy(Path("a.mmdb"))
+site = edge.origin("a", "http://a", health=Health("/healthz"))
+seconds: str = CachePolicy(ttl=5).ttl  # error
+edge.route("/*", to=site, cache=cache.OPTIMIZED)
+edge.route("/*", to=site, cache=60)  # error
+edge.route("/*", to=site, cache=CachePolicy.OPTIMIZED)  # error
+CachePolicy(60)  # error
+CachePolicy(ttl="1h")  # error
+CachePolicy(max_age=60)  # error
+Experiment("a", variants=["a", "b"])  # error
+Redirect("/a", status=200)  # error
+edge.origin("b", "http://b", timeout=5)  # error
+"""
+
+
+def test_declarations_are_checked(tmp_path: Path) -> None:
+    source = tmp_path / "declared.py"
+    source.write_text(DECLARED)
+    command = [sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(tmp_path / "cache"), str(source)]
+    said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False).stdout
+    refused = {int(found[1]) for found in re.finditer(r"declared\.py:(\d+): error", said)}
+    assert refused == {at for at, line in enumerate(DECLARED.splitlines(), 1) if line.endswith("# error")}, said
+
+
+def test_no_metaclass_takes_the_arguments_of_values_where_editors_look() -> None:
+    """Pyright gives a value the type and the arguments of its metaclass's ``__call__``, and mypy does not."""
+    tree = ast.parse((ROOT / "python/edgerouter/checks.py").read_text())
+    [kind] = [node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "_Kind"]
+    shown = [node for node in kind.body if isinstance(node, ast.FunctionDef)]
+    hidden = [node for node in kind.body if isinstance(node, ast.If)]
+    assert not shown and [ast.unparse(node.test) for node in hidden] == ["not TYPE_CHECKING"]
