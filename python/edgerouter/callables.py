@@ -431,7 +431,10 @@ def declared(
 ) -> Called:
     """The plan's entry for a function, which ``streams``, or a hook; refuses one that cannot be called so."""
     if not callable(function):
-        raise ConfigError([Problem("callables", shown(function), "must be callable")])
+        remedy = "; it is what the decorator below gave: does that return its function?" if function is None else ""
+        if isinstance(function, (classmethod, property)):
+            remedy = "; declare the method of an object, as in edge.function(...)(thing.method)"
+        raise ConfigError([Problem("callables", shown(function), f"must be callable{remedy}")])
     module = getattr(function, "__module__", None) or "?"
     name = f"{plain_name(module)}.{getattr(function, '__qualname__', None) or type(function).__qualname__}"
     kinds = (function, type(function).__call__)

@@ -10,7 +10,7 @@ import builtins
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from types import FrameType, TracebackType
 
 __all__ = ["did_you_mean", "remedy"]
@@ -150,11 +150,18 @@ def _remedies(error: BaseException) -> Iterator[str]:
             yield "the variable is not set; env(NAME) in place of os.environ names it and its field"
 
 
+def _frames(trace: TracebackType | None) -> Iterator[FrameType]:
+    while trace is not None:
+        yield trace.tb_frame
+        trace = trace.tb_next
+
+
 def _last(trace: TracebackType | None) -> FrameType | None:
     """The frame that raised."""
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    return None if trace is None else trace.tb_frame
+    frame = None
+    for frame in _frames(trace):  # noqa: B007
+        pass
+    return frame
 
 
 def _of_attribute(error: AttributeError) -> Iterator[str]:
@@ -167,6 +174,8 @@ def _of_attribute(error: AttributeError) -> Iterator[str]:
     kind = holder if isinstance(holder, type) else type(holder)
     if hasattr(kind, "__await__"):
         yield "is an await missing?"
+    if isinstance(holder, Mapping) and name in holder:
+        yield f'it is a key: write ["{name}"]'
     if kind.__module__.partition(".")[0] == "edgerouter":
         yield _WORDS.get(kind.__name__, {}).get(name, "")
         # A value beside its class, as ``cache.OPTIMIZED`` is beside ``CachePolicy``.
@@ -193,6 +202,9 @@ def _of_import(error: ImportError) -> Iterator[str]:
     if named is None or error.name not in sys.modules:
         return
     module = sys.modules[error.name]
+    if any(frame.f_globals is vars(module) for frame in _frames(error.__traceback__)):
+        yield f"{error.name} is still being read, and imports this file: move what both need to a third one"
+        return
     if error.name == "edgerouter" and named[1] in _APPLICATIONS:
         yield "did you mean Edge?"
     yield did_you_mean(named[1], getattr(module, "__all__", None) or _shown(dir(module), named[1]))

@@ -244,6 +244,15 @@ def test_an_error_of_python_itself_has_the_line_and_the_remedy(tmp_path: Path, t
     assert all(line.startswith(("error: ", "    ")) for line in found.stderr.splitlines())
 
 
+def test_a_cycle_of_imports_is_named(tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text('from edgerouter import Edge\nfrom shop import declare\nedge = Edge("t")\n')
+    (tmp_path / "shop.py").write_text("from app import edge\ndef declare(): ...\n")
+    found = edgerouter("check", str(tmp_path / "app.py"))
+    assert found.returncode == 1
+    assert "app is still being read, and imports this file: move what both need to a third one" in found.stderr
+    assert "did you mean" not in found.stderr
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -326,6 +335,9 @@ def test_a_module_that_fails_is_named_with_the_import_that_led_to_it(tmp_path: P
         ('edge = Edge("t", rate_limit="9/s")', 'Edge.rate_limit: "9/s": must be a RateLimit such as'),
         ('edge = Edge("t", trusted_proxies=["x"]); edge.route("/", respond="")', 'trusted_proxies[0]: "x": must be an'),
         ('edge.function("/a")(lambda request: 1)', "<lambda>: must take (request, ctx), and takes (request)"),
+        ('edge.function("/a")(None)', "None: must be callable; it is what the decorator below gave"),
+        ('edge.function("/a")(classmethod(print))', "must be callable; declare the method of an object"),
+        ('edge.function("/a")(lambda self, request, ctx: 1)', "self is of a class: declare the method of an object"),
         ('edge.function("/a")(lambda: 1)', "<lambda>: must take (request, ctx), and takes no arguments"),
         ('edge.schedule("* * * * *")(lambda ctx: 1)', "<lambda>: must take no arguments, and takes (ctx)"),
         (

@@ -12,9 +12,19 @@ __all__ = ["CommandGroup"]
 _FIRST = ("init", "dev", "check", "explain", "run", "docs")
 
 
-#: Words that other servers have for it, and the options and commands that are meant.
-_OPTIONS = {"--port": "--listen", "--host": "--listen", "--bind": "--listen", "--address": "--listen"}
-_COMMANDS = {"serve": "run", "server": "run", "start": "run", "help": "--help", "new": "init"}
+#: Words that other servers have for it: the option that is meant, or what to do.
+_OPTIONS = dict.fromkeys(("--port", "-p", "--host", "--bind", "-b", "--address"), "--listen")
+_COMMANDS = {
+    **dict.fromkeys(("serve", "server", "start"), "Did you mean 'run'?"),
+    **dict.fromkeys(("validate", "test", "lint", "routes"), "Did you mean 'check'?"),
+    **dict.fromkeys(("logs", "log"), "Did you mean 'tail'?"),
+    **dict.fromkeys(("status", "stats"), "Did you mean 'top'?"),
+    **dict.fromkeys(("new", "create"), "Did you mean 'init'?"),
+    **dict.fromkeys(("invalidate", "ban"), "Did you mean 'purge'?"),
+    "help": "Did you mean '--help'?",
+    "reload": "An edge reloads by itself with 'run --reload', and on SIGHUP: kill -HUP PID.",
+    **dict.fromkeys(("stop", "quit"), "An edge ends on SIGTERM, after the requests under way: kill PID."),
+}
 
 
 class CommandGroup(typer.core.TyperGroup):
@@ -36,7 +46,7 @@ class CommandGroup(typer.core.TyperGroup):
             return super().resolve_command(ctx, args)
         except Exception as error:
             if args and (meant := _COMMANDS.get(args[0])) and hasattr(error, "message"):
-                error.message = f"No such command {args[0]!r}. Did you mean {meant!r}?"
+                error.message = f"No such command {args[0]!r}. {meant}"
             raise
 
     def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]

@@ -134,6 +134,9 @@ def _parameters(function: Callable[..., Any], pattern: str, name: str) -> list[_
         others = (in_pattern | set(_FIRST) if further else in_pattern) - {place}
         annotation = parameter.annotation
         is_value = isinstance(annotation, (str, type)) and annotation in _OF_VALUES
+        if parameter.name == "self":
+            message = "is of a class: declare the method of an object, as in edge.function(...)(thing.method)"
+            raise _refused(name, parameter.name, message)
         if parameter.name in others or is_value:
             raise _refused(name, parameter.name, f"stands where {place} is given: a function takes (request, ctx, ...)")
     if not further:
