@@ -76,35 +76,75 @@ def _event(item: Any) -> Event:
 async def _awaited(source: Any, heartbeat: float) -> AsyncIterator[bytes]:
     import asyncio
 
-    items = source.__aiter__()
-    following: asyncio.Task[Any] | None = None
+    steps = _Steps(source.__aiter__())
     try:
         while True:
-            following = following or asyncio.ensure_future(_following(items))
-            done, _ = await asyncio.wait({following}, timeout=heartbeat or None)
+            done, _ = await asyncio.wait({steps.coming}, timeout=heartbeat or None)
             if not done:
                 yield _COMMENT
                 continue
-            item = following.result()
-            following = None
+            item = steps.coming.result()
             if item is _END:
                 return
             yield _event(item).encode()
+            steps.go_on()
     finally:
-        if following is not None:
-            following.cancel()
-            with contextlib.suppress(asyncio.CancelledError, Exception):
-                await following
-        if (close := getattr(items, "aclose", None)) is not None:
-            await close()
+        await steps.close()
 
 
 _END = object()
 
 
-async def _following(items: Any) -> Any:
-    """The next item, or ``_END``: a task cannot end in ``StopAsyncIteration``."""
-    try:
-        return await items.__anext__()
-    except StopAsyncIteration:
-        return _END
+class _Steps:
+    """The items of an async iterator, which one task takes: time-outs, task groups and the context last over them."""
+
+    def __init__(self, items: Any) -> None:
+        import asyncio
+
+        self.items = items
+        self.loop = asyncio.get_running_loop()
+        #: The next item, or ``_END``.
+        self.coming: asyncio.Future[Any] = self.loop.create_future()
+        self.wanted = asyncio.Event()
+        self.over = False
+        self.task = self.loop.create_task(self.run())
+
+    def go_on(self) -> None:
+        """Has the next item taken."""
+        self.coming = self.loop.create_future()
+        self.wanted.set()
+
+    async def run(self) -> None:
+        """Takes each item when it is wanted."""
+        from asyncio import CancelledError
+
+        try:
+            async for item in self.items:
+                if self.over:
+                    break
+                self.coming.set_result(item)
+                await self.wanted.wait()
+                self.wanted.clear()
+            if not self.coming.done():
+                self.coming.set_result(_END)
+        except CancelledError:
+            # Perhaps of another task that the iterator has waited for.
+            self.coming.cancel()
+        except BaseException as error:  # noqa: BLE001  # whatever it raises is that of the content
+            if not self.coming.done():
+                self.coming.set_exception(error)
+        finally:
+            if (close := getattr(self.items, "aclose", None)) is not None:
+                await close()
+
+    async def close(self) -> None:
+        """Ends the iterator."""
+        from asyncio import CancelledError
+
+        self.over = True
+        self.task.cancel()
+        with contextlib.suppress(CancelledError, Exception):
+            await self.task
+        if self.coming.done() and not self.coming.cancelled():
+            # Nobody takes it any more.
+            self.coming.exception()

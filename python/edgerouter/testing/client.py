@@ -45,6 +45,10 @@ __all__ = ["CacheResult", "Client", "Clock", "Exchange"]
 
 #: Exchanges that are remembered; addresses whose connections are kept.
 _REMEMBERED, _ADDRESSES = 10_000, 64
+#: A member of ``Cache-Status`` and the parameters of one, which may be texts in quotes (RFC 8941). A text alone is the
+#: name of a cache.
+_MEMBER = re.compile(r'(?:[^",]|"(?:[^"\\]|\\.)*")+')
+_PARAMETER = re.compile(r'"(?:[^"\\]|\\.)*"|;\s*([a-z*][a-z0-9_.*-]*)(?:=("(?:[^"\\]|\\.)*"|[^;\s]*))?')
 #: Ids that are tried for a variant.
 _IDS = 100_000
 #: The last second of the year 9999, beyond which dates of HTTP have no form.
@@ -67,9 +71,9 @@ class CacheResult(NamedTuple):
 
     @classmethod
     def of(cls, response: httpx.Response) -> CacheResult:
-        """The result of a response."""
-        _, *parts = response.headers.get("cache-status", "").split(";")
-        pairs = dict((part.strip().partition("=")[::2]) for part in parts)
+        """The result of a response: the last member, behind those of an origin and of what a function fetched."""
+        *_, last = _MEMBER.findall(response.headers.get("cache-status", "")) or [""]
+        pairs = {name: value for name, value in _PARAMETER.findall(last) if name}
         ttl = pairs.get("ttl")
         return cls(
             hit="hit" in pairs,
