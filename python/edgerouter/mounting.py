@@ -17,6 +17,7 @@ from urllib.parse import unquote
 from edgerouter._core import asgi_response, asgi_scope
 from edgerouter.checks import shown
 from edgerouter.errors import BodyError, ConfigError, EdgeError, Problem
+from edgerouter.functions.late import raising
 from edgerouter.functions.sent_files import SentFile
 from edgerouter.functions.written import Handed, Written, bytes_of
 
@@ -388,14 +389,14 @@ class AsgiCall:
                     return self.unanswered()
                 self.leave()
                 raise
-            self.failed(error)
+            self.failed(error, scope)
             if isinstance(error, asyncio.CancelledError):
                 raise
         else:
             if not self.begun:
                 return self.unanswered()
             if self.sink is not None and not self.over:
-                self.failed(RuntimeError("the ASGI application ended without the end of its response"))
+                self.failed(RuntimeError("the ASGI application ended without the end of its response"), scope)
 
     def unanswered(self) -> None:
         """Ends a call whose application gave no response."""
@@ -406,11 +407,13 @@ class AsgiCall:
         # Nobody waits for one.
         self.ctx._answer(asgi_response(503, (), b""))
 
-    def failed(self, error: BaseException) -> None:
+    def failed(self, error: BaseException, scope: Message) -> None:
         """Breaks off the response that is streamed, or logs a failure after the response, which costs nobody more."""
         if self.written is None or self.over:
             if not isinstance(error, asyncio.CancelledError):
-                self.ctx.wait_until(_raised(error))
+                # The request is over.
+                request = f"{scope['method']} {scope['raw_path'].decode('latin-1')}"
+                self.ctx.wait_until(raising(f"{request}, after its response", error))
         elif self.gone or isinstance(error, asyncio.CancelledError):
             self.written.break_off(None, self.ctx)
         else:
@@ -432,10 +435,6 @@ def _soon(loop: asyncio.AbstractEventLoop, call: Callable[[], object]) -> Callab
             loop.call_soon_threadsafe(call)
 
     return soon
-
-
-async def _raised(error: BaseException) -> None:
-    raise error
 
 
 class Lifespan:

@@ -63,6 +63,8 @@ class Loop:
         finally:
             with contextlib.suppress(TimeLimit):
                 self.loop.close()
+            # It holds this loop, and with it the descriptors of the runner.
+            self.queue = None
 
     def turn(self) -> None:
         """Turns the loop until its end. A task or callback of the program must not end it for all other calls."""
@@ -107,7 +109,8 @@ class Loop:
         """
         expected, self.expected = self.expected, None
         before, self.seen = self.seen, None
-        if self.queue is None or self.queue.busy or self.thread.ident is None:
+        queue = self.queue
+        if queue is None or queue.busy or self.thread.ident is None:
             return None
         # An idle loop is left to sleep. The set of tasks may change meanwhile, which does not matter.
         tasks = None

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from edgerouter._core import AsyncContext, Context
 
-__all__ = ["CURRENT", "Handler", "about", "encodable", "install", "uninstall"]
+__all__ = ["CURRENT", "Handler", "about", "encodable", "install", "trace_of", "uninstall"]
 
 #: The call that a task runs for. Tasks that it starts inherit it with the context.
 CURRENT: ContextVar[AsyncContext | Context] = ContextVar("edgerouter_call")
@@ -38,26 +38,26 @@ class Handler(logging.Handler):
             said: tuple[str | None, str | None] = getattr(record, "edge_call", (None, None))
             function = said[0] or (call.name if call is not None else None)
             request = said[1] or (call.log_id if call is not None else None)
-            trace = None
-            if record.exc_info:
-                trace = _trace(record.exc_info)
-            elif record.exc_text:
-                trace = record.exc_text
-            if record.stack_info:
-                trace = f"{trace}\n{record.stack_info}" if trace else record.stack_info
-            texts = (record.name, record.getMessage(), function, request, trace)
+            texts = (record.name, record.getMessage(), function, request, trace_of(record))
             logger, message, function, request, trace = (text and encodable(text) for text in texts)
             _core.log(record.levelno, logger or "", message or "", function, request, trace)
         except Exception:  # noqa: BLE001  # as every handler: logging must not break what logs
             self.handleError(record)
 
 
-def _trace(given: object) -> str | None:
+def trace_of(record: logging.LogRecord) -> str | None:
     """The traceback of a record, without the texts of the program's lines."""
-    from edgerouter.source_line import formatted
+    trace = None
+    if record.exc_info:
+        from edgerouter.source_line import formatted
 
-    error = given[1] if isinstance(given, tuple) else None
-    return formatted(error).rstrip("\n") if isinstance(error, BaseException) else None
+        error = record.exc_info[1]
+        trace = formatted(error).rstrip("\n") if isinstance(error, BaseException) else None
+    elif record.exc_text:
+        trace = record.exc_text
+    if record.stack_info:
+        trace = f"{trace}\n{record.stack_info}" if trace else record.stack_info
+    return trace
 
 
 def encodable(text: str) -> str:

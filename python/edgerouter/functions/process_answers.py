@@ -10,13 +10,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from edgerouter._core import Request, Response
 from edgerouter.documents import AsyncDocuments, binding_below
 from edgerouter.functions import process_messages as messages
+from edgerouter.functions.late import raising
 from edgerouter.functions.process_context import fields_of
 from edgerouter.functions.streams import ready
+from edgerouter.functions.worker_process import raised
 
 if TYPE_CHECKING:
     from edgerouter._core import AsyncCache, AsyncContext, AsyncDatabase
@@ -66,6 +69,8 @@ class Answers:
     def __init__(self, worker: Worker, ctx: AsyncContext) -> None:
         self.worker, self.ctx = worker, ctx
         self.tasks: set[asyncio.Task[None]] = set()
+        #: Those of calls that may be cancelled, by their numbers.
+        self.numbers: dict[int, asyncio.Task[None]] = {}
         self.sessions: dict[int, AsyncDatabase] = {}
         #: The content of the request, if it goes to the process in pieces.
         self.content: AsyncIterator[bytes] | None = None
@@ -74,6 +79,12 @@ class Answers:
         """The next message that is no question."""
         while True:
             message = await self.worker.receive()
+            if isinstance(message, messages.Cancel):
+                if (task := self.numbers.pop(message.number, None)) is not None:
+                    task.cancel()
+                    # It ends before the next call is counted.
+                    await asyncio.sleep(0)
+                continue
             if not isinstance(message, messages.EdgeCall):
                 return message
             if message.what == "hints":
@@ -83,7 +94,18 @@ class Answers:
             # A reply may be there before its task has ended.
             task = asyncio.ensure_future(self.answer(message, len(self.tasks) >= 2 * messages.MOST_EDGE_CALLS))
             self.tasks.add(task)
-            task.add_done_callback(self.tasks.discard)
+            self.numbers[message.number] = task
+            task.add_done_callback(partial(self.discard, message.number))
+
+    def discard(self, number: int, task: asyncio.Task[None]) -> None:
+        """Forgets a call that has ended."""
+        self.tasks.discard(task)
+        if self.numbers.get(number) is task:
+            del self.numbers[number]
+
+    def failed(self, failed: messages.Failed) -> None:
+        """Logs a failure of work after the response, and counts it."""
+        self.ctx.wait_until(raising(failed.what or "wait_until", raised(failed)))
 
     def hint(self, arguments: dict[str, Any]) -> None:
         """Sends early hints; wrong ones are refused in the process already."""
@@ -225,7 +247,7 @@ class StreamedContent:
             self.end(message.background)
             raise StopAsyncIteration
         if isinstance(message, messages.Failed):
-            self.end(False)
+            self.end(message.background)
             raise self.raised(message)
         self.end(None)
         raise RuntimeError("the worker process sent a message out of its order")
@@ -245,7 +267,7 @@ class StreamedContent:
                 await self.answers.worker.send(messages.Stop())
                 while not isinstance(message := await self.answers.next(), (messages.End, messages.Failed)):
                     pass
-                background = isinstance(message, messages.End) and message.background
+                background = message.background
         self.end(background)
 
     def __del__(self) -> None:

@@ -10,6 +10,7 @@ import select
 import threading
 from collections import deque
 from collections.abc import Callable, Generator
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from edgerouter import errors
@@ -121,10 +122,32 @@ class EdgeCalls:
             if (future := self.futures.pop(message.number, None)) is not None:
                 if not future.done():
                     future.set_result(message)
-                while self.later and len(self.futures) - len(self.later) < messages.MOST_EDGE_CALLS:
-                    self.begin(*self.later.popleft())
+                self.begin_later()
             elif message.number in self.replies:
                 self.replies[message.number] = message
+
+    def begin_later(self) -> None:
+        """Makes the calls that have waited, as far as there is room."""
+        while self.later and len(self.futures) - len(self.later) < messages.MOST_EDGE_CALLS:
+            what, arguments, number = self.later.popleft()
+            try:
+                self.begin(what, arguments, number)
+            except (TypeError, ValueError) as error:
+                future = self.futures.pop(number)
+                if not future.done():
+                    future.set_exception(error)
+
+    def forget(self, number: int, future: asyncio.Future[messages.Reply]) -> None:
+        """Has the edge end a call whose future was cancelled: nobody waits for the reply."""
+        if not future.cancelled() or self.futures.get(number) is not future:
+            return
+        del self.futures[number]
+        waiting = next((call for call in self.later if call[2] == number), None)
+        if waiting is not None:
+            self.later.remove(waiting)
+            return
+        self.channel.send(messages.Cancel(number))
+        self.begin_later()
 
     def begin(self, what: str, arguments: dict[str, Any], number: int) -> None:
         try:
@@ -161,6 +184,7 @@ class EdgeCalls:
         except BaseException:
             del self.futures[number]
             raise
+        future.add_done_callback(partial(self.forget, number))
         return future
 
 

@@ -6,6 +6,7 @@ The classes have the operations of those of ``ctx`` in the edge's own process, b
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -161,7 +162,10 @@ class WorkerContext:
         self.region = call.region
         self.tags: list[str] = []
         self.conversions: list[tuple[str, float]] = []
-        self.works: list[Awaitable[object] | Callable[[], object]] = []
+        #: Given to ``wait_until`` and not yet begun, with the context of each; ``work_comes`` has further ones begun.
+        self.works: list[tuple[Awaitable[object] | Callable[[], object], contextvars.Context]] = []
+        self.work_comes: Callable[[], object] | None = None
+        self.room_for_works = MOST_WORKS
         #: The response of a mounted application, before its end.
         self.answered: asyncio.Future[Any] | None = None
         self.line = Line(edge_calls, awaits)
@@ -217,9 +221,15 @@ class WorkerContext:
         """Goes on with ``work`` after the response; the process takes no other call meanwhile."""
         if not callable(work) and not hasattr(work, "__await__"):
             raise TypeError(f"wait_until takes an awaitable or a callable without arguments, not {type(work).__name__}")
-        if len(self.works) >= MOST_WORKS:
+        if self.line.over or self.room_for_works == 0:
+            if (close := getattr(work, "close", None)) is not None:
+                # Python would complain that it was never awaited.
+                close()
             return False
-        self.works.append(work)
+        self.room_for_works -= 1
+        self.works.append((work, contextvars.copy_context()))
+        if self.work_comes is not None:
+            self.work_comes()
         return True
 
     def fetch(self, request: Request | str, **options: Any) -> Any:

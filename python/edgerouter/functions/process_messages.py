@@ -2,12 +2,15 @@
 
 A call goes to the worker, and a result or failure comes back. In between the worker may call its edge (for a
 response of ``ctx.fetch``, a value of ``ctx.env``), each time with a number that the reply has, too. After a result of
-the kind ``stream`` pieces follow, and after one with ``background`` a message that its work is over.
+the kind ``stream`` pieces follow, and after one with ``background`` the failures of its work, and a message that it is
+over.
 
 A process for WebSockets has many calls at a time, each with the number of its connection, which its messages have, too.
 
 The content of a request that is not read before its call stays in the edge: the worker requests each piece when it
 wants it, so that a function that never reads has none sent, and a slow one holds its client back.
+
+A call of the edge for whose reply nobody waits any more is cancelled there, and has no reply.
 
 A content that is larger than ``INLINE`` bytes is in shared memory, one piece for each direction, which both have open
 from the start. They read and write it by position, so that a process that shortens it harms nobody else.
@@ -26,6 +29,7 @@ __all__ = [
     "MOST_MESSAGE",
     "Beat",
     "Call",
+    "Cancel",
     "Closed",
     "Drop",
     "EdgeCall",
@@ -210,6 +214,12 @@ class EdgeCall(msgspec.Struct, tag="edge-call"):
     arguments: dict[str, Any]
 
 
+class Cancel(msgspec.Struct, tag="cancel"):
+    """Nobody waits for the reply to an ``EdgeCall`` any more."""
+
+    number: int
+
+
 class Piece(msgspec.Struct, tag="piece"):
     """A piece of a content."""
 
@@ -232,12 +242,16 @@ class Idle(msgspec.Struct, tag="idle"):
 
 
 class Failed(msgspec.Struct, tag="failed"):
-    """The exception of a call or of the start."""
+    """The exception of a call, of the start, or of work after the response."""
 
     name: str
     message: str
     trace: str
     abort: tuple[int, str, dict[str, str] | None] | None = None
+    background: bool = False
+    """Work of ``wait_until`` follows."""
+    what: str = ""
+    """The part of an application's call that raised it after the response."""
 
 
 class Log(msgspec.Struct, tag="log"):
@@ -246,6 +260,8 @@ class Log(msgspec.Struct, tag="log"):
     logger: str
     level: int
     message: str
+    trace: str | None = None
+    """Its traceback."""
 
 
 class Wanted(msgspec.Struct, tag="wanted"):
@@ -261,7 +277,7 @@ class Closed(msgspec.Struct, tag="closed"):
     failed: Failed | None = None
 
 
-ToEdge = Ready | Result | Failed | Log | EdgeCall | Piece | End | Idle | SocketMessage | Wanted | Closed | Beat
+ToEdge = Ready | Result | Failed | Log | EdgeCall | Cancel | Piece | End | Idle | SocketMessage | Wanted | Closed | Beat
 
 _encoder = msgspec.msgpack.Encoder()
 _to_edge = msgspec.msgpack.Decoder(ToEdge)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import importlib
 import importlib.util
 import inspect
@@ -17,22 +18,19 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
-
-import msgspec
+from typing import Any, NoReturn
 
 from edgerouter.callables import is_async
-from edgerouter.errors import Abort
 from edgerouter.functions import process_messages as messages
-from edgerouter.functions.logs import encodable
+from edgerouter.functions.logs import encodable, trace_of
 from edgerouter.functions.parameters import filled
 from edgerouter.functions.process_calls import EdgeCalls
 from edgerouter.functions.process_connections import Connections
-from edgerouter.functions.process_context import MOST_PIECE, RequestContent, WorkerContext, fields_of
-from edgerouter.functions.results import is_data, plain
+from edgerouter.functions.process_context import MOST_PIECE, RequestContent, WorkerContext
+from edgerouter.functions.process_results import Streamed, failure_of, result_of
 from edgerouter.functions.written import Written
 from edgerouter.mounting import AsgiMount
 from edgerouter.wsgi import WsgiMount
@@ -110,14 +108,14 @@ def cut_off(*descriptors: int) -> None:
     os.close(null)
 
 
-def turn(runner: asyncio.Runner, work: Coroutine[Any, Any, None]) -> None:
-    """Runs a step of a call on the event loop.
+def turn(runner: asyncio.Runner, work: Coroutine[Any, Any, None], scope: contextvars.Context) -> None:
+    """Runs a step of a call on the event loop, in the context of the call.
 
     A task that raises ``KeyboardInterrupt`` ends the loop amid its other tasks, which would go on in the next call: the
     process ends instead, as with an exit.
     """
     try:
-        runner.run(work)
+        runner.run(work, context=scope)
     except KeyboardInterrupt:
         logging.getLogger("edgerouter.functions").exception("a worker process ends, as a task raised KeyboardInterrupt")
         os._exit(1)
@@ -132,7 +130,9 @@ class Forward(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            self.channel.send(messages.Log(record.name, record.levelno, self.format(record)[:65_536]))
+            message, trace = encodable(record.getMessage())[:65_536], trace_of(record)
+            trace = trace and encodable(trace)[-262_144:]
+            self.channel.send(messages.Log(record.name, record.levelno, message, trace))
         except Exception:  # noqa: BLE001  # the log of a log
             self.handleError(record)
 
@@ -162,64 +162,6 @@ def imported(module: str, file: str, name: str) -> Callable[..., Any]:
         value = getattr(value, part)
     function: Callable[..., Any] = value
     return function
-
-
-class Streamed(NamedTuple):
-    """A result that an iterator gives in pieces."""
-
-    iterator: Any
-    status: int
-    headers: messages.Pairs
-
-
-def result_of(value: Any, memory: int, status: int = 0) -> messages.Result | Streamed:
-    """The result that a value stands for, by the rules for functions."""
-    from edgerouter._core import Request, Response
-
-    if (
-        not status
-        and isinstance(value, tuple)
-        and len(value) == 2
-        and isinstance(value[1], int)
-        and 200 <= value[1] <= 599
-    ):
-        return result_of(value[0], memory, value[1])
-    if isinstance(value, Response):
-        headers = fields_of(value.headers)
-        if (iterator := value.take_iterator()) is not None:
-            return Streamed(iterator, status or value.status, headers)
-        body, shared = messages.store(memory, value.body)
-        return messages.Result("response", status or value.status, headers, body, shared)
-    if isinstance(value, str):
-        kind, content = "text", value.encode()
-    elif isinstance(value, bytes):
-        # Not of a class of its own, which a message does not take.
-        kind, content = "bytes", bytes(memoryview(value))
-    elif value is None and status:
-        # ``return None, 204``: a status that says it all.
-        return messages.Result("response", status, [], b"")
-    elif not isinstance(value, Request) and (hasattr(value, "__aiter__") or hasattr(value, "__next__")):
-        return Streamed(value, status or 200, [])
-    elif isinstance(value, (dict, list)) or is_data(value):
-        kind, content = "json", msgspec.json.encode(value, enc_hook=plain)
-    else:
-        raise TypeError(f"returned {type(value).__name__}, expected a Response, str, bytes, data or an iterator")
-    body, shared = messages.store(memory, content)
-    return messages.Result(kind, status or 200, [], body, shared)
-
-
-def failure_of(error: BaseException) -> messages.Failed:
-    """The failure that an exception stands for."""
-    from edgerouter.source_line import formatted
-
-    trace = formatted(error)
-    abort = None
-    if isinstance(error, Abort):
-        given: Mapping[str, str] | None = error.headers
-        abort = (error.status, error.detail, dict(given) if given is not None else None)
-    # A character that is none must not keep the failure from its edge.
-    message, trace = (encodable(text) for text in (str(error)[:8192], trace[-262_144:]))
-    return messages.Failed(type(error).__name__, message, trace, abort)
 
 
 class Worker:
@@ -273,19 +215,22 @@ class Worker:
                 function, awaits = self.functions[call.function]
                 context = WorkerContext(call, self.edge_calls, awaits)
                 try:
+                    # Other calls do not see the values that it sets there.
+                    scope = contextvars.copy_context()
                     if awaits:
-                        turn(runner, self.awaited(partial(self.called, function, call, context), context))
+                        begin = partial(self.called, function, call, context)
+                        turn(runner, self.awaited(begin, context, scope), scope)
                     else:
-                        self.plain(function, call, context, runner)
+                        scope.run(self.plain, function, call, context, runner)
                     if context.works:
                         signal.setitimer(signal.ITIMER_PROF, self.cpu)
-                        turn(runner, self.background(context))
+                        turn(runner, self.background(context), scope)
                         self.channel.send(messages.Idle())
                 except SystemExit as error:
                     os._exit(error.code if isinstance(error.code, int) else 1)
                 signal.setitimer(signal.ITIMER_PROF, 0)
                 context.line.over = True
-                del call, context
+                del call, context, scope
 
     async def sockets(self, call: messages.Call) -> None:
         """Serves WebSockets, of which this is the first, until there are no more."""
@@ -325,8 +270,7 @@ class Worker:
         """Sends what a function has raised in place of its result. An exit ends the process."""
         if isinstance(error, SystemExit):
             raise error
-        context.works.clear()
-        self.channel.send(failure_of(error))
+        self.channel.send(failure_of(error, background=bool(context.works)))
 
     def plain(
         self, function: Callable[..., Any], call: messages.Call, context: WorkerContext, runner: asyncio.Runner
@@ -334,15 +278,16 @@ class Worker:
         """Runs a plain function; what it returns may have to be awaited."""
         try:
             value = self.called(function, call, context)
+            scope = contextvars.copy_context()
             if inspect.isawaitable(value):
-                turn(runner, self.awaited(lambda: value, context))
+                turn(runner, self.awaited(lambda: value, context, scope), scope)
                 return
             iterator = self.ended(context, value)
             if iterator is None:
                 return
             if hasattr(iterator, "__aiter__"):
                 with self.reading(runner.get_loop()):
-                    turn(runner, self.streamed(iterator, context))
+                    turn(runner, self.streamed(iterator, context, scope), scope)
                 return
             pieces = iter(iterator)
             try:
@@ -357,19 +302,21 @@ class Worker:
         except BaseException as error:  # noqa: BLE001  # whatever a function raises
             self.failed(context, error)
 
-    async def awaited(self, begin: Callable[[], Awaitable[Any]], context: WorkerContext) -> None:
+    async def awaited(
+        self, begin: Callable[[], Awaitable[Any]], context: WorkerContext, scope: contextvars.Context
+    ) -> None:
         """Runs what an async function, or a plain one, gives to be awaited."""
         with self.reading():
             try:
-                iterator = self.ended(context, await self.value(begin, context))
+                iterator = self.ended(context, await self.value(begin, context, scope))
                 if iterator is not None:
-                    await self.streamed(iterator, context)
+                    await self.streamed(iterator, context, scope)
             except BaseException as error:  # noqa: BLE001  # whatever a function raises
                 self.failed(context, error)
 
-    async def streamed(self, iterator: Any, context: WorkerContext) -> None:
+    async def streamed(self, iterator: Any, context: WorkerContext, scope: contextvars.Context) -> None:
         """Sends what an iterator gives, until the client leaves."""
-        task = asyncio.ensure_future(self.pieces(iterator))
+        task = asyncio.get_running_loop().create_task(self.pieces(iterator), context=scope)
         self.edge_calls.on_stop = task.cancel
         if self.edge_calls.stopped:
             task.cancel()
@@ -383,16 +330,20 @@ class Worker:
         trailers = iterator.trailers if isinstance(iterator, Written) else None
         self.channel.send(messages.End(bool(context.works), trailers or []))
 
-    async def value(self, begin: Callable[[], Awaitable[Any]], context: WorkerContext) -> Any:
+    async def value(
+        self, begin: Callable[[], Awaitable[Any]], context: WorkerContext, scope: contextvars.Context
+    ) -> Any:
         """Its value, or the one that it answers with before its end: then the rest is work after the response."""
-        answered = context.answered = asyncio.get_running_loop().create_future()
-        running = asyncio.ensure_future(begin())
+        loop = asyncio.get_running_loop()
+        answered = context.answered = loop.create_future()
+        begun = begin()
+        running = loop.create_task(begun, context=scope) if inspect.iscoroutine(begun) else asyncio.ensure_future(begun)
         await asyncio.wait({running, answered}, return_when=asyncio.FIRST_COMPLETED)
         if not answered.done():
             answered.cancel()
             return running.result()
         if not running.done():
-            context.works.append(running)
+            context.works.append((running, scope))
         return answered.result()
 
     async def pieces(self, iterator: Any) -> None:
@@ -419,18 +370,33 @@ class Worker:
             self.channel.send(messages.Piece(part.encode() if text else bytes(part), text))
 
     async def background(self, context: WorkerContext) -> None:
-        """Runs what wait_until was given; failures are logged."""
+        """Runs what wait_until was given, and is given meanwhile. The edge logs the failures."""
 
         async def run(work: Any) -> None:
             try:
                 done = work if inspect.isawaitable(work) else await asyncio.to_thread(work)
                 if inspect.isawaitable(done):
                     await done
-            except Exception:
-                context.log.exception("%s: work of wait_until failed", context.name)
+            except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001  # whatever it raises
+                self.channel.send(failure_of(error))
 
+        tasks: set[asyncio.Task[None]] = set()
+
+        def begin() -> None:
+            while context.works and context.work_comes is not None:
+                work, scope = context.works.pop(0)
+                tasks.add(loop.create_task(run(work), context=scope))
+
+        loop = asyncio.get_running_loop()
+        # Work on a thread gives some, too.
+        context.work_comes = partial(loop.call_soon_threadsafe, begin)
         with self.reading() if context.line.awaits else contextlib.nullcontext():
-            await asyncio.gather(*(run(work) for work in context.works))
+            begin()
+            while tasks:
+                done, _ = await asyncio.wait(tasks)
+                tasks -= done
+            context.work_comes = None
+            context.line.over = True
 
     @contextlib.contextmanager
     def reading(self, loop: asyncio.AbstractEventLoop | None = None) -> Iterator[None]:

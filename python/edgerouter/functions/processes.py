@@ -298,7 +298,7 @@ class ProcessPool:
                 if streams:
                     self.over(answers, None)
                 raise
-        self.over(answers, False if isinstance(answer, messages.Failed) else None)
+        self.over(answers, answer.background if isinstance(answer, messages.Failed) else None)
         if isinstance(answer, messages.Failed):
             raise raised(answer)
         raise WorkerError("the worker process sent a message out of its order")
@@ -343,7 +343,9 @@ class ProcessPool:
         """Waits until a process has done what wait_until was given."""
         worker, fit = answers.worker, False
         try:
-            fit = isinstance(await answers.next(), messages.Idle)
+            while isinstance(message := await answers.next(), messages.Failed):
+                answers.failed(message)
+            fit = isinstance(message, messages.Idle)
         finally:
             answers.close()
             if not fit:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from edgerouter.functions import TimeLimit, logs
 from edgerouter.functions.event_loop import PATIENCE, Loop
+from edgerouter.functions.late import LateError
 from edgerouter.functions.threads import Pool, give_way, interrupt
 
 if TYPE_CHECKING:
@@ -42,6 +43,9 @@ LOOK = 0.05
 
 def report(name: str, what: str, happened: str, error: BaseException | None, request: str | None = None) -> str:
     """Logs a failure with its traceback under a new id, which the visitor sees."""
+    if isinstance(error, LateError):
+        what, error = error.what, error.error
+        happened = f"raised {type(error).__name__}"
     identifier = os.urandom(6).hex()
     trace = (type(error), error, error.__traceback__) if error is not None else None
     extra = logs.about(name, request)
@@ -215,9 +219,9 @@ class Runtime:
             interrupt(overdue.thread)
             overdue.sent()
         for loop in self.loops:
-            if loop.queue is None:
+            if (queue := loop.queue) is None:
                 continue
-            for task in loop.queue.expired():
+            for task in queue.expired():
                 with contextlib.suppress(RuntimeError):
                     loop.loop.call_soon_threadsafe(task.cancel)
         holder = self.active.holder()

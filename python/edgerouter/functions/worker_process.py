@@ -173,7 +173,7 @@ class Worker:
                 raise WorkerError(f"the worker process sent a message that cannot be read: {error}") from None
             if not isinstance(message, messages.Log):
                 return message
-            logging.getLogger(message.logger).log(message.level, "%s", message.message)
+            written(message)
             # One that logs without end must not keep the event loop.
             await asyncio.sleep(0)
 
@@ -244,6 +244,15 @@ class Worker:
         self.sock.close()
         os.close(self.requests)
         os.close(self.responses)
+
+
+def written(message: messages.Log) -> None:
+    """Writes a record of a process to the log."""
+    logger = logging.getLogger(message.logger)
+    if logger.isEnabledFor(message.level):
+        record = logger.makeRecord(message.logger, message.level, "", 0, "%s", (message.message,), None)
+        record.exc_text = message.trace
+        logger.handle(record)
 
 
 def _environment() -> dict[str, str]:
