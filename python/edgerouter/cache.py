@@ -214,6 +214,8 @@ class CachePolicy(Value, frozen=True, kw_only=True):
         check.tokens("targets")
         check.tokens("tags")
         check.flag("send_tags")
+        if self.send_tags is True and not self.tags:
+            check.fail("send_tags", "has no effect without tags, the fields that viewers would see")
         check.texts("claims")
         check_facts(check, "geo")
         check.choice("fill", ("second", "first", "never"))

@@ -13,7 +13,8 @@ from typing import ClassVar, Literal, TypeAlias, TypedDict, Unpack, get_args
 import msgspec
 
 from edgerouter.cache import Duration
-from edgerouter.checks import Check, Value, is_token
+from edgerouter.checks import Check, Value, is_token, shown
+from edgerouter.errors import ConfigError, Problem
 from edgerouter.secrets import Secret, as_secret, text_or_file
 
 __all__ = ["Algorithm", "Demands", "Jwt", "KeySource"]
@@ -169,5 +170,13 @@ class Jwt(Value, frozen=True, kw_only=True):
         if isinstance(url_or_file, str) and url_or_file.startswith(("http://", "https://")):
             keys = KeySource(kind="jwks_url", url=url_or_file, refresh=refresh, cooldown=cooldown, max_stale=max_stale)
         else:
+            for field, value, usual in (
+                ("refresh", refresh, 300),
+                ("cooldown", cooldown, 30),
+                ("max_stale", max_stale, 86_400),
+            ):
+                if value != usual:
+                    message = "is for a key set by URL; this one is read at the start and at each reload"
+                    raise ConfigError([Problem(f"Jwt.jwks.{field}", shown(value), message)])
             keys = KeySource(kind="jwks", jwks=text_or_file(url_or_file, "{"))
         return cls(keys=keys, algorithms=algorithms, **demands)

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from edgerouter import ConfigError, Edge, HttpLimits, Jwt, Limits, RateLimit, cache
+from edgerouter import ConfigError, Edge, HttpLimits, Jwt, Limits, RateLimit, SecurityHeaders, cache
 from edgerouter.testing import Running, running
 
 from ..conftest import Serve
@@ -252,3 +252,28 @@ def test_a_limit_of_the_site_counts_the_requests_of_all_routes(origin: Origin, s
         assert [client.get("/b").status_code for _ in range(2)] == [200, 200]
         assert [client.get(path).status_code for path in ("/a", "/b")] == [429, 429]
         assert client.get("/none").status_code == 404
+
+
+def test_another_spelling_of_a_path_does_not_get_round_its_policies(origin: Origin, serve: Serve) -> None:
+    origin.default = Reply(200, {}, "content")
+    edge = Edge("test", rate_limit=RateLimit("site", 100, per=HOUR))
+    first = edge.origin("first", origin.url)
+    edge.route("/*", to=first)
+    edge.route("/login", to=first, rate_limit=RateLimit("login", 1, per=HOUR))
+    edge.route("/plain/*", to=first)
+    edge.route("/secure/*", to=first, viewer="https-only")
+    edge.route("/framed/*", to=first, security=SecurityHeaders(frame="DENY"))
+    with httpx.Client(base_url=serve(edge).url) as client:
+        for path, status in (
+            ("/login", 200),
+            ("/login", 429),
+            ("//login", 400),
+            ("/login;a=b", 400),
+            ("/x%2F..%2Flogin", 400),
+            ("//secure/a", 400),
+            ("//framed/a", 400),
+            ("//plain/a", 200),
+        ):
+            response = client.get(path, extensions={"target": path.encode()})
+            assert response.status_code == status, path
+    assert [seen.target for seen in origin.requests] == ["/login", "//plain/a"]

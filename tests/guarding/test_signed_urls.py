@@ -272,6 +272,22 @@ def test_a_signed_path_with_dot_segments_opens_no_other_path(get: Get, dots: str
     assert get(signer.generate_presigned_url(f"{SITE}{dots}", policy=policy)).status_code == 403
 
 
+@pytest.mark.parametrize(
+    "dots", ["..%2Fpaid/a", "x%2F..%2F..%2Fpaid%2Fa", "..;/paid/a", "..%5Cpaid/a", "%252e%252e%2Fpaid"]
+)
+def test_a_pattern_opens_no_path_that_the_origin_finds_behind_escapes(origin: Origin, get: Get, dots: str) -> None:
+    signer = CloudFrontSigner("KRSA", rsa_sha1)
+
+    def status(pattern: str, path: str) -> int:
+        policy = signer.build_policy(f"{SITE}{pattern}", FUTURE)
+        return get(signer.generate_presigned_url(f"{SITE}{path}", policy=policy)).status_code
+
+    assert status("/videos/free/*", f"/videos/free/{dots}") == 403
+    assert status("/videos/*", f"/videos/free/{dots}") == 200
+    assert status("/videos/free/*", "/videos/free/a%2F..%2Fb") == 200
+    assert len(origin.requests) == 2
+
+
 def test_a_pattern_with_needless_escapes_matches_urls_of_any_spelling_and_no_others(get: Get) -> None:
     signer = CloudFrontSigner("KRSA", rsa_sha1)
     for pattern, path, status in (

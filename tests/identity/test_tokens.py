@@ -361,6 +361,14 @@ def test_keys_are_read_from_a_jwks_file(tmp_path: Any, api: Callable[..., httpx.
         assert client.get("/", headers=bearer(swapped)).status_code == 403, "the key of another id"
 
 
+@pytest.mark.parametrize("field", ["refresh", "cooldown", "max_stale"])
+def test_the_times_of_a_key_set_by_url_are_refused_for_a_file(tmp_path: Any, field: str) -> None:
+    path = tmp_path / "keys.json"
+    path.write_text(jwks_of(a=PRIVATE["RS"]))
+    with pytest.raises(ConfigError, match=f"Jwt.jwks.{field}: 7: is for a key set by URL; this one is read at the"):
+        Jwt.jwks(str(path), **{field: 7})  # type: ignore[arg-type]
+
+
 def test_ed25519_is_a_name_of_eddsa(tmp_path: Any, api: Callable[..., httpx.Client]) -> None:
     key = PRIVATE["EdDSA"]
     path = tmp_path / "keys.json"

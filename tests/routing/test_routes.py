@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from edgerouter import Context, Edge, ForwardPolicy, HeaderPolicy, Request, Response, cache
+from edgerouter import CachePolicy, ConfigError, Context, Edge, ForwardPolicy, HeaderPolicy, Request, Response, cache
 from edgerouter.testing import Running
 
 from ..origins import Origin, Reply, Seen
@@ -297,3 +297,58 @@ def test_the_url_of_a_request_keeps_its_port(origin: Origin, serve: Serve, clien
         ("[::1]:8080", "http://[::1]:8080/url?a=b [::1]"),
     ):
         assert client.get("/url?a=b", headers={"host": host}).text == seen
+
+
+def for_function(edge: Edge, **options: Any) -> None:
+    @edge.function("/a", **options)
+    def answer(request: Request, ctx: Context) -> Response:
+        return Response("a")
+
+
+def for_application(edge: Edge, **options: Any) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None: ...
+
+    edge.mount("/a", app, **options)
+
+
+EDITS = HeaderPolicy(request={"remove": ["X-Debug"]})
+
+
+@pytest.mark.parametrize(
+    ("declare", "options", "problem"),
+    [
+        pytest.param(for_function, {"headers": EDITS}, "headers.request: .* has function", id="edits, function"),
+        pytest.param(for_application, {"headers": EDITS}, "headers.request: .* has function", id="edits, mount"),
+        pytest.param(
+            lambda edge, **options: edge.route("/a", respond="a", **options),
+            {"headers": EDITS},
+            "headers.request: .* has respond",
+            id="edits, respond",
+        ),
+        pytest.param(
+            lambda edge, **options: edge.route("/a", respond="a", **options),
+            {"cache": CachePolicy(ttl=60)},
+            "cache: has no effect: the edge makes the response itself",
+            id="cache, respond",
+        ),
+        pytest.param(
+            lambda edge, **options: edge.route("/a", redirect="/b", **options),
+            {"cache": cache.OPTIMIZED},
+            "cache: has no effect: the edge makes the response itself",
+            id="cache, redirect",
+        ),
+        pytest.param(
+            lambda edge, **options: edge.images("/a", sources=[edge.origin("b", "http://b.example")], **options),
+            {"cache": CachePolicy(ttl=60)},
+            "cache: has no effect without hosts of others",
+            id="cache, images",
+        ),
+    ],
+)
+def test_a_policy_that_a_target_has_no_use_for_is_refused(
+    declare: Callable[..., object], options: dict[str, Any], problem: str
+) -> None:
+    edge = Edge("test")
+    declare(edge, **options)
+    with pytest.raises(ConfigError, match=rf"routes\[0\]\.{problem}"):
+        edge.compile()

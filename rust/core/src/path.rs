@@ -141,9 +141,9 @@ fn route_of<'p, 'a>(
         });
     };
     if !target.is_plain()
-        && let Some(guarded) = admit::evades(plan, route, probe)
+        && let Some(evasion) = admit::evades(plan, route, probe)
     {
-        return Err(PathEnd::Evades(guarded.id));
+        return Err(PathEnd::Evades(evasion));
     }
     Ok(route)
 }

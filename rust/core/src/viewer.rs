@@ -99,6 +99,20 @@ fn rooted(target: Cow<'_, str>) -> Cow<'_, str> {
 
 /// The path at the origin and in the key: prefix removed, rewrite, prefix added, index document. Borrowed if unchanged.
 pub fn target_path<'p>(route: &Route, path: &'p str) -> Cow<'p, str> {
+    let mut target = inner_path(route, path);
+    if let Some(prefix) = &route.add_prefix {
+        target = Cow::Owned(format!("{prefix}{target}"));
+    }
+    if let Some(index) = &route.index
+        && target.ends_with('/')
+    {
+        target = Cow::Owned(format!("{target}{index}"));
+    }
+    target
+}
+
+/// The part of it that stands behind the prefix that is added.
+pub(crate) fn inner_path<'p>(route: &Route, path: &'p str) -> Cow<'p, str> {
     let mut target = Cow::Borrowed(path);
     if let Some(prefix) = &route.strip_prefix
         && let Some(rest) = without_prefix(path, prefix)
@@ -113,14 +127,6 @@ pub fn target_path<'p>(route: &Route, path: &'p str) -> Cow<'p, str> {
         if !has_dot_segment(&rewritten) {
             target = Cow::Owned(rewritten);
         }
-    }
-    if let Some(prefix) = &route.add_prefix {
-        target = Cow::Owned(format!("{prefix}{target}"));
-    }
-    if let Some(index) = &route.index
-        && target.ends_with('/')
-    {
-        target = Cow::Owned(format!("{target}{index}"));
     }
     target
 }

@@ -1,93 +1,122 @@
 //! Paths that a server behind the edge may read differently, and that so evade a guard of the edge.
 //!
-//! `//api/me`, `/x%2F..%2Fapi/me` and `/;v=1/api/me` are not below `/api/`, but many servers read them as `/api/me`:
-//! they merge slashes, decode `%2F`, drop path parameters, or decode twice. Rewriting such a path would break the sites
-//! that use it legitimately, so it is left alone, unless the lenient reading leads to a token, a guard, a hook, a
-//! redirect or a fixed response that the strict reading does not meet: the latter two keep viewers from the origin's
-//! content at that path.
-
-use std::borrow::Cow;
+//! `//api/me`, `/x%2F..%2Fapi/me` and `/;v=1/api/me` are not below `/api/`, but many servers read them as `/api/me`.
+//! Rewriting such a path would break the sites that use it legitimately, so it is left alone, unless one of its other
+//! readings leads to a token, a guard, a hook, a redirect or a fixed response that the strict reading does not meet: the
+//! latter two keep viewers from the origin's content at that path. A reading whose dot segments lead out of the route or
+//! out of a prefix at the origin is never legitimate: a route to another origin, and no route at all, keep viewers from
+//! that content, too.
 
 use crate::{
-    http::uri::normalise_path,
-    plan::{Plan, Route, Target, matcher::Probe},
+    http::readings::Readings,
+    plan::{Plan, Route, RouteId, Target, ViewerPolicy, matcher::Probe},
+    viewer,
 };
 
-/// The route that a lenient server's reading of the path would take, if its guard differs from that of `route`. Plain
-/// paths have no such reading.
-pub fn evades<'p>(plan: &'p Plan, route: &Route, probe: &Probe<'_>) -> Option<&'p Route> {
-    let path = lenient(probe.path)?;
-    let other = Probe {
-        path: &path,
-        ..*probe
-    };
-    let other = plan
-        .router
-        .find(&plan.routes, &other)
-        .and_then(|id| plan.route(id))?;
-    if other.id == route.id {
-        return hooked(other, probe, &path).then_some(other);
-    }
-    let blocks = matches!(other.target, Target::Redirect(_) | Target::Respond(_))
-        // A route with a fixed answer cannot be used to evade another one.
-        && !matches!(route.target, Target::Redirect(_) | Target::Respond(_));
-    (other.refuses() || blocks || hooked(other, probe, &path)).then_some(other)
+/// Another reading of a path, which its route must not serve.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Evasion {
+    /// It leads to this route, whose guard the request has not passed.
+    Guarded(RouteId),
+    /// Its dot segments lead to a path that another route serves, or none.
+    Elsewhere,
+    /// Its dot segments lead out of the prefix that all of the route's paths have at the origin.
+    Prefix,
+    /// There are too many readings to look at each of them.
+    TooMany,
 }
 
-/// True if a hook that runs for the lenient reading does not run for the strict one.
-fn hooked(other: &Route, probe: &Probe<'_>, lenient: &str) -> bool {
+/// The first reading of the path by which a request for `route` would evade another one. Plain paths have no second
+/// reading.
+pub fn evades(plan: &Plan, route: &Route, probe: &Probe<'_>) -> Option<Evasion> {
+    let readings = Readings::of(probe.path);
+    for reading in readings.others() {
+        let other = Probe {
+            path: &reading.path,
+            ..*probe
+        };
+        let other = plan
+            .router
+            .find(&plan.routes, &other)
+            .and_then(|id| plan.route(id));
+        if let Some(other) = other
+            && guards(route, other, probe, &reading.path)
+        {
+            return Some(Evasion::Guarded(other.id));
+        }
+        let leaves = reading.resolved && other.is_none_or(|other| other.id != route.id);
+        if leaves && matches!(route.target, Target::Group(_)) {
+            return Some(Evasion::Elsewhere);
+        }
+    }
+    if readings.is_cut_off() && plan.routes.len() > 1 {
+        return Some(Evasion::TooMany);
+    }
+    (is_prefixed(plan, route) && climbs(route, probe.path, &readings)).then_some(Evasion::Prefix)
+}
+
+/// True if `other` keeps requests from content that `route` would serve them, or guards it otherwise.
+fn guards(route: &Route, other: &Route, probe: &Probe<'_>, read: &str) -> bool {
+    if other.id == route.id {
+        return hooked(other, probe, read);
+    }
+    let goes_to_origin = |route: &Route| matches!(route.target, Target::Group(_));
+    let is_fixed = |route: &Route| matches!(route.target, Target::Redirect(_) | Target::Respond(_));
+    // A route with a fixed answer cannot be used to evade another one.
+    let blocks =
+        (is_fixed(other) && !is_fixed(route)) || (goes_to_origin(route) && !goes_to_origin(other));
+    other.refuses() || blocks || restricts(route, other) || hooked(other, probe, read)
+}
+
+/// True if `other` has a policy about its requests or its responses that `route` has not: an HTTPS policy, a rate limit,
+/// or fields for browsers.
+fn restricts(route: &Route, other: &Route) -> bool {
+    if other.viewer != ViewerPolicy::AllowAll && other.viewer != route.viewer {
+        return true;
+    }
+    let Some(guard) = &other.guard else {
+        return false;
+    };
+    let own = route.guard.as_deref();
+    let is_met = |index: u32| own.is_some_and(|own| own.every_limit().any(|it| it.index == index));
+    guard.every_limit().any(|limit| !is_met(limit.index))
+        || guard.security.is_some() && guard.security != own.and_then(|own| own.security.clone())
+}
+
+/// True if a hook that runs for the other reading does not run for the strict one.
+fn hooked(other: &Route, probe: &Probe<'_>, read: &str) -> bool {
     other.hooks.viewer_request.iter().any(|hook| {
         let here = hook
             .host
             .as_ref()
             .is_none_or(|host| host.matches(probe.host));
-        let there = hook.always || hook.pattern.matches(lenient);
+        let there = hook.always || hook.pattern.matches(read);
         here && there && !hook.pattern.matches(probe.path)
     })
 }
 
-/// How many levels of escaping are decoded.
-const MOST_ROUNDS: usize = 3;
-
-/// The most lenient reading of a normalised path; `None` if there is only one.
-fn lenient(path: &str) -> Option<String> {
-    let mut read = Cow::Borrowed(path);
-    for _ in 0..MOST_ROUNDS {
-        let next = decoded(&read);
-        if next == read {
-            break;
-        }
-        // The decoded text may hold a `%` that begins no escape: then the previous reading stays.
-        read = match normalise_path(&next) {
-            Ok(normal) => Cow::Owned(normal.into_owned()),
-            Err(_) => break,
-        };
-    }
-    let mut merged = String::with_capacity(read.len());
-    for segment in read.split('/').skip(1) {
-        let name = segment.split(';').next().unwrap_or_default();
-        if !name.is_empty() {
-            merged.push('/');
-            merged.push_str(name);
-        }
-    }
-    if merged.is_empty() || read.ends_with('/') {
-        merged.push('/');
-    }
-    let merged = match normalise_path(&merged) {
-        Ok(normal) => normal.into_owned(),
-        Err(_) => merged,
+/// True if the route's paths stand below a prefix at an origin.
+fn is_prefixed(plan: &Plan, route: &Route) -> bool {
+    let Target::Group(group) = route.target else {
+        return false;
     };
-    (merged != path).then_some(merged)
+    let members = plan.group(group).map(|group| group.members.as_slice());
+    let mut members = members.unwrap_or_default().iter();
+    route.add_prefix.is_some()
+        || members.any(|id| {
+            plan.origin(*id)
+                .is_some_and(|origin| !origin.path_prefix.is_empty())
+        })
 }
 
-/// Decodes escaped delimiters in a path, and escaped percent signs.
-fn decoded(path: &str) -> String {
-    path.replace("%2F", "/")
-        .replace("%5C", "/")
-        .replace('\\', "/")
-        .replace("%3B", ";")
-        .replace("%25", "%")
+/// True if a reading of the path that stands behind the prefix leads above its root.
+fn climbs(route: &Route, path: &str, readings: &Readings) -> bool {
+    let inner = viewer::inner_path(route, path);
+    if inner == path {
+        return readings.climbs();
+    }
+    let readings = Readings::of(&inner);
+    readings.climbs() || readings.is_cut_off()
 }
 
 #[cfg(test)]
@@ -99,27 +128,6 @@ mod tests {
 
     use super::*;
     use crate::plan::compile;
-
-    #[test]
-    fn lenient_readings() {
-        for (path, want) in [
-            ("/a/b", None),
-            ("/a%20b", None),
-            ("/caf%C3%A9", None),
-            ("//api/me", Some("/api/me")),
-            ("/x%2F..%2Fapi/me", Some("/api/me")),
-            ("/x%252F..%252Fapi/me", Some("/api/me")),
-            ("/x%5C..%5Capi", Some("/api")),
-            ("/;v=1/api/me", Some("/api/me")),
-            ("/x/..;/api", Some("/api")),
-            ("/x%3By/z", Some("/x/z")),
-            ("/a//", Some("/a/")),
-            ("//", Some("/")),
-            ("/100%25", None),
-        ] {
-            assert_eq!(lenient(path).as_deref(), want, "{path}");
-        }
-    }
 
     #[test]
     fn a_guard_is_not_gone_round() {
@@ -160,6 +168,18 @@ mod tests {
             ("/shut//x", false),
             ("//old/x", true),
             ("/new/..%2Fold/x", false),
+            // One level of decoding, of which a second one would make something else.
+            ("/%25zz%2F..%2Fapi/me", true),
+            ("/x%2F..%2Fapi/..;/page", true),
+            ("/x%2F..%2Fapi/me;%252F..%252F..%252Fpage", true),
+            ("/x%2F..%2Fapi/me%5C..%5C..%5Cpage", true),
+            // Slashes merged before dot segments are removed, and after.
+            ("/x%2F%2F..%2Fapi/me", true),
+            ("/api%2F%2F..%2Fme", true),
+            // Parameters dropped with the escapes in them.
+            ("/api;%2F..%2Fpage/me", true),
+            ("/x/..;a%2Fb/api/me", true),
+            ("/x%2F..%2Fpage", false),
         ] {
             let probe = Probe {
                 host: "h",
@@ -172,6 +192,110 @@ mod tests {
             let route = plan.router.find(&plan.routes, &probe).unwrap();
             let found = evades(&plan, plan.route(route).unwrap(), &probe);
             assert_eq!(found.is_some(), refused, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_reading_passes_no_policy_that_the_strict_one_does_not_meet() {
+        let limit = |name: &str| json!([{"name": name, "requests": 5, "per": 60}]);
+        let plan = compile(
+            &serde_json::to_vec(&json!({
+                "name": "t",
+                "origins": [{"name": "o", "url": "http://x"}],
+                "callables": [{"name": "f"}],
+                "rate_limits": limit("site"),
+                "security": {"nosniff": true},
+                "routes": [
+                    {"pattern": "/*", "to": "o"},
+                    {"pattern": "/login", "to": "o", "rate_limits": limit("login")},
+                    {"pattern": "/staff/*", "to": "o", "viewer": "https-only"},
+                    {"pattern": "/framed/*", "to": "o", "security": {"frame": "DENY"}},
+                    {"pattern": "/same/*", "to": "o"},
+                    {"pattern": "/call/*", "function": 0},
+                ],
+            }))
+            .unwrap(),
+        )
+        .unwrap();
+        let headers = Fields::new();
+        for (path, refused) in [
+            ("//login", true),
+            ("/login;x", true),
+            ("//staff/x", true),
+            ("//framed/x", true),
+            ("//call/x", true),
+            ("//same/x", false),
+            ("/call//x", false),
+            ("/staff//x", false),
+        ] {
+            let probe = Probe {
+                host: "h",
+                path,
+                query: ProbeQuery::Text(None),
+                place: None,
+                method: &Method::GET,
+                headers: &headers,
+            };
+            let route = plan.router.find(&plan.routes, &probe).unwrap();
+            let found = evades(&plan, plan.route(route).unwrap(), &probe);
+            assert_eq!(found.is_some(), refused, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_reading_leads_out_of_neither_its_route_nor_its_prefix() {
+        let plan = compile(
+            &serde_json::to_vec(&json!({
+                "name": "t",
+                "origins": [{"name": "o", "url": "http://x"}, {"name": "p", "url": "http://x/base"}],
+                "callables": [{"name": "f"}],
+                "routes": [
+                    {"pattern": "/pub/*", "to": "o"},
+                    {"pattern": "/other/*", "to": "o"},
+                    {"pattern": "/added/*", "to": "o", "add_prefix": "/tenant"},
+                    {"pattern": "/based/*", "to": "p"},
+                    {"pattern": "/part/*", "to": "o", "strip_prefix": "/part", "add_prefix": "/tenant"},
+                    {"pattern": "/new/*", "to": "o", "rewrite": {"pattern": "/new/{rest:path}", "to": "/{rest}"}, "add_prefix": "/t"},
+                    {"pattern": "/items/{id}", "to": "o"},
+                    {"pattern": "/call/{id}", "function": 0},
+                ],
+            }))
+            .unwrap(),
+        )
+        .unwrap();
+        let headers = Fields::new();
+        for (path, want) in [
+            ("/pub/a%2F..%2Fb", None),
+            ("/pub/a%2Fb", None),
+            ("/pub//b", None),
+            ("/pub/..%2Fsecret", Some(Evasion::Elsewhere)),
+            ("/pub/..%2Fother/x", Some(Evasion::Elsewhere)),
+            ("/pub/..;/secret", Some(Evasion::Elsewhere)),
+            ("/pub/%252E%252E%252Fsecret", Some(Evasion::Elsewhere)),
+            ("/pub/..%5Csecret", Some(Evasion::Elsewhere)),
+            ("/added/a%2F..%2Fb", None),
+            ("/added/..%2F..%2Fadded/x", Some(Evasion::Prefix)),
+            ("/based/..%2F..%2Fbased/x", Some(Evasion::Prefix)),
+            ("/part/x%2F..%2F..%2Fpart/x", Some(Evasion::Prefix)),
+            ("/new/x%2F..%2F..%2Fnew/x", Some(Evasion::Prefix)),
+            ("/items/a%2Fb", None),
+            ("/call/..%2Fb", None),
+            (
+                "/pub/%2525252525252525252525252525252525252525252525252525252525252525252525252525252525252525252525252525252525252525252525252525252525252F;a",
+                Some(Evasion::TooMany),
+            ),
+        ] {
+            let probe = Probe {
+                host: "h",
+                path,
+                query: ProbeQuery::Text(None),
+                place: None,
+                method: &Method::GET,
+                headers: &headers,
+            };
+            let route = plan.router.find(&plan.routes, &probe).unwrap();
+            let found = evades(&plan, plan.route(route).unwrap(), &probe);
+            assert_eq!(found, want, "{path}");
         }
     }
 }

@@ -10,7 +10,7 @@ mod fields;
 mod sanitise;
 
 pub use authority::{Authority, LastAuthority, host_length};
-pub use evasion::evades;
+pub use evasion::{Evasion, evades};
 pub use fields::{accepts_trailers, plain_length, strip_hop_by_hop, upgrade};
 pub use sanitise::{
     NAMED, NAMED_PREFIX, Sanitiser, is_named, is_twin_of_any, keep_only, late, may_identify,

@@ -6,6 +6,7 @@ use http::{HeaderValue, Method};
 
 use super::{Admitted, Steps};
 use crate::{
+    admit::Evasion,
     experiment::{AssignedBy, Assignment, Experiment, Reading},
     geo::Place,
     guard::{
@@ -241,12 +242,28 @@ pub(super) fn ended(admitted: &Admitted, answer: &PathEnd, steps: &mut Steps<'_>
             let reason = format!("the URL takes {} only", methods.join(", "));
             (ROUTE, status, reason)
         }
-        PathEnd::Evades(guarded) => {
+        PathEnd::Evades(evasion) => {
             let found = plan.router.find(&plan.routes, &admitted.probe());
+            let other = match evasion {
+                Evasion::Guarded(guarded) => format!(
+                    "a lenient server would read the path as one of {}, whose guard it would go round",
+                    label(plan, *guarded)
+                ),
+                Evasion::Elsewhere => {
+                    "a lenient server would read the path as one that this route does not serve"
+                        .to_owned()
+                }
+                Evasion::Prefix => {
+                    "a lenient server would read the path as one outside the prefix at the origin"
+                        .to_owned()
+                }
+                Evasion::TooMany => {
+                    "lenient servers could read the path in too many ways".to_owned()
+                }
+            };
             let reason = format!(
-                "{} matches, but a lenient server would read the path as one of {}, whose guard it would go round",
-                found.map_or("?", |id| label(plan, id)),
-                label(plan, *guarded)
+                "{} matches, but {other}",
+                found.map_or("?", |id| label(plan, id))
             );
             (ROUTE, status, reason)
         }

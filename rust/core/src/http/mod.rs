@@ -20,6 +20,7 @@ mod path_and_query;
 pub(crate) mod percent;
 pub mod problem;
 pub mod range;
+pub(crate) mod readings;
 pub mod structured;
 mod token;
 pub mod uri;

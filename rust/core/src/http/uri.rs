@@ -194,7 +194,7 @@ pub fn normalise_escapes(path: &str) -> Result<String, PathError> {
 }
 
 /// RFC 3986 §5.2.4 for absolute paths.
-fn remove_dot_segments(path: &str) -> String {
+pub(super) fn remove_dot_segments(path: &str) -> String {
     let mut kept: Vec<&str> = Vec::new();
     let mut segments = path.split('/').skip(1).peekable();
     while let Some(segment) = segments.next() {
@@ -220,6 +220,20 @@ fn remove_dot_segments(path: &str) -> String {
         out.push('/');
     }
     out
+}
+
+/// True if the dot segments of a path lead above its root, where the removal stays at the root.
+pub(super) fn rises_above_root(path: &str) -> bool {
+    let mut depth = 0_usize;
+    path.split('/').skip(1).any(|segment| {
+        let above = segment == ".." && depth == 0;
+        match segment {
+            "." => {}
+            ".." => depth = depth.saturating_sub(1),
+            _ => depth += 1,
+        }
+        above
+    })
 }
 
 /// Name and raw value of each pair; a pair without `=` has an empty value. Names are as sent, not decoded.

@@ -3,12 +3,11 @@
 use http::{HeaderValue, Method, StatusCode};
 
 use crate::{
-    admit::Refusal,
+    admit::{Evasion, Refusal},
     guard::{addresses::AddressRefusal, basic::BasicRefusal, signed::SignatureRefusal},
     http::Fields,
     identity::jwt::TokenError,
     outcome::{Detail, Outcome},
-    plan::RouteId,
 };
 
 /// An answer that ends a request in phases 2 to 6.
@@ -38,8 +37,8 @@ pub enum PathEnd {
     NoRoute,
     /// The methods that the URL accepts.
     MethodNotAllowed(Vec<Method>),
-    /// A lenient server would read the path as one of this route, whose guard the request has not passed.
-    Evades(RouteId),
+    /// A lenient server would read the path as one that the route must not serve.
+    Evades(Evasion),
     /// The route refuses plain http.
     HttpsOnly,
     /// The same URL over https.

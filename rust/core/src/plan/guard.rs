@@ -73,6 +73,14 @@ impl RouteGuard {
         self.names().next().is_none()
     }
 
+    /// Its limits, those of the site among them.
+    pub fn every_limit(&self) -> impl Iterator<Item = &RateLimit> {
+        self.limits
+            .iter()
+            .chain(&self.claim_limits)
+            .map(|limit| &**limit)
+    }
+
     /// True if some requests may not have the responses of the route: no other path may lead to them.
     pub fn refuses(&self) -> bool {
         self.addresses.is_some() || self.signed.is_some() || self.basic.is_some()

@@ -21,7 +21,10 @@ use self::{
     parameters::{Parameters, Said},
     policy::Statement,
 };
-use crate::{http::Fields, outcome::words};
+use crate::{
+    http::{Fields, readings::Readings},
+    outcome::words,
+};
 
 /// Longest policy; `docs/limits.md` names it.
 pub const MOST_POLICY: usize = 4 << 10;
@@ -137,7 +140,18 @@ impl SignedPolicy {
                     return Err(SignatureRefusal::Mismatch);
                 }
                 let statement = Statement::read(&text).ok_or(SignatureRefusal::BadPolicy)?;
-                statement.judge(&request.url(request.path).0, request.address, request.now)
+                statement.judge(&request.url(request.path).0, request.address, request.now)?;
+                // A server that finds dot segments behind escapes serves another URL, which has to be open, too. Only
+                // the pattern of all URLs matches the empty text.
+                let readings = Readings::of(request.path);
+                let mut others = readings.others().filter(|reading| reading.resolved);
+                let opens = |path: &str| statement.opens(&request.url(path).0);
+                if !others.all(|reading| opens(&reading.path))
+                    || readings.is_cut_off() && !statement.opens("")
+                {
+                    return Err(SignatureRefusal::OtherUrl);
+                }
+                Ok(())
             }
         }
     }

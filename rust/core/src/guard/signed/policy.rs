@@ -54,16 +54,20 @@ impl Statement {
         })
     }
 
+    /// True if the policy is for this URL.
+    pub(super) fn opens(&self, url: &str) -> bool {
+        self.resource.as_ref().is_none_or(|resource| {
+            matches(resource.as_bytes(), url.as_bytes()) || matches_in_normal_form(resource, url)
+        })
+    }
+
     pub(super) fn judge(
         &self,
         url: &str,
         address: IpAddr,
         now: u64,
     ) -> Result<(), SignatureRefusal> {
-        if let Some(resource) = &self.resource
-            && !matches(resource.as_bytes(), url.as_bytes())
-            && !matches_in_normal_form(resource, url)
-        {
+        if !self.opens(url) {
             return Err(SignatureRefusal::OtherUrl);
         }
         if let Some(network) = &self.network

@@ -92,13 +92,6 @@ pub(super) fn files_fit(spec: &RouteSpec, path: &str, problems: &Problems) {
             "has no effect on a route with files, which answers GET and HEAD; remove it",
         );
     }
-    if !spec.request_headers.is_empty() {
-        problems.add(
-            format!("{path}.headers.request"),
-            None,
-            "is for routes that go to an origin; this one has files",
-        );
-    }
 }
 
 /// The part of a path that stands for the folder; `None` if the pattern is not a prefix with one `*`, or one path.

@@ -3,7 +3,7 @@
 use http::{Method, uri::PathAndQuery};
 
 use crate::plan::{
-    Preflight, Select,
+    CachePolicy, Preflight, Select,
     spec::{ForwardSpec, Problems, RouteSpec, TargetSpec, UnkeyedSpec, join},
 };
 
@@ -25,6 +25,7 @@ pub(super) fn target_fits(spec: &RouteSpec, path: &str, problems: &Problems) {
         ("rewrite", spec.rewrite.is_some()),
         ("forward", spec.forward.is_some()),
         ("errors", !spec.errors.is_empty() && target != "files"),
+        ("headers.request", !spec.request_headers.is_empty()),
     ];
     for (name, _) in given.iter().filter(|(_, given)| *given) {
         let instead = match *name {
@@ -37,6 +38,25 @@ pub(super) fn target_fits(spec: &RouteSpec, path: &str, problems: &Problems) {
             format!("is for routes that go to an origin; this one has {target}{instead}"),
         );
     }
+    unstored(spec, path, problems);
+}
+
+/// Reports a cache policy of a route that stores nothing by it. One that is switched off says what is true.
+fn unstored(spec: &RouteSpec, path: &str, problems: &Problems) {
+    if !spec.cache.enabled || spec.cache == CachePolicy::default() {
+        return;
+    }
+    let message = match &spec.target {
+        TargetSpec::Redirect(_) | TargetSpec::Respond { .. } => {
+            "has no effect: the edge makes the response itself, for each request; remove it"
+        }
+        TargetSpec::Images(sources) if sources.hosts.is_empty() => {
+            "has no effect without hosts of others: the route that serves an image says how its variants are stored; \
+             remove it"
+        }
+        _ => return,
+    };
+    problems.add(format!("{path}.cache"), None, message);
 }
 
 /// A preflight that goes to the origin needs an origin, a token requirement to be exempt from, and a method that

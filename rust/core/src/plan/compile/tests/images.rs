@@ -71,6 +71,10 @@ fn a_mistake_in_an_image_policy_is_reported_at_its_place() {
             json!({"image_sources": {"origins": ["x"]}}),
             "routes[0].image_sources.origins[0]: \"x\": names no origin or group",
         ),
+        (
+            json!({"image_sources": {"origins": ["o"]}, "cache": {"ttl": 5}}),
+            "routes[0].cache: has no effect without hosts of others",
+        ),
     ] {
         assert_refused(&with_route(&route), want);
     }

@@ -43,6 +43,22 @@ fn a_mistake_in_a_route_is_reported_at_its_place() {
             "routes[0].rewrite: is for routes that go to an origin; this one has function",
         ),
         (
+            json!({"function": 0, "headers": {"request": {"remove": ["x-a"]}}}),
+            "routes[0].headers.request: is for routes that go to an origin; this one has function",
+        ),
+        (
+            json!({"respond": {"body": "x"}, "headers": {"request": {"set": {"x-a": "1"}}}}),
+            "routes[0].headers.request: is for routes that go to an origin; this one has respond",
+        ),
+        (
+            json!({"respond": {"body": "x"}, "cache": {"ttl": 5}}),
+            "routes[0].cache: has no effect: the edge makes the response itself, for each request; remove it",
+        ),
+        (
+            json!({"redirect": {"location": "/x"}, "cache": {"default_ttl": 5}}),
+            "routes[0].cache: has no effect: the edge makes the response itself",
+        ),
+        (
             json!({"pattern": "static"}),
             "routes[0].pattern: \"static\": must start with \"/\"",
         ),
