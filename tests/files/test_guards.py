@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import jwt as pyjwt
 import pytest
 
 from edgerouter import (
@@ -28,7 +29,8 @@ from ..codings import decoded
 from .conftest import Served, put
 
 PAGE = "".join(f"<p>Line {number} of the page.</p>\n" for number in range(400))
-SIGNED = SignedUrls(secrets={"own": "0123456789abcdef0123456789abcdef"})
+SECRET = "0123456789abcdef0123456789abcdef"
+SIGNED = SignedUrls(secrets={"own": SECRET})
 # The password is "open sesame".
 USERS = "ann:$2b$04$UcMwPnTEz7mY2Q33a1S9duyA7bouDDVFKeg/0c/iQYXFEORXT6Zay"
 
@@ -51,6 +53,24 @@ def test_a_folder_and_its_prefix_are_behind_the_guards_of_a_route(
         assert client.get("/assets/index.html").status_code == 200
     for path in ("/assets/index.html", "/assets/", "/assets", "/assets/none"):
         assert client.get(path).status_code == status, path
+
+
+def test_a_file_behind_a_guard_is_for_no_shared_cache_that_does_not_know_the_guard(served: Served) -> None:
+    token = pyjwt.encode({"sub": "ann", "exp": 4_000_000_000}, SECRET, algorithm="HS256")
+    for guard, headers in (
+        ({"addresses": AddressPolicy(allow=["127.0.0.0/8"])}, {}),
+        ({"auth": Jwt.hs256(SECRET, cookie="token")}, {"cookie": f"token={token}"}),
+        ({"auth": Jwt.hs256(SECRET, shared=True)}, {"authorization": f"Bearer {token}"}),
+    ):
+        client = served(immutable="*.????????.*", **guard)  # type: ignore[arg-type]
+        kept = client.get("/app.3f2a9c1b.js", headers=headers)
+        assert (kept.status_code, kept.headers["cache-control"]) == (200, "private, max-age=31536000, immutable")
+        page = client.get("/index.html", headers=headers)
+        assert (page.status_code, page.headers["cache-control"]) == (200, "private")
+        same = client.get("/index.html", headers=headers | {"if-none-match": page.headers["etag"]})
+        assert (same.status_code, same.headers["cache-control"]) == (304, "private")
+    limited = served(immutable="*.????????.*", rate_limit=RateLimit("files", 9))
+    assert limited.get("/app.3f2a9c1b.js").headers["cache-control"].startswith("public")
 
 
 def test_a_signature_and_a_password_open_a_file(served: Served) -> None:

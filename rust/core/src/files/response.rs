@@ -33,6 +33,9 @@ const NO_TIME: u64 = 315_619_200;
 const SETTLED: u64 = 2;
 /// A year: longer is not trusted (RFC 9111 §4.2.1).
 const IMMUTABLE: HeaderValue = HeaderValue::from_static("public, max-age=31536000, immutable");
+const PRIVATE: HeaderValue = HeaderValue::from_static("private");
+const PRIVATE_IMMUTABLE: HeaderValue =
+    HeaderValue::from_static("private, max-age=31536000, immutable");
 
 impl FileFacts {
     /// The time that validators are made of.
@@ -108,6 +111,18 @@ pub fn head(
         headers.insert(header::CACHE_CONTROL, IMMUTABLE);
     }
     headers
+}
+
+/// Keeps a file of a guarded route out of shared caches between the edge and the client, which do not know the guard:
+/// `public` would let them answer requests without a token (RFC 9111 §3.5), and a file without `Cache-Control` may be
+/// stored by its age where the token is a cookie.
+pub fn keep_private(headers: &mut Fields) {
+    let value = if headers.contains_key(header::CACHE_CONTROL) {
+        PRIVATE_IMMUTABLE
+    } else {
+        PRIVATE
+    };
+    headers.insert(header::CACHE_CONTROL, value);
 }
 
 /// True for a file that keeps its content as long as it has its name, by `immutable` of its folder.

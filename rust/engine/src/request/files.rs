@@ -176,6 +176,9 @@ fn opened(
     hold: Option<Hold>,
 ) -> EdgeResponse {
     let mut headers = std::mem::take(&mut found.head);
+    if route.refuses() {
+        response::keep_private(&mut headers);
+    }
     let request = &exchange.head;
     let random = || exchange.worker.shared.unguessable();
     let length = found.facts.length;
