@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import random
 import re
-from collections.abc import Callable
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from urllib.parse import unquote
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgerouter import Edge, Jwt, _core
+from edgerouter import Edge, Jwt, _core, cache
+from edgerouter.testing import Running
+
+from ..origins import wait_until
+from ..processes import free_port, reachable
+from ..raw import exchange, responses
 
 Reading = Callable[[str], str]
 
@@ -91,3 +101,64 @@ def test_no_origin_reads_the_path_of_an_open_route_as_a_guarded_one(rest: str) -
     is_open = all(step["decision"] not in ("400", "401") for step in steps)
     guarded = [read.__name__ for read in ORIGINS if read(sent).startswith("/admin/")]
     assert not (is_open and guarded), (sent, guarded)
+
+
+NGINX = """
+daemon off;
+user root;
+worker_processes 1;
+pid {folder}/nginx.pid;
+error_log {folder}/error.log;
+events {{ worker_connections 64; }}
+http {{
+    access_log off;
+    client_body_temp_path {folder}/body;
+    proxy_temp_path {folder}/proxy;
+    fastcgi_temp_path {folder}/fastcgi;
+    uwsgi_temp_path {folder}/uwsgi;
+    scgi_temp_path {folder}/scgi;
+    server {{
+        listen 127.0.0.1:{port};
+        location / {{ return 200 "open"; }}
+        location /admin/ {{ return 200 "guarded"; }}
+    }}
+}}
+"""
+
+
+@pytest.fixture
+def nginx_server(tmp_path: Path) -> Iterator[str]:
+    port = free_port()
+    config = tmp_path / "nginx.conf"
+    config.write_text(NGINX.format(folder=tmp_path, port=port))
+    program = shutil.which("nginx")
+    assert program
+    with subprocess.Popen([program, "-c", str(config), "-p", str(tmp_path)]) as process:
+        try:
+            wait_until(lambda: reachable(port), 20, "nginx")
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            process.terminate()
+
+
+def test_nginx_serves_nothing_guarded_to_a_client_without_a_token(
+    nginx_server: str, serve: Callable[[Edge], Running]
+) -> None:
+    edge = Edge("test")
+    first = edge.origin("first", nginx_server)
+    edge.route("/*", to=first, cache=cache.DISABLED)
+    edge.route("/admin/*", to=first, auth=Jwt.hs256("0123456789abcdef0123456789abcdef"))
+    base = serve(edge).url
+    choose = random.Random(1)
+    paths = ["/admin/me", "//admin/me", "/%25zz%2F..%2Fadmin/me", "/x%2F%2F..%2Fadmin/me", "/x%2F..%2Fadmin/..;/me"]
+    paths += ["/" + "".join(choose.choices(PIECES, k=choose.randint(2, 9))) for _ in range(400)]
+    read = {path: text_of(nginx_server, path) for path in paths}
+    assert {path for path in paths[:5] if read[path] == "guarded"} == set(paths[:5])
+    assert sum(text == "guarded" for text in read.values()) > 5
+    assert {path for path in paths if text_of(base, path) == "guarded"} == set()
+
+
+def text_of(base: str, path: str) -> str:
+    data = f"GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n".encode()
+    (answer,) = responses(exchange(base, data))
+    return answer.body.decode()
