@@ -85,4 +85,8 @@ class Settings(Value, frozen=True, kw_only=True):
         if self.cost_report is not None and self.admin is None:
             check.fail("cost_report", "needs admin: the dashboard shows it")
         check.choice("access_log_format", ("combined", "json", "short"))
+        if self.access_log is None and self.access_log_format in ("json", "short"):
+            check.fail("access_log_format", 'needs access_log, the file of the lines, or "-" for standard output')
+        if self.admin is None and self.admin_socket is None and self.admin_keys:
+            check.fail_secretly("admin_keys", "needs admin: CloudFront's calls are answered there")
         check.flag("debug_errors")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import httpx
 import msgspec
@@ -42,6 +43,21 @@ def test_a_token_that_no_client_can_send_is_refused_at_the_start(field: str, tok
     with pytest.raises(ConfigError) as refused:
         Server.start(edge, msgspec.structs.replace(settings, **{field: token}))
     assert str(refused.value).startswith(f"{field}: must be printable ASCII")
+
+
+@pytest.mark.parametrize(
+    ("given", "problem"),
+    [
+        pytest.param({"admin_keys": {"AK": "sesame"}}, "Settings.admin_keys: needs admin: CloudFront's", id="keys"),
+        pytest.param(
+            {"access_log_format": "json"}, 'Settings.access_log_format: "json": needs access_log, the file', id="format"
+        ),
+    ],
+)
+def test_a_setting_that_would_do_nothing_is_refused_without_its_secret(given: dict[str, Any], problem: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        Settings(**given)
+    assert problem in str(refused.value) and "sesame" not in str(refused.value)
 
 
 def test_an_unknown_endpoint_and_a_wrong_method_are_explained(admin: str) -> None:
