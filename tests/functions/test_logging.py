@@ -21,6 +21,7 @@ import pytest
 
 APP = """
 import asyncio
+import contextvars
 import logging
 
 from edgerouter import Edge
@@ -47,6 +48,28 @@ async def coroutine(request, ctx):
     await asyncio.to_thread(log.info, "in a thread")
     ctx.wait_until(lambda: log.info("afterwards"))
     return ctx.request_id
+
+
+OF_CALL = contextvars.ContextVar("of_call", default="nobody")
+
+
+async def on_the_loop(request):
+    log.info("awaited, for %s", OF_CALL.get())
+    OF_CALL.set("the same call")
+    await asyncio.sleep(0)
+    log.info("further, for %s", OF_CALL.get())
+    return request.id
+
+
+@edge.function("/wrapped")
+def wrapped(request, ctx):
+    OF_CALL.set("a decorator")
+    return on_the_loop(request)
+
+
+@edge.function("/moves", inline=True)
+async def moves(request, ctx):
+    return await on_the_loop(request)
 
 
 @edge.function("/inline", inline=True)
@@ -168,6 +191,14 @@ def test_tasks_and_threads_of_a_call_log_as_the_call(tmp_path: Path) -> None:
             assert f'function="app.coroutine" request="{request}"' in edge.line(words), words
         request = edge.get("/inline").text
         assert f'function="app.inline" request="{request}"' in edge.line("on the worker")
+
+
+@pytest.mark.parametrize(("path", "by"), [("/wrapped", "a decorator"), ("/moves", "nobody")])
+def test_a_coroutine_that_goes_on_elsewhere_is_in_the_context_of_its_call(tmp_path: Path, path: str, by: str) -> None:
+    with run(tmp_path) as edge:
+        request = edge.get(path).text
+        for words in (f"awaited, for {by}", "further, for the same call"):
+            assert f'function="app.{path[1:]}" request="{request}"' in edge.line(words), words
 
 
 def test_a_failure_brings_its_traceback_and_client_text_forges_no_line(tmp_path: Path) -> None:

@@ -1,11 +1,16 @@
-"""``Client``: the part of the cache in responses that functions and other caches have made."""
+"""``Client``: functions follow the clock of the test, and a test leaves nothing of them behind."""
 
 from __future__ import annotations
+
+import gc
+from pathlib import Path
 
 import pytest
 
 from edgerouter import AsyncContext, CachePolicy, Context, Edge, Request, Response
 from edgerouter.testing import Client, Reply
+
+from ..origins import wait_until
 
 
 def application() -> Edge:
@@ -32,6 +37,15 @@ def application() -> Edge:
     return edge
 
 
+def test_the_caches_of_functions_follow_the_clock() -> None:
+    with Client(application(), origins={"site": {}}) as client:
+        assert "age" not in client.get("/own").headers
+        client.clock.advance(30)
+        assert int(client.get("/own").headers["age"]) in range(30, 40)
+        client.clock.advance(31)
+        assert "age" not in client.get("/own").headers
+
+
 @pytest.mark.parametrize(
     "sent",
     ["Origin; hit; ttl=30", 'Origin; fwd=miss; key="a, b; hit"; stored', '"a, \\"b\\"; hit"; ttl=7; detail=x'],
@@ -47,3 +61,16 @@ def test_the_part_of_the_cache_is_that_of_the_edge_and_not_of_its_origin(sent: s
         assert (client.cache.hit, client.cache.forwarded, client.cache.detail) == (True, None, None)
         client.get("/fetches")
         assert (client.cache.hit, client.cache.forwarded, client.cache.detail) == (False, None, "function")
+
+
+def test_a_client_that_has_ended_leaves_no_descriptor_of_its_functions() -> None:
+    descriptors = Path("/proc/self/fd")
+
+    def used() -> int:
+        with Client(application(), origins={"site": {}}) as client:
+            assert [client.get(path).status_code for path in ("/own", "/plain", "/fetches")] == [200, 200, 404]
+        gc.collect()
+        return len(list(descriptors.iterdir()))
+
+    first = used()
+    wait_until(lambda: used() <= first, what="an end of a client with as few descriptors as before")

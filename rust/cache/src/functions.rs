@@ -7,7 +7,7 @@ use std::{
     collections::HashSet,
     sync::{
         Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering},
     },
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -41,6 +41,8 @@ pub struct Registry {
     purges: Arc<Purges>,
     /// Names that functions may open, at most.
     most: AtomicUsize,
+    /// Seconds between the wall clock and the system's, which tests move.
+    shift: AtomicI64,
     secret: SecretNumbers,
     policy: CachePolicy,
     names: Mutex<HashSet<Arc<str>>>,
@@ -65,6 +67,7 @@ impl Registry {
             store,
             purges,
             most: AtomicUsize::new(most),
+            shift: AtomicI64::default(),
             secret: SecretNumbers::default(),
             policy: api::policy(),
             names: Mutex::default(),
@@ -75,6 +78,19 @@ impl Registry {
     /// Follows `limits.functions.named_caches` of the plan in service.
     pub fn allow(&self, most: usize) {
         self.most.store(most, Ordering::Relaxed);
+    }
+
+    /// Moves the wall clock to `seconds` from the system's.
+    pub fn shift_clock(&self, seconds: i64) {
+        self.shift.store(seconds, Ordering::Release);
+    }
+
+    fn now(&self) -> u64 {
+        let unix = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default()
+            .as_secs();
+        unix.saturating_add_signed(self.shift.load(Ordering::Acquire))
     }
 
     /// Operations on the caches, as metrics.
@@ -225,7 +241,7 @@ impl FunctionCaches for Registry {
     }
 
     fn find(&self, cache: &str, place: &CacheUrl, request: &Fields) -> Option<Answer> {
-        let now = now();
+        let now = self.now();
         let found = self.stored(place.key(cache), request).and_then(|entry| {
             let object = entry.object()?;
             api::reusable(&object.freshness, &self.policy, now)
@@ -258,7 +274,7 @@ impl FunctionCaches for Registry {
             headers,
             body,
         } = response;
-        let now = now();
+        let now = self.now();
         let judged = api::put(method, status, headers, body.len() as u64, policy, now);
         let (count, result) = match judged {
             Err(refused) => (&counts.refused, Err(CacheError::Refused(refused))),
@@ -334,13 +350,6 @@ impl FunctionCaches for CachesApart {
     fn delete(&self, cache: &str, place: &CacheUrl) -> bool {
         self.registry.delete(&self.own(cache), place)
     }
-}
-
-fn now() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default()
-        .as_secs()
 }
 
 /// A single piece, as most bodies are, is passed on without a copy.

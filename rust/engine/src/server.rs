@@ -155,6 +155,7 @@ impl Engine {
             return false;
         };
         shift.store(seconds, Ordering::Release);
+        self.shared.function_caches.shift_clock(seconds);
         self.shared.next_epoch();
         true
     }

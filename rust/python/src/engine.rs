@@ -484,7 +484,9 @@ impl PyEngine {
         {
             error.write_unraisable(py, None);
         }
+        // They hold the runtime, and with it its descriptors.
         self.runner.get().shared.background.attach(None);
+        self.runner.get().shared.streams.attach(None);
     }
 }
 

@@ -19,7 +19,7 @@ use pyo3::{
 use super::{
     Deadline, PythonCallable,
     call::{Settled, Views},
-    job::Work,
+    job::{Coroutine, Work},
     notify,
     outcome::CallSite,
     queue::Queues,
@@ -124,10 +124,16 @@ fn attached(
             Ok(yielded) => {
                 thread.leave(py);
                 // A bare yield can go on anywhere; what waits for a loop's future needs that loop.
-                let again = yielded.is_none().then(|| coroutine.clone().unbind());
-                if again.is_none() {
+                let again = if yielded.is_none() {
+                    scope::enter_in(&scope, &context)?;
+                    Some(Coroutine {
+                        made: coroutine.clone().unbind(),
+                        scope: scope.unbind(),
+                    })
+                } else {
                     coroutine.call_method0(intern!(py, "close"))?;
-                }
+                    None
+                };
                 demote(py, callable, "it waits");
                 return Ok(Err(Box::new(Work::Begun(Box::new(views), again))));
             }

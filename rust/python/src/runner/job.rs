@@ -55,14 +55,17 @@ impl Kind {
 }
 
 /// The state of a call that waits.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "a job is on the heap, and nearly all are fresh"
-)]
 pub(crate) enum Work {
     Fresh(Invocation),
-    /// Its views exist already, and perhaps a coroutine that has begun on another thread.
-    Begun(Box<Views>, Option<Py<PyAny>>),
+    /// Its views exist already, and perhaps a coroutine of another thread.
+    Begun(Box<Views>, Option<Coroutine>),
+}
+
+/// A coroutine, or another awaitable, that a callable has made or begun on another thread.
+pub(crate) struct Coroutine {
+    pub(crate) made: Py<PyAny>,
+    /// The context (`contextvars`) of its call, which names it.
+    pub(crate) scope: Py<PyAny>,
 }
 
 impl Work {
@@ -73,7 +76,9 @@ impl Work {
     ) -> PyResult<(Views, Option<Py<PyAny>>)> {
         match self {
             Self::Fresh(invocation) => Ok((Views::new(py, streams, invocation)?, None)),
-            Self::Begun(views, coroutine) => Ok((*views, coroutine)),
+            Self::Begun(views, coroutine) => {
+                Ok((*views, coroutine.map(|coroutine| coroutine.made)))
+            }
         }
     }
 }
@@ -81,6 +86,14 @@ impl Work {
 impl Job {
     pub(crate) fn callable(&self) -> Option<&PythonCallable> {
         self.callables.get(self.index)
+    }
+
+    /// The context in which it has begun.
+    pub(crate) fn scope(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        match &self.work {
+            Work::Begun(_, Some(coroutine)) => Some(coroutine.scope.clone_ref(py)),
+            _ => None,
+        }
     }
 
     /// True if a task has to run it.

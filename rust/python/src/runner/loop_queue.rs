@@ -10,7 +10,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use pyo3::prelude::*;
+use pyo3::{intern, prelude::*, types::PyDict};
 
 use super::{
     Deadline,
@@ -105,11 +105,19 @@ impl LoopQueue {
         let deadline = job.deadline.clone();
         let number = self.loop_state.numbers.fetch_add(1, Ordering::Relaxed);
         let key = (deadline.first(), number);
+        let scope = job.scope(py);
         let call = Py::new(
             py,
             TaskCall::new(Arc::clone(&self.loop_state), key, job, running),
         )?;
-        let task = self.create.call1(py, (&call,))?;
+        let task = match scope {
+            None => self.create.call1(py, (&call,))?,
+            Some(scope) => {
+                let context = PyDict::new(py);
+                context.set_item(intern!(py, "context"), scope)?;
+                self.create.call(py, (&call,), Some(&context))?
+            }
+        };
         // From CPython 3.12 on its first step is over by now.
         if call.get().is_limited() {
             self.loop_state

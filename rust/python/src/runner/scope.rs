@@ -67,6 +67,12 @@ pub(crate) fn current_call(py: Python<'_>) -> Option<Py<CallContext>> {
     CALL.with_borrow(|call| call.as_ref().map(|call| call.clone_ref(py)))
 }
 
+/// Names the call in a context, in which a coroutine of the call goes on elsewhere.
+pub(crate) fn enter_in(scope: &Bound<'_, PyAny>, call: &Bound<'_, CallContext>) -> PyResult<()> {
+    let py = call.py();
+    run(py)?.call1((scope, setter(py)?, call)).map(drop)
+}
+
 /// Names the call in the context that this thread is in: a task has a copy of its own.
 pub(crate) fn enter(call: &Bound<'_, CallContext>) -> PyResult<()> {
     setter(call.py())?.call1((call,)).map(drop)

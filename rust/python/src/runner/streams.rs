@@ -59,9 +59,9 @@ impl Streams {
         })
     }
 
-    pub(crate) fn attach(&self, start: Py<PyAny>) {
+    pub(crate) fn attach(&self, start: Option<Py<PyAny>>) {
         // The old value is freed after the lock.
-        let before = self.start.lock().replace(start);
+        let before = std::mem::replace(&mut *self.start.lock(), start);
         drop(before);
     }
 

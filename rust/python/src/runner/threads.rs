@@ -11,7 +11,7 @@ use edgerouter_functions::{FunctionError, Phase};
 use pyo3::{intern, prelude::*};
 
 use super::{
-    job::{Job, Kind, Work},
+    job::{Coroutine, Job, Kind, Work},
     loop_queue::LoopQueue,
     outcome::CallSite,
     pool::ThreadStep,
@@ -113,7 +113,7 @@ impl Runner {
 
     /// Sets how the content of a streamed response is made: `start(source, sink, call)`.
     fn streams(&self, start: Py<PyAny>) {
-        self.shared.streams.attach(start);
+        self.shared.streams.attach(Some(start));
     }
 
     /// Threads whose callable is past its time: each is to be interrupted, then confirmed by `sent()`.
@@ -159,6 +159,7 @@ fn run(mut job: Box<Job>, py: Python<'_>, thread: &WatchedThread) -> Option<Box<
         }
     };
     let mut answer = Some(job.answer);
+    let mut called_in = None;
     let result = views
         .context(py, callable, job.phase, &job.deadline)
         .and_then(|context| {
@@ -174,6 +175,7 @@ fn run(mut job: Box<Job>, py: Python<'_>, thread: &WatchedThread) -> Option<Box<
             thread.leave(py);
             answer = context.get().give_back().or(answer.take());
             callable.took(now.elapsed());
+            called_in = Some((scope, context));
             result
         });
     let answer = answer?;
@@ -183,8 +185,16 @@ fn run(mut job: Box<Job>, py: Python<'_>, thread: &WatchedThread) -> Option<Box<
     };
     if let (Err(FunctionError::WrongType { .. }), Ok(result)) = (&settled, result)
         && awaitable(&result)
+        && let Some((scope, context)) = called_in
     {
-        job.work = Work::Begun(Box::new(views), Some(result.unbind()));
+        if let Err(error) = scope::enter_in(&scope, &context) {
+            error.write_unraisable(py, None);
+        }
+        let coroutine = Coroutine {
+            made: result.unbind(),
+            scope: scope.unbind(),
+        };
+        job.work = Work::Begun(Box::new(views), Some(coroutine));
         job.answer = answer;
         return Some(job);
     }
