@@ -82,6 +82,30 @@ def test_what_comes_after_is_told_for_hits_stale_ones_and_failures() -> None:
 
 
 @pytest.mark.parametrize(
+    ("own", "asked", "window", "whose"),
+    [
+        ("max-age=60", "stale-if-error=50", 50, "of the request"),
+        ("max-age=60", "no-cache, stale-if-error=50", 50, "of the request"),
+        ("max-age=60, stale-if-error=90", "stale-if-error=50", 90, "stale-if-error (RFC"),
+        ("max-age=60, stale-if-error=90", "no-cache, stale-if-error=50", 50, "of the request"),
+    ],
+)
+def test_the_window_on_a_failure_names_who_allows_it(own: str, asked: str, window: int, whose: str) -> None:
+    found = told(200, DATE, ("Cache-Control", own), headers=[("Cache-Control", asked)])
+    decision, reason = found["origin fails"]
+    assert decision == f"the stored response, stale, for {window} s" and whose in reason
+
+
+def test_nothing_is_requested_for_only_if_cached() -> None:
+    found = told(200, DATE, ("Cache-Control", "max-age=60"), headers=[("Cache-Control", "only-if-cached")])
+    assert found["hit"][0] == "the stored response"
+    assert found["stale"][0] == "after 60 s: 504, and no origin is requested" and "§5.2.1.7" in found["stale"][1]
+    assert "origin fails" not in found and "no origin answers" not in found
+    stale = told(200, DATE, ("Cache-Control", "max-age=60"), headers=[("Cache-Control", "only-if-cached, max-stale")])
+    assert stale["stale"][0] == "after 60 s: the stored response, stale"
+
+
+@pytest.mark.parametrize(
     ("fields", "policy", "served", "why"),
     [
         (("Cache-Control", "max-age=60"), {}, True, "RFC 9111 §4.2.4"),

@@ -133,6 +133,10 @@ fn later(
     let at = |now| {
         let healthy = OriginHealth::Healthy;
         let decision = decide::decide(stored, request, &route.cache, healthy, now);
+        if request.only_if_cached && matches!(decision, Decision::Validate(_)) {
+            let why = "only-if-cached of the request (RFC 9111 §5.2.1.7)";
+            return ("504, and no origin is requested".to_owned(), why.to_owned());
+        }
         words(decision, has_validator)
     };
     let (decision, reason) = at(now);
@@ -142,8 +146,17 @@ fn later(
         let (decision, reason) = at(now + left);
         steps.add("stale", format!("after {left} s: {decision}"), reason);
     }
+    if request.only_if_cached {
+        return;
+    }
     let over = now + left;
     let on_error = |failure| decide::on_error(stored, request, &route.cache, failure, over);
+    let asked = request.stale_if_error.unwrap_or(0);
+    let own = if request.no_cache {
+        0
+    } else {
+        stored.stale_if_error
+    };
     let (decision, reason) = if on_error(Outage::Error).is_none() {
         let forbidden = stored.must_revalidate || stored.always_validate;
         let why = if forbidden {
@@ -154,10 +167,14 @@ fn later(
             "neither the response nor the policy allows stale use (RFC 9111 §4.2.4)"
         };
         ("the failure".to_owned(), why.to_owned())
-    } else if stored.stale_if_error > 0 {
-        let window = stored.stale_if_error;
+    } else if asked > own {
         (
-            format!("the stored response, stale, for {window} s"),
+            format!("the stored response, stale, for {asked} s"),
+            "stale-if-error of the request (RFC 5861 §4)".to_owned(),
+        )
+    } else if own > 0 {
+        (
+            format!("the stored response, stale, for {own} s"),
             "stale-if-error (RFC 5861 §4)".to_owned(),
         )
     } else {
