@@ -127,6 +127,24 @@ def test_an_origin_that_names_other_fields_each_time_is_stored_under_the_last_on
         assert "; hit" in status_of(cached.get(path, x_turn=str(turn)))
 
 
+def test_a_name_that_an_origin_sends_no_longer_selects_no_longer(cached: Cached) -> None:
+    """A `Vary: User-Agent` by mistake makes each browser a miss, and is over when the origin is repaired."""
+    path = cached.path()
+    names = "Foo, User-Agent"
+    cached.origin.on(
+        path, lambda seen: Reply(200, {"Cache-Control": "max-age=60", "Vary": names}, seen.get("foo") or "")
+    )
+    cached.get(path, foo="0", user_agent="0")
+    names = "Foo"
+    before = cached.origin.count(path)
+    for browser in range(200):
+        assert cached.get(path, foo="1", user_agent=str(browser)).text == "1"
+    assert cached.origin.count(path) - before < 140
+    for browser in range(200, 210):
+        assert "; hit" in status_of(cached.get(path, foo="1", user_agent=str(browser)))
+    assert cached.get(path, foo="2", user_agent="0").text == "2"
+
+
 def test_a_missing_variant_says_so(cached: Cached) -> None:
     path = cached.answer({"Cache-Control": "max-age=60", "Vary": "Foo"})
     cached.get(path, foo="1")

@@ -175,10 +175,7 @@ impl Registry {
         {
             return known.clone();
         }
-        let variants = Variants {
-            names: names.into(),
-            nonce: fastrand::u64(..),
-        };
+        let variants = Variants::new(names.into(), fastrand::u64(..));
         let content = Content::Variants(variants.clone());
         memory.insert(Arc::new(Entry::new(above, content, PurgeFacts::default())));
         variants

@@ -13,7 +13,7 @@ use edgerouter_core::{
         decide::{self, Decision, OriginHealth},
         hooked::HookEffect,
         key::Key,
-        levels::{Level, Selected, Variants},
+        levels::{Leading, Level, Selected, Variants},
         question::Question,
         storable::NotStored,
     },
@@ -340,18 +340,9 @@ fn lead(
 ) -> Variants {
     let known = store.peek(above);
     let known = known.as_ref().and_then(Level::variants);
-    if let Some(known) = known
-        && names.iter().all(|name| known.names.contains(name))
-    {
-        return known.clone();
-    }
-    let mut all = known.map(|known| known.names.clone()).unwrap_or_default();
-    let more = names.iter().filter(|name| !all.contains(name)).cloned();
-    let more: Vec<_> = more.collect();
-    all.extend(more);
-    let variants = Variants {
-        names: all,
-        nonce: random.u64(..),
+    let variants = match Variants::leading(known, names, || random.u64(..)) {
+        Leading::Known(variants) => return variants,
+        Leading::New(variants) => variants,
     };
     let entry = Entry::marker(above, Content::Variants(variants.clone()));
     store.insert(Arc::new(Weighed::new(Arc::new(entry), 0)));

@@ -5,7 +5,13 @@
 //! `Vary`, one more names the fields. Removing the one or two entries that a URL has makes all of its responses
 //! unreachable at once, so invalidation never walks.
 
-use std::{convert::Infallible, sync::Arc};
+use std::{
+    convert::Infallible,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
+    },
+};
 
 use crate::http::{FieldName, Fields};
 use smallvec::SmallVec;
@@ -24,13 +30,93 @@ pub struct Variants {
     pub names: SmallVec<[FieldName; 4]>,
     /// Random; part of the key of every variant.
     pub nonce: u64,
+    needed: Needed,
 }
+
+/// The names that the `Vary` of the last responses had, by their places. Bits and a number that threads change one
+/// after the other: an error costs a variant, and never gives a request the variant of another.
+#[derive(Debug, Default)]
+struct Needed {
+    responses: AtomicU32,
+    places: AtomicU64,
+}
+
+impl Clone for Needed {
+    /// A copy begins to count.
+    fn clone(&self) -> Self {
+        Self::default()
+    }
+}
+
+/// Variants for a response that selects by certain names.
+#[derive(Debug)]
+pub enum Leading {
+    /// Those that an entry leads to.
+    Known(Variants),
+    /// New ones, whose entry is to be stored.
+    New(Variants),
+}
+
+/// Responses in a row without a name, after which it selects no longer.
+const UNTIL_GIVEN_UP: u32 = 128;
 
 /// Names by which the responses for one URL may be selected, together. A response may have all that its `Vary` names,
 /// and what its hooks read.
 const MOST_NAMES: usize = 256;
 
 impl Variants {
+    /// Variants by these names, sorted, each once.
+    pub fn new(names: SmallVec<[FieldName; 4]>, nonce: u64) -> Self {
+        Self {
+            names,
+            nonce,
+            needed: Needed::default(),
+        }
+    }
+
+    /// The variants among which a response is stored that selects by `names`: `known` if they see all of these, or else
+    /// new ones that see the names of both. A name that an origin sends no longer is given up with new variants, or it
+    /// would tell requests apart for as long as the URL is in demand.
+    pub fn leading(
+        known: Option<&Self>,
+        names: &[FieldName],
+        nonce: impl FnOnce() -> u64,
+    ) -> Leading {
+        let all = match known {
+            Some(known) if names.iter().all(|name| known.names.contains(name)) => {
+                match known.fewer(names) {
+                    Some(fewer) => fewer,
+                    None => return Leading::Known(known.clone()),
+                }
+            }
+            _ => Self::joined(known.map_or(&[], |known| &known.names), names),
+        };
+        Leading::New(Self::new(all, nonce()))
+    }
+
+    /// Counts a response that selects by `names`. The names that are left if some are given up.
+    fn fewer(&self, names: &[FieldName]) -> Option<SmallVec<[FieldName; 4]>> {
+        // More than bits: all of them stay.
+        if self.names.is_empty() || self.names.len() > u64::BITS as usize {
+            return None;
+        }
+        let bits = self.names.iter().rev().fold(0u64, |bits, name| {
+            bits << 1 | u64::from(names.contains(name))
+        });
+        let seen = self.needed.places.fetch_or(bits, Relaxed) | bits;
+        if self.needed.responses.fetch_add(1, Relaxed) + 1 != UNTIL_GIVEN_UP {
+            return None;
+        }
+        self.needed.responses.store(0, Relaxed);
+        self.needed.places.store(0, Relaxed);
+        let needed = self.names.iter().enumerate();
+        let needed: SmallVec<_> = needed
+            .filter(|(at, _)| seen >> at & 1 == 1)
+            .map(|(_, name)| name.clone())
+            .collect();
+        (needed.len() < self.names.len()).then_some(needed)
+    }
+
     /// The names of an entry that leads to variants by those of `known` and by `names`. An origin whose `Vary` names
     /// other fields each time would make the list endless, and every look-up slower: then it begins again with `names`.
     pub fn joined(known: &[FieldName], names: &[FieldName]) -> SmallVec<[FieldName; 4]> {
@@ -200,10 +286,9 @@ mod tests {
     ) {
         key.place(request, Reduced::default(), names, |above, names| {
             let nonce = store.len() as u64;
-            let lead = store.entry(above.to_vec()).or_insert_with(|| {
-                let names = names.into();
-                Kept::Leads(Variants { names, nonce })
-            });
+            let lead = store
+                .entry(above.to_vec())
+                .or_insert_with(|| Kept::Leads(Variants::new(names.into(), nonce)));
             lead.variants().unwrap().clone()
         });
         store.insert(key.into_buffer(), Kept::Response(response));
@@ -273,6 +358,38 @@ mod tests {
         assert_eq!(*Variants::joined(&old, &old), *old);
         let new = names(MOST_NAMES, 2);
         assert_eq!(*Variants::joined(&old, &new), *new);
+    }
+
+    #[test]
+    fn a_name_that_the_last_responses_did_not_have_is_given_up() {
+        let of = |text: &str| -> SmallVec<[FieldName; 4]> {
+            let name = |name: &str| FieldName::from_bytes(name.as_bytes()).unwrap();
+            text.split(' ').map(name).collect()
+        };
+        let new = |leading| match leading {
+            Leading::New(variants) => Some(variants),
+            Leading::Known(_) => None,
+        };
+        let variants = Variants::new(of("a b c"), 1);
+        let last = UNTIL_GIVEN_UP - 1;
+        let placed = |names: &[FieldName]| new(Variants::leading(Some(&variants), names, || 2));
+        for _ in 0..last {
+            assert!(placed(&of("a")).is_none());
+        }
+        let fewer = placed(&of("c")).unwrap();
+        assert_eq!((fewer.names, fewer.nonce), (of("a c"), 2));
+        // Names that alternate are all needed, and counting begins anew.
+        for turn in 0..4 * UNTIL_GIVEN_UP {
+            let names = of(["a b", "c"][turn as usize % 2]);
+            assert!(placed(&names).is_none());
+        }
+        // A name that is not known joins.
+        let more = placed(&of("a d")).unwrap();
+        assert_eq!(more.names, of("a b c d"));
+        assert_eq!(
+            new(Variants::leading(None, &of("a"), || 3)).unwrap().names,
+            of("a")
+        );
     }
 
     #[test]

@@ -123,7 +123,7 @@ pub(super) fn read(seed: u64, bytes: &Bytes, key: &[u8]) -> Result<Option<Entry>
         }
         RecordKind::VARIANTS => {
             let (names, nonce) = stored::read_variants(front.head)?;
-            Content::Variants(Variants { names, nonce })
+            Content::Variants(Variants::new(names, nonce))
         }
         RecordKind::SLICE => Content::Slice(Bytes::copy_from_slice(body)),
         _ => return Ok(None),

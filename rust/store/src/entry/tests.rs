@@ -106,7 +106,7 @@ fn what_was_stored_comes_out_again() {
 fn an_entry_that_is_no_response_has_no_object() {
     let nonce = 7;
     let names = SmallVec::from_iter([edgerouter_core::http::header::ACCEPT.into()]);
-    let variants = Content::Variants(Variants { names, nonce });
+    let variants = Content::Variants(Variants::new(names, nonce));
     let entry = Arc::new(Entry::marker(b"key", variants));
     assert!(matches!(entry.view(), View::Variants(found) if found.nonce == 7));
     assert!(entry.object().is_none() && entry.freshness().is_none());

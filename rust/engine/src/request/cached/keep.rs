@@ -8,7 +8,7 @@ use edgerouter_core::{
     cache::{
         arrival::{self, Freshened, Revalidation, SharedHead},
         hooked::HookEffect,
-        levels::{Level, Selected, Variants},
+        levels::{Leading, Level, Selected, Variants},
         question::Question,
         slices,
         storable::NotStored,
@@ -194,7 +194,7 @@ pub(super) fn keep(
 }
 
 /// The entry of `parent` that leads to variants by these names and those that it has already; a new one where it has
-/// fewer.
+/// fewer, or names that are not needed any longer.
 fn lead(
     worker: &Rc<Worker>,
     fetch: &CacheFetch,
@@ -206,22 +206,18 @@ fn lead(
     // Variants are found under no list that a purge named: it would say that they may be there still.
     let known = (store.peek(parent)).filter(|known| !gone(worker, known));
     let known = known.as_ref().and_then(Level::variants);
-    if let Some(known) = known
-        && names.iter().all(|name| known.names.contains(name))
-    {
-        return known.clone();
-    }
-    let all = Variants::joined(known.map_or(&[], |known| &known.names), names);
-    let nonce = worker.random();
+    let variants = match Variants::leading(known, names, || worker.random()) {
+        Leading::Known(variants) => return variants,
+        Leading::New(variants) => variants,
+    };
     let facts = PurgeFacts {
         last_purge: facts.last_purge,
         viewer: facts.viewer.clone(),
         ..PurgeFacts::default()
     };
-    let variants = |names| Variants { names, nonce };
-    let entry = Entry::new(parent, Content::Variants(variants(all.clone())), facts);
+    let entry = Entry::new(parent, Content::Variants(variants.clone()), facts);
     fetch.put(worker, &Arc::new(entry));
-    variants(all)
+    variants
 }
 
 /// A large object that is the same as the one stored goes on with its slices.

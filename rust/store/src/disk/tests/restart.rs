@@ -7,10 +7,8 @@ use crate::{Variants, View};
 fn what_was_stored_is_there_after_a_restart() {
     let folder = Temporary::new();
     let store = filled(&folder, 100);
-    let variants = Variants {
-        names: smallvec![edgerouter_core::http::header::ACCEPT_ENCODING.into()],
-        nonce: 77,
-    };
+    let names = smallvec![edgerouter_core::http::header::ACCEPT_ENCODING.into()];
+    let variants = Variants::new(names, 77);
     store.insert(Arc::new(Entry::marker(b"v", Content::Variants(variants))));
     let slice = Bytes::from(vec![7; 100_000]);
     store.insert(Arc::new(Entry::marker(b"s", Content::Slice(slice.clone()))));
