@@ -250,6 +250,45 @@ def test_what_the_origin_says_instead_of_a_slice_goes_to_the_client(
     assert part(client, "0-9").content == FILM[:10], "what is stored still is"
 
 
+@pytest.mark.parametrize("forbids", ["private", "no-store"])
+def test_a_part_that_may_not_be_stored_ends_the_stored_object(film: Film, client: httpx.Client, forbids: str) -> None:
+    part(client, "0-9")
+    film.fields["Cache-Control"] = f"{forbids}, max-age=60"
+    position = 5 * SLICE
+    for _ in range(2):
+        response = part(client, f"{position}-{position + 9}")
+        assert (response.status_code, response.content) == (206, FILM[position : position + 10])
+        assert response.headers["cache-control"] == film.fields["Cache-Control"]
+        assert "hit" not in said(response) and "stored" not in said(response)
+    count = len(film.asked)
+    assert "hit" not in said(part(client, "0-9"))
+    assert len(film.asked) == count + 1
+
+
+@pytest.mark.parametrize("whole", [True, False])
+@pytest.mark.parametrize(
+    ("asked", "control", "detail", "shared"),
+    [
+        ({"Authorization": "Basic eA=="}, "max-age=60", "authorization", False),
+        ({"Authorization": "Basic eA=="}, "public, max-age=60", None, True),
+        ({"Cache-Control": "no-store"}, "max-age=60", "request-no-store", False),
+    ],
+    ids=["credentials", "credentials for a public object", "no-store"],
+)
+def test_what_a_request_may_not_share_fills_no_slices(
+    film: Film, client: httpx.Client, asked: dict[str, str], control: str, detail: str | None, shared: bool, whole: bool
+) -> None:
+    film.fields["Cache-Control"] = control
+    part(client, "0-9")
+    position = 5 * SLICE
+    text = f"{position}-{position + 9}"
+    response = client.get("/film", headers=asked) if whole else part(client, text, **asked)
+    assert response.content == (FILM if whole else FILM[position : position + 10])
+    assert detail is None or f"detail={detail}" in said(response)
+    assert ("hit" in said(part(client, text))) == shared
+    assert "hit" in said(part(client, "0-9")), "what is stored stays"
+
+
 def test_slices_of_two_versions_are_never_mixed(film: Film, client: httpx.Client) -> None:
     part(client, "0-9")
     film.content, film.etag = FILM[::-1], '"film-2"'

@@ -36,7 +36,7 @@ impl Fill {
 /// How long a first request is remembered, in seconds.
 pub const REMEMBERED: u32 = 600;
 
-/// Why a range request stores nothing.
+/// Why a request stores no slices.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NotFilled {
     /// The policy's `fill` is `never`.
@@ -45,6 +45,10 @@ pub enum NotFilled {
     First,
     /// The address has had the origin send too much.
     Bound,
+    /// The request has `no-store` (RFC 9111 §5.2.1.5).
+    NoStore,
+    /// The request has credentials, and the stored response does not permit sharing (RFC 9111 §3.5).
+    Authorization,
 }
 
 impl From<NotFilled> for Detail {
@@ -53,6 +57,8 @@ impl From<NotFilled> for Detail {
             NotFilled::Never => Self::FillNever,
             NotFilled::First => Self::FillSecond,
             NotFilled::Bound => Self::FillBound,
+            NotFilled::NoStore => Self::RequestNoStore,
+            NotFilled::Authorization => Self::Authorization,
         }
     }
 }

@@ -27,6 +27,18 @@ pub enum Authorization {
     },
 }
 
+impl Authorization {
+    /// True if the response to a request with these credentials may be sent to others (§3.5).
+    pub fn shares(self, directives: &ResponseDirectives) -> bool {
+        match self {
+            Self::None | Self::Verified { shared: true } => true,
+            Self::Present | Self::Verified { shared: false } => {
+                directives.public || directives.must_revalidate || directives.s_maxage.is_some()
+            }
+        }
+    }
+}
+
 /// All that decides whether a response may be stored (RFC 9111 §3).
 #[derive(Debug, Clone, Copy)]
 pub struct StoreInput<'a> {
@@ -182,13 +194,8 @@ pub fn storable(input: &StoreInput<'_>) -> Result<(), NotStored> {
     if directives.private {
         return Err(NotStored::Private);
     }
-    match input.authorization {
-        Authorization::None | Authorization::Verified { shared: true } => {}
-        Authorization::Present | Authorization::Verified { shared: false } => {
-            if !(directives.public || directives.must_revalidate || directives.s_maxage.is_some()) {
-                return Err(NotStored::Authorization);
-            }
-        }
+    if !input.authorization.shares(directives) {
+        return Err(NotStored::Authorization);
     }
     if super::vary::of(response) == super::vary::Vary::Star {
         return Err(NotStored::VaryStar);

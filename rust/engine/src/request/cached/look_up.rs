@@ -11,8 +11,12 @@ use edgerouter_core::{
         levels::Selected,
         question::Question,
         refresh_ahead,
+        storable::Authorization,
     },
-    http::{cache_control::RequestDirectives, structured::Forward},
+    http::{
+        cache_control::{RequestDirectives, ResponseDirectives},
+        structured::Forward,
+    },
     outcome::Detail,
     plan::{Route, Target},
 };
@@ -300,7 +304,9 @@ impl LookUp<'_, '_> {
     ) -> Option<(Served, Begin)> {
         // Missing slices are fetched only where this request may have them filled.
         if let Some(Coverage::Partly(_) | Coverage::Lacking(_)) = coverage
-            && let Err(reason) = self.fills(self.route.cache.fill, || true)
+            && let Err(reason) = self
+                .may_store(entry)
+                .and_then(|()| self.fills(self.route.cache.fill, || true))
         {
             lack.not_filled = Some(reason);
         }
@@ -318,6 +324,25 @@ impl LookUp<'_, '_> {
                 lack.held = Some((Arc::clone(entry), lacking));
                 None
             }
+        }
+    }
+
+    /// `Ok` if slices that are fetched for this request may be sent to others, by the request and what is stored.
+    fn may_store(&self, entry: &Arc<Entry>) -> Result<(), NotFilled> {
+        if self.directives.no_store {
+            return Err(NotFilled::NoStore);
+        }
+        let shares = match self.question.authorization {
+            Authorization::None => true,
+            credentials => entry.object().is_some_and(|object| {
+                let targets = &self.route.cache.targets;
+                credentials.shares(&ResponseDirectives::parse(&object.headers, targets))
+            }),
+        };
+        if shares {
+            Ok(())
+        } else {
+            Err(NotFilled::Authorization)
         }
     }
 

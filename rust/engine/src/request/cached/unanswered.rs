@@ -117,6 +117,7 @@ impl LookUp<'_, '_> {
             || lack.unshared
             || !lack.shares
             || self.question.forbidden.is_some()
+            || lack.not_filled == Some(NotFilled::Authorization)
             // The fetch that it would follow may be the one that made it.
             || exchange.worker.shared.cdn_loop.passes(&exchange.head.headers) > 0
     }

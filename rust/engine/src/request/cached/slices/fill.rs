@@ -5,7 +5,7 @@ use std::{future::poll_fn, pin::Pin, rc::Rc, sync::Arc, time::Duration};
 
 use edgerouter_core::{
     cache::slices::{self, First, Unusable, content_length},
-    http::{etag::EntityTag, header, range::Range},
+    http::{cache_control::ResponseDirectives, etag::EntityTag, header, range::Range},
     outcome::RunEnd,
     plan::Route,
 };
@@ -268,6 +268,13 @@ impl RunWriter {
             &received.headers,
             content_length(&received.headers),
         );
+        // A part that may not be stored ends what is: it says of the whole that it is not for everybody any longer.
+        let live = Rc::clone(&request.live);
+        let route = live.plan.route(request.route).ok_or(Begun::Refused)?;
+        let directives = ResponseDirectives::parse(&received.headers, &route.cache.targets);
+        if begins.is_ok() && (directives.private || directives.no_store) {
+            return Err(Begun::Changed);
+        }
         match (begins, received.body) {
             (Ok(begins), ReceivedBody::Upstream(body)) => Ok((received.status, body, begins)),
             (Err(Unusable::Changed), _) => Err(Begun::Changed),
