@@ -9,7 +9,7 @@ from edgerouter import Context, Edge, Jwt, Request, Response
 from edgerouter.testing import running
 
 from ..origins import Origin, Reply
-from .conftest import Cached, MakeCached, status_of
+from .conftest import Cached, MakeCached, status_of, validating
 
 FRESH = {"Cache-Control": "max-age=60"}
 
@@ -119,6 +119,18 @@ def test_the_key_is_shown_where_the_policy_says_so(make_cached: MakeCached, cach
     for _ in range(2):
         said = parameters(showing.get(path + "?q=1"))
         assert said["key"] == f'"{showing.edge.url}{path}?q=1"'
+
+
+def test_a_validation_that_is_not_kept_does_not_say_that_it_is(cached: Cached) -> None:
+    path = cached.path()
+    cached.origin.on(path, validating('"a"', Cache_Control="max-age=60"))
+    cached.get(path)
+    cached.at(100)
+    for control, stored in (("no-store", False), ("", True)):
+        response = cached.get(path, cache_control=control) if control else cached.get(path)
+        said = status_of(response).split("; ")
+        assert "fwd=stale" in said and "fwd-status=304" in said
+        assert ("stored" in said) == stored
 
 
 def test_a_stale_answer_on_an_error_says_which_status_and_which_rule(make_cached: MakeCached) -> None:

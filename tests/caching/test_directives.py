@@ -110,6 +110,29 @@ def test_a_cookie_that_is_named_private_does_not_forbid_storing_the_rest(cached:
     assert cached.origin.count(path) == 1
 
 
+@pytest.mark.parametrize("chunked", [False, True])
+@pytest.mark.parametrize("status", [301, 302, 404, 500])
+def test_named_fields_of_every_status_go_to_the_client_that_brought_them(
+    cached: Cached, status: int, chunked: bool
+) -> None:
+    """A login answers with a redirect and a cookie, and a load balancer names the cookie in `no-cache`."""
+    fields = {"Cache-Control": 'max-age=60, no-cache="set-cookie"', "Set-Cookie": "a=b", "ETag": '"a"'}
+    path = cached.path()
+    cached.origin.on(
+        path, Reply(status, fields, "" if chunked else "short", chunks=[b"sh", b"ort"] if chunked else None)
+    )
+    first, stored = cached.get(path), cached.get(path)
+    assert (first.status_code, first.headers.get("set-cookie"), first.text) == (status, "a=b", "short")
+    assert (stored.status_code, stored.headers.get("set-cookie")) == (status, None)
+    assert cached.origin.count(path) == 1
+
+
+def test_named_fields_are_not_of_a_failed_condition(cached: Cached) -> None:
+    path = cached.answer({"Cache-Control": 'max-age=60, no-cache="set-cookie"', "Set-Cookie": "a=b", "ETag": '"a"'})
+    failed = cached.get(path, if_match='"b"')
+    assert (failed.status_code, "set-cookie" in failed.headers) == (412, False)
+
+
 def test_a_validation_brings_named_fields_to_the_client_that_caused_it_and_to_nobody_else(cached: Cached) -> None:
     fields = {"Cache-Control": 'max-age=60, no-cache="X-One, Content-Length, Age"', "X-One": "new"}
     path = cached.path()

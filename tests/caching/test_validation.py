@@ -351,6 +351,37 @@ def test_a_304_about_the_stored_response_makes_it_new(
     assert cached.origin.count(path) == 2
 
 
+def test_a_304_with_a_strong_tag_does_not_make_a_weak_one_strong(cached: Cached) -> None:
+    """nginx gives a compressed response a weak tag, and the same one as a strong tag in each 304."""
+    path = cached.answer({"Cache-Control": "max-age=1", "ETag": 'W/"a"'}, "good")
+    cached.get(path)
+    cached.origin.on(path, Reply(304, {"ETag": '"a"', **FRESH}))
+    cached.at(10)
+    for _ in range(2):
+        response = cached.get(path)
+        assert (response.text, response.headers["etag"]) == ("good", 'W/"a"')
+    assert cached.get(path, range="bytes=0-1", if_range='"a"').status_code == 200
+    assert cached.origin.count(path) == 2
+    cached.at(100)
+    cached.origin.on(path, Reply(304, {"ETag": 'W/"a"', **FRESH}))
+    assert cached.get(path).headers["etag"] == 'W/"a"'
+    assert cached.origin.requests[-1].get("if-none-match") == 'W/"a"'
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_a_validation_with_credentials_leaves_what_others_stored(cached: Cached, method: str) -> None:
+    path = cached.path()
+    cached.origin.on(path, validating('"a"', Cache_Control="max-age=60"))
+    cached.get(path)
+    cached.at(100)
+    response = cached.client.request(method, path, headers={"authorization": "Basic eA=="})
+    assert response.status_code == 200
+    assert response.text == ("content" if method == "GET" else "")
+    assert cached.get(path).text == "content"
+    last = cached.origin.requests[-1]
+    assert (last.get("if-none-match"), last.get("authorization")) == ('"a"', None)
+
+
 @pytest.mark.parametrize("fields", [{"Cache-Control": "no-store"}, {"Cache-Control": "private"}, {"Set-Cookie": "a=b"}])
 def test_a_whole_answer_that_is_not_stored_ends_what_was(cached: Cached, fields: dict[str, str]) -> None:
     path = cached.answer({"Cache-Control": "max-age=1, stale-if-error=600", "ETag": '"a"'}, "old")

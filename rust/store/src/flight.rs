@@ -53,6 +53,9 @@ pub enum FlightState {
 pub enum Reuse {
     /// The origin answered 304, or a full response that has just been stored.
     Revalidated,
+    /// As `Revalidated`, but the store has another response or the one of before: the request said `no-store`, or
+    /// another response took its place meanwhile.
+    RevalidatedUnstored,
     /// As `Revalidated`, for the client whose request brought the 304: it says that the response is not for others.
     RevalidatedForOne,
     /// The origin failed so and the stored response may stand in (RFC 5861 §4): by this rule, after this status if any.

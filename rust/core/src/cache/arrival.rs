@@ -238,7 +238,8 @@ impl AnsweredRequest<'_> {
             ..*self
         };
         let revalidation = match any.storable(response, status, &stored, &directives) {
-            Err(NotStored::HookFailed) => Revalidation::Untouched,
+            // A reason of this request alone says nothing about the response that others have stored.
+            Err(NotStored::HookFailed | NotStored::Authorization) => Revalidation::Untouched,
             Err(why) => Revalidation::Removed(Some(why)),
             Ok(()) if varies != before || !selected() => Revalidation::Removed(None),
             Ok(()) if self.directives.no_store => Revalidation::Shared,
@@ -301,7 +302,8 @@ pub enum Revalidation {
     Replaced,
     /// It stays as it was (the request said `no-store`); the freshened one is for all who wait.
     Shared,
-    /// It stays as it was, for a hook failed open; the freshened one is for one client only.
+    /// It stays as it was, for a hook failed open or the request had credentials (§3.5); the freshened one is for one
+    /// client only.
     Untouched,
     /// It is removed: by this rule, or because the 304 selects by other fields (`None`). The freshened one is for one
     /// client only.

@@ -126,6 +126,8 @@ const KEPT: KnownSet = KnownSet::of(&[
     header::VIA,
 ]);
 
+const ENTITY_TAG: KnownSet = KnownSet::of(&[header::ETAG]);
+
 /// True if a 304 is about this stored response (§4.3.4): if it has a validator, weak or strong, the stored response
 /// must have the same one. The tag takes precedence over the date; a 304 without either is about the request's own
 /// validators.
@@ -180,8 +182,20 @@ pub fn head_effect(stored: &Fields, from_head: &Fields) -> HeadEffect {
 }
 
 /// Updates stored fields from a 304 (§3.2, §4.3.4).
+///
+/// A weak tag stays weak. Some servers give a response and its compressed form one tag, weak for the compressed one, and
+/// send the strong one with every 304 (nginx): it would claim that the two forms are the same bytes.
 pub fn freshen(stored: &mut Fields, from_304: &Fields) {
-    let replaced = || from_304.iter().filter(|(name, _)| !name.is_of(KEPT));
+    let is_weak = |fields: &Fields| {
+        let tag = fields.get(header::ETAG)?;
+        Some(EntityTag::parse(tag.as_bytes())?.weak)
+    };
+    let stays_weak = is_weak(stored) == Some(true) && is_weak(from_304) == Some(false);
+    let replaced = || {
+        from_304
+            .iter()
+            .filter(|(name, _)| !(name.is_of(KEPT) || stays_weak && name.is_of(ENTITY_TAG)))
+    };
     for (name, _) in replaced() {
         stored.remove(name);
     }

@@ -288,7 +288,9 @@ impl Miss<'_> {
                 };
                 let freshness = &object.freshness;
                 let served = match reuse {
-                    Reuse::Revalidated | Reuse::Cut(_) if self.may_share(freshness) => {
+                    Reuse::Revalidated | Reuse::RevalidatedUnstored | Reuse::Cut(_)
+                        if self.may_share(freshness) =>
+                    {
                         Served::Collapsed
                     }
                     Reuse::StaleOnError(_, failure, status) => {
@@ -380,7 +382,7 @@ impl Miss<'_> {
                 note.forward_status = Some(arriving.status);
                 note.stored = true;
                 let response = read_along(self.exchange, &arriving, reader);
-                Ok(with_aside(response, aside))
+                Ok(with_aside(response, arriving.status, aside))
             }
             FetchOutcome::Stored(entry, reuse, reader, aside) => {
                 let Some(object) = entry.object() else {
@@ -388,7 +390,7 @@ impl Miss<'_> {
                 };
                 note.stored = matches!(reuse, Reuse::Revalidated | Reuse::Cut(_));
                 let (served, status) = match reuse {
-                    Reuse::Revalidated | Reuse::RevalidatedForOne => {
+                    Reuse::Revalidated | Reuse::RevalidatedUnstored | Reuse::RevalidatedForOne => {
                         (Served::Revalidated, Some(StatusCode::NOT_MODIFIED))
                     }
                     Reuse::Cut(status) => (Served::Cut, Some(status)),
@@ -406,9 +408,10 @@ impl Miss<'_> {
                 let begin = match (served, coverage) {
                     (Served::StaleOnError(allowance), coverage) => stands(coverage, allowance),
                     (_, Coverage::Lacking(lacking)) => {
+                        let status = object.status;
                         let filled = self.fill(&entry, object, lacking).await?;
                         return Ok(match filled {
-                            Filled::Answer(response) => with_aside(response, aside),
+                            Filled::Answer(response) => with_aside(response, status, aside),
                             Filled::Changed | Filled::Refused => answer::origin_failed(false),
                         });
                     }
@@ -419,8 +422,9 @@ impl Miss<'_> {
                     self.exchange.note.outcome = Outcome::Error;
                     return Ok(answer::origin_failed(false));
                 };
+                let status = object.status;
                 let response = stored(self.exchange, self.route, &entry, object, served, begin);
-                Ok(with_aside(response, aside))
+                Ok(with_aside(response, status, aside))
             }
             FetchOutcome::NotSliceable(..) => Err(answer::origin_failed(false).into()),
             FetchOutcome::Failed(Unanswered::Early(early)) => Err(early),

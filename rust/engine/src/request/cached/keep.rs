@@ -334,20 +334,21 @@ pub(super) fn freshen(
     }
     let fresh = Arc::new(Entry::new(entry.key(), Content::Object(fresh), facts));
     let reuse = match revalidation {
-        Revalidation::Replaced | Revalidation::Shared => Reuse::Revalidated,
-        Revalidation::Untouched | Revalidation::Removed(_) => Reuse::RevalidatedForOne,
-    };
-    match revalidation {
-        Revalidation::Replaced if overtaken(worker, entry, &fresh) => {}
-        Revalidation::Replaced => fetch.put(worker, &fresh),
-        Revalidation::Shared | Revalidation::Untouched => {}
+        Revalidation::Replaced if overtaken(worker, entry, &fresh) => Reuse::RevalidatedUnstored,
+        Revalidation::Replaced => {
+            fetch.put(worker, &fresh);
+            Reuse::Revalidated
+        }
+        Revalidation::Shared => Reuse::RevalidatedUnstored,
+        Revalidation::Untouched => Reuse::RevalidatedForOne,
         Revalidation::Removed(why) => {
             if let Some(why) = why {
                 worker.metrics.not_stored(why);
             }
             worker.shared.cache.store.remove(entry.key());
+            Reuse::RevalidatedForOne
         }
-    }
+    };
     Some(FetchOutcome::Stored(fresh, reuse, None, aside))
 }
 

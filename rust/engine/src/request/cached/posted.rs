@@ -68,7 +68,11 @@ pub(crate) fn take_posted(
         (FetchOutcome::Arriving(arriving, Some(reader), aside), Some(arrival)) => {
             exchange.note.stored = true;
             spawn_local(async move { take_in(&worker, arrival, &fetch).await });
-            with_aside(read_along(exchange, &arriving, reader), aside)
+            with_aside(
+                read_along(exchange, &arriving, reader),
+                arriving.status,
+                aside,
+            )
         }
         (FetchOutcome::Own(received, why), _) => {
             exchange.worker.metrics.not_stored(why);

@@ -430,9 +430,15 @@ pub(super) fn read_along(
     )
 }
 
-/// Adds the fields that only the client gets whose request brought the response.
-pub(super) fn with_aside(mut response: EdgeResponse, aside: Fields) -> EdgeResponse {
-    if response.status().is_success() || response.status() == StatusCode::NOT_MODIFIED {
+/// Adds the fields that only the client gets whose request brought the response of this status. They are not of a 412
+/// or 416 that the edge made of it.
+pub(super) fn with_aside(
+    mut response: EdgeResponse,
+    brought: StatusCode,
+    aside: Fields,
+) -> EdgeResponse {
+    let status = response.status();
+    if status == brought || status.is_success() || status == StatusCode::NOT_MODIFIED {
         response.headers_mut().extend(&aside);
     }
     response
