@@ -235,6 +235,34 @@ def test_keys_from_a_jwks_url_are_fetched_kept_and_refreshed(
     assert client.get("/", headers=bearer(three)).status_code == 200
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(None, id="withdrawn"),
+        pytest.param({"use": "enc"}, id="for encryption"),
+        pytest.param({"key_ops": ["sign"]}, id="for signing"),
+        pytest.param({"alg": "RS384"}, id="of another algorithm"),
+        pytest.param({"kid": "three"}, id="renamed"),
+    ],
+)
+def test_a_key_that_an_issuer_withdraws_counts_no_longer_for_remembered_tokens_on_an_open_connection(
+    second: Origin, api: Callable[..., httpx.Client], change: dict[str, Any] | None
+) -> None:
+    one, two = json.loads(jwks_of(one=PRIVATE["ES256"], two=PRIVATE["RS"]))["keys"]
+    second.on("/keys", Reply(200, {}, json.dumps({"keys": [one, two]})))
+    client = api(Jwt.jwks(f"{second.url}/keys", refresh=1, cooldown=1))
+    kept, withdrawn = (
+        bearer(pyjwt.encode(GOOD, PRIVATE[key], algorithm=algorithm, headers={"kid": kid}))
+        for key, algorithm, kid in (("ES256", "ES256", "one"), ("RS", "RS256", "two"))
+    )
+    for token_of_both in (kept, withdrawn):
+        assert [client.get("/", headers=token_of_both).status_code for _ in range(2)] == [200, 200]
+    left = [one] if change is None else [one, two | change]
+    second.on("/keys", Reply(200, {}, json.dumps({"keys": left})))
+    wait_until(lambda: client.get("/", headers=withdrawn).status_code == 403, what="the refusal of the key")
+    assert client.get("/", headers=kept).status_code == 200
+
+
 @pytest.mark.parametrize("reloaded", [False, True])
 def test_a_token_waits_for_the_first_keys_of_its_issuer(
     origin: Origin, second: Origin, serve: Callable[[Edge], Running], client_for: Client, reloaded: bool
