@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -17,6 +18,7 @@ FAILED = '{result="failed"}'
 MODULE = r"""
 import asyncio, contextvars, os
 from edgerouter import Edge, Isolation, Response
+from edgerouter.functions import process_messages as messages
 
 edge = Edge("isolated")
 FOLDER = os.path.dirname(os.path.abspath(__file__))
@@ -88,6 +90,29 @@ def logs(request, ctx):
     except LookupError:
         ctx.log.exception("it was \ud800 refused")
     return "logged"
+
+
+@edge.function("/floods/{kind}", isolation=ONE, timeout=60)
+def floods(request, ctx, kind):
+    channel = ctx.line.edge_calls.channel
+    sent = messages.Cancel(7) if kind == "cancels" else messages.Failed("ValueError", "again", "no trace")
+
+    def flood():
+        note(kind)
+        while not os.path.exists(FOLDER + "/enough-" + kind):
+            for _ in range(1000):
+                channel.send(sent)
+
+    if kind == "fails":
+        ctx.wait_until(flood)
+    else:
+        flood()
+    return kind
+
+
+@edge.function("/quick")
+async def quick(request, ctx):
+    return "quick"
 
 
 @edge.function("/silent")
@@ -277,6 +302,20 @@ def test_an_exception_without_a_text_costs_no_process(client: httpx.Client, capl
 def test_calls_of_the_edge_that_a_process_cancels_leave_room_for_others(client: httpx.Client, folder: Path) -> None:
     (folder / "notes").touch()
     assert client.get("/cancels").json() == ["CancelledError", "cancelled"]
+
+
+@pytest.mark.parametrize("kind", ["cancels", "fails"])
+def test_a_process_that_sends_messages_without_end_leaves_the_event_loop_to_others(
+    client: httpx.Client, folder: Path, kind: str
+) -> None:
+    with ThreadPoolExecutor(1) as threads:
+        flooded = threads.submit(client.get, f"/floods/{kind}")
+        wait_until(lambda: kind in notes(folder))
+        try:
+            assert [client.get("/quick").text for _ in range(20)] == ["quick"] * 20
+        finally:
+            (folder / f"enough-{kind}").touch()
+        assert flooded.result(60).text == kind
 
 
 @pytest.mark.parametrize("path", ["/whole", "/stream", "/whole-later", "/later/stream"])

@@ -82,20 +82,23 @@ class Answers:
             if isinstance(message, messages.Cancel):
                 if (task := self.numbers.pop(message.number, None)) is not None:
                     task.cancel()
-                    # It ends before the next call is counted.
-                    await asyncio.sleep(0)
-                continue
-            if not isinstance(message, messages.EdgeCall):
+            elif not isinstance(message, messages.EdgeCall):
                 return message
-            if message.what == "hints":
+            elif message.what == "hints":
                 # At once: the result that they come ahead of may be here already.
                 self.hint(message.arguments)
-                continue
-            # A reply may be there before its task has ended.
-            task = asyncio.ensure_future(self.answer(message, len(self.tasks) >= 2 * messages.MOST_EDGE_CALLS))
-            self.tasks.add(task)
-            self.numbers[message.number] = task
-            task.add_done_callback(partial(self.discard, message.number))
+            else:
+                self.begin(message)
+            # A process that calls without end leaves the loop to others, and what it has cancelled ends before its next
+            # call is counted.
+            await asyncio.sleep(0)
+
+    def begin(self, call: messages.EdgeCall) -> None:
+        """Does what the process calls its edge for. A reply may be there before its task has ended."""
+        task = asyncio.ensure_future(self.answer(call, len(self.tasks) >= 2 * messages.MOST_EDGE_CALLS))
+        self.tasks.add(task)
+        self.numbers[call.number] = task
+        task.add_done_callback(partial(self.discard, call.number))
 
     def discard(self, number: int, task: asyncio.Task[None]) -> None:
         """Forgets a call that has ended."""

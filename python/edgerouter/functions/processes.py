@@ -345,6 +345,8 @@ class ProcessPool:
         try:
             while isinstance(message := await answers.next(), messages.Failed):
                 answers.failed(message)
+                # One that fails without end must not keep the event loop.
+                await asyncio.sleep(0)
             fit = isinstance(message, messages.Idle)
         finally:
             answers.close()
