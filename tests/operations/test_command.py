@@ -377,3 +377,32 @@ def test_the_commands_of_every_day_are_understood_without_the_others() -> None:
         imported = alone.stderr.split()
         assert "edgerouter.cli.everyday" in imported and "edgerouter.cli.commands" not in imported, word
         assert alone.stdout == CliRunner().invoke(commands.app, given, prog_name="edgerouter").stdout, word
+
+
+NOWHERE = ["--admin", "127.0.0.1:1", "--json"]
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        ["check", "absent.py", "--json"],
+        ["explain", "absent.py", "GET", "/", "--json"],
+        ["cert", "list", "absent.py", "--json"],
+        ["db", "status", "absent.py", "--json"],
+        ["db", "migrate", "absent.py", "--json"],
+        ["cache", "stats", *NOWHERE],
+        ["cache", "ls", *NOWHERE],
+        ["cache", "get", "http://a/", *NOWHERE],
+        ["deploys", "list", *NOWHERE],
+        ["experiments", "report", "--experiment", "a", *NOWHERE],
+        ["origins", *NOWHERE],
+        ["purge", "--all", *NOWHERE],
+        ["top", "--once", *NOWHERE],
+    ],
+    ids=lambda given: " ".join(given[:2]),
+)
+def test_a_command_with_json_gives_its_problems_as_json(given: list[str]) -> None:
+    done = command(*given)
+    problems = json.loads(done.stdout)["problems"]
+    assert (done.returncode, done.stderr) == (1, "")
+    assert [sorted(one) for one in problems] == [["message", "path", "place", "value"]]

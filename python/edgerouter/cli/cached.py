@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import typer
@@ -11,8 +11,7 @@ from rich.table import Table
 
 from edgerouter.cli import show
 from edgerouter.cli.admin import Admin, Where, Whose
-from edgerouter.cli.running import refuse
-from edgerouter.errors import EdgeError
+from edgerouter.cli.refusals import refusals
 
 __all__ = ["app"]
 
@@ -25,20 +24,11 @@ Entry = Mapping[str, Any]
 PAGE = 1_000
 
 
-def _fetched(question: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    try:
-        return question()
-    except EdgeError as error:
-        refuse(error)
-        raise typer.Exit(1) from None
-    except KeyboardInterrupt:
-        raise typer.Exit(130) from None
-
-
 @app.command()
 def stats(admin: Where = "127.0.0.1:9090", admin_token_env: Whose = None, as_json: Json = False) -> None:
     """The store in numbers: bytes, entries, hosts, and by which rules responses are kept."""
-    found = _fetched(lambda: Admin(admin, admin_token_env).get("/v1/cache/stats"))
+    with refusals(as_json=as_json):
+        found = Admin(admin, admin_token_env).get("/v1/cache/stats")
     if as_json:
         return show.as_json(found)
     console = show.console()
@@ -120,7 +110,8 @@ def entries(
             if cursor is None or len(found) >= limit:
                 return {"entries": found, "more": cursor is not None}
 
-    answer = _fetched(question)
+    with refusals(as_json=as_json):
+        answer = question()
     if as_json:
         return show.as_json(answer)
     grid = Table(box=None, pad_edge=False, header_style="bold")
@@ -168,7 +159,8 @@ def entry(
     The exit code is 1 when nothing is stored.
     """
     query = [("url", url), *(("header", line) for line in header or ())]
-    found = _fetched(lambda: Admin(admin, admin_token_env).get("/v1/cache/entry", query))
+    with refusals(as_json=as_json):
+        found = Admin(admin, admin_token_env).get("/v1/cache/entry", query)
     if as_json:
         show.as_json(found)
     else:

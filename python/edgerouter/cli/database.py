@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -13,9 +11,10 @@ import typer
 
 from edgerouter import migrations
 from edgerouter.application import FileApplication
-from edgerouter.cli.running import refuse, say
+from edgerouter.cli.refusals import refusals
+from edgerouter.cli.running import say
 from edgerouter.edge import Edge
-from edgerouter.errors import ConfigError, EdgeError, Problem
+from edgerouter.errors import ConfigError, Problem
 
 __all__ = ["app"]
 
@@ -44,15 +43,6 @@ class Outcome(StrEnum):
     PENDING = "pending"
 
 
-@contextmanager
-def _refusals() -> Iterator[None]:
-    try:
-        yield
-    except EdgeError as error:
-        refuse(error)
-        raise typer.Exit(1) from None
-
-
 def _found(application: str, binding: str | None, folder: Path | None) -> tuple[Edge, str, Path]:
     """The edge, the name of its database, and the folder of the files."""
     loading = FileApplication(application, serves=False)
@@ -77,7 +67,7 @@ def new(application: App, name: Name, binding: Bound = None, folder: Folder = No
 
     A file 0002_add_posts.down.sql beside it, if you write one, undoes it.
     """
-    with _refusals():
+    with refusals():
         _, _, where = _found(application, binding, folder)
         say(str(migrations.new(where, name)))
 
@@ -88,7 +78,7 @@ def migrate(application: App, binding: Bound = None, folder: Folder = None, as_j
 
     A file that fails changes nothing and ends the command; those before it stay applied.
     """
-    with _refusals():
+    with refusals(as_json=as_json):
         edge, name, where = _found(application, binding, folder)
         with edge.bindings(_LONGEST) as env:
             done = migrations.Migrations(getattr(env, name), where).migrate()
@@ -104,7 +94,7 @@ def migrate(application: App, binding: Bound = None, folder: Folder = None, as_j
 @app.command()
 def status(application: App, binding: Bound = None, folder: Folder = None, as_json: Json = False) -> None:
     """Show which files were applied and which are pending. Exits with 1 if one is pending, or was interrupted."""
-    with _refusals():
+    with refusals(as_json=as_json):
         edge, name, where = _found(application, binding, folder)
         with edge.bindings(_LONGEST) as env:
             states = migrations.Migrations(getattr(env, name), where).status()
@@ -119,7 +109,7 @@ def status(application: App, binding: Bound = None, folder: Folder = None, as_js
 @app.command()
 def rollback(application: App, binding: Bound = None, folder: Folder = None, as_json: Json = False) -> None:
     """Undo the newest migration by its file .down.sql."""
-    with _refusals():
+    with refusals(as_json=as_json):
         edge, name, where = _found(application, binding, folder)
         with edge.bindings(_LONGEST) as env:
             undone = migrations.Migrations(getattr(env, name), where).rollback()
@@ -144,7 +134,7 @@ def settle(
 
     Only MySQL and MariaDB need it: a change of their schema and its record are no single transaction.
     """
-    with _refusals():
+    with refusals(as_json=as_json):
         edge, name, where = _found(application, binding, folder)
         with edge.bindings(_LONGEST) as env:
             settled = migrations.Migrations(getattr(env, name), where).settle(outcome.value)

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import typer
 
 from edgerouter.cli import show
 from edgerouter.cli.admin import Admin, Where, Whose
-from edgerouter.cli.running import refuse, say
-from edgerouter.errors import EdgeError
+from edgerouter.cli.refusals import refusals
+from edgerouter.cli.running import say
 
 __all__ = ["app", "deploy"]
 
@@ -83,7 +82,7 @@ def deploy(
         "max_errors": max_errors,
         "max_latency": max_latency,
     }
-    with _mistakes(as_json=as_json):
+    with refusals(as_json=as_json):
         listener = Admin(admin, admin_token_env)
         number = listener.order("/v1/deploys", order, PATIENCE)["id"]
         _print(listener.get("/v1/deploys"), as_json=as_json, only=number)
@@ -92,7 +91,7 @@ def deploy(
 @app.command("list")
 def list_(admin: Where = "127.0.0.1:9090", admin_token_env: Whose = None, as_json: Json = False) -> None:
     """List the deploys of a running edge, the newest first, with the responses of both versions."""
-    with _mistakes(as_json=as_json):
+    with refusals(as_json=as_json):
         _print(Admin(admin, admin_token_env).get("/v1/deploys"), as_json=as_json)
 
 
@@ -127,25 +126,13 @@ def percent(
 
 
 def _order(what: str, body: Mapping[str, object], admin: str, token: str | None, as_json: bool) -> None:
-    with _mistakes(as_json=as_json):
+    with refusals(as_json=as_json):
         listener = Admin(admin, token)
         answer = listener.order(f"/v1/deploys/{what}", body, PATIENCE)
         # A change that needs no Python is answered with the list, the newest first.
         after = answer if "deploys" in answer else listener.get("/v1/deploys")
         changed = (deploy["id"] for deploy in after["deploys"] if deploy["state"] != "refused")
         _print(after, as_json=as_json, only=answer.get("id") or next(changed, None))
-
-
-@contextmanager
-def _mistakes(*, as_json: bool) -> Iterator[None]:
-    try:
-        yield
-    except EdgeError as error:
-        if as_json:
-            show.as_json({"problems": [{"path": "", "value": None, "message": str(error), "place": None}]})
-        else:
-            refuse(error)
-        raise typer.Exit(1) from None
 
 
 def _print(answer: Mapping[str, Any], *, as_json: bool, only: object = None) -> None:

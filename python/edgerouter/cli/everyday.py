@@ -12,7 +12,6 @@ import gc
 import inspect
 import ipaddress
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import MISSING
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
@@ -20,13 +19,14 @@ from typing import Annotated, Any, get_type_hints
 import typer
 
 from edgerouter import logs
-from edgerouter.application import AppError, FileApplication
+from edgerouter.application import FileApplication
 from edgerouter.cli import certificates, examples
 from edgerouter.cli.admin import Admin, Where, Whose
 from edgerouter.cli.developing import dev
 from edgerouter.cli.grouping import CommandGroup
+from edgerouter.cli.refusals import refusals
 from edgerouter.cli.running import Options, refuse, say, serve, variable
-from edgerouter.errors import ConfigError, EdgeError, Problem
+from edgerouter.errors import ConfigError, EdgeError
 
 __all__ = ["WORDS", "app"]
 
@@ -78,7 +78,7 @@ def cert_list(application: App, as_json: Json = False) -> None:
     from edgerouter import secrets
     from edgerouter.cli import show
 
-    with _mistakes(as_json=as_json):
+    with refusals(as_json=as_json):
         plan = _application(application).load().to_dict()
         secrets.resolve(plan)
         rows = certificates.held(plan)
@@ -107,7 +107,7 @@ def run(application: str, **given: Any) -> None:
         )
         raise typer.BadParameter("; ".join(reasons)) from None
     logs.keep_standard_descriptors()
-    with logs.queued(), _mistakes():
+    with logs.queued(), refusals():
         serve(options, settings)
 
 
@@ -143,7 +143,7 @@ def check(
 
     # The process ends soon, and until then the plan of a large site would be walked again and again.
     gc.disable()
-    with _mistakes(as_json=as_json):
+    with refusals(as_json=as_json):
         edge = _application(application).load()
         table = edge.compile()
         plan = edge.to_dict()
@@ -221,7 +221,7 @@ def explain(
         ipaddress.ip_address(client)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="'--client'") from None
-    with _mistakes(as_json=as_json):
+    with refusals(as_json=as_json):
         edge = _application(application).load()
         steps = edge.explain(method.upper(), target, headers, client=client, response=answer)
     if as_json:
@@ -275,7 +275,7 @@ def warm(
     from edgerouter.cli import show, warming
     from edgerouter.cli import urls as sources
 
-    with _mistakes():
+    with refusals():
         target = warming.Edge(edge, _fields(header, "'-H' / '--header'"), timeout)
         given = chain(
             urls or (),
@@ -353,7 +353,7 @@ def purge(
         "dry_run": dry_run,
         "reference": reference,
     }
-    with _mistakes(as_json=as_json):
+    with refusals(as_json=as_json):
         purging.run(Admin(admin, admin_token_env), order, wait=wait, as_json=as_json)
 
 
@@ -364,7 +364,7 @@ def init(
     """Write a starter project that runs: an application, a tiny origin, and a README. Overwrites nothing."""
     from edgerouter.cli import starting
 
-    with _mistakes():
+    with refusals():
         for line in starting.write(directory):
             say(line)
 
@@ -413,24 +413,6 @@ def import_(
             raise typer.BadParameter(f"{given!r} is not NAME=URL", param_hint="'--origin'")
         origins[name] = url
     raise typer.Exit(importing.run(importing.Order(file, output, report, of, origins, as_json)))
-
-
-@contextmanager
-def _mistakes(*, as_json: bool = False) -> Iterator[None]:
-    """Prints what is wrong, one line each, and exits with 1."""
-    try:
-        yield
-    except EdgeError as error:
-        if as_json:
-            from edgerouter.cli import show
-
-            found = error.problems if isinstance(error, (AppError, ConfigError)) else [Problem("", None, str(error))]
-            show.as_json({"problems": [problem._asdict() for problem in found]})
-        else:
-            refuse(error)
-        raise typer.Exit(1) from None
-    except KeyboardInterrupt:
-        raise typer.Exit(130) from None
 
 
 def _fields(lines: list[str] | None, option: str) -> list[tuple[str, str]]:

@@ -15,11 +15,11 @@ from rich.table import Table
 
 from edgerouter.cli import show
 from edgerouter.cli.admin import Admin, Whose
-from edgerouter.cli.running import refuse
+from edgerouter.cli.refusals import refusals
 from edgerouter.comparing.counted import of_edges
 from edgerouter.comparing.report import compare
 from edgerouter.comparing.visitors import Conversion, Experience
-from edgerouter.errors import ConfigError, EdgeError, Problem
+from edgerouter.errors import ConfigError, Problem
 from edgerouter.monitoring.lines import LogLine, read
 
 __all__ = ["app"]
@@ -88,7 +88,7 @@ def report(
 
     The exit code is 1 if visitors were not split as intended: then no difference means anything.
     """
-    try:
+    with refusals(as_json=as_json):
         intended = _weights(weights)
         if logs:
             if experiment is None or conversion is None or goal is not None:
@@ -108,9 +108,6 @@ def report(
             edges = {listener.where: listener for listener in listeners}
             answers = [edge.get("/v1/experiments") for edge in edges.values()]
             found = of_edges(answers, experiment, goal, control=control, weights=intended, effect=effect, level=level)
-    except EdgeError as error:
-        refuse(error)
-        raise typer.Exit(1) from None
     if as_json:
         show.as_json(found)
     else:

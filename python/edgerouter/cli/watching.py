@@ -16,8 +16,7 @@ from rich.text import Text
 from edgerouter.cli import show
 from edgerouter.cli.admin import Admin, AdminError, Where, Whose
 from edgerouter.cli.cached import size
-from edgerouter.cli.running import refuse
-from edgerouter.errors import EdgeError
+from edgerouter.cli.refusals import refusals
 from edgerouter.monitoring.alerts import ANSWERED_BY_CACHE, LOOKED_UP
 from edgerouter.monitoring.samples import Samples, Span
 
@@ -38,11 +37,8 @@ def origins(admin: Where = "127.0.0.1:9090", admin_token_env: Whose = None, as_j
 
     The exit code is 1 if an origin is down.
     """
-    try:
+    with refusals(as_json=as_json):
         samples = Admin(admin, admin_token_env).samples()
-    except EdgeError as error:
-        refuse(error)
-        raise typer.Exit(1) from None
     found = list(_origins(samples))
     if as_json:
         show.as_json({"origins": found})
@@ -114,7 +110,7 @@ def top(
     Ctrl-C ends it.
     """
     console = show.console()
-    try:
+    with refusals(as_json=as_json, interrupted=0):
         listener = Admin(admin, admin_token_env)
         first = listener.samples()
         if as_json or once or not console.is_terminal or console.is_dumb_terminal:
@@ -126,11 +122,6 @@ def top(
                 console.print(view(found, admin))
             return
         _follow(listener, first, admin, interval)
-    except EdgeError as error:
-        refuse(error)
-        raise typer.Exit(1) from None
-    except KeyboardInterrupt:
-        raise typer.Exit(0) from None
 
 
 def _follow(listener: Admin, last: Samples, admin: str, interval: float) -> None:
