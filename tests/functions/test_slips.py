@@ -26,6 +26,7 @@ PLAIN: dict[str, tuple[Callable[[Any, Any], Any], str]] = {
     "an assigned status": (lambda request, ctx: setattr(Response(""), "status_code", 1), "'status_code'; write status"),
     "a property of Flask": (lambda request, ctx: request.json["a"], "is it called, with parentheses?"),
     "a near name": (lambda request, ctx: request.geo.country_code, "'country_code'; did you mean country?"),
+    "a key": (lambda request, ctx: request.json().a, "'dict' object has no attribute 'a'; it is a key: write [\"a\"]"),
     "a store": (lambda request, ctx: ctx.kv, "'kv'; write ctx.env.NAME, which edge.kv(\"NAME\", ...) declares"),
     "a method": (lambda request, ctx: request.text, "returned builtin_function_or_method, expected a Response"),
     "a class": (lambda request, ctx: Response, "returned type, expected a Response"),
