@@ -115,7 +115,8 @@ class Http2Limits(Value, frozen=True, kw_only=True):
 class OriginLimits(Value, frozen=True, kw_only=True):
     """Requests to origins and their responses.
 
-    ``head_bytes``, ``head_fields``  of a response; past them the origin has answered badly (502)
+    ``head_bytes``, ``head_fields``  of a response; past them the origin has answered badly (502). All interim responses
+    to a request have ``head_bytes``, too
     ``replay_bytes``  of a request's body that is kept to be sent again
     ``event_idle_timeout``  seconds that an event stream may be silent
     """

@@ -61,7 +61,7 @@ pub(super) struct OriginConnection {
     held: BytesMut,
     /// Content that came with the head.
     first: Bytes,
-    /// Bytes of content read since the reader last waited.
+    /// Bytes of content, and of what frames it, that were read since the reader last waited.
     stretch: usize,
     trailers: Option<Box<Fields>>,
     /// A response says, or shows, that none may follow it.
@@ -345,7 +345,8 @@ impl OriginConnection {
                 return Poll::Pending;
             };
             let broken = |why: String| BrokenContent::Response(why);
-            if read.map_err(|error| broken(error.to_string()))? == 0 {
+            let read = read.map_err(|error| broken(error.to_string()))?;
+            if read == 0 {
                 return Poll::Ready(if self.reader.close() {
                     Ok(None)
                 } else {
@@ -354,8 +355,8 @@ impl OriginConnection {
             }
             let piece = self.take_content(space, 0);
             let piece = piece.map_err(|bad| broken(bad.to_string()))?;
+            self.stretch += read;
             if !piece.is_empty() {
-                self.stretch += piece.len();
                 return Poll::Ready(Ok(Some(Frame::data(piece))));
             }
         }

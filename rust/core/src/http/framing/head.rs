@@ -43,6 +43,9 @@ pub enum BadResponse {
     #[error("its head is longer than {0} bytes (limits.origins.head_bytes)")]
     TooLarge(usize),
     /// The limit.
+    #[error("its interim responses are longer than {0} bytes (limits.origins.head_bytes)")]
+    Interims(usize),
+    /// The limit.
     #[error("its head has more than {0} fields (limits.origins.head_fields)")]
     TooManyFields(usize),
     /// RFC 9112 §6.3.

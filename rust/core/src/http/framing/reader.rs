@@ -28,6 +28,8 @@ pub struct ResponseReader {
     state: State,
     /// Bytes of an incomplete head that were searched for its end.
     searched: usize,
+    /// Bytes of the interim responses to the request.
+    interims: usize,
     /// The trailers of content that is complete.
     trailers: Option<Box<Fields>>,
 }
@@ -38,6 +40,7 @@ impl Default for ResponseReader {
             limits: HeadLimits::default(),
             state: State::Idle,
             searched: 0,
+            interims: 0,
             trailers: None,
         }
     }
@@ -70,6 +73,7 @@ impl ResponseReader {
     pub fn begin_response(&mut self, awaited: FramingContext, limits: HeadLimits) {
         self.limits = limits;
         self.searched = 0;
+        self.interims = 0;
         self.trailers = None;
         self.state = State::Head(awaited);
     }
@@ -97,6 +101,11 @@ impl ResponseReader {
         self.searched = 0;
         self.state = match head.framing.content {
             BodyFraming::None if head.status.is_informational() => {
+                // An origin that sends nothing else would keep its worker busy until its time is over.
+                self.interims = self.interims.saturating_add(length);
+                if self.interims > self.limits.bytes {
+                    return Err(BadResponse::Interims(self.limits.bytes));
+                }
                 return Ok(Some((length, ArrivedHead::Interim(head))));
             }
             BodyFraming::None | BodyFraming::Length(0) => State::Idle,
@@ -251,6 +260,27 @@ mod tests {
         }
         let bad = "HTTP/1.1 200 OK\nTransfer-Encoding: chunked\n\nx";
         assert_eq!(follow(get, bad.as_bytes(), 1), Err(BadResponse::Chunk));
+    }
+
+    #[test]
+    fn interim_responses_are_bounded_together() {
+        let limits = HeadLimits {
+            bytes: 60,
+            fields: 1,
+        };
+        let interim = "HTTP/1.1 103 Early\n\n";
+        let mut reader = ResponseReader::default();
+        for _ in 0..2 {
+            reader.begin_response(FramingContext::default(), limits);
+            for _ in 0..3 {
+                let (length, _) = reader.head(interim.as_bytes()).unwrap().unwrap();
+                assert_eq!(length, 20);
+            }
+        }
+        assert_eq!(
+            reader.head(interim.as_bytes()).unwrap_err(),
+            BadResponse::Interims(60)
+        );
     }
 
     #[test]

@@ -5,9 +5,12 @@ use crate::http::Fields;
 use super::{ContentPiece, field_lines};
 use crate::admit::Refusal;
 
-/// Bytes of extensions of one chunk, and of a whole body.
+/// Bytes around the size of one chunk: its extensions, and zeros and spaces that pad it.
 const MOST_EXTENSION: usize = 1 << 10;
-const MOST_EXTENSIONS: usize = 16 << 10;
+/// Such bytes of all chunks that are more than a chunk may have beside its content: much work for little content.
+const MOST_EXCESS: u64 = 16 << 10;
+/// Such bytes that each chunk may have, beside two for each byte of its content.
+const FREE: u64 = 16;
 /// Bytes of a trailer section.
 const MOST_TRAILER: usize = 8 << 10;
 /// Sixteen digits would be the largest number that fits; fifteen are more than any body needs.
@@ -47,8 +50,9 @@ pub struct Chunked {
     /// Remaining bytes of the current chunk.
     left: u64,
     total: u64,
+    /// Bytes around the size of the current chunk.
     extension: usize,
-    extensions: usize,
+    excess: u64,
     trailer: usize,
     name: [u8; 18],
     name_length: usize,
@@ -64,7 +68,7 @@ impl Chunked {
             left: 0,
             total: 0,
             extension: 0,
-            extensions: 0,
+            excess: 0,
             trailer: 0,
             name: [0; 18],
             name_length: 0,
@@ -141,13 +145,10 @@ impl Chunked {
                 State::Size { digits }
             }
             (State::Size { digits: 1.. }, b'\r') => State::SizeLf,
-            (State::Size { digits: 1.. } | State::Padding, b';') => {
-                self.extension = 0;
-                State::Extension {
-                    quoted: false,
-                    escaped: false,
-                }
-            }
+            (State::Size { digits: 1.. } | State::Padding, b';') => State::Extension {
+                quoted: false,
+                escaped: false,
+            },
             (State::Size { digits: 1.. } | State::Padding, b' ' | b'\t') => {
                 self.pad()?;
                 State::Padding
@@ -155,11 +156,7 @@ impl Chunked {
             (State::Padding, b'\r') if self.lenient => State::SizeLf,
             (State::Extension { quoted: false, .. }, b'\r') => State::SizeLf,
             (State::Extension { quoted, escaped }, b'\t' | 0x20..=0x7e | 0x80..) => {
-                self.extension += 1;
-                self.extensions += 1;
-                if self.extension > MOST_EXTENSION || self.extensions > MOST_EXTENSIONS {
-                    return bad;
-                }
+                self.pad()?;
                 match byte {
                     _ if escaped => State::Extension {
                         quoted,
@@ -181,6 +178,11 @@ impl Chunked {
             }
             (State::SizeLf, b'\n') if self.left == 0 => State::TrailerStart,
             (State::SizeLf, b'\n') => {
+                let free = self.left.saturating_mul(2).saturating_add(FREE);
+                self.excess = (self.excess + self.extension as u64).saturating_sub(free);
+                if self.excess > MOST_EXCESS {
+                    return bad;
+                }
                 self.total = self.total.saturating_add(self.left);
                 if self.total > most {
                     return Err(Refusal::BodyTooLarge);
@@ -224,7 +226,7 @@ impl Chunked {
         Ok(false)
     }
 
-    /// Counts a byte beside the number of a size.
+    /// Counts a byte around the size of a chunk.
     fn pad(&mut self) -> Result<(), Refusal> {
         self.extension += 1;
         if self.extension > MOST_EXTENSION {
