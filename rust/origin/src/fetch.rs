@@ -14,7 +14,7 @@ use edgerouter_core::http::{Fields, header};
 use edgerouter_core::{
     admit,
     http::{
-        framing::{BodyFraming, head::OriginHead},
+        framing::{BadFraming, BodyFraming, head::OriginHead},
         is_event_stream,
     },
     pinned,
@@ -191,6 +191,12 @@ impl Upstreams {
         };
         let head = poll_fn(|cx| waiting.poll(&mut connected, cx)).await?;
         drop(waiting);
+        if head.framing.content == BodyFraming::Tunnel
+            && !admit::switches_as_offered(&headers, &head.headers)
+        {
+            let why = BadFraming::Unoffered.to_string();
+            return Err(FetchError::BadResponse(origin.name.to_string(), why));
+        }
         pool.http_10.set(head.version == Version::HTTP_10);
         Ok(respond(head, connected, origin, end).await)
     }

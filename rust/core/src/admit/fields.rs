@@ -163,6 +163,27 @@ pub fn upgrade(head: &RequestParts, has_body: bool) -> Option<FieldValue<'_>> {
         .then_some(line)
 }
 
+/// True if the `Upgrade` of a 101 names a protocol, and none that the request has not offered (RFC 9110 §7.8): the client
+/// would read the bytes of another protocol than its own. Names are compared in any case, versions where both have one.
+pub fn switches_as_offered(request: &Fields, response: &Fields) -> bool {
+    let split = |protocol: &[u8]| match memchr::memchr(b'/', protocol) {
+        Some(at) => (at, Some(at + 1)),
+        None => (protocol.len(), None),
+    };
+    let is_same = |one: &[u8], other: &[u8]| {
+        let ((name, version), (of_other, other_version)) = (split(one), split(other));
+        let names = one.get(..name).zip(other.get(..of_other));
+        let versions = version.zip(other_version);
+        names.is_some_and(|(name, other)| name.eq_ignore_ascii_case(other))
+            && versions.is_none_or(|(at, other_at)| one.get(at..) == other.get(other_at..))
+    };
+    let protocols = |headers: &Fields, is_one: &dyn Fn(&[u8]) -> bool| {
+        (headers.get_all(header::UPGRADE)).any(|line| list(line.as_bytes()).any(is_one))
+    };
+    let is_offered = |switched: &[u8]| protocols(request, &|offered| is_same(offered, switched));
+    protocols(response, &is_offered) && !protocols(response, &|switched| !is_offered(switched))
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -264,6 +285,33 @@ mod tests {
                 want,
                 "{given}"
             );
+        }
+    }
+
+    #[test]
+    fn a_101_switches_to_what_was_offered() {
+        for (offered, switched, want) in [
+            ("websocket", "websocket", true),
+            ("websocket", "WebSocket", true),
+            ("a/1, b", "b", true),
+            ("a/1, b", "A/1", true),
+            ("a/1, b", "a/1, b", true),
+            ("a", "a/1", true),
+            ("a/1", "a", true),
+            ("a/1", "a/2", false),
+            ("websocket", "other", false),
+            ("websocket", "websocket, other", false),
+            ("websocket", "websocket2", false),
+            ("websocket", "web", false),
+            ("websocket", ",", false),
+        ] {
+            let upgrade = |protocols: &'static str| {
+                let value = HeaderValue::from_static(protocols);
+                Fields::from_iter([(header::UPGRADE, value)])
+            };
+            let got = switches_as_offered(&upgrade(offered), &upgrade(switched));
+            assert_eq!(got, want, "{offered} {switched}");
+            assert!(!switches_as_offered(&upgrade(offered), &Fields::new()));
         }
     }
 }

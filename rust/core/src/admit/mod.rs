@@ -11,7 +11,7 @@ mod sanitise;
 
 pub use authority::{Authority, LastAuthority, host_length};
 pub use evasion::{Evasion, evades};
-pub use fields::{accepts_trailers, plain_length, strip_hop_by_hop, upgrade};
+pub use fields::{accepts_trailers, plain_length, strip_hop_by_hop, switches_as_offered, upgrade};
 pub use sanitise::{
     NAMED, NAMED_PREFIX, Sanitiser, is_named, is_twin_of_any, keep_only, late, may_identify,
     trailers, without_twins, without_twins_of_changes,

@@ -29,6 +29,9 @@ pub enum BadFraming {
     /// A 101 to a request without `Upgrade` (RFC 9110 §7.8).
     #[error("it switched protocols without a request for it")]
     Unrequested,
+    /// A 101 that names none of the protocols of the request's `Upgrade`, or another one (RFC 9110 §7.8).
+    #[error("it switched to a protocol that was not offered")]
+    Unoffered,
 }
 
 /// The one length that all Content-Length lines together give. A list of equal numbers, in one line or several, is that
