@@ -74,14 +74,38 @@ def test_an_extended_connect_becomes_a_tunnel_beside_other_requests(start: Start
     until(lambda: sample(server, "edgerouter_connections") == 0)
 
 
-@pytest.mark.parametrize("status", [200, 403, 404])
-def test_an_origin_that_makes_no_tunnel_gives_the_client_none(start: Start, origin: Origin, status: int) -> None:
-    origin.default = Reply(status, body="no tunnel")
+@pytest.mark.parametrize("status", [302, 401, 403, 503])
+def test_a_client_gets_the_response_of_an_origin_that_makes_no_tunnel(
+    start: Start, origin: Origin, status: int
+) -> None:
+    fields = {"WWW-Authenticate": 'Basic realm="a"', "Location": "/login", "Set-Cookie": "a=b"}
+    origin.default = Reply(status, fields, body="no tunnel")
     server = start(site(origin))
     with http2(server.urls[0], None) as client:
         received = client.response(client.request(connect(), end=False))
-        assert (received.status, received.body) == (502 if status == 200 else status, b"")
+        assert (received.status, received.body, received.reset or 0) == (status, b"no tunnel", 0)
+        assert {name: received.get(name.lower()) for name in fields} == fields
         assert client.get("/").status == status, "the connection goes on"
+
+
+def test_a_success_of_an_origin_that_makes_no_tunnel_is_none(start: Start, origin: Origin) -> None:
+    origin.default = Reply(200, body="no tunnel")
+    server = start(site(origin))
+    with http2(server.urls[0], None) as client:
+        received = client.response(client.request(connect(), end=False))
+        assert (received.status, received.body) == (502, b"")
+        assert client.get("/").status == 200, "the connection goes on"
+
+
+def test_an_origin_that_switches_to_another_protocol_makes_no_tunnel(start: Start, origin: Origin) -> None:
+    def switch(seen: Seen, sock: socket.socket) -> None:
+        sock.sendall(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: other\r\nConnection: Upgrade\r\n\r\nhello")
+
+    origin.default = switch
+    server = start(site(origin))
+    with http2(server.urls[0], None) as client:
+        received = client.response(client.request(connect(), end=False))
+        assert received.status == 502 and b"hello" not in received.body
 
 
 def test_a_tunnel_ends_with_its_stream_and_by_its_silence(start: Start, origin: Origin) -> None:

@@ -123,12 +123,16 @@ impl<O: ConnectionOwner> Exchange<O> {
     ) -> Result<(), Broken> {
         let status = response.status();
         let Some(upstream) = self.open.stream.take_tunnel() else {
+            if !status.is_success() {
+                // As in HTTP/1.1, it may lead elsewhere or request credentials (RFC 6455 §4.1).
+                let mut sending = self.begin(response)?;
+                return std::future::poll_fn(|cx| self.poll_send(&mut sending, cx)).await;
+            }
             // A success would be a tunnel.
-            let status = match status.is_success() {
-                true => StatusCode::BAD_GATEWAY,
-                false => status,
-            };
-            let head = head(status, convert::response(&Fields::new(), None));
+            let head = head(
+                StatusCode::BAD_GATEWAY,
+                convert::response(&Fields::new(), None),
+            );
             let sent = self.respond.send_response(head, true);
             return sent.map(drop).map_err(|_| Broken::Gone);
         };
