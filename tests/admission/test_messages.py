@@ -122,6 +122,28 @@ def test_http_1_0_keeps_the_connection_only_with_a_length(origin: Origin, site: 
     assert body == b"content"
 
 
+def test_a_response_that_ends_a_connection_reaches_a_client_that_sends_more_requests(serve: Serve) -> None:
+    """They come where nobody reads them (RFC 9112 §9.6): a reset would destroy what the client has yet to read."""
+    edge = Edge("test", limits=Limits(http=HttpLimits(connection_requests=1)))
+    edge.route("/*", respond="x" * 300_000)
+    url = httpx.URL(serve(edge).url)
+    request = b"GET / HTTP/1.1\r\nHost: a.example\r\n\r\n"
+    with socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+        sock.settimeout(10)
+        sock.connect((url.host, url.port))
+        received, sent = b"", request
+        while True:
+            sock.sendall(sent)
+            data = sock.recv(4_096)
+            received += data
+            if not data:
+                break
+            sent = request
+    (answer,) = responses(received)
+    assert (answer.status, answer.get("connection"), len(answer.body)) == (200, "close", 300_000)
+
+
 def test_an_upload_that_an_origin_answers_early_ends_at_once(serve: Serve) -> None:
     """The origin answers after the head, keeps the connection and reads no more."""
     over = threading.Event()

@@ -242,7 +242,9 @@ async fn serve_secured<T: Transport, O: ConnectionOwner>(
             let agreed = protocols.agreed(transport.session().alpn_protocol());
             serve_connection(owner, agreed, transport, connection).await;
         }
-        Err(Unshaken::Refused(transport)) => linger(owner, transport, &connection).await,
+        Err(Unshaken::Refused(transport)) => {
+            linger(owner, transport, &connection, LONG_SCRAP).await;
+        }
         Err(Unshaken::Gone) => {}
     }
 }
@@ -282,7 +284,7 @@ async fn serve_http2<T: Transport, O: ConnectionOwner>(
     match Box::pin(http2::serve(owner, transport, early, connection)).await {
         Closing::CutOff => {}
         Closing::Done(transport) => close(owner, transport, connection).await,
-        Closing::Linger(transport) => linger(owner, transport, connection).await,
+        Closing::Linger(transport) => linger(owner, transport, connection, LONG_SCRAP).await,
     }
 }
 
@@ -338,7 +340,9 @@ async fn serve_requests<T: Transport, O: ConnectionOwner>(
         let idle = owner.with_plan(|plan, _| plan.limits.http.tunnel_idle_timeout);
         tunnel::join(connection, transport, upstream, &unread.bytes, idle).await;
     } else if connection.was_refused() || unread.in_content {
-        linger(owner, transport, connection).await;
+        linger(owner, transport, connection, LONG_SCRAP).await;
+    } else if unread.may_follow {
+        linger(owner, transport, connection, SHORT_SCRAP).await;
     } else {
         close(owner, transport, connection).await;
     }
@@ -360,16 +364,20 @@ async fn close<O: ConnectionOwner>(
 const LINGER: Duration = Duration::from_secs(10);
 const LINGER_QUIET: Duration = Duration::from_secs(2);
 const LINGER_BYTES: u64 = 256 << 20;
+/// Bytes that are read at a time: of content, and of requests behind the last one, of which most clients send none.
+const LONG_SCRAP: usize = 16 << 10;
+const SHORT_SCRAP: usize = 1 << 10;
 
 async fn linger<O: ConnectionOwner>(
     owner: &Rc<O>,
     mut transport: impl Transport,
     connection: &Connection,
+    scrap: usize,
 ) {
     Backlog::turn_to_end(owner, connection).await;
     let _ = tokio::time::timeout(LINGER_QUIET, transport.shutdown()).await;
     let read_away = async {
-        let mut scrap = vec![0u8; 16 << 10];
+        let mut scrap = vec![0u8; scrap];
         let mut left = LINGER_BYTES;
         while let Ok(Ok(n)) = tokio::time::timeout(LINGER_QUIET, transport.read(&mut scrap)).await {
             left = left.saturating_sub(n as u64);

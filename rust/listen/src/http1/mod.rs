@@ -52,6 +52,8 @@ pub(crate) struct Http1<T, O> {
     input: BytesMut,
     /// The client has sent the end of its bytes.
     ended: bool,
+    /// The client may send a request behind the one under way.
+    may_follow: bool,
     /// The account's part in the incomplete head, and its bytes.
     hold: Option<(Hold, u64)>,
     /// Content of the request under way that has not come yet.
@@ -82,6 +84,8 @@ pub(crate) struct Unread {
     pub(crate) bytes: BytesMut,
     /// The client has not sent all of the last message.
     pub(crate) in_content: bool,
+    /// The client may have sent another message, as nothing but the last response says that the connection ends.
+    pub(crate) may_follow: bool,
 }
 
 impl<T: Transport, O: ConnectionOwner> Http1<T, O> {
@@ -101,6 +105,7 @@ impl<T: Transport, O: ConnectionOwner> Http1<T, O> {
             knows_http2,
             input: BytesMut::new(),
             ended: false,
+            may_follow: false,
             hold: None,
             content: None,
             in_turn: 0,
@@ -133,6 +138,7 @@ impl<T: Transport, O: ConnectionOwner> Http1<T, O> {
         let unread = Unread {
             bytes: self.input,
             in_content: self.content.is_some(),
+            may_follow: self.may_follow && !self.ended,
         };
         (self.transport, unread)
     }
@@ -147,7 +153,10 @@ impl<T: Transport, O: ConnectionOwner> Http1<T, O> {
                     return Ended::Preface;
                 }
                 Ok(NextMessage::Refused(refusal)) => self.refuse(refusal).await,
-                Ok(NextMessage::End(ended)) => return ended,
+                Ok(NextMessage::End(ended)) => {
+                    self.may_follow = false;
+                    return ended;
+                }
                 Err(error) => Err(error),
             };
             match served {
@@ -189,6 +198,7 @@ impl<T: Transport, O: ConnectionOwner> Http1<T, O> {
             Err(refusal) => return self.refuse(refusal).await,
         };
         let mut expects = head.expects_continue;
+        self.may_follow = head.is_persistent;
         let request = Ok((head.parts, body));
         self.stream.begin(facts.version);
         let mut serving = Serving::new(&self.owner, Rc::clone(&self.stream), request);
