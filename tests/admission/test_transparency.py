@@ -1,4 +1,4 @@
-"""What an intermediary passes on as it is (RFC 9110 §7.6): any valid message, in each protocol of a client."""
+"""An intermediary passes on any valid message as it is (RFC 9110 §7.6), in each protocol of a client."""
 
 from __future__ import annotations
 
