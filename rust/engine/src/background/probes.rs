@@ -66,7 +66,11 @@ async fn keep_probing(
             Err(_) => (false, format!("no answer within {:?}", health.timeout)),
         };
         if was_good && !good {
-            tracing::warn!(origin = %origin.name, path = %health.path, %why, "origin is down: its health probe failed");
+            let after = health.unhealthy_after;
+            tracing::warn!(
+                origin = %origin.name, path = %health.path, %why,
+                "a health probe failed; an origin is unhealthy after {after} in a row"
+            );
         }
         was_good = good;
         board.probed(origin, good, answered);

@@ -135,8 +135,9 @@ impl PolicyBuild<'_> {
 fn chain(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
     let chain: Result<Vec<CertificateDer<'static>>, _> =
         CertificateDer::pem_slice_iter(pem).collect();
-    let chain = chain.map_err(|error| {
-        format!("holds a certificate in PEM that is damaged ({error}); write the file anew")
+    // The error has its words as lists of bytes.
+    let chain = chain.map_err(|_| {
+        "holds a certificate in PEM that is damaged or cut off; write the file anew".to_owned()
     })?;
     if chain.is_empty() {
         let why = "holds no certificate in PEM; give the file with the certificate and those that issued it, such as \

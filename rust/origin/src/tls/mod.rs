@@ -165,8 +165,10 @@ fn roots(tls: &OriginTls) -> Result<RootCertStore, Fault> {
     match &tls.ca_pem {
         Some(pem) => {
             for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
-                let certificate = certificate.map_err(|error| {
-                    Fault::new("tls_ca", format!("is no PEM certificate: {error}"))
+                // The error has its words as lists of bytes.
+                let certificate = certificate.map_err(|_| {
+                    let why = "is no PEM certificate: it is damaged or cut off; write it anew";
+                    Fault::new("tls_ca", why.to_owned())
                 })?;
                 roots.add(certificate).map_err(|error| {
                     Fault::new(

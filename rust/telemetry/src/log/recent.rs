@@ -18,7 +18,7 @@ use tracing::{
 };
 use tracing_subscriber::layer::{Context, Layer};
 
-use super::sums::{REPEATED, SUMMARY};
+use super::sums::{REPEATED, SUMMARY, is_subject};
 use crate::system_error::without_number;
 
 /// Events that are kept.
@@ -54,6 +54,21 @@ pub struct LogEvent {
     pub fields: Vec<(Cow<'static, str>, String)>,
     /// Times that it happened.
     pub count: u64,
+}
+
+impl LogEvent {
+    /// True if its subject is `of`, as a report of repetitions names it.
+    fn is_of(&self, of: &str) -> bool {
+        let mut left = of;
+        let subjects = (self.fields.iter()).filter(|(name, _)| is_subject(name));
+        for (_, value) in subjects {
+            let Some(rest) = left.strip_prefix(value.as_str()) else {
+                return false;
+            };
+            left = rest.strip_prefix(' ').unwrap_or(rest);
+        }
+        left.is_empty()
+    }
 }
 
 #[derive(Debug)]
@@ -118,8 +133,7 @@ impl Events {
         let more = value("more").and_then(|more| more.parse::<u64>().ok());
         let (of, line) = (value("of"), report.message.strip_suffix(REPEATED));
         let repeated = self.kept.iter_mut().rev().find(|event| {
-            let is_of = |of| event.fields.iter().any(|(_, value)| value == of);
-            line == Some(event.message.as_str()) && of.is_none_or(is_of)
+            line == Some(event.message.as_str()) && of.is_none_or(|of| event.is_of(of))
         });
         match (repeated, more) {
             (Some(event), Some(more)) => {
@@ -283,12 +297,22 @@ mod tests {
         events.repeat(report.clone());
         report.fields = vec![field("of", "c"), field("more", "7")];
         events.repeat(report);
+        let mut probe = event("a probe failed", 2);
+        probe.fields = vec![
+            field("origin", "a"),
+            field("path", "/up"),
+            field("why", "b"),
+        ];
+        events.add(probe);
+        let mut report = event("a probe failed (repeated)", 3);
+        report.fields = vec![field("of", "a /up"), field("more", "2")];
+        events.repeat(report);
         let counts: Vec<_> = events
             .kept
             .iter()
             .map(|one| (one.count, one.number))
             .collect();
-        assert_eq!(counts, [(8, 3), (1, 2), (1, 4)]);
+        assert_eq!(counts, [(8, 3), (1, 2), (1, 4), (3, 6)]);
     }
 
     #[test]

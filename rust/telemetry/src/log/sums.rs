@@ -25,9 +25,32 @@ const LINES: u32 = 1_000;
 const KINDS: usize = 1_024;
 const SECOND: Duration = Duration::from_secs(1);
 /// Fields that name the subject of a line.
-const SUBJECTS: [&str; 10] = [
-    "origin", "group", "callable", "hook", "field", "url", "host", "path", "id", "log",
+const SUBJECTS: [&str; 19] = [
+    "origin",
+    "group",
+    "callable",
+    "hook",
+    "field",
+    "url",
+    "host",
+    "path",
+    "id",
+    "log",
+    "binding",
+    "replica",
+    "experiment",
+    "file",
+    "folder",
+    "deploy",
+    "key",
+    "name",
+    "thread",
 ];
+
+/// True if a field names the subject of a line.
+pub(super) fn is_subject(field: &str) -> bool {
+    SUBJECTS.contains(&field)
+}
 
 pub(super) static SUMS: Mutex<LineCounts> = Mutex::new(LineCounts::new());
 
@@ -176,7 +199,9 @@ impl<S: Subscriber> Layer<S> for Sums {
         let mut hasher = FixedState::default().build_hasher();
         hasher.write(meta.target().as_bytes());
         hasher.write_u32(meta.line().unwrap_or(0));
+        // A subject may be a field, or be named in the words.
         hasher.write(said.subject.as_bytes());
+        hasher.write(said.message.as_bytes());
         let key = hasher.finish();
         SUMS.lock().admit(now, Some((key, &said)))
     }
@@ -198,7 +223,7 @@ impl Visit for Said {
         use std::fmt::Write as _;
         if field.name() == "message" {
             let _ = write!(self.message, "{value:?}");
-        } else if SUBJECTS.contains(&field.name()) {
+        } else if is_subject(field.name()) {
             let space = if self.subject.is_empty() { "" } else { " " };
             let _ = write!(self.subject, "{space}{value:?}");
         }
