@@ -15,6 +15,7 @@ from edgerouter.application import FileApplication
 from edgerouter.functions import Database
 from edgerouter.migrations import Migrations
 
+from ..certificates import Authority
 from ..metrics import metric
 from ..origins import wait_until
 from .conftest import Asking, broken_rules, refused
@@ -520,6 +521,28 @@ def test_the_users_api_of_the_examples_runs_on_each_server(
         migrations = Migrations(env.DB, app.parent / "migrations" / "DB")
         while migrations.rollback():
             migrations = Migrations(env.DB, app.parent / "migrations" / "DB")
+
+
+def test_a_reload_reads_the_authorities_of_a_server_again(
+    asking: Asking, database_server: DatabaseServer, tmp_path: Path
+) -> None:
+    file = Authority(tmp_path, "other").file
+    url = f"{database_server.empty()}?sslrootcert={file}"
+    running = asking.database(url)
+
+    def ask() -> str:
+        return str(asking.plain(lambda request, ctx: refused(lambda: ctx.env.DB.prepare("SELECT 1").all())))
+
+    assert "UnknownIssuer" in ask()
+    # The authority is another one from now on, as its file says.
+    file.write_bytes(database_server.authority.read_bytes())
+    running.server.reload(asking.edge(url, kind="database"))
+    assert ask() == "nothing was raised"
+    # A file that is none is a refused reload, and the old one serves.
+    file.write_text(file.read_text()[:200])
+    with pytest.raises(ConfigError, match="holds a certificate in PEM that is damaged or cut off; write it anew"):
+        running.server.reload(asking.edge(url, kind="database"))
+    assert ask() == "nothing was raised"
 
 
 def test_the_connection_is_encrypted_and_the_server_verified(asking: Asking, database_server: DatabaseServer) -> None:

@@ -15,6 +15,7 @@ from edgerouter.migrations import Migrations
 
 from ..certificates import Authority
 from ..metrics import metric
+from ..origins import wait_until
 from .conftest import Asking, broken_rules, refusal_at_the_start, refused
 from .libsql import LibSqlServer
 
@@ -213,6 +214,35 @@ def test_a_server_that_fails_is_an_error_of_the_call(
     server.fault = ""
     server.go_on.set()
     assert asking.plain(question) is None
+
+
+def test_a_server_that_fails_every_other_call_is_not_reached_again_with_each_in_the_log(
+    asking: Asking, server: LibSqlServer, capfd: pytest.CaptureFixture[str]
+) -> None:
+    asking.database(server.url, auth_token=TOKEN, limits=DataLimits(connections=1))
+
+    def in_turn(request: Request, ctx: Context) -> Any:
+        failed = 0
+        for turn in range(40):
+            server.fault = "hangs up" if turn % 2 else ""
+            failed += "BindingError" in refused(lambda: ctx.env.DB.prepare("SELECT 1").all())
+        return failed
+
+    assert asking.plain(in_turn) == 20
+    server.fault = ""
+    logged = [capfd.readouterr().err]
+
+    def is_well() -> bool:
+        assert asking.plain(lambda request, ctx: ctx.env.DB.prepare("SELECT 1 AS one").first("one")) == 1
+        logged.append(capfd.readouterr().err)
+        return "a binding can be reached again" in logged[-1]
+
+    wait_until(is_well, what="the end of the outage in the log")
+    text = "".join(logged)
+    # In the second of a test before, its line is among the repeated ones.
+    assert "a binding cannot be reached; calls of it fail" in text
+    # One, or more where the machine was at a stand for a second between two calls.
+    assert text.count("a binding can be reached again") < 5, text
 
 
 def test_rows_are_bounded(asking: Asking, server: LibSqlServer) -> None:

@@ -122,6 +122,8 @@ impl DataRoom {
 pub struct Bound {
     binding: Binding,
     limits: DataLimits,
+    /// Of the certificates by which its servers are verified.
+    authorities: Option<[u8; 32]>,
     store: Store,
     meter: Arc<Meter>,
     room: Arc<DataRoom>,
@@ -140,6 +142,7 @@ impl Bound {
             room.remote.handle().map_err(thread)?;
         }
         let bound = Arc::new(Self {
+            authorities: roots::digest(binding),
             store: match (binding.kind, &binding.address) {
                 (BindingKind::KeyValue, _) => {
                     let (clock, remote) = (&room.clock, &room.remote);
@@ -307,13 +310,13 @@ fn misdirected() -> DataError {
 fn note(meter: &Meter, binding: &str, result: &DataResult) {
     match result {
         Err(error) if error.is_outage() => {
-            if meter.reached(false) {
+            if meter.failed() {
                 tracing::warn!(binding, %error, "a binding cannot be reached; calls of it fail");
             }
         }
         Err(DataError::Closed) => {}
         _ => {
-            if meter.reached(true) {
+            if meter.reached() {
                 tracing::info!(binding, "a binding can be reached again");
             }
         }
@@ -361,7 +364,8 @@ impl Bindings {
             let kept = self
                 .bound
                 .get(&binding.name)
-                .filter(|open| open.binding == *binding && open.limits == *limits);
+                .filter(|open| open.binding == *binding && open.limits == *limits)
+                .filter(|open| open.authorities == roots::digest(binding));
             let opened = match kept {
                 Some(open) => Ok(Arc::clone(open)),
                 None => Bound::open(binding, limits, &self.room),

@@ -6,7 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use edgerouter_telemetry::text::{self, DurationSamples};
@@ -30,6 +30,9 @@ const BUCKETS: [u64; 9] = [
     50, 200, 1_000, 5_000, 20_000, 100_000, 500_000, 2_000_000, 10_000_000,
 ];
 
+/// Milliseconds without a failure after which an engine counts as reached again in the log.
+const SETTLED: u64 = 1_000;
+
 /// The counts of one binding.
 #[derive(Debug)]
 pub(crate) struct Meter {
@@ -38,6 +41,11 @@ pub(crate) struct Meter {
     micros: AtomicU64,
     /// The last operation reached the engine.
     up: AtomicBool,
+    /// The log says that the engine is out of reach.
+    out: AtomicBool,
+    /// When an operation last found it so, in milliseconds since `began`.
+    failed: AtomicU64,
+    began: Instant,
     pub(crate) under_way: AtomicUsize,
 }
 
@@ -48,6 +56,9 @@ impl Default for Meter {
             buckets: Default::default(),
             micros: AtomicU64::new(0),
             up: AtomicBool::new(true),
+            out: AtomicBool::new(false),
+            failed: AtomicU64::new(0),
+            began: Instant::now(),
             under_way: AtomicUsize::new(0),
         }
     }
@@ -75,9 +86,27 @@ impl Meter {
         self.micros.fetch_add(micros, Ordering::Relaxed);
     }
 
-    /// Notes that the engine was reached, or was not. True if that is news.
-    pub(crate) fn reached(&self, up: bool) -> bool {
-        self.up.swap(up, Ordering::AcqRel) != up
+    /// Notes that the engine was not reached. True if that is news.
+    pub(crate) fn failed(&self) -> bool {
+        self.up.store(false, Ordering::Release);
+        self.failed.store(self.millis(), Ordering::Release);
+        !self.out.swap(true, Ordering::AcqRel)
+    }
+
+    /// Notes that the engine was reached. True if that is news: for a while no operation has found it out of reach.
+    /// Where some connections work and others do not, each operation would be news otherwise.
+    pub(crate) fn reached(&self) -> bool {
+        self.up.store(true, Ordering::Release);
+        self.out.load(Ordering::Acquire)
+            && self
+                .millis()
+                .saturating_sub(self.failed.load(Ordering::Acquire))
+                >= SETTLED
+            && self.out.swap(false, Ordering::AcqRel)
+    }
+
+    fn millis(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 }
 

@@ -1,7 +1,10 @@
 //! The connection to a Redis server, or to one that speaks its protocol (Valkey), which all calls of a binding share:
 //! their commands are sent without waiting for the replies of others.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::{Duration, Instant},
+};
 
 use edgerouter_core::secret::Secret;
 use redis::{AsyncConnectionConfig, Client, ErrorKind, RedisError, aio::MultiplexedConnection};
@@ -23,6 +26,38 @@ pub(crate) struct RedisLink {
     client: Client,
     state: Mutex<LinkState>,
     connect_timeout: Duration,
+    began: Instant,
+    /// When a reply came last, in milliseconds since `began`.
+    replied: AtomicU64,
+    /// The number of the connection on which no reply came for all the time of an operation: nothing else shows that a
+    /// machine is gone, or that its name or address leads to another one, and the system would wait for many minutes.
+    silent: AtomicU64,
+}
+
+/// An operation that waits for its reply. One whose time ends before it has one leaves a silent connection behind.
+pub(crate) struct AwaitedReply<'a> {
+    link: &'a RedisLink,
+    number: u64,
+    since: u64,
+    has_come: bool,
+}
+
+impl AwaitedReply<'_> {
+    /// It has come, whatever it is.
+    pub(crate) fn came(mut self) {
+        self.has_come = true;
+        self.link
+            .replied
+            .store(self.link.millis(), Ordering::Relaxed);
+    }
+}
+
+impl Drop for AwaitedReply<'_> {
+    fn drop(&mut self) {
+        if !self.has_come && self.link.replied.load(Ordering::Relaxed) <= self.since {
+            self.link.silent.store(self.number, Ordering::Relaxed);
+        }
+    }
 }
 
 #[derive(Default)]
@@ -59,12 +94,32 @@ impl RedisLink {
             state: Mutex::default(),
             // Less than the time of an operation: one that waits for the connection is then known to have done nothing.
             connect_timeout: (timeout * 4 / 5).min(Duration::from_secs(2)),
+            began: Instant::now(),
+            replied: AtomicU64::new(0),
+            silent: AtomicU64::new(0),
         })
+    }
+
+    fn millis(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// To be made before an operation is sent on the connection of this number.
+    pub(crate) fn awaited(&self, number: u64) -> AwaitedReply<'_> {
+        AwaitedReply {
+            link: self,
+            number,
+            since: self.millis(),
+            has_come: false,
+        }
     }
 
     /// The connection, and its number.
     pub(crate) async fn connection(&self) -> Result<(MultiplexedConnection, u64), DataError> {
         let mut state = self.state.lock().await;
+        if self.silent.load(Ordering::Relaxed) == state.number {
+            state.connection = None;
+        }
         if let Some(connection) = &state.connection {
             return Ok((connection.clone(), state.number));
         }

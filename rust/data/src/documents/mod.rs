@@ -66,6 +66,7 @@ async fn done(
     most: usize,
 ) -> Result<DocumentReply, DataError> {
     let (mut connection, number) = link.connection().await?;
+    let reply = link.awaited(number);
     let done = match call {
         DocumentCall::Ping => {
             let pinged = redis::cmd("PING").query_async::<()>(&mut connection).await;
@@ -84,6 +85,7 @@ async fn done(
             replied.map(DocumentReply::Parts)
         }
     };
+    reply.came();
     match done {
         Ok(reply) => Ok(reply),
         Err(error) => match link.lost(&error, number).await {

@@ -134,7 +134,10 @@ impl RedisStore {
 impl Inner {
     async fn call(&self, call: &KvCall) -> KvResult {
         let (mut connection, number) = self.link.connection().await?;
-        match self.done(&mut connection, call).await {
+        let reply = self.link.awaited(number);
+        let done = self.done(&mut connection, call).await;
+        reply.came();
+        match done {
             Ok(done) => done,
             Err(error) => match self.link.lost(&error, number).await {
                 Some(lost) => Err(lost),

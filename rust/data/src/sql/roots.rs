@@ -2,7 +2,11 @@
 
 use std::{path::Path, sync::Arc};
 
-use edgerouter_core::plan::{binding::DataAddress, database_server::ServerTls};
+use ::aws_lc_rs::digest::{Context, SHA256};
+use edgerouter_core::plan::{
+    binding::{Binding, DataAddress},
+    database_server::ServerTls,
+};
 use edgerouter_telemetry::regular;
 use rustls_native_certs::load_native_certs;
 use tokio_rustls::rustls::{
@@ -16,15 +20,37 @@ const MOST_BYTES: u64 = 4 << 20;
 
 /// Reads the file that an address names. `Err`: why a server could not be verified by it.
 pub(crate) fn check(address: &DataAddress) -> Result<(), String> {
-    let tls = match address {
-        DataAddress::Server(server) => &server.tls,
-        DataAddress::LibSql(server) => &server.tls,
-        _ => return Ok(()),
-    };
-    match tls {
-        ServerTls::Verified(Some(file)) => store(certificates(Some(file))?).map(drop),
+    match tls(address) {
+        Some(ServerTls::Verified(Some(file))) => store(certificates(Some(file))?).map(drop),
         _ => Ok(()),
     }
+}
+
+fn tls(address: &DataAddress) -> Option<&ServerTls> {
+    match address {
+        DataAddress::Server(server) => Some(&server.tls),
+        DataAddress::LibSql(server) => Some(&server.tls),
+        _ => None,
+    }
+}
+
+/// A digest of the certificates by which the servers of a binding are verified: a reload compares it, as files are
+/// replaced. `None`: there are none, or they cannot be read.
+pub(crate) fn digest(binding: &Binding) -> Option<[u8; 32]> {
+    let replicas = binding.replicas.iter().map(|replica| &replica.tls);
+    let mut all = Context::new(&SHA256);
+    let mut is_verified = false;
+    for tls in tls(&binding.address).into_iter().chain(replicas) {
+        if let ServerTls::Verified(file) = tls {
+            is_verified = true;
+            for certificate in certificates(file.as_deref()).ok()? {
+                all.update(&certificate);
+            }
+        }
+    }
+    is_verified
+        .then(|| all.finish())
+        .and_then(|digest| digest.as_ref().try_into().ok())
 }
 
 /// The certificates of a file, or of the system. Read at the start, so that a file that is none is noticed then.
@@ -41,9 +67,12 @@ pub(crate) fn certificates(file: Option<&str>) -> Result<Vec<CertificateDer<'sta
     };
     let bad = |why: &dyn std::fmt::Display| format!("sslrootcert {file}: {why}");
     let text = regular::read(Path::new(file), MOST_BYTES).map_err(|error| bad(&error))?;
+    // The error has its words as lists of bytes.
     let found: Vec<_> = CertificateDer::pem_slice_iter(&text)
         .collect::<Result<_, _>>()
-        .map_err(|error| bad(&error))?;
+        .map_err(|_| {
+            bad(&"holds a certificate in PEM that is damaged or cut off; write it anew")
+        })?;
     if found.is_empty() {
         return Err(bad(&"holds no certificate in PEM"));
     }
