@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import flask
 import httpx
 import pytest
 
@@ -29,6 +30,8 @@ PLAIN: dict[str, tuple[Callable[[Any, Any], Any], str]] = {
     "a key": (lambda request, ctx: request.json().a, "'dict' object has no attribute 'a'; it is a key: write [\"a\"]"),
     "a store": (lambda request, ctx: ctx.kv, "'kv'; write ctx.env.NAME, which edge.kv(\"NAME\", ...) declares"),
     "a method": (lambda request, ctx: request.text, "returned builtin_function_or_method, expected a Response"),
+    "a call that is not made": (lambda request, ctx: request.text, ": is it called, with parentheses?"),
+    "a tuple of Flask": (lambda request, ctx: ("x", 200, {}), ": fields go into Response(body, status, headers)"),
     "a class": (lambda request, ctx: Response, "returned type, expected a Response"),
 }
 
@@ -41,9 +44,24 @@ async def _awaited_data(request: Any) -> Any:
     return await request.json()
 
 
+async def _unsent(ctx: Any) -> Any:
+    return Response(ctx.cache.match("http://a.example/"))
+
+
+async def _returned(ctx: Any) -> Any:
+    return ctx.cache.match("http://a.example/")
+
+
+async def _read(ctx: Any) -> Any:
+    return ctx.env.KV.get("a")
+
+
 ASYNC: dict[str, tuple[Callable[[Any, Any], Any], str]] = {
     "a fetch without await": (lambda request, ctx: _subscribed(ctx), "is not subscriptable; is an await missing?"),
     "await of a value": (lambda request, ctx: _awaited_data(request), "; leave await out: it is here already"),
+    "a body without await": (lambda request, ctx: _unsent(ctx), "; await it"),
+    "a match without await": (lambda request, ctx: _returned(ctx), ": await it"),
+    "a value without await": (lambda request, ctx: _read(ctx), ": await it"),
 }
 
 
@@ -74,10 +92,24 @@ def test_a_word_of_another_framework_is_answered_with_ours(slip: str) -> None:
 def test_an_await_that_is_missing_or_too_many_is_named(slip: str) -> None:
     wrong, remedy = ASYNC[slip]
     edge = Edge("test")
+    edge.kv("KV", "memory:")
 
     @edge.function("/a")
     async def function(request: Request, ctx: AsyncContext) -> Any:
         return await wrong(request, ctx)
 
     response = called(edge)
+    # An operation that nobody awaits is no stream of nothing.
     assert (response.status_code, remedy in response.text) == (502, True), response.text
+
+
+def test_a_response_of_another_framework_is_named_with_its_module() -> None:
+    edge = Edge("test")
+
+    @edge.function("/a")
+    def function(request: Request, ctx: Context) -> Any:
+        return flask.Response("x")
+
+    text = called(edge).text
+    assert "returned flask.wrappers.Response, expected a Response" in text
+    assert "for an application that edge.mount serves" in text

@@ -43,6 +43,8 @@ def edgerouter(*arguments: str) -> subprocess.CompletedProcess[str]:
         ("/a/[0-9]+", "regular expression"),
         ("/a/\\d+", "regular expression"),
         ("/^a$", "regular expression"),
+        ("^/a/", "regular expression"),
+        ("~ ^/a/", "regular expression"),
     ],
 )
 def test_patterns_of_other_routers_are_refused_with_the_right_spelling(pattern: str, remedy: str) -> None:

@@ -4,6 +4,7 @@
 //! the rules.
 
 mod advice;
+mod experiments;
 mod guarded;
 mod reached;
 mod secrets;
@@ -14,6 +15,7 @@ mod tests;
 pub use self::advice::{Lint, LintLevel};
 use self::{
     advice::Advice,
+    experiments::experiments,
     guarded::{addresses, browsers, delay, methods},
     reached::{idle, leads_to_itself, misread, page_of_group, redirect},
     secrets::{
@@ -62,6 +64,7 @@ pub fn lint(plan: &Plan) -> Vec<Lint> {
         preflight(&mut advice);
         null_origin(&mut advice);
         misread(&mut advice);
+        experiments(plan, &mut advice);
         uncompressed(&mut advice);
         browsers(plan, &mut advice);
         addresses(plan, &mut advice);

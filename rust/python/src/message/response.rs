@@ -27,7 +27,8 @@ use crate::json;
 
 use parts::allow_content;
 pub(crate) use parts::{
-    BYTES, JSON, ResponseParts, TEXT, bytes_of, gives_pieces, may_have_content, status_of,
+    BYTES, JSON, ResponseParts, TEXT, bytes_of, gives_pieces, is_awaitable, may_have_content,
+    status_of,
 };
 
 /// A response: made by a callable, or seen by one in a response phase.

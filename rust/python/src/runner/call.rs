@@ -324,10 +324,7 @@ impl Views {
         if result.is_instance_of::<Request>() {
             return Err("a Request that it was not given".to_owned().into());
         }
-        let named = || {
-            let kind = result.get_type().name();
-            kind.map_or_else(|_| "something".to_owned(), |name| name.to_string())
-        };
+        let named = || named(result).unwrap_or_else(|_| "something".to_owned());
         if hook {
             return Err(named().into());
         }
@@ -415,6 +412,18 @@ impl Views {
             Err(error) => Err(format!("an iterator that could not be sent ({error})").into()),
         }
     }
+}
+
+/// The name of an object's class; that of a response of another framework has its module, as ours is expected.
+fn named(result: &Bound<'_, PyAny>) -> PyResult<String> {
+    let class = result.get_type();
+    let name = class.name()?;
+    let whole = if name.to_cow()?.ends_with("Response") {
+        class.fully_qualified_name()?
+    } else {
+        name
+    };
+    Ok(whole.to_string())
 }
 
 /// True if the object has no other owner, so that its parts can be taken. (The count is deprecated for other uses.)

@@ -10,7 +10,7 @@ use super::{
     call::{Misfit, Settled, Views},
     notify, runtime,
 };
-use crate::errors;
+use crate::{errors, message::response};
 
 fn expected(phase: Phase) -> &'static str {
     match phase {
@@ -21,11 +21,18 @@ fn expected(phase: Phase) -> &'static str {
 }
 
 /// The slip that a type of result usually comes from.
-fn remedy(got: &str) -> &'static str {
+fn remedy(got: &str, result: &Bound<'_, PyAny>) -> &'static str {
     match got {
         "Abort" => ": raise it instead, as in raise Abort(404)",
         "NoneType" => ": is a return missing?",
-        "coroutine" => ": await it",
+        "builtin_function_or_method" | "function" | "method" | "type" => {
+            ": is it called, with parentheses?"
+        }
+        got if got.ends_with("Response") => {
+            ": that of another framework is for an application that edge.mount serves"
+        }
+        got if got.starts_with("a tuple") => ": fields go into Response(body, status, headers)",
+        _ if response::is_awaitable(result) => ": await it",
         _ => "",
     }
 }
@@ -70,7 +77,7 @@ impl CallSite<'_> {
             .map_err(|misfit| match misfit {
                 Misfit::Kind(got) => FunctionError::WrongType {
                     id: views.request.get().what(),
-                    expected: format!("{}{}", expected(self.phase), remedy(&got)),
+                    expected: format!("{}{}", expected(self.phase), remedy(&got, result)),
                     got,
                     trace: None,
                 },

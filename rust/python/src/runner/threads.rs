@@ -8,7 +8,7 @@ use std::{
 
 use edgerouter_core::plan::limits::FunctionLimits;
 use edgerouter_functions::{FunctionError, Phase};
-use pyo3::{intern, prelude::*};
+use pyo3::prelude::*;
 
 use super::{
     job::{Coroutine, Job, Kind, Work},
@@ -19,6 +19,7 @@ use super::{
     scope,
     watched_thread::{Interrupt, WatchedThread},
 };
+use crate::message::response;
 
 /// The runner, as Python's threads hold it.
 #[pyclass(frozen, module = "edgerouter._core")]
@@ -184,7 +185,7 @@ fn run(mut job: Box<Job>, py: Python<'_>, thread: &WatchedThread) -> Option<Box<
         Err(error) => site.ended(py, &views, error),
     };
     if let (Err(FunctionError::WrongType { .. }), Ok(result)) = (&settled, result)
-        && awaitable(&result)
+        && response::is_awaitable(&result)
         && let Some((scope, context)) = called_in
     {
         if let Err(error) = scope::enter_in(&scope, &context) {
@@ -202,10 +203,4 @@ fn run(mut job: Box<Job>, py: Python<'_>, thread: &WatchedThread) -> Option<Box<
     views.end_after(&settled);
     thread.answer(answer, settled);
     None
-}
-
-fn awaitable(result: &Bound<'_, PyAny>) -> bool {
-    result
-        .hasattr(intern!(result.py(), "__await__"))
-        .unwrap_or(false)
 }

@@ -68,22 +68,27 @@ pub(super) fn groups(
     origins: &[Arc<str>],
     problems: &Problems,
 ) -> Vec<Group> {
+    let names: Vec<Arc<str>> = specs.iter().map(|spec| spec.name.as_str().into()).collect();
     let numbered = specs.into_iter().enumerate();
     numbered
-        .map(|(at, spec)| group(spec, &format!("groups[{at}]"), origins, problems))
+        .map(|(at, spec)| group(spec, &format!("groups[{at}]"), (origins, &names), problems))
         .collect()
 }
 
-fn group(spec: GroupSpec, path: &str, origins: &[Arc<str>], problems: &Problems) -> Group {
+fn group(
+    spec: GroupSpec,
+    path: &str,
+    (origins, groups): (&[Arc<str>], &[Arc<str>]),
+    problems: &Problems,
+) -> Group {
     let mut members = Vec::with_capacity(spec.members.len());
     for (at, member) in spec.members.iter().enumerate() {
         let place = format!("{path}.members[{at}]");
         let Some(origin) = origins.iter().position(|origin| **origin == **member) else {
-            let names: Vec<&str> = origins.iter().map(|name| &**name).collect();
             problems.add(
                 place,
                 Some(format!("{member:?}")),
-                format!("is not an origin{}", suggestion(nearest(member, &names))),
+                no_origin(member, origins, groups),
             );
             continue;
         };
@@ -99,6 +104,18 @@ fn group(spec: GroupSpec, path: &str, origins: &[Arc<str>], problems: &Problems)
         members,
         failover_on: spec.failover_on,
         deadline: spec.deadline,
+    }
+}
+
+/// Why a text names no member of a group.
+fn no_origin(member: &str, origins: &[Arc<str>], groups: &[Arc<str>]) -> String {
+    let names: Vec<&str> = origins.iter().map(|name| &**name).collect();
+    if groups.iter().any(|group| **group == *member) {
+        "is a group; the members of a group are origins: name those of that group".to_owned()
+    } else if member.contains("://") {
+        "is a URL; declare its server as an origin, and name that".to_owned()
+    } else {
+        format!("is not an origin{}", suggestion(nearest(member, &names)))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::advice::{Advice, Lint, LintLevel};
 use crate::plan::{
-    GroupId, Plan, PrefetchTarget, Route, Scheme, Target,
+    GroupId, OriginId, Plan, PrefetchTarget, Route, Scheme, Target,
     compile::{Template, TemplatePart},
     spec::nearest,
 };
@@ -20,6 +20,25 @@ pub(super) fn idle(plan: &Plan) -> Vec<Lint> {
             message: format!("{name} is never called: no route leads requests to it in its phase"),
             remedy: "correct its pattern or host, choose a viewer phase where a function or fixed words answer, or remove it",
         });
+    }
+    // Functions and hooks may request from any origin by its name.
+    let named = plan.groups.iter().flat_map(|group| &group.members);
+    let named: Vec<OriginId> = named.copied().collect();
+    for (at, origin) in plan.origins.iter().enumerate() {
+        let is_named = named.iter().any(|id| id.0 as usize == at);
+        if plan.callables.is_empty() && !is_named {
+            found.push(Lint {
+                path: format!("origins[{at}]"),
+                route: String::new(),
+                level: LintLevel::Info,
+                rule: "unused-origin",
+                message: format!(
+                    "{} gets no requests: no route and no group names it",
+                    origin.name
+                ),
+                remedy: "make it a member of a group, lead a route to it, or remove it",
+            });
+        }
     }
     // Only a listener with TLS, or a trusted proxy that has it, can bring https requests.
     let https = |target: &PrefetchTarget| target.scheme == Scheme::Https;

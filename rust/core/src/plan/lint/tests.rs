@@ -10,6 +10,7 @@ fn rules(routes: &Value) -> Vec<&'static str> {
         "name": "t",
         "trusted_proxies": ["10.0.0.0/8"],
         "origins": [{"name": "o", "url": "http://x"}, {"name": "u", "url": "https://x", "tls_verify": false}],
+        "groups": [{"name": "both", "members": ["o", "u"]}],
         "routes": routes,
     });
     let plan = compile(&serde_json::to_vec(&plan).unwrap())
@@ -271,4 +272,81 @@ fn a_request_may_choose_a_page_or_a_name_below_a_domain_but_no_domain() {
     ] {
         assert_eq!(free_host(location), free, "{location}");
     }
+}
+
+#[test]
+fn experiments_of_different_routes_that_disturb_each_other_are_named() {
+    let experiment = |name: &str, extra: Value| {
+        let mut made = json!({"name": name, "variants": [["a", 50], ["b", 50]]});
+        for (key, value) in extra.as_object().unwrap() {
+            made[key] = value.clone();
+        }
+        made
+    };
+    let on =
+        |pattern: &str, one: &Value| json!({"pattern": pattern, "to": "o", "experiments": [one]});
+    let home = experiment("home", json!({}));
+    let found = |other: &Value| rules(&json!([on("/", &home), on("/b", other)]));
+    for (row, other, want) in [
+        ("the same", home.clone(), vec![]),
+        ("its cookie", experiment("b", json!({})), vec!["experiment"]),
+        (
+            "a cookie of its own",
+            experiment("b", json!({"cookie": "b"})),
+            vec![],
+        ),
+        (
+            "other weights",
+            experiment("home", json!({"variants": [["a", 1], ["b", 9]]})),
+            vec!["experiment"],
+        ),
+        (
+            "other variants",
+            experiment("home", json!({"variants": [["x", 1], ["y", 1]]})),
+            vec!["experiment"],
+        ),
+        (
+            "another cookie",
+            experiment("home", json!({"cookie": "b"})),
+            vec!["experiment"],
+        ),
+        (
+            "another run with its own cookie",
+            experiment("home", json!({"cookie": "b", "salt": "2"})),
+            vec![],
+        ),
+    ] {
+        assert_eq!(found(&other), want, "{row}");
+    }
+    let other = experiment("b", json!({}));
+    let apart = json!([on("a.example/", &home), on("b.example/", &other)]);
+    assert!(
+        rules(&apart).is_empty(),
+        "cookies do not travel between hosts"
+    );
+}
+
+#[test]
+fn an_origin_without_requests_is_named_unless_functions_may_use_it() {
+    let advice = |callables: Value, groups: Value| {
+        let plan = json!({
+            "name": "t",
+            "origins": [{"name": "a", "url": "http://x"}, {"name": "b", "url": "http://y"}],
+            "groups": groups,
+            "callables": callables,
+            "routes": [{"pattern": "/*", "to": "a"}],
+        });
+        let plan = compile(&serde_json::to_vec(&plan).unwrap())
+            .unwrap_or_else(|problems| panic!("{problems:?}"));
+        let found: Vec<_> = lint(&plan)
+            .into_iter()
+            .map(|lint| (lint.path, lint.rule))
+            .collect();
+        found
+    };
+    let unused = vec![("origins[1]".to_owned(), "unused-origin")];
+    assert_eq!(advice(json!([]), json!([])), unused);
+    assert_eq!(advice(json!([{"name": "f"}]), json!([])), vec![]);
+    let group = json!([{"name": "g", "members": ["a", "b"]}]);
+    assert_eq!(advice(json!([]), group), vec![]);
 }

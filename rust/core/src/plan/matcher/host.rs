@@ -34,6 +34,11 @@ pub enum HostError {
     /// An internationalised name that is not in the form of RFC 5890 §2.3.2.1.
     #[error("must be in its ASCII form (\"xn--…\")")]
     NotAscii,
+    /// The begin of a regular expression, as locations of nginx have it.
+    #[error(
+        "begins a regular expression; a pattern is a path such as /static/*: * stands for any text, {{name}} for one segment"
+    )]
+    Expression,
     /// A character or length that no host name has (RFC 1123 §2.1).
     #[error(
         "is not a host name: labels of letters, digits, \"-\" and \"_\", at most 63 bytes each, 253 in all"
@@ -52,6 +57,9 @@ impl HostPattern {
         }
         if source.contains("://") {
             return Err(HostError::Scheme);
+        }
+        if source.starts_with(['~', '^']) {
+            return Err(HostError::Expression);
         }
         if !source.is_ascii() {
             return Err(HostError::NotAscii);

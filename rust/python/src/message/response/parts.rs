@@ -53,10 +53,20 @@ impl BodyIterator {
     }
 }
 
-/// True if an object gives pieces, awaited or not.
+/// True if an object gives pieces, awaited or not. Awaitables that are their own iterator give none.
 pub(crate) fn gives_pieces(body: &Bound<'_, PyAny>) -> PyResult<bool> {
     let py = body.py();
-    Ok(body.hasattr(intern!(py, "__aiter__"))? || body.hasattr(intern!(py, "__next__"))?)
+    if body.hasattr(intern!(py, "__aiter__"))? {
+        return Ok(true);
+    }
+    Ok(body.hasattr(intern!(py, "__next__"))? && !is_awaitable(body))
+}
+
+/// True if an object is to be awaited.
+pub(crate) fn is_awaitable(object: &Bound<'_, PyAny>) -> bool {
+    object
+        .hasattr(intern!(object.py(), "__await__"))
+        .unwrap_or(false)
 }
 
 pub(crate) fn status_of(status: u16) -> PyResult<StatusCode> {
@@ -101,8 +111,13 @@ pub(crate) fn bytes_of(body: &Bound<'_, PyAny>) -> PyResult<(Bytes, bool)> {
         let copied = copied.cast::<PyBytes>()?;
         return Ok((Bytes::copy_from_slice(copied.as_bytes()), false));
     }
+    let remedy = if is_awaitable(body) {
+        "await it"
+    } else {
+        "for data use Response.json"
+    };
     Err(PyTypeError::new_err(format!(
-        "a body is str, bytes or an iterator of them, not {}; for data use Response.json",
+        "a body is str, bytes or an iterator of them, not {}; {remedy}",
         body.get_type().name()?
     )))
 }

@@ -146,6 +146,14 @@ fn a_mistake_in_the_site_is_reported_at_its_place() {
             "groups[0].members[0]: \"x\": is not an origin",
         ),
         (
+            json!({"name": "t", "groups": [{"name": "g", "members": ["h"]}, {"name": "h", "members": ["g"]}]}),
+            "groups[0].members[0]: \"h\": is a group; the members of a group are origins",
+        ),
+        (
+            json!({"name": "t", "groups": [{"name": "g", "members": ["http://x"]}]}),
+            "groups[0].members[0]: \"http://x\": is a URL; declare its server as an origin",
+        ),
+        (
             json!({"name": "t", "hooks": [{"phase": "viewer", "pattern": "/*", "call": 0}]}),
             "hooks[0].call: 0: is not the index of a callable; there are 0",
         ),
