@@ -33,7 +33,7 @@ from edgerouter.images import Images
 from edgerouter.latency import Latency
 from edgerouter.limits import Limits
 from edgerouter.listening import Listener, Tls
-from edgerouter.origins import Group, Origin
+from edgerouter.origins import Balance, Group, Origin
 from edgerouter.outside import FetchHosts
 from edgerouter.plan import Plan
 from edgerouter.plugins import Plugin
@@ -188,9 +188,12 @@ class Edge(Callables, Contents, Data, Geography, Latency, Purging):
         *,
         failover_on: Collection[int] = (500, 502, 503, 504),
         deadline: Duration | None = None,
+        balance: Balance = "order",
+        by: str | None = None,
+        weights: Mapping[str, int] = {},
     ) -> Group:
-        """Declares origins in order of preference: the next one is tried when one fails; see ``Group``."""
-        group = Group(name, members, failover_on, deadline)
+        """Declares origins that stand in for one another, in order of preference or sharing requests; see ``Group``."""
+        group = Group(name, members, failover_on, deadline, balance, by, weights)
         self._declared.check_free(name)
         for member in members:
             self._declared.known(member)

@@ -1,4 +1,4 @@
-"""Sources of responses: origins, groups of them with failover, and how their health is probed.
+"""Sources of responses: origins, groups of them with failover and load balancing, and how their health is probed.
 
 Values only; connections, retries and probes are the engine's.
 """
@@ -7,19 +7,27 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from collections.abc import Collection, Mapping
 from typing import ClassVar, Literal, TypeAlias
 from urllib.parse import urlsplit
 
 from edgerouter.cache import Duration
 from edgerouter.certificates import Certificate
-from edgerouter.checks import Check, Value, listed
+from edgerouter.checks import Check, Value, is_token, listed
 from edgerouter.secrets import Secret
 
-__all__ = ["Group", "Health", "Origin", "TlsVersion"]
+__all__ = ["Balance", "Group", "Health", "Origin", "TlsVersion"]
 
 TlsVersion: TypeAlias = Literal["TLSv1.2", "TLSv1.3"]
 """A version of TLS that an origin is offered."""
+
+Balance: TypeAlias = Literal["order", "round_robin", "least_requests", "hash"]
+"""The way in which the members of a group get requests."""
+
+_BALANCES: tuple[Balance, ...] = ("order", "round_robin", "least_requests", "hash")
+_HASHED = re.compile(r"(?:url|address|(?:header|cookie):(?P<name>.+))\Z", re.DOTALL)
+_MOST_WEIGHT = 65_535
 
 _TLS_VERSIONS: tuple[TlsVersion, ...] = ("TLSv1.2", "TLSv1.3")
 _PIN = "must be sha256// and the SHA-256 of the public key in Base64, as curl --pinnedpubkey has it"
@@ -139,19 +147,28 @@ class Origin(_NamedUrl, frozen=True, kw_only=True):
 
 
 class Group(_Named, frozen=True):
-    """Origins in order of preference: the next one gets the request when one fails.
+    """Origins that stand in for one another, or share the requests: the next one gets the request when one fails.
 
     ``name``  by which routes and plan files refer to it
     ``members``  origins or their names, the preferred one first
+    ``balance``  the member that gets a request first: ``"order"`` (the first one that is healthy), ``"round_robin"``
+        (each in its turn), ``"least_requests"`` (the one with the fewest requests of the worker under way) or
+        ``"hash"`` (each value of ``by`` has its member)
+    ``by``  the part of a request that ``"hash"`` is of: ``"url"`` (if none is given), ``"address"``, ``"header:NAME"``
+        or ``"cookie:NAME"``; a request without it has its turn
+    ``weights``  shares by the names of members, 1 each if not given; 0: requested only where the others fail
     ``failover_on``  statuses that count as a failure besides connection errors and time-outs
     ``deadline``  seconds (or ``timedelta``) for all attempts of a request together, until an answer begins, then 504; a
     request's own upload does not count. ``None``: the first member's ``connect_timeout`` and ``first_byte_timeout`` and
-    five seconds
+    five seconds, or the slowest member's if requests are spread
     """
 
     members: Collection[Origin | str]
     failover_on: Collection[int] = (500, 502, 503, 504)
     deadline: Duration | None = None
+    balance: Balance = "order"
+    by: str | None = None
+    weights: Mapping[str, int] = {}
 
     def _check(self, check: Check) -> None:
         check.label("name")
@@ -162,6 +179,38 @@ class Group(_Named, frozen=True):
             check.keep("members", tuple(item.name if isinstance(item, Origin) else item for item in items))
         check.statuses("failover_on")
         check.seconds("deadline", optional=True, positive=True)
+        check.choice("balance", _BALANCES)
+        self._check_by(check)
+        self._check_weights(check)
+
+    def _check_by(self, check: Check) -> None:
+        if self.by is None:
+            return
+        found = _HASHED.match(self.by) if isinstance(self.by, str) else None
+        if found is None or (found["name"] is not None and not is_token(found["name"])):
+            check.fail("by", 'must be "url", "address", "header:NAME" or "cookie:NAME"')
+        elif self.balance != "hash":
+            check.fail("by", 'is the part of a request that is hashed, and needs balance="hash"')
+
+    def _check_weights(self, check: Check) -> None:
+        if not isinstance(self.weights, Mapping):
+            check.fail("weights", 'must be a mapping of names of members to whole numbers, as in {"first": 3}')
+            return
+        members = [str(member) for member in listed(self.members) or ()]
+        for name, weight in self.weights.items():
+            if name not in members:
+                must = f"is not a member; there are {', '.join(members)}"
+                check.fail(f"weights[{name!r}]", must, value=name)
+            elif isinstance(weight, bool) or not isinstance(weight, int) or not 0 <= weight <= _MOST_WEIGHT:
+                check.fail(f"weights[{name!r}]", f"must be a whole number from 0 to {_MOST_WEIGHT}", value=weight)
+        if self.weights and self.balance == "order":
+            must = (
+                'needs balance="round_robin", "least_requests" or "hash": in order the first member gets each request'
+            )
+            check.fail("weights", must)
+        elif members and all(self.weights.get(name) == 0 for name in members):
+            check.fail("weights", "must leave a member with a weight above 0")
+        check.keep("weights", dict(self.weights))
 
 
 def _url_problem(url: object) -> str | None:

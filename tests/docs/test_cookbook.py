@@ -50,6 +50,18 @@ def test_there_are_ten_recipes_and_each_has_a_test() -> None:
     assert tested == set(RECIPES)
 
 
+def test_requests_are_spread_over_the_origins_and_one_that_fails_is_left_out(
+    cook: Cook, origin: Origin, second: Origin
+) -> None:
+    for one in (origin, second):
+        one.on("/healthz", Reply(200))
+        one.default = Reply(200, {}, one.name)
+    client = cook("Requests spread over several origins")
+    assert sorted(client.get("/").text for _ in range(9)) == ["first"] * 6 + ["second"] * 3
+    origin.kill()
+    assert {client.get("/").text for _ in range(6)} == {"second"}
+
+
 def test_assets_stay_for_a_year_and_pages_are_served_stale_while_they_are_refreshed(cook: Cook, origin: Origin) -> None:
     origin.default = Reply(200, {}, "made")
     client = cook("Assets for a year, pages for a minute")

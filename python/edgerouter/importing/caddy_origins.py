@@ -39,7 +39,7 @@ class Origins:
         self._transport(transport, fields)
         edits = self._fields(handler, fields)
         self._health(handler.table("health_checks"), fields)
-        statuses, several = self._balancing(handler)
+        balancing = self._balancing(handler)
         for name in (
             "flush_interval",
             "buffer_requests",
@@ -56,23 +56,28 @@ class Origins:
         handler.without("handle_response", "responses are edited by an origin_response hook")
         handler.without("rewrite", "paths are rewritten with rewrite= of the route")
         members: list[str] = []
+        shares: dict[str, int] = {}
+        weights = dict(enumerate(balancing.pop("weights", [])))
         dials = [(item, item.text("dial") or "") for item in handler.items("upstreams")]
-        for item, dial in dials:
+        for at, (item, dial) in enumerate(dials):
             item.without("max_requests", "see max_connections of the origin")
             member = self._origin(item, dial, tls, fields)
             if member is not None and member not in members:
                 members.append(member)
+                if (weight := weights.get(at, 1)) != 1:
+                    shares[member] = weight
         if not members:
             handler.left_out("names no server that the edge can request: requests get 501")
             return None
         if len(members) == 1:
             return members[0], edits
-        if several is not None:
-            several.choice("Caddy spreads requests over the members; the edge requests the first that is healthy")
-        key = ("group", tuple(members), statuses)
+        if len(shares) == len(members) and not any(shares.values()):
+            shares = {}
+        key = ("group", tuple(members), repr(balancing), repr(shares))
         if key not in self._made:
             name = self._site.free_name("-".join(members[:1]) + "-group")
-            self._site.groups[name] = Declared(Group(name, members, statuses), [], handler.path, handler.line)
+            group = Group(name, members, (), weights=shares, **balancing)
+            self._site.groups[name] = Declared(group, [], handler.path, handler.line)
             self._made[key] = name
         return self._made[key], edits
 
@@ -183,15 +188,44 @@ class Origins:
             active.without(name, "a probe is a GET of the origin's own address, judged by its status")
         checks.without("passive", "three failures in a row, or half of twenty in a minute, make a member unhealthy")
 
-    def _balancing(self, handler: Node) -> tuple[tuple[int, ...], Node | None]:
-        """The statuses that lead to the next member, and the place if requests are spread."""
+    def _balancing(self, handler: Node) -> dict[str, Any]:
+        """The balance of the group, and the ``weights`` of its members in their order."""
         balancing = handler.table("load_balancing")
-        policy = balancing.table("selection_policy").text("policy") or "random"
-        balancing.table("selection_policy").plain()
         for name in ("try_duration", "try_interval", "retries"):
             balancing.ignore(name)
         balancing.without("retry_match", "requests without a body, or with a small one, are repeated")
-        return (), None if policy == "first" else handler.child("upstreams")
+        selection = balancing.table("selection_policy")
+        policy = selection.text("policy") or "random"
+        found: dict[str, Any] = {"balance": "round_robin"}
+        match policy:
+            case "first":
+                return {}
+            case "round_robin":
+                pass
+            case "weighted_round_robin":
+                weights = [item.value for item in selection.items("weights")]
+                found["weights"] = [min(w, 65_535) if isinstance(w, int) and w >= 0 else 1 for w in weights]
+            case "least_conn":
+                found = {"balance": "least_requests"}
+            case "random_choose":
+                selection.ignore("choose")
+                selection.choice("Caddy compares some members at random; the edge compares all")
+                found = {"balance": "least_requests"}
+            case "ip_hash" | "client_ip_hash":
+                found = {"balance": "hash", "by": "address"}
+            case "uri_hash":
+                found = {"balance": "hash", "by": "url"}
+            case "header" if selection.text("field"):
+                found = {"balance": "hash", "by": f"header:{selection.text('field')}"}
+                selection.ignore("fallback")
+            case "random" if not selection.has("policy"):
+                pass
+            case "random":
+                selection.choice("each member has its turn")
+            case _:
+                selection.left_out("the edge has no such policy; each member has its turn")
+        selection.plain()
+        return found
 
 
 def _seconds(table: Node, name: str) -> float | int | None:

@@ -93,22 +93,19 @@ class Origins:
         if idle is not None and (time := seconds(idle)):
             fields = {**fields, "idle_timeout": time}
         upstream.ignore("zone", "keepalive_requests", "keepalive_time")
-        for name in ("ip_hash", "hash", "sticky", "random", "least_time"):
-            for directive in upstream.all(name):
-                directive.left_out("requests go to the first member that is healthy; clients are not spread")
+        balancing = _balance(upstream)
         servers = [server for server in upstream.all("server") if server.args]
         active = [server for server in servers if "down" not in server.args]
         ordered = sorted(active, key=lambda server: "backup" in server.args)
         for server in servers:
             if "down" in server.args:
                 server.choice("is marked as down and left out of the group")
-            if weights := [part for part in server.args if part.startswith("weight=")]:
-                server.left_out(f"members are requested in order, without {weights[0]}")
             if any(
                 part.startswith(("max_fails=", "fail_timeout=", "slow_start=", "max_conns=")) for part in server.args
             ):
                 server.choice("a member is unhealthy after three failures in a row; health=Health(...) adds a probe")
         members: list[str] = []
+        weights: dict[str, int] = {}
         name = upstream.args[0]
         for server in ordered:
             address = server.args[0]
@@ -117,18 +114,21 @@ class Origins:
             made = self._origin(server, f"{wanted}{suffix}", url, fields)
             if made is not None:
                 members.append(made)
+                if (weight := _weight(server)) != 1:
+                    weights[made] = weight
         if not members:
             upstream.left_out("has no server that the edge can request")
             return None
         if len(members) == 1:
-            upstream.ignore("least_conn")
             return members[0]
-        upstream.ignore("least_conn")
-        if sum("backup" not in server.args for server in ordered) > 1:
-            upstream.choice("nginx spreads requests over the members; the edge requests the first that is healthy")
+        if not any(weights.get(member, 1) for member in members):
+            weights = {}
+        if sum(weights.get(member, 1) > 0 for member in members) == 1 and balancing == {"balance": "round_robin"}:
+            # One server and its backups: the group's order says the same.
+            balancing, weights = {}, {}
         chosen = self._site.free_name(f"{name}{suffix}")
         statuses, deadline = self._failover(scope)
-        group = Group(chosen, members, statuses, deadline)
+        group = Group(chosen, members, statuses, deadline, weights=weights, **balancing)
         self._site.groups[chosen] = Declared(group, [], upstream.path, upstream.line)
         return chosen
 
@@ -175,3 +175,60 @@ class Origins:
             authority.left_out(f"name the authority of the origin: tls_ca=secret_file({authority.text!r})")
         if verify is None or verify.args[:1] == ["off"]:
             directive.choice("the certificate of the origin is verified, which nginx does not do by itself")
+
+
+def _balance(upstream: Directive) -> dict[str, Any]:
+    """The balance of an upstream; requests have turns where nothing is said."""
+    found: dict[str, Any] = {"balance": "round_robin"}
+    if upstream.all("least_conn"):
+        upstream.ignore("least_conn")
+        found = {"balance": "least_requests"}
+    for directive in upstream.all("ip_hash"):
+        directive.choice("nginx hashes the first three bytes of an IPv4 address; the edge hashes all four")
+        found = {"balance": "hash", "by": "address"}
+    for directive in upstream.all("hash"):
+        by = _hashed(directive)
+        if by is None:
+            directive.left_out(f"is a hash of something else than a URL, an address, a field or a cookie; {_TURNS}")
+        else:
+            found = {"balance": "hash", "by": by}
+    for directive in upstream.all("random"):
+        if "two" in directive.args:
+            directive.choice("nginx compares two members at random; the edge compares all")
+            found = {"balance": "least_requests"}
+        else:
+            directive.choice(_TURNS)
+    for directive in upstream.all("least_time"):
+        directive.choice("the edge counts the requests under way, and not the time of responses")
+        found = {"balance": "least_requests"}
+    for directive in upstream.all("sticky"):
+        directive.left_out(f"the edge sets no cookie for a member; {_TURNS}")
+    return found
+
+
+_TURNS = "each member has its turn"
+
+
+def _hashed(directive: Directive) -> str | None:
+    """The part of a request that ``hash`` is of, if the edge can hash it."""
+    key = directive.args[0].lower() if directive.args else ""
+    if key in ("$binary_remote_addr", "$remote_addr"):
+        return "address"
+    if re.fullmatch(r"(?:\$scheme)?(?:\$(?:proxy_|http_)?host)?\$(?:request_uri|uri(?:\$is_args\$args)?)", key):
+        return "url"
+    if re.fullmatch(r"\$cookie_[a-z0-9_]+", key):
+        # The name as it is written: those of cookies have case.
+        return f"cookie:{directive.args[0].removeprefix('$cookie_')}"
+    if name := re.fullmatch(r"\$http_([a-z0-9_]+)", key):
+        return f"header:{name[1].replace('_', '-')}"
+    return None
+
+
+def _weight(server: Directive) -> int:
+    """The weight of a server; 0 for a backup, which is requested where the others fail."""
+    if "backup" in server.args:
+        return 0
+    for part in server.args:
+        if (found := re.fullmatch(r"weight=(\d{1,9})", part)) is not None:
+            return min(max(int(found[1]), 1), 65_535)
+    return 1

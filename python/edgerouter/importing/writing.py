@@ -126,6 +126,12 @@ class _Writer:
             named["failover_on"] = set(group.failover_on) or ()
         if group.deadline is not None:
             named["deadline"] = group.deadline
+        if group.balance != "order":
+            named["balance"] = group.balance
+        if group.by is not None:
+            named["by"] = group.by
+        if group.weights:
+            named["weights"] = dict(group.weights)
         return self._program.call("edge.group", group.name, Name(f"[{', '.join(members)}]"), **named)
 
     def _policies(self) -> Iterator[str]:

@@ -1,6 +1,7 @@
 //! The plan in service.
 
 use std::{
+    cell::RefCell,
     net::IpAddr,
     rc::Rc,
     sync::{Arc, Weak},
@@ -10,6 +11,7 @@ use edgerouter_core::{
     experiment::Readings,
     http::Fields,
     identity::client_address,
+    origin::balance::Turns,
     plan::{Plan, Scheme},
     trial::Share,
 };
@@ -68,6 +70,8 @@ pub(crate) struct LocalLive {
     pub(crate) metrics: PlanMetrics,
     /// Of the plan's origins.
     pub(crate) health: PlanHealth,
+    /// The turns of members in each group, by this worker's count.
+    pub(crate) turns: RefCell<Turns>,
     /// The version that serves some of the clients; `None`: no deploy is under way, or this is that version.
     pub(crate) candidate: Option<(Arc<Share>, Rc<LocalLive>)>,
 }

@@ -19,6 +19,7 @@ use arc_swap::ArcSwap;
 use edgerouter_core::{
     bounds::descriptors::Descriptors,
     http::{cdn_loop::CdnLoop, date::LastDate},
+    origin::balance::Turns,
     trial::TrialFault,
 };
 use tokio::sync::{Notify, mpsc};
@@ -254,6 +255,7 @@ impl Worker {
             .div_ceil(workers.max(1));
         let mut random = fastrand::Rng::new();
         let ids = Cell::new(random.u64(..));
+        let turns = RefCell::new(Turns::new(&live.plan, random.u64(..)));
         let (all, account) = (Arc::clone(&shared.connections), Arc::clone(&shared.account));
         let connections = Connections::new(index, all, account);
         let metrics = shared.metrics.worker(index);
@@ -277,6 +279,7 @@ impl Worker {
                 epoch,
                 observed: shared.observed(None),
                 metrics: metrics.of_service(),
+                turns,
                 candidate: None,
             })),
             metrics,
@@ -325,6 +328,7 @@ impl Worker {
             metrics: metrics(&live),
             health: PlanHealth::new(&self.shared.health, &live.plan),
             readings: live.readings.current(),
+            turns: RefCell::new(Turns::new(&live.plan, self.random())),
             live,
             epoch,
             observed: self.shared.observed(trial(side)),

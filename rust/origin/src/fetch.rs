@@ -63,6 +63,12 @@ impl Upstreams {
         self.pools.clear();
     }
 
+    /// Requests of this worker that are under way at an origin, until their response has come. One that waits for a
+    /// place in a full pool is not counted, nor is an open tunnel.
+    pub fn under_way(&self, origin: &Origin) -> usize {
+        self.pools.of(origin).in_use()
+    }
+
     /// One attempt at an origin. `fresh`: on a new connection. `edgerouter_core::origin::attempts` decides whether and
     /// where to try again.
     pub async fn fetch(

@@ -142,6 +142,13 @@ impl Pool {
         }
     }
 
+    /// Connections that serve a request, or are made for one.
+    pub(super) fn in_use(&self) -> usize {
+        let most = self.identity.bounds.most.clamp(1, Semaphore::MAX_PERMITS);
+        let open = most.saturating_sub(self.permits.available_permits());
+        open.saturating_sub(self.idle.borrow().len())
+    }
+
     /// The number of changes of its addresses.
     pub(super) fn changes(&self) -> u32 {
         self.changes.get()

@@ -14,8 +14,11 @@ use crate::{
     },
     http::{FieldName, accept, cache_control::RequestDirectives, header},
     images::VARIANT,
-    origin::attempts,
-    plan::{GroupId, Plan, Route, Select, table},
+    origin::{
+        attempts,
+        balance::{self, HashKey, MemberOrder},
+    },
+    plan::{Balance, Group, GroupId, OriginId, Plan, Route, Select, table},
 };
 
 /// Phases 8 and 9; whether the response may be stored at all.
@@ -208,28 +211,49 @@ pub(super) fn fetch(
     let Some(group) = plan.group(group) else {
         return;
     };
-    let name = |id| plan.origin(id).map_or("?", |origin| &*origin.name);
-    let in_turn = attempts::order(group, &admitted.head.method);
-    let order: Vec<&str> = in_turn.iter().map(|id| name(*id)).collect();
-    let mut reason = if order.len() > 1 {
+    let name = |id: &OriginId| plan.origin(*id).map_or("?", |origin| &*origin.name);
+    let key = hash_key(route, group, admitted);
+    let order: MemberOrder = match key {
+        Some(key) => balance::ranked(group, key),
+        None => group.members.iter().copied().collect(),
+    };
+    let tried = attempts::tried(group, &order, &admitted.head.method);
+    let by_turns = group.balance.is_spread() && key.is_none();
+    let (decision, mut reason) = if by_turns {
+        let names: Vec<&str> = order.iter().map(name).collect();
+        (
+            format!("one of {}", names.join(", ")),
+            chosen(&group.balance, false),
+        )
+    } else {
+        let names: Vec<&str> = tried.iter().map(name).collect();
+        let reason = key.map_or_else(String::new, |_| chosen(&group.balance, true));
+        (names.join(", then "), reason)
+    };
+    if !reason.is_empty() {
+        reason.push_str("; ");
+    }
+    if tried.len() > 1 {
         let statuses: Vec<String> = group
             .failover_on
             .iter()
             .map(|status: &StatusCode| status.as_u16().to_string())
             .collect();
-        format!(
+        let _ = write!(
+            reason,
             "the next after no answer or {}, healthy ones first, for {} s in all",
             statuses.join(", "),
             plan.deadline(group).as_secs_f64()
-        )
+        );
     } else if group.members.len() > 1 {
-        format!(
+        let _ = write!(
+            reason,
             "{} is not idempotent (RFC 9110 §9.2.2): it is sent once, unless no connection came about",
             admitted.head.method
-        )
+        );
     } else {
-        "the only member".to_owned()
-    };
+        reason.push_str("the only member");
+    }
     let forward = &route.forward;
     let sent = [
         ("query", &forward.query),
@@ -242,7 +266,37 @@ pub(super) fn fetch(
     if admitted.head.headers.contains_key(header::RANGE) && route.cache.enabled {
         reason.push_str("; a range is cut from the stored response where there is one");
     }
-    steps.add("fetch", order.join(", then "), reason);
+    steps.add("fetch", decision, reason);
+}
+
+fn hash_key(route: &Route, group: &Group, admitted: &Admitted) -> Option<HashKey> {
+    let Balance::Hash(by) = &group.balance else {
+        return None;
+    };
+    let (target, headers) = (&admitted.head.target, &admitted.head.headers);
+    let address = admitted.client.address;
+    let host = admitted.outer().host();
+    HashKey::of(by, address, host, target, headers, &route.cache)
+}
+
+/// The way in which the first member is chosen, in words. `hashed`: the request has the part that is hashed.
+fn chosen(balance: &Balance, hashed: bool) -> String {
+    match balance {
+        Balance::Order => String::new(),
+        Balance::RoundRobin => {
+            "balance=round_robin: each in its turn, as its weight says".to_owned()
+        }
+        Balance::LeastRequests => {
+            "balance=least_requests: the one with the fewest requests of the worker under way"
+                .to_owned()
+        }
+        Balance::Hash(by) if hashed => {
+            format!("balance=hash by {by}: each value has its member")
+        }
+        Balance::Hash(by) => {
+            format!("balance=hash by {by}, which the request does not have: each in its turn")
+        }
+    }
 }
 
 pub(super) fn store(route: &Route, verified: bool, stores: bool, steps: &mut Steps<'_>) {

@@ -10,7 +10,12 @@ fn plan() -> Plan {
         "name": "storefront",
         "trusted_proxies": ["10.0.0.0/8"],
         "origins": [{"name": "primary", "url": "http://a"}, {"name": "backup", "url": "http://b"}],
-        "groups": [{"name": "site", "members": ["primary", "backup"]}],
+        "groups": [
+            {"name": "site", "members": ["primary", "backup"]},
+            {"name": "turns", "members": ["primary", "backup"], "balance": "round_robin"},
+            {"name": "fewest", "members": ["primary", "backup"], "balance": "least_requests"},
+            {"name": "hashed", "members": ["primary", "backup"], "balance": "hash", "by": "cookie:sid"},
+        ],
         "callables": [{"name": "app.hello"}, {"name": "app.tag"}],
         "hooks": [{"phase": "origin_request", "pattern": "/legacy/*", "call": 1}],
         "routes": [
@@ -24,6 +29,9 @@ fn plan() -> Plan {
             {"pattern": "/form", "methods": ["POST"], "to": "site"},
             {"pattern": "/guarded/*", "to": "site", "addresses": {"allow": ["127.0.0.0/8", "10.0.0.0/8"]},
              "cors": {"origins": ["https://app.test"]}, "rate_limits": [{"name": "api", "requests": 5, "per": 10}]},
+            {"pattern": "/turns/*", "to": "turns"},
+            {"pattern": "/fewest/*", "to": "fewest"},
+            {"pattern": "/hashed/*", "to": "hashed"},
             {"pattern": "only.example/*", "methods": ["PUT"], "priority": 1, "to": "site"},
         ],
     });
@@ -255,4 +263,40 @@ fn an_address_that_is_not_served_is_named_with_its_list() {
         text.contains("admit: 403 (192.0.2.1 is not in addresses.allow of the route)"),
         "{text}"
     );
+}
+
+#[test]
+fn the_member_is_told_where_a_hash_decides_it_and_the_policy_where_turns_do() {
+    let sid = |value| [("cookie", value)];
+    for (method, url, headers, want) in [
+        (
+            "GET",
+            "https://a.test/turns/x",
+            &[][..],
+            "fetch: one of primary, backup (balance=round_robin: each in its turn, as its weight says; the next after no \
+             answer or 500,",
+        ),
+        (
+            "POST",
+            "https://a.test/fewest/x",
+            &[],
+            "fetch: one of primary, backup (balance=least_requests: the one with the fewest requests of the worker under \
+             way; POST is not idempotent",
+        ),
+        (
+            "GET",
+            "https://a.test/hashed/x",
+            &sid("sid=1"),
+            "fetch: backup, then primary (balance=hash by cookie:sid: each value has its member; the next after",
+        ),
+        (
+            "GET",
+            "https://a.test/hashed/x",
+            &[],
+            "fetch: one of primary, backup (balance=hash by cookie:sid, which the request does not have: each in its turn",
+        ),
+    ] {
+        let told = told(method, url, headers);
+        assert!(told.contains(want), "{want} not in:\n{told}");
+    }
 }

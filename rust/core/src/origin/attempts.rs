@@ -133,6 +133,8 @@ pub trait Members {
     fn is_healthy(&self, origin: OriginId) -> bool;
     /// Extra tries of a request that has not left on a new connection that was closed at once.
     fn retries(&self, origin: OriginId) -> u8;
+    /// Requests under way at it, as far as this worker knows.
+    fn under_way(&self, origin: OriginId) -> usize;
 }
 
 /// Time that a member found unhealthy has left to respond before a member that is no better gets the request, too.
@@ -177,8 +179,18 @@ pub struct Attempts<'g> {
 }
 
 impl<'g> Attempts<'g> {
-    /// `replayable`: the body can be sent any number of times.
+    /// At the members in declaration order. `replayable`: the body can be sent any number of times.
     pub fn new(group: &'g Group, method: &Method, replayable: bool) -> Self {
+        Self::in_order(group, &group.members, method, replayable)
+    }
+
+    /// At the members in this order, as [`super::balance`] has decided it.
+    pub fn in_order(
+        group: &'g Group,
+        order: &[OriginId],
+        method: &Method,
+        replayable: bool,
+    ) -> Self {
         let member = |origin: &OriginId| Member {
             origin: *origin,
             state: State::Untried,
@@ -186,7 +198,7 @@ impl<'g> Attempts<'g> {
         };
         Self {
             failover_on: &group.failover_on,
-            members: group.members.iter().map(member).collect(),
+            members: order.iter().map(member).collect(),
             idempotent: is_idempotent(method),
             replayable,
             passed_over: None,
@@ -373,8 +385,8 @@ impl<'g> Attempts<'g> {
     }
 }
 
-/// The order in which members would get the request if each failed after it had left: for `explain`.
-pub fn order(group: &Group, method: &Method) -> Vec<OriginId> {
+/// The members of `order` that would get the request if each failed after it had left: for `explain`.
+pub fn tried(group: &Group, order: &[OriginId], method: &Method) -> Vec<OriginId> {
     struct Unknown;
     impl Members for Unknown {
         fn admits(&self, _: OriginId) -> bool {
@@ -386,15 +398,18 @@ pub fn order(group: &Group, method: &Method) -> Vec<OriginId> {
         fn retries(&self, _: OriginId) -> u8 {
             0
         }
+        fn under_way(&self, _: OriginId) -> usize {
+            0
+        }
     }
-    let mut attempts = Attempts::new(group, method, true);
-    let mut order = Vec::new();
+    let mut attempts = Attempts::in_order(group, order, method, true);
+    let mut tried = Vec::new();
     let mut event = Event::Ready;
     while let Step::Request { origin, .. } = attempts.next(event, &Unknown) {
-        order.push(origin);
+        tried.push(origin);
         event = Event::Failed(origin, Failure::TimedOut { sent: true });
     }
-    order
+    tried
 }
 
 #[cfg(test)]

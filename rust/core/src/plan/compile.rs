@@ -28,7 +28,7 @@ use names::DeclaredNames;
 pub(crate) use templates::{Template, TemplatePart};
 
 use super::{
-    Callable, HostPattern, Listener, PathPattern, Plan, Problem, Route, Router, SiteGuard,
+    Callable, HostPattern, Listener, Origin, PathPattern, Plan, Problem, Route, Router, SiteGuard,
     TlsPolicy,
     binding::BindingKind,
     counted::counted,
@@ -85,6 +85,8 @@ fn checked(spec: PlanSpec, problems: &Problems) -> Option<Plan> {
         return None;
     }
     let mut routes: Vec<Route> = routes.into_iter().collect::<Option<_>>()?;
+    let origins: Vec<Origin> = origins.into_iter().collect::<Option<_>>()?;
+    origins::deadlines(&mut names.groups, &origins);
     experiments::place_readings(&mut routes);
     for route in &mut routes {
         hooks::attach(route, hooks.iter().flatten());
@@ -114,7 +116,7 @@ fn checked(spec: PlanSpec, problems: &Problems) -> Option<Plan> {
             has_cors: routes.iter().any(Route::answers_preflights),
             routes_by_country: routes.iter().any(Route::is_by_country),
         },
-        origins: origins.into_iter().collect::<Option<_>>()?,
+        origins,
         groups: names.groups,
         callables,
         direct,

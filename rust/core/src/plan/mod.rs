@@ -50,7 +50,9 @@ pub use listener::{
     ListenerId, ProxyRule, SecurityPolicy, TlsPolicy,
 };
 pub use matcher::{HostPattern, PathPattern, Router};
-pub use origin::{Group, HealthCheck, Origin, OriginTimes, PoolBounds, UpstreamHost};
+pub use origin::{
+    Balance, Group, HashBy, HealthCheck, MemberShare, Origin, OriginTimes, PoolBounds, UpstreamHost,
+};
 pub use origin_tls::{OriginTls, TlsVersion};
 pub use prefetch::{Predict, Prefetch, PrefetchTarget};
 pub use route::{
@@ -220,18 +222,11 @@ impl Plan {
     }
 
     /// The time for all attempts at a group: its policy's, or its first member's time-outs plus some time for the
-    /// others.
+    /// others. The compiler sets that of a group whose requests are spread: by the slowest member.
     pub fn deadline(&self, group: &Group) -> Duration {
-        const OTHERS: Duration = Duration::from_secs(5);
         let first = group.members.first().and_then(|id| self.origin(*id));
         group.deadline.unwrap_or_else(|| {
-            first.map_or(OTHERS, |origin| {
-                origin
-                    .times
-                    .connect
-                    .saturating_add(origin.times.first_byte)
-                    .saturating_add(OTHERS)
-            })
+            first.map_or(OriginTimes::OTHERS, |origin| origin.times.with_others())
         })
     }
 }

@@ -1,6 +1,7 @@
-//! Origins of a plan, how their health is probed, and the groups in which they stand in for one another.
+//! Origins of a plan, how their health is probed, and the groups in which they stand in for one another or share the
+//! requests.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{fmt, path::Path, sync::Arc, time::Duration};
 
 use http::{HeaderValue, StatusCode};
 
@@ -72,6 +73,18 @@ pub struct OriginTimes {
     pub total: Option<Duration>,
 }
 
+impl OriginTimes {
+    /// Time for the other members of a group after the first.
+    pub const OTHERS: Duration = Duration::from_secs(5);
+
+    /// The time until a response begins, and that for the others.
+    pub fn with_others(&self) -> Duration {
+        self.connect
+            .saturating_add(self.first_byte)
+            .saturating_add(Self::OTHERS)
+    }
+}
+
 /// Bounds of the connections that one worker has to an origin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PoolBounds {
@@ -100,13 +113,70 @@ pub struct HealthCheck {
     pub status: Vec<StatusCode>,
 }
 
-/// Origins in order of preference.
+/// The part of a request whose values lead to one member each.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HashBy {
+    /// Host, path and query, as the cache's key has them.
+    Url,
+    /// An IPv4 address, or an IPv6 network of 64 bits.
+    Address,
+    /// The first value of a field; by turns where there is none.
+    Header(FieldName),
+    /// The first value of a cookie; by turns where there is none.
+    Cookie(Box<str>),
+}
+
+impl fmt::Display for HashBy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Url => f.write_str("url"),
+            Self::Address => f.write_str("address"),
+            Self::Header(name) => write!(f, "header:{name}"),
+            Self::Cookie(name) => write!(f, "cookie:{name}"),
+        }
+    }
+}
+
+/// How the requests of a group are spread over its members (docs/routing.md).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Balance {
+    /// The first member gets each request; the others stand in for it.
+    Order,
+    /// Each in its turn.
+    RoundRobin,
+    /// The one with the fewest requests of the worker under way.
+    LeastRequests,
+    /// By the hash of a part of the request.
+    Hash(HashBy),
+}
+
+impl Balance {
+    /// True if more than the first member gets requests while all are healthy.
+    pub fn is_spread(&self) -> bool {
+        *self != Self::Order
+    }
+}
+
+/// The share of a member in the requests of its group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MemberShare {
+    /// 1 by default; 0: requested only where no other member is healthy, or has a response.
+    pub weight: u32,
+    /// See [`seed`](crate::origin::balance::seed).
+    pub seed: u64,
+}
+
+/// Origins that stand in for one another.
 #[derive(Debug, Clone)]
 pub struct Group {
     /// The declared name; for a group of one, the origin's.
     pub name: Arc<str>,
-    /// The preferred one first; never empty.
+    /// In declaration order, which is that of preference for [`Balance::Order`]; never empty.
     pub members: Vec<OriginId>,
+    /// How requests are spread over them.
+    pub balance: Balance,
+    /// One for each member; empty for [`Balance::Order`].
+    pub shares: Vec<MemberShare>,
     /// Response statuses after which the next member is tried. Empty for a single origin.
     pub failover_on: Vec<StatusCode>,
     /// The time for all attempts of one request until a response begins; `None`: see

@@ -37,9 +37,9 @@ use http::{HeaderValue, Method, StatusCode};
 use ipnet::IpNet;
 
 use super::{
-    Binding, CachePolicy, Certificate, Condition, DiskCache, ErrorPage, FailMode, HeaderEdits,
-    HealthCheck, ImagePolicy, Limits, Listener, OriginTimes, PoolBounds, Predict, Preflight,
-    Redirect, Scheme, Select, TlsVersion, ViewerPolicy,
+    Balance, Binding, CachePolicy, Certificate, Condition, DiskCache, ErrorPage, FailMode,
+    HeaderEdits, HealthCheck, ImagePolicy, Limits, Listener, OriginTimes, PoolBounds, Predict,
+    Preflight, Redirect, Scheme, Select, TlsVersion, ViewerPolicy,
 };
 
 use crate::{
@@ -128,6 +128,11 @@ pub(crate) struct OriginSpec {
 pub(crate) struct GroupSpec {
     pub name: String,
     pub members: Vec<String>,
+    pub balance: Balance,
+    /// `by` was given: the part of a request that is hashed.
+    pub has_by: bool,
+    /// By the name of a member.
+    pub weights: Vec<(String, u32)>,
     pub failover_on: Vec<StatusCode>,
     pub deadline: Option<Duration>,
 }

@@ -38,7 +38,7 @@ use crate::{
     },
     upstream::{
         FetchError, HealthBoard, HearInterims, RequestBody, RequestStream, Turn, Unavailable,
-        UpstreamRequest, UpstreamResponse,
+        UpstreamRequest, UpstreamResponse, Upstreams,
     },
 };
 
@@ -49,22 +49,30 @@ const HOLD: Duration = Duration::from_millis(50);
 /// A longer body is passed on as it comes.
 const HOLD_BYTES: u64 = 64 << 10;
 
-/// The health of members, for the machine of attempts.
-struct Known<'a>(&'a LocalLive);
+/// The health of members, and the requests under way at them, for the machine of attempts.
+struct Known<'a> {
+    live: &'a LocalLive,
+    upstreams: &'a Upstreams,
+}
 
 impl Members for Known<'_> {
     fn admits(&self, id: OriginId) -> bool {
-        let origin = self.0.plan.origin(id);
-        origin.is_none_or(|origin| self.0.health.admits(id, origin))
+        let origin = self.live.plan.origin(id);
+        origin.is_none_or(|origin| self.live.health.admits(id, origin))
     }
 
     fn is_healthy(&self, origin: OriginId) -> bool {
-        self.0.health.knows_healthy(origin)
+        self.live.health.knows_healthy(origin)
     }
 
     fn retries(&self, origin: OriginId) -> u8 {
-        let origin = self.0.plan.origin(origin);
+        let origin = self.live.plan.origin(origin);
         origin.map_or(0, |origin| origin.retries)
+    }
+
+    fn under_way(&self, origin: OriginId) -> usize {
+        let origin = self.live.plan.origin(origin);
+        origin.map_or(0, |origin| self.upstreams.under_way(origin))
     }
 }
 
@@ -82,8 +90,18 @@ pub(super) async fn run(
         return Err(FetchError::NoOrigin.into());
     };
     let board = &request.worker.shared.health;
-    let known = Known(&live);
-    let mut attempts = Attempts::new(group, &request.method, body.replayable());
+    let known = Known {
+        live: &live,
+        upstreams: &request.worker.upstreams,
+    };
+    let (method, replayable) = (&request.method, body.replayable());
+    let mut attempts = if group.balance.is_spread() {
+        let mut turns = live.turns.borrow_mut();
+        let order = turns.order((group_id, group), request.hash_key, &known);
+        Attempts::in_order(group, &order, method, replayable)
+    } else {
+        Attempts::new(group, method, replayable)
+    };
     let mut pending = PendingAttempts::default();
     let mut delay: Option<Pin<Box<Sleep>>> = None;
     let limit = plan.deadline(group);

@@ -72,6 +72,8 @@ pub(crate) struct Exchange {
     pub(crate) trace: Option<Box<RequestTrace>>,
     /// The response has `Server-Timing`.
     pub(super) shows_timing: bool,
+    /// Parts of the response are requested by themselves: see [`Self::url_key`].
+    pub(super) in_parts: bool,
     pub note: Note,
     /// The account's part in a body that is held whole.
     pub held_body: Option<Hold>,
@@ -138,6 +140,7 @@ impl Exchange {
             id: Cell::new(None),
             trace: None,
             shows_timing: false,
+            in_parts: false,
             note: Note {
                 outcome: Outcome::Pass,
                 hit: false,

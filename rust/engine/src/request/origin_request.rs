@@ -9,6 +9,7 @@ use edgerouter_core::{
     finish,
     http::{Fields, PathAndQuery, header},
     images::ImageRequest,
+    origin::balance::HashKey,
     plan::{GroupId, Route, RouteId, Scheme},
 };
 use http::{Method, StatusCode, Version};
@@ -31,6 +32,8 @@ pub(crate) struct OriginRequest {
     pub live: Rc<LocalLive>,
     pub route: RouteId,
     pub source: Source,
+    /// Ranks the members of the group; `None`: they are in order, or have turns.
+    pub hash_key: Option<HashKey>,
     pub method: Method,
     /// The variant that the response becomes.
     pub image: Option<Rc<ImageRequest>>,

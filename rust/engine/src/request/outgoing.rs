@@ -7,8 +7,9 @@ use edgerouter_core::{
     forward::{self, Viewer},
     http::{FieldName, FieldValue, Fields, PathAndQuery, header, uri},
     images::VARIANT,
+    origin::balance::HashKey,
     path::MOST_LOOPS,
-    plan::{Route, Select, Target},
+    plan::{Balance, GroupId, Route, Select, Target},
     transform,
 };
 use http::{HeaderValue, Method, StatusCode};
@@ -77,6 +78,10 @@ impl Exchange {
                 return Err(answer::text(StatusCode::INTERNAL_SERVER_ERROR, why).into());
             }
         };
+        let hash_key = match source {
+            Source::Group(group) => self.hash_key(group, route, &headers),
+            _ => None,
+        };
         if self.image.is_some() {
             headers.remove(VARIANT);
         }
@@ -132,6 +137,7 @@ impl Exchange {
             live: Rc::clone(&self.live),
             route: route.id,
             source,
+            hash_key,
             // The head of a variant is known once it is made.
             method: match self.image {
                 Some(_) => Method::GET,
@@ -157,6 +163,34 @@ impl Exchange {
             interims: InterimReceiver::of(&self.stream),
             wanted: None,
         })
+    }
+
+    /// The number that ranks the members of a group whose balance is by hash.
+    fn hash_key(&self, group: GroupId, route: &Route, headers: &Fields) -> Option<HashKey> {
+        let group = self.live.plan.group(group)?;
+        if !group.balance.is_spread() {
+            return None;
+        }
+        let (host, target) = (self.outer().host(), &self.head.target);
+        let key = match &group.balance {
+            Balance::Hash(by) => {
+                let address = self.client.address;
+                HashKey::of(by, address, host, target, headers, &route.cache)
+            }
+            _ => None,
+        };
+        key.or_else(|| self.in_parts.then(|| self.url_key(route))?)
+    }
+
+    /// The number of the URL, if the route's group spreads its requests. Parts of one object are requested by it: other
+    /// members may have other validators for them.
+    pub(crate) fn url_key(&self, route: &Route) -> Option<HashKey> {
+        let Target::Group(group) = route.target else {
+            return None;
+        };
+        let is_spread = self.live.plan.group(group)?.balance.is_spread();
+        let (host, target) = (self.outer().host(), &self.head.target);
+        is_spread.then(|| HashKey::of_url(host, target, &route.cache))
     }
 
     /// Fields that the edge answers for: identity and variants.

@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 
 use super::{Event::*, *};
+use crate::plan::Balance;
 
 const A: OriginId = OriginId(0);
 const B: OriginId = OriginId(1);
@@ -26,6 +27,10 @@ impl Members for Known {
     fn retries(&self, _: OriginId) -> u8 {
         self.retries
     }
+
+    fn under_way(&self, _: OriginId) -> usize {
+        0
+    }
 }
 
 fn known(sick: &[OriginId], retries: u8) -> Known {
@@ -43,6 +48,8 @@ fn group(members: &[OriginId]) -> Group {
     Group {
         name: "site".into(),
         members: members.to_vec(),
+        balance: Balance::Order,
+        shares: Vec::new(),
         failover_on: vec![StatusCode::SERVICE_UNAVAILABLE, StatusCode::NOT_FOUND],
         deadline: None,
     }

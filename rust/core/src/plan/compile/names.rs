@@ -7,7 +7,7 @@ use crate::{
     geo::GeoNaming,
     guard::{rate::RateLimit, security::SecurityFields},
     plan::{
-        CallableId, Group, GroupId, OriginId, Route,
+        Balance, CallableId, Group, GroupId, OriginId, Route,
         spec::{Problems, nearest, suggestion},
     },
 };
@@ -53,6 +53,8 @@ impl DeclaredNames {
                     self.groups.push(Group {
                         name: name.into(),
                         members: vec![id],
+                        balance: Balance::Order,
+                        shares: Vec::new(),
                         failover_on: Vec::new(),
                         deadline: None,
                     });

@@ -7,8 +7,10 @@ use http::{HeaderValue, uri::Authority};
 use super::{index, origin_url::OriginUrl};
 use crate::{
     http::framing::head::HeadLimits,
+    origin::balance,
     plan::{
-        Group, HostPattern, Origin, OriginId, OriginTls, Scheme, TlsVersion, UpstreamHost,
+        Balance, Group, HostPattern, MemberShare, Origin, OriginId, OriginTls, Scheme, TlsVersion,
+        UpstreamHost,
         limits::OriginLimits,
         spec::{GroupSpec, OriginSpec, Problems, nearest, suggestion},
     },
@@ -100,8 +102,10 @@ fn group(
         }
     }
     Group {
+        shares: shares(&spec, path, problems),
         name: spec.name.into(),
         members,
+        balance: spec.balance,
         failover_on: spec.failover_on,
         deadline: spec.deadline,
     }
@@ -116,6 +120,55 @@ fn no_origin(member: &str, origins: &[Arc<str>], groups: &[Arc<str>]) -> String 
         "is a URL; declare its server as an origin, and name that".to_owned()
     } else {
         format!("is not an origin{}", suggestion(nearest(member, &names)))
+    }
+}
+
+/// The shares of the members, and whether what is said about them fits.
+fn shares(spec: &GroupSpec, path: &str, problems: &Problems) -> Vec<MemberShare> {
+    if spec.has_by && !matches!(spec.balance, Balance::Hash(_)) {
+        let message = "is the part of a request that is hashed, and needs balance \"hash\"";
+        problems.add(format!("{path}.by"), None, message);
+    }
+    let members: Vec<&str> = spec.members.iter().map(String::as_str).collect();
+    for (name, weight) in &spec.weights {
+        if !members.contains(&name.as_str()) {
+            problems.add(
+                format!("{path}.weights.{name}"),
+                Some(weight.to_string()),
+                format!("is not a member{}", suggestion(nearest(name, &members))),
+            );
+        }
+    }
+    if !spec.balance.is_spread() {
+        if !spec.weights.is_empty() {
+            let message = "needs balance \"round_robin\", \"least_requests\" or \"hash\": in order the first member gets \
+                           each request";
+            problems.add(format!("{path}.weights"), None, message);
+        }
+        return Vec::new();
+    }
+    let share = |name: &&str| {
+        let said = spec.weights.iter().find(|(member, _)| member == name);
+        MemberShare {
+            weight: said.map_or(1, |(_, weight)| *weight),
+            seed: balance::seed(name),
+        }
+    };
+    let shares: Vec<MemberShare> = members.iter().map(share).collect();
+    if !shares.is_empty() && shares.iter().all(|share| share.weight == 0) {
+        let message = "must leave a member with a weight above 0";
+        problems.add(format!("{path}.weights"), None, message);
+    }
+    shares
+}
+
+/// Gives each group whose requests are spread the time that its slowest member needs, unless it has its own.
+pub(super) fn deadlines(groups: &mut [Group], origins: &[Origin]) {
+    for group in groups.iter_mut().filter(|group| group.balance.is_spread()) {
+        let members = group.members.iter();
+        let times = members.filter_map(|id| origins.get(id.0 as usize));
+        let slowest = times.map(|origin| origin.times.with_others()).max();
+        group.deadline = group.deadline.or(slowest);
     }
 }
 

@@ -6,12 +6,15 @@ use serde_json::Value;
 
 use super::{
     GroupSpec, OriginSpec,
-    headers::{secret_header_map, status},
+    headers::{header_name, secret_header_map, status},
     origin_tls,
     reader::{Fields, Problems},
     secret::secret,
 };
-use crate::plan::{HealthCheck, OriginTimes, PoolBounds};
+use crate::plan::{Balance, HashBy, HealthCheck, OriginTimes, PoolBounds};
+
+/// The largest weight of a member.
+const MOST_WEIGHT: u64 = 65_535;
 
 pub(super) fn origin(value: &Value, path: String, problems: &Problems) -> Option<OriginSpec> {
     let mut fields = Fields::open(value, path, problems)?;
@@ -116,6 +119,18 @@ pub(super) fn group(value: &Value, path: String, problems: &Problems) -> Option<
     if declared && members.is_empty() {
         problems.add(fields.at("members"), None, "must name at least one origin");
     }
+    let by = hash_by(&mut fields, problems);
+    let balance = fields.choice(
+        "balance",
+        &[
+            ("order", Spread::Order),
+            ("round_robin", Spread::RoundRobin),
+            ("least_requests", Spread::LeastRequests),
+            ("hash", Spread::Hash),
+        ],
+        Spread::Order,
+    );
+    let weights = weights(&mut fields, problems);
     let failover_on = match fields.raw("failover_on") {
         None => [500, 502, 503, 504]
             .into_iter()
@@ -132,7 +147,57 @@ pub(super) fn group(value: &Value, path: String, problems: &Problems) -> Option<
     Some(GroupSpec {
         name,
         members,
+        balance: match balance {
+            Spread::Order => Balance::Order,
+            Spread::RoundRobin => Balance::RoundRobin,
+            Spread::LeastRequests => Balance::LeastRequests,
+            Spread::Hash => Balance::Hash(by.clone().unwrap_or(HashBy::Url)),
+        },
+        has_by: by.is_some(),
+        weights,
         failover_on,
         deadline,
     })
+}
+
+/// The words for `balance`.
+#[derive(Debug, Clone, Copy)]
+enum Spread {
+    Order,
+    RoundRobin,
+    LeastRequests,
+    Hash,
+}
+
+fn hash_by(fields: &mut Fields<'_>, problems: &Problems) -> Option<HashBy> {
+    match fields.text("by")? {
+        "url" => Some(HashBy::Url),
+        "address" => Some(HashBy::Address),
+        text => match text.split_once(':') {
+            Some(("header", name)) => {
+                header_name(&fields.at("by"), name, problems).map(HashBy::Header)
+            }
+            Some(("cookie", name)) if !name.is_empty() => Some(HashBy::Cookie(name.into())),
+            _ => {
+                let message = "must be \"url\", \"address\", \"header:NAME\" or \"cookie:NAME\"";
+                problems.add(fields.at("by"), Some(format!("{text:?}")), message);
+                None
+            }
+        },
+    }
+}
+
+fn weights(fields: &mut Fields<'_>, problems: &Problems) -> Vec<(String, u32)> {
+    let Some(value) = fields.some("weights") else {
+        return Vec::new();
+    };
+    let Some(members) = Fields::open(value, fields.at("weights"), problems) else {
+        return Vec::new();
+    };
+    let weight = |(name, value): (&String, &Value)| {
+        let weight = members.whole_of(name, value, 0, MOST_WEIGHT, "")?;
+        Some((name.clone(), u32::try_from(weight).unwrap_or(1)))
+    };
+    let given = value.as_object().into_iter().flatten();
+    given.filter_map(weight).collect()
 }

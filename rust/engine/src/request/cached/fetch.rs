@@ -82,6 +82,8 @@ impl Miss<'_> {
                     // It is out of the store: the response that there is now comes as for any first request.
                     self.exchange.note.forward = Some(Forward::UriMiss);
                     self.exchange.note.detail = Some(Detail::Changed);
+                    // From the member that has the parts, too, in case its validators are its own.
+                    self.exchange.in_parts = true;
                 }
                 Filled::Refused => {
                     // The origin may send this client whatever else it has.

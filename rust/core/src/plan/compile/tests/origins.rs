@@ -1,7 +1,10 @@
 //! Origins and groups.
 
 use super::*;
-use crate::plan::{TlsVersion, UpstreamHost};
+use crate::{
+    http::FieldName,
+    plan::{Balance, HashBy, TlsVersion, UpstreamHost},
+};
 
 #[test]
 fn every_field_of_an_origin_is_read() {
@@ -52,11 +55,125 @@ fn each_origin_has_a_group_of_its_own_after_the_declared_ones() {
         .iter()
         .map(|group| (&*group.name, group.members.len()))
         .collect();
-    assert_eq!(groups, [("site", 2), ("backup", 1), ("primary", 1)]);
-    assert!(plan.groups[1].failover_on.is_empty());
+    assert_eq!(
+        groups,
+        [("site", 2), ("api", 2), ("backup", 1), ("primary", 1)]
+    );
+    assert!(plan.groups[2].failover_on.is_empty());
     let deadlines =
-        [&plan.groups[0], &plan.groups[1]].map(|group| plan.deadline(group).as_millis());
+        [&plan.groups[0], &plan.groups[2]].map(|group| plan.deadline(group).as_millis());
     assert_eq!(deadlines, [12_500, 37_000], "said, and worked out");
+}
+
+#[test]
+fn a_group_knows_how_its_requests_are_spread() {
+    let plan = compiled(&full());
+    let [site, api, ..] = plan.groups.as_slice() else {
+        panic!()
+    };
+    assert_eq!(
+        (&site.balance, site.shares.len()),
+        (&Balance::Order, 0),
+        "by default"
+    );
+    assert_eq!(api.balance, Balance::Hash(HashBy::Cookie("sid".into())));
+    let weights: Vec<u32> = api.shares.iter().map(|share| share.weight).collect();
+    assert_eq!(weights, [1, 2]);
+    assert_ne!(api.shares[0].seed, api.shares[1].seed);
+    for (by, want) in [
+        (json!(null), HashBy::Url),
+        (json!("url"), HashBy::Url),
+        (json!("address"), HashBy::Address),
+        (json!("header:X-User"), {
+            HashBy::Header(FieldName::from_bytes(b"x-user").unwrap())
+        }),
+    ] {
+        let plan = compiled(&spread(&json!({"balance": "hash", "by": by})));
+        assert_eq!(plan.groups[0].balance, Balance::Hash(want));
+    }
+}
+
+#[test]
+fn a_group_that_is_spread_has_the_time_of_its_slowest_member() {
+    let mut plan = spread(&json!({"balance": "round_robin"}));
+    plan["origins"][1]["first_byte_timeout"] = json!(60);
+    let deadline = |plan: &Value| {
+        let plan = compiled(plan);
+        plan.deadline(&plan.groups[0]).as_secs()
+    };
+    assert_eq!(deadline(&plan), 67);
+    plan["groups"][0]["deadline"] = json!(4);
+    assert_eq!(deadline(&plan), 4, "its own");
+    plan["groups"][0] = json!({"name": "g", "members": ["a", "b"]});
+    assert_eq!(deadline(&plan), 37, "in order: of the first");
+}
+
+/// A plan with a group of two that has these fields.
+fn spread(fields: &Value) -> Value {
+    let mut group = json!({"name": "g", "members": ["a", "b"]});
+    for (name, value) in fields.as_object().unwrap() {
+        if !value.is_null() {
+            group[name] = value.clone();
+        }
+    }
+    json!({
+        "name": "t",
+        "origins": [{"name": "a", "url": "http://a"}, {"name": "b", "url": "http://b"}],
+        "groups": [group],
+    })
+}
+
+#[test]
+fn a_mistake_in_the_balance_of_a_group_is_reported_with_its_remedy() {
+    for (fields, want) in [
+        (
+            json!({"balance": "round-robin"}),
+            "groups[0].balance: \"round-robin\": must be one of \"order\", \"round_robin\", \"least_requests\" or \
+             \"hash\"; did you mean round_robin?",
+        ),
+        (
+            json!({"balance": "hash", "by": "ip"}),
+            "groups[0].by: \"ip\": must be \"url\", \"address\", \"header:NAME\" or \"cookie:NAME\"",
+        ),
+        (
+            json!({"balance": "hash", "by": "cookie:"}),
+            "groups[0].by: \"cookie:\": must be \"url\"",
+        ),
+        (
+            json!({"balance": "hash", "by": "header:a b"}),
+            "groups[0].by: \"a b\": is not a field name",
+        ),
+        (
+            json!({"balance": "round_robin", "by": "url"}),
+            "groups[0].by: is the part of a request that is hashed, and needs balance \"hash\"",
+        ),
+        (
+            json!({"weights": {"a": 2}}),
+            "groups[0].weights: needs balance \"round_robin\", \"least_requests\" or \"hash\"",
+        ),
+        (
+            json!({"balance": "round_robin", "weights": {"bb": 2}}),
+            "groups[0].weights.bb: 2: is not a member",
+        ),
+        (
+            json!({"balance": "round_robin", "weights": {"a": 0, "b": 0}}),
+            "groups[0].weights: must leave a member with a weight above 0",
+        ),
+        (
+            json!({"balance": "hash", "weights": {"a": 65_536}}),
+            "groups[0].weights.a: 65536: must be ≤ 65535",
+        ),
+        (
+            json!({"balance": "hash", "weights": {"a": 0.5}}),
+            "groups[0].weights.a: 0.5: must be a whole number",
+        ),
+        (
+            json!({"balance": "hash", "weights": ["a"]}),
+            "groups[0].weights: must be an object, not a list",
+        ),
+    ] {
+        assert_refused(&spread(&fields), want);
+    }
 }
 
 #[test]

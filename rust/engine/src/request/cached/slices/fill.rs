@@ -102,6 +102,7 @@ impl Filler {
             return Ok(None);
         };
         let mut request = exchange.origin_request(route, true)?;
+        request.hash_key = request.hash_key.or_else(|| exchange.url_key(route));
         // The head of a stored response has been through the hooks that are shown responses.
         if let Some(context) = &mut request.hooks
             && let Some(context) = Rc::get_mut(context)
