@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import random
 import re
-import shutil
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import unquote
@@ -17,9 +15,8 @@ from hypothesis import strategies as st
 from edgerouter import Edge, Jwt, _core, cache
 from edgerouter.testing import Running
 
-from ..origins import wait_until
-from ..processes import free_port, reachable
 from ..raw import exchange, responses
+from ..webservers import nginx_with, web_server
 
 Reading = Callable[[str], str]
 
@@ -103,42 +100,18 @@ def test_no_origin_reads_the_path_of_an_open_route_as_a_guarded_one(rest: str) -
     assert not (is_open and guarded), (sent, guarded)
 
 
-NGINX = """
-daemon off;
-user root;
-worker_processes 1;
-pid {folder}/nginx.pid;
-error_log {folder}/error.log;
-events {{ worker_connections 64; }}
-http {{
-    access_log off;
-    client_body_temp_path {folder}/body;
-    proxy_temp_path {folder}/proxy;
-    fastcgi_temp_path {folder}/fastcgi;
-    uwsgi_temp_path {folder}/uwsgi;
-    scgi_temp_path {folder}/scgi;
-    server {{
-        listen 127.0.0.1:{port};
+NGINX = nginx_with(
+    """
         location / {{ return 200 "open"; }}
         location /admin/ {{ return 200 "guarded"; }}
-    }}
-}}
 """
+)
 
 
 @pytest.fixture
 def nginx_server(tmp_path: Path) -> Iterator[str]:
-    port = free_port()
-    config = tmp_path / "nginx.conf"
-    config.write_text(NGINX.format(folder=tmp_path, port=port))
-    program = shutil.which("nginx")
-    assert program
-    with subprocess.Popen([program, "-c", str(config), "-p", str(tmp_path)]) as process:
-        try:
-            wait_until(lambda: reachable(port), 20, "nginx")
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            process.terminate()
+    with web_server("nginx", NGINX, tmp_path) as server:
+        yield server.url
 
 
 def test_nginx_serves_nothing_guarded_to_a_client_without_a_token(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -16,25 +14,11 @@ from edgerouter.application import FileApplication
 from edgerouter.importing import read
 from edgerouter.testing import Running
 
-from ..origins import Origin, Reply, Seen, wait_until
-from ..processes import free_port, reachable
+from ..origins import Origin, Reply, Seen
+from ..webservers import nginx_with, web_server
 
-NGINX = """
-daemon off;
-user root;
-worker_processes 1;
-pid {folder}/nginx.pid;
-error_log {folder}/error.log;
-events {{ worker_connections 64; }}
-http {{
-    access_log off;
-    client_body_temp_path {folder}/body;
-    proxy_temp_path {folder}/proxy;
-    fastcgi_temp_path {folder}/fastcgi;
-    uwsgi_temp_path {folder}/uwsgi;
-    scgi_temp_path {folder}/scgi;
-    server {{
-        listen 127.0.0.1:{port};
+NGINX = nginx_with(
+    """
         server_name _;
         root {folder}/site;
         location = /exact {{ return 200 "exact\\n"; }}
@@ -49,9 +33,8 @@ http {{
         location /closed/ {{ deny all; }}
         location /files/ {{ add_header X-Files yes; }}
         location / {{ try_files $uri $uri/ =404; }}
-    }}
-}}
 """
+)
 
 CADDY = """
 {{
@@ -84,11 +67,6 @@ http://127.0.0.1:{port} {{
 }}
 """
 
-COMMANDS = {
-    "nginx": ["-c", "{file}", "-p", "{folder}"],
-    "caddy": ["run", "--config", "{file}", "--adapter", "caddyfile"],
-}
-FILES = {"nginx": "nginx.conf", "caddy": "Caddyfile"}
 TEXTS = {"nginx": NGINX, "caddy": CADDY}
 
 PATHS = [
@@ -134,33 +112,23 @@ def beside(
     with ExitStack() as stack:
 
         def make(kind: str) -> tuple[httpx.Client, httpx.Client]:
-            program = shutil.which(kind)
-            assert program is not None, f"{kind} is not installed: scripts/install-packages"
-            port = free_port()
-            file = tmp_path / FILES[kind]
             address = origin.url.removeprefix("http://")
-            file.write_text(TEXTS[kind].format(folder=tmp_path, port=port, origin=origin.url, address=address))
-            arguments = [part.format(file=file, folder=tmp_path) for part in COMMANDS[kind]]
-            process = subprocess.Popen(
-                [program, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=tmp_path
-            )
-            stack.callback(process.wait, 10)
-            stack.callback(process.terminate)
-            wait_until(lambda: reachable(port), 10, what=kind)
+            server = web_server(kind, TEXTS[kind], tmp_path, origin=origin.url, address=address)
+            source = stack.enter_context(server)
             app = tmp_path / "app" / "app.py"
             app.parent.mkdir()
             # The edge listens on a port of its own.
-            lines = read(file).program.split("\n")
+            lines = read(source.file).program.split("\n")
             app.write_text("\n".join(line for line in lines if not line.startswith("edge.listen(")))
             edge = serve(FileApplication(str(app)).load())
-            urls = (f"http://127.0.0.1:{port}", edge.url)
+            urls = (source.url, edge.url)
             first, second = (stack.enter_context(httpx.Client(base_url=url, timeout=10.0)) for url in urls)
             return first, second
 
         yield make
 
 
-@pytest.mark.parametrize("kind", COMMANDS)
+@pytest.mark.parametrize("kind", TEXTS)
 def test_the_edge_answers_as_the_server_that_it_takes_over_from(
     kind: str, beside: Callable[[str], tuple[httpx.Client, httpx.Client]], origin: Origin
 ) -> None:

@@ -129,6 +129,20 @@ mod tests {
     use super::*;
     use crate::plan::compile;
 
+    /// The evasion by a GET of this path, on the route that it matches.
+    fn found(plan: &Plan, path: &str) -> Option<Evasion> {
+        let probe = Probe {
+            host: "h",
+            path,
+            query: ProbeQuery::Text(None),
+            place: None,
+            method: &Method::GET,
+            headers: &Fields::new(),
+        };
+        let route = plan.router.find(&plan.routes, &probe).unwrap();
+        evades(plan, plan.route(route).unwrap(), &probe)
+    }
+
     #[test]
     fn a_guard_is_not_gone_round() {
         let plan = compile(
@@ -149,7 +163,6 @@ mod tests {
             .unwrap(),
         )
         .unwrap();
-        let headers = Fields::new();
         for (path, refused) in [
             ("/page//x", false),
             ("/page", false),
@@ -181,16 +194,7 @@ mod tests {
             ("/x/..;a%2Fb/api/me", true),
             ("/x%2F..%2Fpage", false),
         ] {
-            let probe = Probe {
-                host: "h",
-                path,
-                query: ProbeQuery::Text(None),
-                place: None,
-                method: &Method::GET,
-                headers: &headers,
-            };
-            let route = plan.router.find(&plan.routes, &probe).unwrap();
-            let found = evades(&plan, plan.route(route).unwrap(), &probe);
+            let found = found(&plan, path);
             assert_eq!(found.is_some(), refused, "{path}");
         }
     }
@@ -217,7 +221,6 @@ mod tests {
             .unwrap(),
         )
         .unwrap();
-        let headers = Fields::new();
         for (path, refused) in [
             ("//login", true),
             ("/login;x", true),
@@ -228,16 +231,7 @@ mod tests {
             ("/call//x", false),
             ("/staff//x", false),
         ] {
-            let probe = Probe {
-                host: "h",
-                path,
-                query: ProbeQuery::Text(None),
-                place: None,
-                method: &Method::GET,
-                headers: &headers,
-            };
-            let route = plan.router.find(&plan.routes, &probe).unwrap();
-            let found = evades(&plan, plan.route(route).unwrap(), &probe);
+            let found = found(&plan, path);
             assert_eq!(found.is_some(), refused, "{path}");
         }
     }
@@ -263,7 +257,6 @@ mod tests {
             .unwrap(),
         )
         .unwrap();
-        let headers = Fields::new();
         for (path, want) in [
             ("/pub/a%2F..%2Fb", None),
             ("/pub/a%2Fb", None),
@@ -285,16 +278,7 @@ mod tests {
                 Some(Evasion::TooMany),
             ),
         ] {
-            let probe = Probe {
-                host: "h",
-                path,
-                query: ProbeQuery::Text(None),
-                place: None,
-                method: &Method::GET,
-                headers: &headers,
-            };
-            let route = plan.router.find(&plan.routes, &probe).unwrap();
-            let found = evades(&plan, plan.route(route).unwrap(), &probe);
+            let found = found(&plan, path);
             assert_eq!(found, want, "{path}");
         }
     }
