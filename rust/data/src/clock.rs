@@ -2,8 +2,13 @@
 
 use std::{
     sync::atomic::{AtomicI64, Ordering},
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
+
+/// A span in milliseconds.
+pub(crate) fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}
 
 /// The wall clock.
 #[derive(Debug, Default)]
@@ -22,8 +27,7 @@ impl WallClock {
         let now = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default();
-        let now = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
         let shift = self.shift.load(Ordering::Acquire).saturating_mul(1_000);
-        now.saturating_add_signed(shift)
+        millis(now).saturating_add_signed(shift)
     }
 }

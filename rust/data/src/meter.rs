@@ -12,6 +12,7 @@ use std::{
 use edgerouter_telemetry::text::{self, DurationSamples};
 
 use crate::{
+    clock::millis,
     error::{DataError, RESULTS},
     sql::{
         bookmark::Bookmarks,
@@ -106,7 +107,7 @@ impl Meter {
     }
 
     fn millis(&self) -> u64 {
-        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
+        millis(self.began.elapsed())
     }
 }
 

@@ -10,7 +10,7 @@ use edgerouter_core::secret::Secret;
 use redis::{AsyncConnectionConfig, Client, ErrorKind, RedisError, aio::MultiplexedConnection};
 use tokio::sync::Mutex;
 
-use crate::error::DataError;
+use crate::{clock::millis, error::DataError};
 
 /// Time after a failed attempt to connect in which calls fail without another.
 const PAUSE: Duration = Duration::from_millis(250);
@@ -101,7 +101,7 @@ impl RedisLink {
     }
 
     fn millis(&self) -> u64 {
-        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
+        millis(self.began.elapsed())
     }
 
     /// To be made before an operation is sent on the connection of this number.

@@ -1,7 +1,6 @@
 //! The engine and the plan as Python holds them.
 
 use std::{
-    net::SocketAddr,
     path::PathBuf,
     sync::{Arc, PoisonError},
     time::{Duration, Instant},
@@ -26,6 +25,7 @@ use pyo3::{
 };
 
 use crate::{
+    addresses::address_of,
     errors, logs,
     output::SignalWatch,
     plan::compiled,
@@ -42,26 +42,6 @@ pub(crate) struct PyEngine {
     runner: Py<Runner>,
     /// Python code runs while it is locked: the lock must let go of the interpreter when it waits.
     runtime: std::sync::Mutex<Option<Py<PyAny>>>,
-}
-
-/// The addresses of the sockets that a service manager listens on for this process, as far as none has been taken.
-#[pyfunction]
-pub(crate) fn inherited_addresses() -> Vec<String> {
-    let addresses = engine::inherited_addresses();
-    addresses.iter().map(SocketAddr::to_string).collect()
-}
-
-fn address_of(py: Python<'_>, text: &str) -> PyResult<SocketAddr> {
-    let spelled = match (text.strip_prefix("localhost:"), text.strip_prefix(':')) {
-        (Some(port), _) => format!("127.0.0.1:{port}"),
-        (None, Some(port)) => format!("0.0.0.0:{port}"),
-        (None, None) => text.to_owned(),
-    };
-    spelled.parse().map_err(|_| {
-        let message =
-            format!("{text:?} is no address to listen on; write IP:PORT, such as 127.0.0.1:8080");
-        errors::listen(py, &message)
-    })
 }
 
 #[pymethods]

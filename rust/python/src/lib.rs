@@ -6,9 +6,10 @@
 //! reach. `output` carries printed lines and signals, `logs` the records of Python's log, `deploys` the orders for
 //! deploys. `fetch` makes the requests of callables, `websocket` reads and writes frames, `html` edits pages, `json`
 //! encodes. `errors` makes Python's exceptions, `processes` has the counts of worker processes, `certificates` those
-//! for development, `passwords` makes lines of files of users, and `properties` exposes pure decisions to property
-//! tests.
+//! for development, `passwords` makes lines of files of users, `addresses` reads those to listen on, and `properties`
+//! exposes pure decisions to property tests.
 
+mod addresses;
 mod allocator;
 mod cache;
 mod certificates;
@@ -43,7 +44,7 @@ static ALLOCATOR: allocator::Allocator = allocator::Allocator;
 fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add_class::<engine::PyEngine>()?;
-    module.add_function(wrap_pyfunction!(engine::inherited_addresses, module)?)?;
+    module.add_function(wrap_pyfunction!(addresses::inherited_addresses, module)?)?;
     module.add_class::<message::request::Request>()?;
     module.add_function(wrap_pyfunction!(message::crossing::dismantle, module)?)?;
     module.add_function(wrap_pyfunction!(message::crossing::assemble, module)?)?;

@@ -3,7 +3,7 @@
 //! A line is octets split at `;` (RFC 6265 §4.2.2; a field value may hold bytes from 0x80 up, RFC 9110 §5.5): a cookie
 //! that is not UTF-8 hides no other.
 
-use crate::http::{Fields, header};
+use crate::http::{Fields, framing::trimmed, header};
 use http::HeaderValue;
 
 /// The value of the first cookie of that name; surrounding double quotes are part of it.
@@ -26,17 +26,9 @@ pub fn parse(line: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
     line.split(|&byte| byte == b';').filter_map(|pair| {
         let at = pair.iter().position(|&byte| byte == b'=')?;
         let (name, value) = (pair.get(..at)?, pair.get(at + 1..)?);
-        let name = trim(name);
-        (!name.is_empty()).then(|| (name, trim(value)))
+        let name = trimmed(name);
+        (!name.is_empty()).then(|| (name, trimmed(value)))
     })
-}
-
-/// Without the spaces and tabs around it.
-fn trim(mut text: &[u8]) -> &[u8] {
-    while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = text {
-        text = rest;
-    }
-    text
 }
 
 /// Removes one cookie from the request.

@@ -213,10 +213,6 @@ fn check_ttl(ttl: Option<Duration>) -> Result<(), DataError> {
     }
 }
 
-pub(super) fn millis(ttl: Duration) -> u64 {
-    u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX)
-}
-
 /// The cursor of a page of a sorted list that begins after a key.
 pub(super) fn cursor_after(key: &str) -> String {
     use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};

@@ -9,8 +9,11 @@ use std::{
 use edgerouter_core::plan::limits::DataLimits;
 use parking_lot::Mutex;
 
-use super::call::{Entry, KvCall, KvReply, KvResult, PutCondition, added, after, millis, page};
-use crate::{clock::WallClock, error::DataError};
+use super::call::{Entry, KvCall, KvReply, KvResult, PutCondition, added, after, page};
+use crate::{
+    clock::{WallClock, millis},
+    error::DataError,
+};
 
 /// Bytes that an entry takes beside its key, value and metadata.
 const OVERHEAD: usize = 256;

@@ -12,9 +12,13 @@ use edgerouter_core::{plan::limits::DataLimits, secret::Secret};
 use redis::{RedisError, Script, aio::MultiplexedConnection};
 use tokio::runtime::Handle;
 
-use super::call::{Entry, KeyPage, KvCall, KvReply, KvResult, PutCondition, millis, not_a_cursor};
+use super::call::{Entry, KeyPage, KvCall, KvReply, KvResult, PutCondition, not_a_cursor};
 use crate::{
-    answer::Answer, clock::WallClock, error::DataError, redis_link::RedisLink, remote::RemoteThread,
+    answer::Answer,
+    clock::{WallClock, millis},
+    error::DataError,
+    redis_link::RedisLink,
+    remote::RemoteThread,
 };
 
 /// Steps of `SCAN` for one page.

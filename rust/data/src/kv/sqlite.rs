@@ -5,10 +5,10 @@ use std::sync::Arc;
 use edgerouter_core::plan::limits::DataLimits;
 use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior, params};
 
-use super::call::{Entry, KvCall, KvReply, PutCondition, added, after, millis, page};
+use super::call::{Entry, KvCall, KvReply, PutCondition, added, after, page};
 use crate::{
     answer::Answer,
-    clock::WallClock,
+    clock::{WallClock, millis},
     error::DataError,
     sqlite::{Access, Durability, SqliteFile},
 };

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use bytes::Bytes;
 use edgerouter_core::{
-    http::{FieldName, Fields, header},
+    http::{FieldName, Fields, framing::trimmed, header},
     plan::Scheme,
 };
 use http::{HeaderValue, Method, Version};
@@ -170,7 +170,7 @@ fn fields_of(fields: &Bound<'_, PyAny>) -> PyResult<Fields> {
         let (name, value) = pair(&field?)?;
         let name = FieldName::from_bytes(&name)
             .map_err(|_| PyValueError::new_err(format!("{} is no field name", shown(&name))))?;
-        let value = HeaderValue::from_bytes(headers::without_blanks(&value)).map_err(|_| {
+        let value = HeaderValue::from_bytes(trimmed(&value)).map_err(|_| {
             PyValueError::new_err(format!(
                 "the value of {} may not hold line ends or other control characters",
                 name.as_str()

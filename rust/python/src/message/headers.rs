@@ -36,18 +36,8 @@ pub(crate) fn name_of(name: &str) -> PyResult<FieldName> {
     })
 }
 
-/// A value without the blanks around it, which are no part of it (RFC 9110 §5.5): a message of HTTP/2 that has some is
-/// malformed (RFC 9113 §8.2.1).
-pub(super) fn without_blanks(value: &[u8]) -> &[u8] {
-    let is_blank = |byte: &u8| matches!(byte, b' ' | b'\t');
-    let Some(first) = value.iter().position(|byte| !is_blank(byte)) else {
-        return &[];
-    };
-    let last = value.iter().rposition(|byte| !is_blank(byte));
-    last.and_then(|last| value.get(first..=last)).unwrap_or(&[])
-}
-
-/// Text outside ASCII is taken for Latin-1, as HTTP always has (RFC 9110 §5.5).
+/// Text outside ASCII is taken for Latin-1, as HTTP always has (RFC 9110 §5.5). Blanks around a value are no part of it:
+/// a message of HTTP/2 that has some is malformed (RFC 9113 §8.2.1).
 pub(crate) fn value_of(name: &str, value: &str) -> PyResult<HeaderValue> {
     let value = value.trim_matches([' ', '\t']);
     let made = if value.is_ascii() {

@@ -63,7 +63,7 @@ fn number(digits: &[u8]) -> Option<u64> {
 }
 
 /// Without optional white space around it (RFC 9110 §5.6.3).
-pub(crate) fn trimmed(value: &[u8]) -> &[u8] {
+pub fn trimmed(value: &[u8]) -> &[u8] {
     let mut value = value;
     while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = value {
         value = rest;

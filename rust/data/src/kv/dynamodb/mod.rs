@@ -19,9 +19,14 @@ use serde_json::{Value, json};
 use tokio::runtime::Handle;
 
 use super::call::{
-    KeyPage, KvCall, KvReply, KvResult, PutCondition, added, after, cursor_after, millis, page,
+    KeyPage, KvCall, KvReply, KvResult, PutCondition, added, after, cursor_after, page,
 };
-use crate::{answer::Answer, clock::WallClock, error::DataError, remote::RemoteThread};
+use crate::{
+    answer::Answer,
+    clock::{WallClock, millis},
+    error::DataError,
+    remote::RemoteThread,
+};
 use client::{Client, Effect, ServiceError};
 use item::Item;
 
