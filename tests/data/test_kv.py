@@ -181,6 +181,17 @@ def test_a_counter_counts_each_of_many_additions(asking: Asking, kv_url: str) ->
     assert asking.awaited(question) == [True, "100", 0, ["BindingError", "BindingError"]]
 
 
+def test_a_counter_is_exact_in_all_of_its_64_bits(asking: Asking, kv_url: str) -> None:
+    asking.open(kv_url)
+
+    def question(request: Request, ctx: Context) -> Any:
+        kv: Kv = ctx.env.KV
+        kv.put("described", str(2**60), metadata={"of": "a hash"})
+        return [kv.add("large", 2**62), kv.add("large", 2**61 + 1), kv.add("low", -(2**63)), kv.add("described", 3)]
+
+    assert asking.plain(question) == [2**62, 2**62 + 2**61 + 1, -(2**63), 2**60 + 3]
+
+
 def test_pages_of_keys_lead_to_every_key_of_a_prefix(asking: Asking, kv_url: str) -> None:
     asking.open(kv_url)
 

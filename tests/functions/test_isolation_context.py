@@ -387,6 +387,7 @@ from edgerouter import Edge, Response
 
 edge = Edge("mistakes")
 edge.kv("KV", "memory:")
+edge.database("DB", "sqlite:" + __file__ + ".db")
 
 
 def raised(make):
@@ -397,7 +398,17 @@ def raised(make):
 
 
 def probe(request, ctx):
+    kv = ctx.env.KV
+    kv.put("raw", b"\\xff\\x00")
     return [
+        raised(lambda: kv.get("raw")),
+        raised(lambda: kv.get("raw", "json")).partition(":")[0],
+        raised(lambda: kv.get("raw", "none")),
+        raised(lambda: kv.entry("raw")),
+        raised(lambda: kv.entry("raw").text()),
+        raised(lambda: kv.entry("raw").json()).partition("JSON")[0],
+        raised(lambda: kv.list("raw")),
+        raised(lambda: ctx.env.DB.batch(["SELECT 1"])),
         raised(lambda: ctx.cache.match(5)),
         raised(lambda: ctx.cache.put("https://a.example/", 5)),
         raised(lambda: ctx.cache.put("https://a.example/", Response(iter(["a"])))).partition(" streams")[0],

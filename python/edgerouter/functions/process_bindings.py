@@ -7,7 +7,10 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import timedelta
 from typing import Any, NamedTuple
 
+import msgspec
+
 from edgerouter.documents import AsyncDocuments, Documents
+from edgerouter.errors import BindingError
 from edgerouter.functions.process_calls import Line, same
 
 __all__ = ["Env"]
@@ -17,21 +20,29 @@ CHUNK = 64 << 10
 
 
 class _Entry(NamedTuple):
+    # The place that errors name.
+    at: str
     value: bytes
     metadata: Any
     version: str
     expires: float | None
 
     def text(self) -> str:
-        return self.value.decode()
+        return _text(self.at, self.value)
 
     def json(self) -> Any:
-        return json.loads(self.value)
+        return _json(self.at, self.value)
+
+    def __repr__(self) -> str:
+        return f"<KvEntry {len(self.value)} bytes>"
 
 
 class _Keys(NamedTuple):
     keys: tuple[str, ...]
     cursor: str | None
+
+    def __repr__(self) -> str:
+        return f"<KvKeys {len(self.keys)}>"
 
 
 class _Chunks:
@@ -48,7 +59,26 @@ class _Chunks:
             yield piece
 
 
-_READ: dict[str, Callable[[bytes], Any]] = {"text": bytes.decode, "json": json.loads, "bytes": bytes, "stream": _Chunks}
+def _text(at: str, value: bytes) -> str:
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        raise BindingError(f'{at}: is no text in UTF-8; read it with type="bytes"') from None
+
+
+def _json(at: str, value: bytes) -> Any:
+    try:
+        return msgspec.json.decode(value)
+    except ValueError as error:
+        raise BindingError(f"{at}: is no JSON: {error}") from None
+
+
+_READ: dict[str, Callable[[str, bytes], Any]] = {
+    "text": _text,
+    "json": _json,
+    "bytes": lambda at, value: value,
+    "stream": lambda at, value: _Chunks(value),
+}
 
 
 class _Kv:
@@ -65,11 +95,16 @@ class _Kv:
 
     def get(self, key: str, type: str = "text") -> Any:  # noqa: A002  # as the edge's own has it
         if (read := _READ.get(type)) is None:
-            raise ValueError(f"{type!r} must be text, json, bytes or stream")
-        return self._begin("get", key, "bytes", convert=lambda value: None if value is None else read(value))
+            raise ValueError(f'type: {json.dumps(type)}: must be "text", "json", "bytes" or "stream"')
+        at = self._at(key)
+        return self._begin("get", key, "bytes", convert=lambda value: None if value is None else read(at, value))
+
+    def _at(self, key: str) -> str:
+        return f"{self.name}: the value of {json.dumps(key, ensure_ascii=False)}"
 
     def entry(self, key: str) -> Any:
-        return self._begin("entry", key, convert=lambda entry: None if entry is None else _Entry(*entry))
+        at = self._at(key)
+        return self._begin("entry", key, convert=lambda entry: None if entry is None else _Entry(at, *entry))
 
     def put(self, key: str, value: object, **options: Any) -> Any:
         return self._begin("put", key, value, **options)
@@ -122,6 +157,9 @@ class _Database:
         return _Statement(self, sql, ())
 
     def batch(self, statements: list[_Statement]) -> Any:
+        for one in statements:
+            if not isinstance(one, _Statement):
+                raise TypeError(f"{type(one).__name__!r} object is not an instance of 'Statement'")
         given = [(one._sql, one._values) for one in statements]
         return self._begin(
             "batch", lambda results: [_result(one) for one in results], statements=given, begin=self.bookmark
@@ -193,7 +231,7 @@ class Env:
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_") or (binding := self._bindings.get(name)) is None:
-            known = f"there are {', '.join(self._bindings)}" if self._bindings else "the edge has none"
+            known = f"there are {', '.join(sorted(self._bindings))}" if self._bindings else "the edge has none"
             raise AttributeError(
                 f'{name}: no binding has this name, and {known}; declare it, as in edge.kv("{name}", "memory:")'
             )

@@ -80,15 +80,19 @@ return 1",
     )
 });
 
-/// `ARGV`: the number that is added, and the time to live of a new counter.
+/// `ARGV`: the number that is added, and the time to live of a new counter. The new number is given as text: numbers of
+/// Lua are exact up to 2^53 only.
 static ADD: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"
 local kind = redis.call('TYPE', KEYS[1]).ok
-if kind == 'hash' then return redis.call('HINCRBY', KEYS[1], 'value', ARGV[1]) end
-local number = redis.call('INCRBY', KEYS[1], ARGV[1])
+if kind == 'hash' then
+  redis.call('HINCRBY', KEYS[1], 'value', ARGV[1])
+  return redis.call('HGET', KEYS[1], 'value')
+end
+redis.call('INCRBY', KEYS[1], ARGV[1])
 if kind == 'none' and ARGV[2] ~= '' then redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
-return number",
+return redis.call('GET', KEYS[1])",
     )
 });
 
