@@ -12,24 +12,32 @@ const FIELDS: [Known; 4] = [
     header::UPGRADE,
 ];
 
-/// The framing fields of a head as they were.
+/// The lines of the framing fields of a head as they were.
 #[derive(Debug)]
-pub(crate) struct KeptFraming([Option<HeaderValue>; 4]);
+pub(crate) struct KeptFraming([Vec<HeaderValue>; 4]);
+
+fn lines_of(headers: &Fields, name: Known) -> impl Iterator<Item = FieldValue<'_>> {
+    headers.get_all(name).iter()
+}
 
 impl KeptFraming {
     pub(crate) fn of(headers: &Fields) -> Self {
-        Self(FIELDS.map(|name| headers.get(name).map(FieldValue::owned)))
+        Self(FIELDS.map(|name| lines_of(headers, name).map(FieldValue::owned).collect()))
     }
 
     pub(crate) fn restore(self, headers: &mut Fields) {
-        for (name, value) in FIELDS.into_iter().zip(self.0) {
-            match value {
-                // Untouched ones stay as they are, several lines included.
-                Some(value) if headers.get(name).is_some_and(|now| now == value) => {}
-                Some(value) => headers.insert(name, value),
-                None => {
-                    headers.remove(name);
-                }
+        for (name, kept) in FIELDS.into_iter().zip(self.0) {
+            // A line beside the one that was there counts as much as another value of it.
+            let kept_bytes = kept.iter().map(HeaderValue::as_bytes);
+            if lines_of(headers, name)
+                .map(|line| line.as_bytes())
+                .eq(kept_bytes)
+            {
+                continue;
+            }
+            headers.remove(name);
+            for value in kept {
+                headers.append(name, value);
             }
         }
     }
@@ -55,5 +63,23 @@ mod tests {
         assert_eq!(headers.len(), 2);
         assert_eq!(headers.get(header::CONTENT_LENGTH).unwrap(), "10");
         assert_eq!(headers.get(header::CONTENT_TYPE).unwrap(), "text/plain");
+    }
+
+    #[test]
+    fn a_line_beside_those_that_frame_a_message_is_taken_away() {
+        let mut headers = Fields::new();
+        headers.append(header::CONNECTION, HeaderValue::from_static("a"));
+        headers.append(header::CONNECTION, HeaderValue::from_static("b"));
+        headers.append(header::CONTENT_LENGTH, HeaderValue::from_static("10"));
+        let framing = KeptFraming::of(&headers);
+        headers.append(header::CONTENT_LENGTH, HeaderValue::from_static("3"));
+        framing.restore(&mut headers);
+        for (name, lines) in [
+            (header::CONTENT_LENGTH, &["10"][..]),
+            (header::CONNECTION, &["a", "b"]),
+            (header::UPGRADE, &[]),
+        ] {
+            assert!(lines_of(&headers, name).eq(lines.iter().copied()));
+        }
     }
 }
