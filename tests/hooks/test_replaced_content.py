@@ -131,6 +131,29 @@ def test_a_status_never_makes_a_whole_of_a_part_or_of_nothing(
         assert not {"content-range", "etag", "content-type"} & set(other.headers)
 
 
+def test_a_status_set_on_the_304_of_a_validation_stores_no_empty_page(made: Made, origin: Origin) -> None:
+    wanted = [200]
+
+    def hook(request: Request, response: Response, ctx: Context) -> None:
+        response.headers["x-status"] = str(response.status)
+        response.status = wanted[-1]
+
+    def answer(seen: Seen) -> Reply:
+        fields = {"ETag": '"old"', "Cache-Control": "max-age=60"}
+        return Reply(304, fields) if seen.get("if-none-match") else Reply(200, fields, "the old content")
+
+    client = made(hook)
+    origin.default = answer
+    assert client.get("/page").text == "the old content"
+    checked = client.get("/page", headers={"cache-control": "no-cache"})
+    assert (checked.status_code, checked.text, checked.headers["x-status"]) == (200, "the old content", "304")
+    assert client.get("/page").text == "the old content"
+    wanted.append(503)
+    denied = client.get("/page", headers={"cache-control": "no-cache"})
+    assert (denied.status_code, denied.content, denied.headers["content-length"]) == (503, b"", "0")
+    assert "etag" not in denied.headers
+
+
 def test_a_replaced_hit_has_one_member_in_cache_status(made: Made) -> None:
     client = made(sets, "viewer_response")
     for _ in range(2):

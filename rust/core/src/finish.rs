@@ -106,7 +106,7 @@ pub fn replaced(status: &mut StatusCode, headers: &mut Fields, set: impl Fn(&Fie
 
 /// The effect of a status that a hook sets on a response whose content it leaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Restated {
+enum Restated {
     /// The response has that status.
     Applies,
     /// The response has that status, and nothing of the content: that was a part of another one, or none.
@@ -117,7 +117,7 @@ pub enum Restated {
 }
 
 /// Decides about the status `set` on a response that had the status `had`.
-pub fn restated(had: StatusCode, set: StatusCode) -> Restated {
+fn restated(had: StatusCode, set: StatusCode) -> Restated {
     let is_partial = matches!(
         had,
         StatusCode::PARTIAL_CONTENT | StatusCode::NOT_MODIFIED | StatusCode::RANGE_NOT_SATISFIABLE
@@ -130,10 +130,17 @@ pub fn restated(had: StatusCode, set: StatusCode) -> Restated {
     }
 }
 
-/// Removes the fields that describe the content of a head that goes without it.
-pub fn emptied(headers: &mut Fields) {
-    headers.remove_all(OF_THE_CONTENT);
-    headers.remove(header::CONTENT_TYPE);
+/// Sets the status `set` on a response whose head is a hook's. True: it goes without its content.
+pub fn restate(status: &mut StatusCode, headers: &mut Fields, set: StatusCode) -> bool {
+    let effect = restated(*status, set);
+    if effect != Restated::Ignored {
+        *status = set;
+    }
+    if effect == Restated::WithoutContent {
+        headers.remove_all(OF_THE_CONTENT);
+        headers.remove(header::CONTENT_TYPE);
+    }
+    effect == Restated::WithoutContent
 }
 
 /// Makes the response to content from a hook a whole one; ranges are cut from it afterwards.

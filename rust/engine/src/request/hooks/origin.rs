@@ -116,9 +116,13 @@ pub(crate) async fn origin_response(
                 transform,
                 ..
             }) => {
-                if let Some(response) = response {
-                    received.status = response.status;
-                    received.headers = response.headers;
+                if let Some(changed) = response {
+                    received.headers = changed.headers;
+                    let (status, headers) = (&mut received.status, &mut received.headers);
+                    if finish::restate(status, headers, changed.status) {
+                        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(0));
+                        received.body = ReceivedBody::Whole(Bytes::new());
+                    }
                 }
                 if let Some(wanted) = transform
                     && let Some(begun) = begun(live, call, wanted)

@@ -9,8 +9,7 @@ use std::{
 use edgerouter_core::{
     admit,
     cache::{distinct::MOST_VALUES, hooked::Written},
-    finish::{self, Restated},
-    forward,
+    finish, forward,
     geo::PlaceSource,
     http::{Fields, header},
     identity::jwt::Claims,
@@ -295,15 +294,12 @@ pub(crate) async fn viewer_response(
                 ..
             }) => {
                 if let Some(changed) = changed {
-                    let restated = finish::restated(response.status(), changed.status);
-                    *response.headers_mut() = changed.headers;
-                    if restated != Restated::Ignored {
-                        *response.status_mut() = changed.status;
-                    }
-                    if restated == Restated::WithoutContent {
-                        finish::emptied(response.headers_mut());
+                    let (mut status, mut headers) = (response.status(), changed.headers);
+                    if finish::restate(&mut status, &mut headers, changed.status) {
                         *response.body_mut() = EdgeBody::empty();
                     }
+                    *response.status_mut() = status;
+                    *response.headers_mut() = headers;
                 }
                 if let Some(wanted) = transform
                     && let Some(begun) = begun(&live, call, wanted)
