@@ -291,6 +291,29 @@ def test_a_token_waits_for_the_first_keys_of_its_issuer(
         assert responses(read_all(sock))[0].status == 200
 
 
+def test_a_reload_amid_the_first_fetch_of_keys_begins_it_anew(
+    second: Origin, serve: Callable[[Edge], Running], client_for: Client
+) -> None:
+    sent = threading.Event()
+
+    def first_never(seen: Seen) -> Reply:
+        if len(second.requests) == 1:
+            sent.wait(60)
+        return Reply(200, {}, jwks_of(one=PRIVATE["RS"]))
+
+    second.on("/keys", first_never)
+    edge = Edge("test")
+    edge.route("/*", respond="x", auth=Jwt.jwks(f"{second.url}/keys"))
+    served = serve(edge)
+    second.wait_for(1)
+    served.reload(edge)
+    one = pyjwt.encode(GOOD, PRIVATE["RS"], algorithm="RS256", headers={"kid": "one"})
+    try:
+        assert client_for(served).get("/", headers=bearer(one)).status_code == 200
+    finally:
+        sent.set()
+
+
 def test_a_token_with_a_new_key_waits_for_the_set_that_has_it(
     second: Origin, serve: Callable[[Edge], Running], client_for: Client
 ) -> None:

@@ -63,6 +63,37 @@ struct State {
     failures: u32,
 }
 
+/// A fetch on its way.
+struct Attempt<'a> {
+    source: &'a JwksSource,
+    previous: Option<Instant>,
+}
+
+impl<'a> Attempt<'a> {
+    fn begin(source: &'a JwksSource) -> Self {
+        let mut state = source.state.lock();
+        state.is_fetching = true;
+        let previous = state.last_attempt.replace(Instant::now());
+        Self { source, previous }
+    }
+
+    fn end(self) {
+        self.source.state.lock().is_fetching = false;
+        std::mem::forget(self);
+    }
+}
+
+/// A reload drops the task amid a fetch: the next task begins it anew, and at once.
+impl Drop for Attempt<'_> {
+    fn drop(&mut self) {
+        let mut state = self.source.state.lock();
+        state.is_fetching = false;
+        state.last_attempt = self.previous;
+        drop(state);
+        self.source.wanted.notify_one();
+    }
+}
+
 impl JwksSource {
     /// `None` for a policy whose keys came with the plan.
     pub(crate) fn new(policy: Arc<JwtPolicy>) -> Option<Self> {
@@ -212,11 +243,7 @@ impl JwksSource {
     }
 
     async fn attempt(&self, fetch: &impl Fetch) {
-        {
-            let mut state = self.state.lock();
-            state.last_attempt = Some(Instant::now());
-            state.is_fetching = true;
-        }
+        let attempt = Attempt::begin(self);
         let found = match timeout(FETCH_TIMEOUT, fetch.get(&self.url)).await {
             Ok(Ok(json)) if json.len() > MOST_BYTES => {
                 Err(format!("the answer is longer than {MOST_BYTES} bytes"))
@@ -228,9 +255,9 @@ impl JwksSource {
             Ok(Err(error)) => Err(error),
             Err(_) => Err(format!("no answer within {FETCH_TIMEOUT:?}")),
         };
+        attempt.end();
         let expired = {
             let mut state = self.state.lock();
-            state.is_fetching = false;
             match found {
                 Ok(keys) => {
                     state.failures = 0;
