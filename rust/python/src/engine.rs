@@ -206,11 +206,13 @@ impl PyEngine {
         if !table.is_empty() {
             self.runtime(py)?;
         }
-        runner.shared.bound(&plan.limits.functions);
+        let limits = plan.limits.functions.clone();
         let functions: Arc<dyn Functions> = table;
         let version = py
             .detach(|| running.reload(plan, functions, Arc::clone(&bindings)))
             .map_err(|problems| errors::config(py, &problems))?;
+        // Those of a plan that is refused bound nothing.
+        runner.shared.bound(&limits);
         *self.bindings.lock() = bindings;
         Ok(version)
     }

@@ -38,11 +38,11 @@ impl Engine {
         apart::keep_apart(&mut plan, &previous.plan);
         let issued = self.shared.acme.certificates();
         let tls = tls_of(&plan, Some(&previous.tls), issued)?;
+        let geo = places(&plan, previous.geo.as_ref())?;
         tls.warn_of_expiry(self.shared.unix_now());
         if let Err(error) = self.shared.acme.serve(&plan) {
             tracing::error!(%error, "no certificates are obtained: a thread could not be started");
         }
-        let geo = places(&plan, previous.geo.as_ref())?;
         let version = *newest + 1;
         let readings =
             ReadingBoard::begin(&plan, &bindings, Some((&previous.plan, &previous.readings)));
