@@ -62,6 +62,14 @@ def test_an_order_on_demand_waits_when_those_of_the_minute_have_begun(site: Site
     assert not refused(site, "a.example.com")
 
 
+def test_a_name_that_is_on_demand_no_more_is_ordered_without_a_client(site: Site, pebble: Pebble, start: Start) -> None:
+    server = start(site.edge("a.example.com", issuers=pebble.issuer(), on_demand=True, limits=LIMITS))
+    assert sample(server, 'edgerouter_acme_certificates{state="absent"}') == 1
+    server.reload(site.edge("a.example.com", issuers=pebble.issuer(), limits=LIMITS))
+    wait_until(lambda: sample(server, VALID) == 1, 60, what="the certificate")
+    assert sample(server, ISSUED) == 1
+
+
 def test_a_name_that_a_function_allows_is_ordered_and_a_no_is_kept_for_an_hour(
     site: Site, pebble: Pebble, start: Start
 ) -> None:

@@ -196,6 +196,9 @@ impl Keeper {
                     (held.policy, held.storage) = (Arc::clone(policy), storage);
                     (held.failures, held.stamp, held.look) = (0, None, now);
                     held.retry_at = None;
+                    // No client would ever be the first to come with a name that is not on demand any more.
+                    held.is_awaited &= policy.on_demand != OnDemand::Never;
+                    held.is_allowed = false;
                     held.patience.retain(|issuer, _| {
                         policy
                             .issuers
@@ -321,8 +324,7 @@ impl Keeper {
         if self.waiting.contains_key(&name) {
             return self.wait(name, waits);
         }
-        let allowed = self.held.values().filter(|held| held.is_allowed).count();
-        if self.decisions.len() >= MOST_UNDECIDED || allowed >= wanted.allowed_names {
+        if self.decisions.len() >= MOST_UNDECIDED || self.allowed() >= wanted.allowed_names {
             tracing::debug!(
                 "no certificate for {name}: too many names are allowed, or being decided on"
             );
@@ -337,6 +339,11 @@ impl Keeper {
             (of, decision.unwrap_or_else(|_| late()))
         });
         self.wait(name, waits);
+    }
+
+    /// Names that a callable has allowed.
+    fn allowed(&self) -> usize {
+        self.held.values().filter(|held| held.is_allowed).count()
     }
 
     fn wait(&mut self, name: Box<str>, waits: oneshot::Sender<()>) {
@@ -367,6 +374,11 @@ impl Keeper {
             self.waiting.remove(&name);
             return;
         };
+        // Others were decided on at the same time, or a plan has come that names it.
+        if self.held.contains_key(&name) || self.allowed() >= wanted.allowed_names {
+            self.waiting.remove(&name);
+            return;
+        }
         let mut held = Held::new(policy, now);
         held.is_allowed = true;
         held.read(&name, now);
