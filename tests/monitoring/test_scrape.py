@@ -70,6 +70,15 @@ def test_the_format_is_the_one_that_the_scraper_prefers(site: Running) -> None:
     assert {name.removesuffix("_info") for name in plain} == set(strict)
 
 
+def test_bounds_of_buckets_are_floating_point_numbers_whatever_other_labels_there_are(site: Running) -> None:
+    assert httpx.get(site.url + "/made").text == "made"
+    scrape = httpx.get(f"{site.admin_url}/metrics", headers={"accept": PROMETHEUS})
+    lines = [line for line in scrape.text.splitlines() if "function_duration_seconds_bucket" in line]
+    bounds = [line.partition(',le="')[2].partition('"')[0] for line in lines]
+    assert {"1.0", "5.0", "10.0", "+Inf"} <= set(bounds)
+    assert not any(bound.isdigit() for bound in bounds)
+
+
 def test_an_origin_that_answers_with_errors_is_up_and_unhealthy(site: Running, origin: Origin) -> None:
     origin.default = Reply(503, {}, "busy")
     for number in range(30):

@@ -127,10 +127,11 @@ fn family(name: &str) -> (&str, Option<&'static str>) {
     }
 }
 
-/// A sample of a bucket whose bound is a whole number.
+/// A sample of a bucket whose bound is a whole number. The bound is the last of its labels: names of others end so, too.
 fn bound(line: &str) -> Option<String> {
     const LABEL: &str = "le=\"";
-    let at = line.find(LABEL)? + LABEL.len();
+    let (name, _) = line.split_once('{')?;
+    let at = line.rfind(LABEL).filter(|_| name.ends_with("_bucket"))? + LABEL.len();
     let (before, after) = line.split_at_checked(at)?;
     let (bound, rest) = after.split_once('"')?;
     let is_whole = bound.bytes().all(|byte| byte.is_ascii_digit());
