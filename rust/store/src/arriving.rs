@@ -162,6 +162,10 @@ impl Arriving {
         if buffer.fastest() != Some(arrived) {
             return last > slowest;
         }
+        if last == Some(arrived) {
+            // It has caught up since the wait ended, and nobody waits for it.
+            return true;
+        }
         buffer.leave_behind(last.max(arrived.checked_sub(WINDOW)).unwrap_or(0));
         self.trimmed(state);
         true
@@ -300,6 +304,18 @@ mod tests {
             assert_eq!(read(&mut slow), Poll::Ready(Some(Ok(PIECE))));
         }
         assert!(has_room(&body) && read(&mut slow).is_pending());
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_catches_up_at_the_last_moment_is_not_left_behind() {
+        let body = large();
+        let mut slow = body.reader().unwrap();
+        fill(&body).await;
+        let before = body.slowest();
+        while read(&mut slow).is_ready() {}
+        assert!(body.may_wait_on(before) && has_room(&body));
+        body.finish(ArrivalEnd::Complete);
+        assert_eq!(read(&mut slow), Poll::Ready(None));
     }
 
     #[tokio::test]
