@@ -136,14 +136,14 @@ impl ReadCache {
             entry.value.len() + entry.metadata.as_ref().map_or(0, |it| it.len())
         });
         let bytes = OVERHEAD + 2 * key.len() + size;
-        if bytes > self.most_bytes / 4 {
-            return;
-        }
         let mut held = self.held.lock();
         if self.changes.load(Ordering::Acquire) != changes {
             return;
         }
         held.remove(&key);
+        if bytes > self.most_bytes / 4 {
+            return;
+        }
         held.bytes += bytes;
         let cached = Cached {
             entry: entry.cloned(),

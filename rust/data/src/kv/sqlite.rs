@@ -45,7 +45,7 @@ ORDER BY key LIMIT ?5";
 const SWEEP: &str = "\
 DELETE FROM edgerouter_kv WHERE rowid IN (SELECT rowid FROM edgerouter_kv WHERE expires <= ?1 LIMIT 256)";
 
-/// One write in so many removes expired entries, too.
+/// One write in so many, on average, removes expired entries, too.
 const SWEEP_AFTER: u8 = 64;
 
 fn set_up(connection: &Connection, first: bool) -> rusqlite::Result<()> {
@@ -148,7 +148,7 @@ fn find(
 }
 
 fn done(connection: &mut Connection, binding: &str, call: &KvCall, now: u64) -> StoreResult {
-    if call.changes().is_some() && fastrand::u8(..) < u8::MAX / SWEEP_AFTER {
+    if call.changes().is_some() && fastrand::u8(..SWEEP_AFTER) == 0 {
         connection.prepare_cached(SWEEP)?.execute([integer(now)])?;
     }
     let expiry =
@@ -218,7 +218,9 @@ fn done(connection: &mut Connection, binding: &str, call: &KvCall, now: u64) -> 
             let after = after(cursor.as_deref())?;
             let mut statement = connection.prepare_cached(LIST)?;
             let most = i64::try_from(limit + 1).unwrap_or(i64::MAX);
-            let found = params![binding, prefix, after, integer(now), most];
+            // The index leads to the first key of the page, whatever number of keys comes before it.
+            let from = after.as_deref().unwrap_or_default().max(&**prefix);
+            let found = params![binding, from, after, integer(now), most];
             let mut keys = Vec::new();
             for key in statement.query_map(found, |row| row.get::<_, String>(0))? {
                 let key = key?;
