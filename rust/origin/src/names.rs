@@ -183,6 +183,8 @@ impl Resolver {
             known.looking = true;
             table.wanted.push_back(name.clone());
             self.wake(&mut table);
+        } else if table.threads == 0 && !table.wanted.is_empty() {
+            self.wake(&mut table);
         }
         state
     }
@@ -226,7 +228,7 @@ impl Resolver {
             .spawn(move || shared.run());
         match thread {
             Ok(_) => table.threads += 1,
-            // A thread that is there already will come to it; with none, the waiting requests time out and try again.
+            // A thread that is there already will come to it; with none, the next request for any name tries again.
             Err(error) => tracing::warn!(%error, "no thread to look names up could be started"),
         }
     }

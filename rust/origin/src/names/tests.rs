@@ -48,6 +48,27 @@ impl Resolver {
 }
 
 #[tokio::test]
+async fn a_name_for_which_no_thread_could_be_started_is_looked_up_once_one_can() {
+    let address = || Ok(vec![ADDRESS.parse().unwrap()]);
+    let names = Resolver::new(Arc::new(move |_: &str, _| address()));
+    let host: Arc<str> = "origin.test".into();
+    {
+        let mut table = names.shared.table.lock();
+        let known = Known {
+            addresses: None,
+            failed: None,
+            looking: true,
+            ended: Arc::default(),
+            preferred: None,
+        };
+        table.known.insert((Arc::clone(&host), 80), known);
+        table.wanted.push_back((Arc::clone(&host), 80));
+    }
+    let found = tokio::time::timeout(Duration::from_secs(20), names.of(&host, 80)).await;
+    assert_eq!(found.unwrap().unwrap().len(), 1);
+}
+
+#[tokio::test]
 async fn the_last_address_serves_at_once_while_a_silent_server_is_asked_once() {
     let Silent {
         names,
