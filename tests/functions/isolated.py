@@ -211,6 +211,13 @@ def one_kind(request, ctx):
     return Kind(b"of bytes")
 
 
+@at("/one/lies/{status}", isolation=ONE)
+def lies(request, ctx, status: int):
+    from edgerouter.functions import process_messages as messages
+    os.write(int(sys.argv[1]), messages.encode(messages.Result("bytes", status, [], b"")))
+    time.sleep(60)
+
+
 @at("/one/exits", isolation=ONE)
 def one_exits(request, ctx):
     os._exit(3)

@@ -226,6 +226,14 @@ def test_a_process_that_ends_or_must_be_ended_costs_its_own_call(
     wait_until(lambda: len({pid(client) for _ in range(4)} | before) > len(before))
 
 
+@pytest.mark.parametrize("status", [99, 70_000])
+def test_a_process_that_sends_no_possible_response_is_replaced(client: httpx.Client, status: int) -> None:
+    before = client.get("/one").text
+    assert client.get(f"/one/lies/{status}").status_code == 502
+    after = client.get("/one")
+    assert after.status_code == 200 and after.text != before
+
+
 def test_a_process_that_a_function_forks_answers_no_call_and_ends_with_its_own(
     client: httpx.Client, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -66,6 +66,8 @@ def lies(what):
         "a beat": messages.encode(messages.Beat()) * 2,
         "another": messages.encode(messages.Closed(77)),
         "wishes": messages.encode(messages.Wanted(mine)) * 3,
+        "no failure": messages.encode(messages.Closed(mine, messages.Failed("a\\0b", "", ""))),
+        "no abort": messages.encode(messages.Closed(mine, messages.Failed("Abort", "", "", (70_000, "", None)))),
         "depth": deep(messages.encode(messages.SocketMessage(mine, {"a": None}))[4:]),
     }[what]
     os.write(int(sys.argv[1]), content)
@@ -322,7 +324,10 @@ def test_the_end_of_a_process_closes_its_connections(
     assert client.get(f"{root}/a").text == calls
 
 
-@pytest.mark.parametrize("lie", ["nothing", "too much", "a result", "a beat", "another", "wishes", "depth"])
+LIES = ("nothing", "too much", "a result", "a beat", "another", "wishes", "depth", "no failure", "no abort")
+
+
+@pytest.mark.parametrize("lie", LIES)
 def test_a_process_that_breaks_the_order_is_ended(served: Running, there: ClientConnection, lie: str) -> None:
     pid = asked(there, "pid")
     there.send(f"lie {lie}")

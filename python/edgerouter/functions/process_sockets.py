@@ -156,9 +156,10 @@ class SocketProcess:
             number = message.socket
             if (socket := self.sockets.get(number)) is not None:
                 if isinstance(message, messages.Closed):
+                    error = raised(message.failed)
                     del self.sockets[number]
                     self.dropped -= socket.dropped
-                    socket.end(raised(message.failed))
+                    socket.end(error)
                     return
                 if isinstance(message, messages.Wanted) and socket.wants < MOST_UNDER_WAY:
                     socket.wants += 1

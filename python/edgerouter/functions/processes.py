@@ -267,7 +267,7 @@ class ProcessPool:
             worker.process.kill()
             self.spoilt(number, worker)
             raise
-        except (WorkerError, ValueError, OSError) as error:
+        except Exception as error:  # noqa: BLE001  # also whatever no response can be made of
             answers.close()
             self.spoilt(number, worker)
             if worker.process.returncode == -signal.SIGPROF:

@@ -100,8 +100,8 @@ class Pool:
         if len(self.threads) < self.most + abandoned:
             name = f"edge-{self.name}-{len(self.threads) + 1}"
             thread = threading.Thread(target=self.work, name=name, daemon=True)
-            self.threads.append(thread)
             thread.start()
+            self.threads.append(thread)
 
     def work(self) -> None:
         give_way()

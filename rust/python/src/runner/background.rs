@@ -133,6 +133,7 @@ pub(crate) fn wait_until(
         runtime(py)?.call_method1("crowded", (&**name,))?;
         return Ok(false);
     };
+    let place = Place(Arc::clone(shared));
     let call = BackgroundCall {
         name: Arc::clone(name),
         timeout,
@@ -141,7 +142,7 @@ pub(crate) fn wait_until(
         scope: scope::copy(py)?.unbind(),
         warned: AtomicBool::new(false),
         coroutine: Mutex::new(None),
-        place: Mutex::new(Some(Place(Arc::clone(shared)))),
+        place: Mutex::new(Some(place)),
         shared: Arc::clone(shared),
     };
     start(py, Py::new(py, call)?, awaited)?;
