@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
 import signal
 import ssl
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from types import FunctionType
@@ -94,6 +95,37 @@ def second() -> Iterator[Origin]:
     made = Origin("second")
     yield made
     made.close()
+
+
+@pytest.fixture
+def standard_error(tmp_path: Path) -> Callable[[], str]:
+    """All that the log has written to standard error since the test began.
+
+    ``capfd.readouterr`` reads its file and then empties it: a line that the thread of the log writes between the two is
+    lost, so a test that reads again and again would miss it now and then.
+    """
+    file = tmp_path / _STANDARD_ERROR
+    return lambda: file.read_text(errors="replace")
+
+
+_STANDARD_ERROR = "standard-error.log"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
+    """Redirects standard error for ``standard_error``; between the phases of a test pytest takes it back."""
+    if "standard_error" not in pyfuncitem.fixturenames:
+        return (yield)
+    folder = pyfuncitem.funcargs["tmp_path"]
+    assert isinstance(folder, Path)
+    usual, file = os.dup(2), folder / _STANDARD_ERROR
+    with file.open("ab", buffering=0) as stream:
+        os.dup2(stream.fileno(), 2)
+    try:
+        return (yield)
+    finally:
+        os.dup2(usual, 2)
+        os.close(usual)
 
 
 Serve = Callable[[Edge], Running]

@@ -7,6 +7,7 @@ import re
 import select
 import socket
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -39,7 +40,7 @@ def test_a_server_that_is_down_fails_the_call_only_and_is_used_again_when_it_is_
 
 
 def test_a_server_that_wants_a_password_it_did_not_want_before_is_out_of_reach(
-    asking: Asking, redis: RedisServer, capfd: pytest.CaptureFixture[str]
+    asking: Asking, redis: RedisServer, standard_error: Callable[[], str]
 ) -> None:
     running = asking.open(redis.url)
     assert asking.plain(lambda request, ctx: ctx.env.KV.put("k", "1")) is True
@@ -65,20 +66,18 @@ def test_a_server_that_wants_a_password_it_did_not_want_before_is_out_of_reach(
         lambda: "BindingError" not in str(asking.plain(lambda request, ctx: refused(lambda: ctx.env.KV.get("k"))))
     )
     assert metric(running, "edgerouter_binding_up", up) == 1
-    said: list[str] = []
 
     def is_said() -> bool:
         # An operation says so, once a second has passed without a failure.
         assert asking.plain(lambda request, ctx: ctx.env.KV.add("n")) > 0
-        said.append(capfd.readouterr().err)
-        return "a binding can be reached again" in said[-1]
+        return "a binding can be reached again" in standard_error()
 
     wait_until(is_said, what="the line")
-    assert "".join(said).count("a binding can be reached again") == 1
+    assert standard_error().count("a binding can be reached again") == 1
 
 
 def test_a_server_that_refuses_changes_is_in_the_log_and_a_former_primary_is_left(
-    asking: Asking, redis: RedisServer, capfd: pytest.CaptureFixture[str]
+    asking: Asking, redis: RedisServer, standard_error: Callable[[], str]
 ) -> None:
     asking.open(redis.url)
     assert asking.plain(lambda request, ctx: ctx.env.KV.put("k", "1")) is True
@@ -92,11 +91,9 @@ def test_a_server_that_refuses_changes_is_in_the_log_and_a_former_primary_is_lef
     assert asking.plain(lambda request, ctx: ctx.env.KV.get("k")) == "1"
     after = redis.command("INFO", "stats").split("total_connections_received:")[1].split()[0]
     assert int(after) - int(before) == 2
-    seen: list[str] = []
 
     def is_said() -> bool:
-        seen.append(capfd.readouterr().err)
-        text = "".join(seen)
+        text = standard_error()
         line = "a Redis server refuses operations; calls of it fail"
         first = re.search(rf"{line} host=127.0.0.1:{redis.port} error=.*OOM", text)
         # Within the same second others are counted.

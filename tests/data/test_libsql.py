@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -217,7 +217,7 @@ def test_a_server_that_fails_is_an_error_of_the_call(
 
 
 def test_a_server_that_fails_every_other_call_is_not_reached_again_with_each_in_the_log(
-    asking: Asking, server: LibSqlServer, capfd: pytest.CaptureFixture[str]
+    asking: Asking, server: LibSqlServer, standard_error: Callable[[], str]
 ) -> None:
     asking.database(server.url, auth_token=TOKEN, limits=DataLimits(connections=1))
 
@@ -230,15 +230,13 @@ def test_a_server_that_fails_every_other_call_is_not_reached_again_with_each_in_
 
     assert asking.plain(in_turn) == 20
     server.fault = ""
-    logged = [capfd.readouterr().err]
 
     def is_well() -> bool:
         assert asking.plain(lambda request, ctx: ctx.env.DB.prepare("SELECT 1 AS one").first("one")) == 1
-        logged.append(capfd.readouterr().err)
-        return "a binding can be reached again" in logged[-1]
+        return "a binding can be reached again" in standard_error()
 
     wait_until(is_well, what="the end of the outage in the log")
-    text = "".join(logged)
+    text = standard_error()
     # In the second of a test before, its line is among the repeated ones.
     assert "a binding cannot be reached; calls of it fail" in text
     # One, or more where the machine was at a stand for a second between two calls.

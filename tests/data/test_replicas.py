@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -277,20 +277,14 @@ def test_a_select_that_writes_does_so_on_the_primary_only(replicated: Replicated
 
 
 def test_a_server_that_is_no_replica_of_the_primary_is_not_used(
-    asking: Asking, postgres: PostgresServer, ways: ExitStack, capfd: pytest.CaptureFixture[str]
+    asking: Asking, postgres: PostgresServer, ways: ExitStack, standard_error: Callable[[], str]
 ) -> None:
     way = Way(postgres)
     ways.callback(way.close)
     url = postgres.empty()
     running = asking.database(url, replicas=[url.replace(str(postgres.port), str(way.port))])
     text = "it is no standby, and accepts writes"
-    captured: list[str] = []
-
-    def logged() -> bool:
-        captured.append(capfd.readouterr().err)
-        return text in "".join(captured)
-
-    wait_until(logged, what="the log")
+    wait_until(lambda: text in standard_error(), what="the log")
     assert asking.plain(lambda request, ctx: ctx.env.DB.prepare("SELECT 1 AS one").first("one")) == 1
     assert metric(running, "edgerouter_binding_replica_up", '{binding="DB",replica="1"}') == 0
 

@@ -138,7 +138,7 @@ def test_a_request_past_the_cache_is_for_the_whole_without_conditions(origin: Or
 
 
 def test_content_that_may_not_be_transformed_passes_as_it_is(
-    origin: Origin, serve: Serve, capfd: pytest.CaptureFixture[str]
+    origin: Origin, serve: Serve, standard_error: Callable[[], str]
 ) -> None:
     coded = gzip.compress(b"coded")
     origin.on("/fixed", Reply(200, {"cache-control": "no-transform, max-age=60", "etag": '"a"'}, "fixed"))
@@ -158,13 +158,8 @@ def test_content_that_may_not_be_transformed_passes_as_it_is(
         assert client.get("/").text == "PAGE"
     found = {name: transforms(edge, name) for name in ("begun", "no-transform", "coded", "part", "no-content")}
     assert found == {"begun": 2, "no-transform": 1, "coded": 1, "part": 1, "no-content": 1}
-    log: list[str] = []
-
-    def warned() -> bool:
-        log.append(capfd.readouterr().err)
-        return "".join(log).count("content passes a transform as it is") == 2
-
-    wait_until(warned, PATIENCE, "both warnings")
+    line = "content passes a transform as it is"
+    wait_until(lambda: standard_error().count(line) == 2, PATIENCE, "both warnings")
 
 
 def test_a_transform_that_fails_breaks_the_content_off_and_stores_nothing(

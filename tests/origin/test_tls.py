@@ -85,15 +85,10 @@ def origins() -> Iterator[Callable[..., SecureOrigin]]:
         origin.close()
 
 
-def logged(capfd: pytest.CaptureFixture[str], pattern: str) -> None:
+def logged(standard_error: Callable[[], str], pattern: str) -> None:
     """Waits for the line about a handshake that failed."""
-    seen: list[str] = []
-
-    def found() -> bool:
-        seen.append(capfd.readouterr().err)
-        return re.search(rf"no TLS with site-\d+: .*{pattern}", "".join(seen)) is not None
-
-    wait_until(found, what=f"{pattern!r} in the log")
+    line = re.compile(rf"no TLS with site-\d+: .*{pattern}")
+    wait_until(lambda: line.search(standard_error()) is not None, what=f"{pattern!r} in the log")
 
 
 def site(origin: SecureOrigin, url: str | None = None, **settings: Any) -> Edge:
@@ -136,7 +131,7 @@ def test_the_versions_that_are_offered_are_those_of_the_origin(
     authority: Authority,
     origins: Callable[..., SecureOrigin],
     serve: Serve,
-    capfd: pytest.CaptureFixture[str],
+    standard_error: Callable[[], str],
     offered: list[str] | None,
     versions: dict[str, Any],
     want: list[str],
@@ -145,7 +140,7 @@ def test_the_versions_that_are_offered_are_those_of_the_origin(
     status = httpx.get(serve(site(origin, tls_versions=offered, **trusting(authority)))).status_code
     assert (status, {version for version, _ in origin.agreed}) == (200 if want else 502, set(want))
     if not want:
-        logged(capfd, "the origin speaks none of the versions in tls_versions")
+        logged(standard_error, "the origin speaks none of the versions in tls_versions")
 
 
 def test_a_client_certificate_is_shown_where_it_is_demanded_and_a_reload_replaces_it(
@@ -153,14 +148,14 @@ def test_a_client_certificate_is_shown_where_it_is_demanded_and_a_reload_replace
     origins: Callable[..., SecureOrigin],
     serve: Serve,
     tmp_path: Path,
-    capfd: pytest.CaptureFixture[str],
+    standard_error: Callable[[], str],
 ) -> None:
     origin = origins(authority.issue(NAME))
     origin.context.load_verify_locations(authority.file)
     origin.context.verify_mode = ssl.CERT_REQUIRED
     response = httpx.get(serve(site(origin, retries=0, **trusting(authority))))
     assert (response.status_code, "detail=tls" in response.headers["cache-status"]) == (502, True)
-    logged(capfd, "the origin demands a certificate of the edge: give tls_certificate")
+    logged(standard_error, "the origin demands a certificate of the edge: give tls_certificate")
     chain, key = tmp_path / "edge.pem", tmp_path / "edge.key"
 
     def show(subject: str, by: Authority = authority) -> None:
@@ -179,14 +174,14 @@ def test_a_client_certificate_is_shown_where_it_is_demanded_and_a_reload_replace
     show("third", Authority(tmp_path, "stranger"))
     running.reload(edge)
     assert httpx.get(running).status_code == 502
-    logged(capfd, "give one as tls_certificate that its authority has issued")
+    logged(standard_error, "give one as tls_certificate that its authority has issued")
 
 
 def test_a_pinned_key_is_demanded_beside_the_authority_or_alone(
     authority: Authority,
     origins: Callable[..., SecureOrigin],
     serve: Serve,
-    capfd: pytest.CaptureFixture[str],
+    standard_error: Callable[[], str],
 ) -> None:
     right, wrong = authority.issue(NAME), authority.issue(NAME)
     origin = origins(right)
@@ -200,7 +195,7 @@ def test_a_pinned_key_is_demanded_beside_the_authority_or_alone(
     ):
         assert httpx.get(serve(site(origin, **terms))).status_code == status, terms
     logged(
-        capfd,
+        standard_error,
         f"is {re.escape(pin(right))}, which is not in tls_pins; add it if the origin's key was changed on purpose",
     )
 
@@ -209,7 +204,7 @@ def test_an_error_says_what_to_do(
     authority: Authority,
     origins: Callable[..., SecureOrigin],
     serve: Serve,
-    capfd: pytest.CaptureFixture[str],
+    standard_error: Callable[[], str],
 ) -> None:
     secure, old = origins(authority.issue(NAME)), origins(authority.issue(NAME, days=-1))
     ca = Secret.literal(authority.file.read_text())
@@ -231,7 +226,7 @@ def test_an_error_says_what_to_do(
             assert response.status_code == 502 and "detail=tls" in response.headers["cache-status"]
             # Nothing of it is a client's business.
             assert "tls_" not in response.text and NAME not in response.text
-            logged(capfd, advice)
+            logged(standard_error, advice)
 
 
 def compiled(url: str, **terms: Any) -> None:

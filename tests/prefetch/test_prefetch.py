@@ -123,7 +123,7 @@ def test_redirects_to_https_do_not_stop_a_prefetch(origin: Origin, serve: Serve)
 
 
 def test_failures_are_counted_each_time_and_logged_once(
-    origin: Origin, serve: Serve, capfd: pytest.CaptureFixture[str]
+    origin: Origin, serve: Serve, standard_error: Callable[[], str]
 ) -> None:
     origin.on("/broken", Reply(500, {}, "broken"))
     origin.on("/mine", Reply(200, {"Cache-Control": "private"}, "mine"))
@@ -135,14 +135,8 @@ def test_failures_are_counted_each_time_and_logged_once(
     origin.on("/broken", Reply(200, FRESH, "mended"))
     wait_until(lambda: prefetched(served, "stored") == 1, what="the mended page")
     assert httpx.get(f"{served.url}/broken", headers={"host": HOST}).text == "mended"
-    log = ""
-
-    def told() -> bool:
-        nonlocal log
-        log += capfd.readouterr().err
-        return "prefetching works again" in log
-
-    wait_until(told, what="the log")
+    wait_until(lambda: "prefetching works again" in standard_error(), what="the log")
+    log = standard_error()
     assert log.count("prefetching failed") == 1 and log.count("prefetching works again") == 1
 
 

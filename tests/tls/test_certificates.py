@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -71,7 +72,7 @@ def test_a_name_that_two_policies_of_a_listener_have_is_refused(authority: Autho
 
 
 def test_a_response_of_ocsp_is_stapled_until_its_end(
-    authority: Authority, start: Start, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    authority: Authority, start: Start, tmp_path: Path, standard_error: Callable[[], str]
 ) -> None:
     issued, late = (authority.issue(f"{name}.example.com") for name in ("www", "late"))
     responses = {"www": authority.ocsp(issued), "late": authority.ocsp(late, days=-1)}
@@ -92,15 +93,8 @@ def test_a_response_of_ocsp_is_stapled_until_its_end(
             check=False,
         )
         assert status in client.stdout, name
-    logged = ""
-
-    def told() -> bool:
-        nonlocal logged
-        logged += capfd.readouterr().err
-        return "the response of OCSP for late.example.com is out of date" in logged
-
-    until(told)
-    assert "OCSP for www" not in logged
+    until(lambda: "the response of OCSP for late.example.com is out of date" in standard_error())
+    assert "OCSP for www" not in standard_error()
 
 
 def test_a_response_of_ocsp_that_clients_refuse_is_refused(authority: Authority, tmp_path: Path) -> None:
@@ -118,7 +112,7 @@ def test_a_response_of_ocsp_that_clients_refuse_is_refused(authority: Authority,
 
 
 def test_the_end_of_each_certificate_is_a_metric_and_is_logged_when_it_is_near(
-    authority: Authority, start: Start, capfd: pytest.CaptureFixture[str]
+    authority: Authority, start: Start, standard_error: Callable[[], str]
 ) -> None:
     ends = {"late": 30, "soon": 3, "over": -1}
     late, soon, over = (authority.issue(f"{name}.example.com", days=days) for name, days in ends.items())
@@ -127,13 +121,7 @@ def test_the_end_of_each_certificate_is_a_metric_and_is_logged_when_it_is_near(
     for name, days in ends.items():
         end = sample(server, f'edgerouter_tls_certificate_expiry_timestamp_seconds{{name="{name}.example.com"}}')
         assert abs(end - now - days * 86_400) < 600
-    logged = ""
-
-    def told() -> bool:
-        nonlocal logged
-        logged += capfd.readouterr().err
-        return "certificate for over.example.com has expired" in logged
-
-    until(told)
+    until(lambda: "certificate for over.example.com has expired" in standard_error())
+    logged = standard_error()
     assert re.search(r"certificate for soon\.example\.com expires in [23] days", logged)
     assert "late.example.com" not in logged

@@ -8,6 +8,7 @@ import json
 import socket
 import ssl
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -246,7 +247,7 @@ def test_a_name_with_the_escape_of_a_comma_in_it_reads_unlike_one_with_a_comma(
 
 
 def test_an_authority_of_clients_that_has_expired_is_warned_of(
-    authority: Authority, start: Start, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    authority: Authority, start: Start, tmp_path: Path, standard_error: Callable[[], str]
 ) -> None:
     (tmp_path / "over").mkdir()
     over = Authority(tmp_path / "over", "over", days=-1)
@@ -254,14 +255,7 @@ def test_an_authority_of_clients_that_has_expired_is_warned_of(
     edge.listen("127.0.0.1:0", tls=mutual(authority, over))
     edge.route("/*", respond="hello")
     server = start(edge)
-    logged = ""
-
-    def told() -> bool:
-        nonlocal logged
-        logged += capfd.readouterr().err
-        return 'the authority "CN=over" in client_ca has expired' in logged
-
-    until(told)
+    until(lambda: 'the authority "CN=over" in client_ca has expired' in standard_error())
     # RFC 5280 §6.1.1 (d): the end of a trust anchor is no part of the validation.
     with connected(server.urls[0], client_of(authority, over.issue(client=True, subject="ada"))) as sock:
         assert get(sock).status == 200
