@@ -1,6 +1,6 @@
 """``python -m edgerouter`` is the command ``edgerouter``."""
 
-from edgerouter.cli import main
+from edgerouter_command import main
 
 if __name__ == "__main__":
     main()

@@ -17,7 +17,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from types import CodeType, ModuleType
+from types import CodeType, FrameType, ModuleType
 from typing import TYPE_CHECKING
 
 from edgerouter import regular
@@ -26,6 +26,7 @@ from edgerouter.errors import ConfigError, EdgeError, Problem
 from edgerouter.misspelt import remedy
 from edgerouter.serving import Application, while_loading
 from edgerouter.signals import Stopping
+from edgerouter.unfinished import watched
 
 if TYPE_CHECKING:
     import traceback
@@ -33,6 +34,13 @@ if TYPE_CHECKING:
 __all__ = ["AppError", "FileApplication"]
 
 _PACKAGE = Path(__file__).resolve().parent
+_FUNCTION = 'a function that answers requests is declared by @edge.function("/*") and takes (request, ctx)'
+#: Names that other platforms call by themselves, and what stands for them here.
+_HABITS = {
+    "on_fetch": _FUNCTION,
+    "Default": _FUNCTION,
+    "lambda_handler": 'lambda_edge.attach(edge, lambda_handler, "viewer-request", "/*") runs a handler of Lambda@Edge',
+}
 _MOST_FRAMES = 20
 
 
@@ -52,7 +60,7 @@ class FileApplication(Application):
 
     def __init__(self, spec: str, *, folder: Path | None = None, serves: bool = True) -> None:
         self._serves = serves
-        self._folder = (folder or Path.cwd()).resolve()
+        self._folder = (folder or _current_folder()).resolve()
         self._spec = spec
         self._attribute: str | None = None
         self._plan_file: Path | None = None
@@ -69,7 +77,11 @@ class FileApplication(Application):
         self._root: Path
         #: The package that the module belongs to, or would, if it is not in the folder.
         self._elsewhere: Path | None = None
-        self._find()
+        try:
+            self._find()
+        except OSError as error:
+            message = f"cannot be read: {error.strerror or error}; its folders must be open to this user"
+            raise ConfigError([Problem("", spec, message)]) from None
 
     def load(self) -> Edge:
         edge = self._loaded()
@@ -99,7 +111,7 @@ class FileApplication(Application):
         self._tried = frozenset()
         try:
             with while_loading():
-                return self._edge_of(self._run())
+                return self._watched()
         except BaseException as error:
             # A mistake may be in any of them, or in the lack of one: a change of each is worth another try.
             imported = {Path(m.__file__) for _, m in self._own_modules() if m.__file__}
@@ -220,6 +232,28 @@ class FileApplication(Application):
 
     # -- running it ------------------------------------------------------------------------------------------------
 
+    def _watched(self) -> Edge:
+        """The edge of the file, which is interrupted if it serves by itself."""
+        with watched(self._line_of, _report) as watch:
+            try:
+                edge = self._edge_of(self._run())
+            except BaseException:
+                if watch.server is None:
+                    raise
+                edge = None
+        if watch.server is not None or edge is None:
+            message = (
+                f"starts a server of its own ({watch.server}) while edgerouter loads this file, and edgerouter serves "
+                'the application itself; put the call under if __name__ == "__main__":'
+            )
+            problem = Problem("", None, message, watch.place or self._shown())
+            raise AppError(str(problem), [problem])
+        return edge
+
+    def _line_of(self, frame: FrameType) -> str | None:
+        file = frame.f_code.co_filename
+        return f"{self._near(file)}:{frame.f_lineno}" if self._is_users(file) else None
+
     def _run(self) -> ModuleType:
         if "." in self._module:
             try:
@@ -323,6 +357,8 @@ class FileApplication(Application):
                 f"must be an Edge, or an ASGI or WSGI application ({got}); "
                 f'write {wanted} = Edge("site"), or name another with {self._shown()}:{other}'
             )
+            if found is None:
+                message += "".join(f"; {habit}" for name, habit in _HABITS.items() if name in vars(module))
             raise ConfigError([Problem(f"{self._shown()}:{wanted}", None, message)])
         return self._served_edge(found, self._shown())
 
@@ -411,6 +447,19 @@ class FileApplication(Application):
     def _near(self, filename: str) -> str:
         path = Path(filename)
         return str(path.relative_to(self._folder)) if path.is_relative_to(self._folder) else filename
+
+
+def _report(line: str) -> None:
+    with contextlib.suppress(Exception):
+        print(f"warning: {line}", file=sys.stderr, flush=True)
+
+
+def _current_folder() -> Path:
+    try:
+        return Path.cwd()
+    except OSError as error:
+        message = f"the current folder cannot be found: {error.strerror or error}; change to one that is there"
+        raise ConfigError(message) from None
 
 
 def _lacking(error: BaseException | None, root: Path) -> set[Path]:

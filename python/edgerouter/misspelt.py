@@ -7,6 +7,7 @@ frameworks have for the same thing.
 from __future__ import annotations
 
 import builtins
+import importlib
 import os
 import re
 import sys
@@ -104,6 +105,8 @@ _FIELDS = {
 }
 #: The file of ``os.environ``, which may be a part of the interpreter.
 _OS = (os.__file__, "<frozen os>")
+#: Modules with public names that ``edgerouter`` itself does not have.
+_HOLDERS = ("edgerouter.testing", "edgerouter.settings", "edgerouter.cache")
 #: The least likeness of a name that is proposed.
 _NEAR = 0.65
 
@@ -123,7 +126,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     names = [it for it in known if it != name]
     if (word := _FIELDS.get(name)) in names:
         return f"did you mean {word}?"
-    near = difflib.get_close_matches(name, names, 1, _NEAR)
+    near = [it for it in names if it.lower() == name.lower()] or difflib.get_close_matches(name, names, 1, _NEAR)
     holding = [it for it in names if name in it.split("_")]
     if len(holding) > 1:
         return f"did you mean {', '.join(holding[:-1])} or {holding[-1]}?"
@@ -132,7 +135,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 def _remedies(error: BaseException) -> Iterator[str]:
     if isinstance(error, ModuleNotFoundError):
-        yield f"is it installed for {sys.executable}?" if error.name else ""
+        yield from _of_module(error.name or "")
     elif isinstance(error, SyntaxError):
         is_no_text = "unicode error" in (error.msg or "") or "null bytes" in (error.msg or "")
         yield "save the file as UTF-8" if is_no_text else ""
@@ -197,6 +200,14 @@ def _of_name(error: NameError) -> Iterator[str]:
     yield did_you_mean(name, dir(builtins)) if len(name) > 3 else ""
 
 
+def _of_module(name: str) -> Iterator[str]:
+    if name.startswith("edgerouter."):
+        yield "the public names are in edgerouter itself, as in from edgerouter import Edge"
+    if name.replace("_", "").lower().startswith("edgerouter"):
+        yield "did you mean edgerouter?"
+    yield f"is it installed for {sys.executable}?" if name else ""
+
+
 def _of_import(error: ImportError) -> Iterator[str]:
     named = re.match(r"cannot import name '(\w+)'", error.msg)
     if named is None or error.name not in sys.modules:
@@ -207,6 +218,10 @@ def _of_import(error: ImportError) -> Iterator[str]:
         return
     if error.name == "edgerouter" and named[1] in _APPLICATIONS:
         yield "did you mean Edge?"
+    if error.name == "edgerouter":
+        for holder in _HOLDERS:
+            if named[1] in importlib.import_module(holder).__all__:
+                yield f"write from {holder} import {named[1]}"
     yield did_you_mean(named[1], getattr(module, "__all__", None) or _shown(dir(module), named[1]))
 
 

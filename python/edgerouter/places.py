@@ -96,7 +96,11 @@ def folder_of_caller() -> Path:
 
 def _shown(file: str) -> str:
     """A file's name as one would type it from here."""
-    return file.removeprefix(str(Path.cwd()) + os.sep)
+    try:
+        return file.removeprefix(str(Path.cwd()) + os.sep)
+    except OSError:
+        # The current folder has been removed, as that of an old release is.
+        return file
 
 
 def _of_toml(text: str) -> dict[str, int]:

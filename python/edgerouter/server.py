@@ -66,7 +66,7 @@ class Server(Purging):
         settings = settings or Settings()
         if watched and settings.deploy_folder is not None:
             message = "does not go with --reload, which replaces the running version at each change: leave one out"
-            raise ConfigError([Problem("Settings.deploy_folder", settings.deploy_folder, message)])
+            raise ConfigError([Problem("Settings.deploy_folder", os.fspath(settings.deploy_folder), message)])
         life = edge.life()
         addresses = settings.listen
         if addresses is None:
@@ -96,12 +96,12 @@ class Server(Purging):
             if reader := _token(settings.admin_reader_token, "admin_reader_token"):
                 engine.admin_reader_token(reader)
             if settings.admin_socket is not None:
-                engine.admin_socket(settings.admin_socket)
+                engine.admin_socket(os.fspath(settings.admin_socket))
             _open_access_log(engine, settings, watched=watched)
             if settings.experiments_file is not None:
-                engine.experiments_file(settings.experiments_file)
+                engine.experiments_file(os.fspath(settings.experiments_file))
             if settings.cost_report is not None:
-                engine.cost_report(settings.cost_report)
+                engine.cost_report(os.fspath(settings.cost_report))
             _begin(engine, life)
             try:
                 engine.start()
@@ -116,7 +116,7 @@ class Server(Purging):
             life.serve()
         server = cls(engine, edge, life, plan)
         if settings.deploy_folder is not None:
-            server._take_deploys(settings.deploy_folder)
+            server._take_deploys(os.fspath(settings.deploy_folder))
         return server
 
     def _take_deploys(self, folder: str) -> None:
@@ -290,7 +290,7 @@ def _begin(engine: _core.Engine, life: Life | None) -> None:
 
 def _open_access_log(engine: _core.Engine, settings: Settings, *, watched: bool) -> None:
     """Opens the access log; an application in development gets a short line for each request."""
-    place = settings.access_log
+    place = None if settings.access_log is None else os.fspath(settings.access_log)
     if place is None:
         if watched:
             stdout = sys.stdout

@@ -119,7 +119,13 @@ class _Process:
             if self.watcher is not None:
                 self.watcher.renew()
             try:
-                while (event := self.signals.next()) in ("reload", "changed", "reopen"):
+                while (event := self.signals.next()) in ("reload", "changed", "reopen", "unknown"):
+                    if event == "unknown":
+                        self.err(
+                            "warning: SIGUSR2 has no meaning here: SIGHUP reads the configuration again, and a new "
+                            "version of edgerouter is served after a restart"
+                        )
+                        continue
                     if event != "changed":
                         server.reopen_logs()
                     if event == "reopen":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Collection, Mapping
 from functools import partial
 from typing import Literal
@@ -12,6 +13,10 @@ from edgerouter.secrets import Secret, as_secret, part
 from edgerouter.secrets import keep as keep_secret
 
 __all__ = ["Settings"]
+
+_PATHS = ("admin_socket", "deploy_folder", "access_log", "experiments_file", "cost_report")
+#: Bytes of the path of a unix socket, which ends with a null character.
+_SOCKET_BYTES = 107
 
 
 class Settings(Value, frozen=True, kw_only=True):
@@ -33,21 +38,23 @@ class Settings(Value, frozen=True, kw_only=True):
     ``cost_report``  the file in which ``edgerouter cost watch --report`` keeps its report, for the dashboard
     ``debug_errors``  the error pages of functions show the traceback to clients on this machine, wherever it listens;
         ``serve(watch=True)`` does so by itself where it listens on loopback addresses only
+
+    Paths are strings or ``os.PathLike``; a relative one starts at the current folder.
     """
 
     listen: str | Collection[str] | None = None
     admin: str | None = None
     admin_token: Secret | str | None = None
     admin_reader_token: Secret | str | None = None
-    admin_socket: str | None = None
-    deploy_folder: str | None = None
+    admin_socket: str | os.PathLike[str] | None = None
+    deploy_folder: str | os.PathLike[str] | None = None
     admin_keys: Mapping[str, Secret | str] = {}
     workers: int | None = None
     debug_errors: bool = False
-    access_log: str | None = None
+    access_log: str | os.PathLike[str] | None = None
     access_log_format: Literal["combined", "json", "short"] = "combined"
-    experiments_file: str | None = None
-    cost_report: str | None = None
+    experiments_file: str | os.PathLike[str] | None = None
+    cost_report: str | os.PathLike[str] | None = None
 
     def _check(self, check: Check) -> None:
         check.texts("listen", optional=True)
@@ -65,8 +72,7 @@ class Settings(Value, frozen=True, kw_only=True):
             keep_secret(check, "admin_reader_token", self.admin_reader_token)
             if self.admin_token is None:
                 check.fail_secretly("admin_reader_token", "needs admin_token: without one, everybody may change")
-        check.text("admin_socket", optional=True)
-        check.text("deploy_folder", optional=True)
+        self._check_paths(check)
         if self.deploy_folder is not None and not self.admin_socket and not (self.admin and self.admin_token):
             check.fail(
                 "deploy_folder", "needs admin and admin_token, or admin_socket: deploys are for known callers only"
@@ -80,8 +86,6 @@ class Settings(Value, frozen=True, kw_only=True):
             }
             check.keep("admin_keys", keys)
         check.whole("workers", least=1, most=1024, optional=True)
-        check.text("access_log", optional=True)
-        check.text("experiments_file", "cost_report", optional=True)
         if self.cost_report is not None and self.admin is None:
             check.fail("cost_report", "needs admin: the dashboard shows it")
         check.choice("access_log_format", ("combined", "json", "short"))
@@ -90,3 +94,19 @@ class Settings(Value, frozen=True, kw_only=True):
         if self.admin is None and self.admin_socket is None and self.admin_keys:
             check.fail_secretly("admin_keys", "needs admin: CloudFront's calls are answered there")
         check.flag("debug_errors")
+
+    def _check_paths(self, check: Check) -> None:
+        """They are kept as text, whatever class of ``os.PathLike`` they are given in."""
+        for field in _PATHS:
+            given = check.get(field)
+            if isinstance(given, os.PathLike):
+                check.keep(field, given := os.fspath(given))
+            if not isinstance(given, (str, type(None))):
+                check.fail(field, "must be a path: a string, or an os.PathLike such as pathlib.Path")
+                continue
+            check.text(field, optional=True)
+            if given is not None and "\0" in given:
+                check.fail(field, "must not contain a null character")
+        socket = check.get("admin_socket")
+        if isinstance(socket, str) and len(os.fsencode(socket)) > _SOCKET_BYTES:
+            check.fail("admin_socket", f"must be a path of at most {_SOCKET_BYTES} bytes, as unix(7) has it")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Event", "Signals", "Stopping"]
 
-Event: TypeAlias = Literal["stop", "reload", "changed", "stopped", "reopen"]
+Event: TypeAlias = Literal["stop", "reload", "changed", "stopped", "reopen", "unknown"]
 
 
 class Stopping(BaseException):
@@ -25,6 +25,8 @@ class Stopping(BaseException):
 
 #: SIGHUP opens logs again and reloads, SIGUSR1 only opens logs again.
 _SIGNALS = ("SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1")
+#: Other servers replace themselves by it. By default it would end the process, with the requests under way.
+_UNKNOWN = getattr(signal, "SIGUSR2", None)
 #: Raised by a write to a client that is gone. Python ignores it, unless the user's file has reset it, as scripts do
 #: whose output goes through ``head``: each such client would end the process.
 _BROKEN_PIPE: int | None = getattr(signal, "SIGPIPE", None)
@@ -61,9 +63,15 @@ class Signals:
 
     @contextlib.contextmanager
     def early(self) -> Iterator[None]:
-        """Keeps those that are no reason to end for when the process serves: by default they would end its start."""
+        """Keeps those that are no reason to end for when the process serves: by default they would end its start.
+
+        SIGUSR2 is the application's, if it wants that: its handler comes later, also one that Python does not know, as
+        that of faulthandler.
+        """
         names = ("SIGHUP", "SIGUSR1") if self._mine else ()
         numbers = [number for name in names if (number := getattr(signal, name, None)) is not None]
+        if self._mine and _UNKNOWN is not None and signal.getsignal(_UNKNOWN) is signal.SIG_DFL:
+            numbers.append(_UNKNOWN)
         before = {number: signal.signal(number, self._on_signal) for number in numbers}
         try:
             yield
@@ -108,6 +116,9 @@ class Signals:
                 return self.events.get(timeout=0.5)
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+        if number == _UNKNOWN:
+            self.events.put("unknown")
+            return
         if number in (getattr(signal, "SIGHUP", None), getattr(signal, "SIGUSR1", None)):
             self.events.put("reload" if number == getattr(signal, "SIGHUP", None) else "reopen")
             return

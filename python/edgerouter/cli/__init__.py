@@ -12,24 +12,37 @@ import errno
 import io
 import os
 import sys
+from collections.abc import Callable
 
-__all__ = ["main"]
+__all__ = ["main", "prepared"]
 
 #: Nothing can be written: the reader has gone, or the disk of the file is full.
 _UNWRITABLE = {errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 
 
 def main() -> None:
-    """The entry point of the command."""
+    """The command, imports included."""
+    prepared()()
+
+
+def prepared() -> Callable[[], None]:
+    """Imports what the command line needs; the function that does its work."""
     from edgerouter.cli import running
 
     if sys.argv[1:2] == ["run"] and (options := running.plain(sys.argv[2:])) is not None:
-        sys.exit(running.run(options))
-    from edgerouter.cli.everyday import WORDS, app
+        return lambda: sys.exit(running.run(options))
+    from edgerouter.cli.everyday import WORDS
 
     if sys.argv[1:2] == [] or sys.argv[1] not in WORDS:
         # Also for the list of all commands, and for the one that a wrong word probably means.
         from edgerouter.cli import commands  # noqa: F401  # adds its commands to the application
+    return _parse
+
+
+def _parse() -> None:
+    """Has typer parse the command line and do its work."""
+    from edgerouter.cli import running
+    from edgerouter.cli.everyday import app
 
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
         # A locale may lack a character of the output; the stream of errors is so from the start.

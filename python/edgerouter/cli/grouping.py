@@ -45,9 +45,16 @@ class CommandGroup(typer.core.TyperGroup):
         try:
             return super().resolve_command(ctx, args)
         except Exception as error:
-            if args and (meant := _COMMANDS.get(args[0])) and hasattr(error, "message"):
+            if args and (meant := _meant(args[0])) and hasattr(error, "message"):
                 error.message = f"No such command {args[0]!r}. {meant}"
             raise
 
     def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]
         return [*_FIRST, *sorted(set(super().list_commands(ctx)) - set(_FIRST))]
+
+
+def _meant(word: str) -> str | None:
+    """The remedy for a first word that is no command; ``None`` where nothing is known of it."""
+    if word.partition(":")[0].lower().endswith((".py", ".toml", ".json")) or word.startswith(("http://", "https://")):
+        return f"Did you mean 'run {word}'?"
+    return _COMMANDS.get(word)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields
 from typing import Any
 
@@ -13,6 +13,7 @@ import msgspec
 
 from edgerouter import logs, serving, storage
 from edgerouter.application import FileApplication
+from edgerouter.cli import variables
 from edgerouter.edge import Edge
 from edgerouter.errors import ConfigError, EdgeError, Problem
 from edgerouter.left_threads import end_without
@@ -140,6 +141,16 @@ class Options:
             memory_cache_size=_size("memory_cache_size", self.memory_cache_size),
         )
 
+    @classmethod
+    def variables(cls) -> list[str]:
+        """The variables of all options."""
+        return [variable(option) for option in cls.declared().values()]
+
+    def secrets(self) -> list[str]:
+        """The variables that options name."""
+        keys = (given.partition("=")[2] for given in self.admin_key_env)
+        return [name for name in (self.admin_token_env, self.admin_reader_token_env, *keys) if name]
+
     def settings(self) -> Settings:
         """Raises ``ConfigError`` when an address or a number is not one."""
         return Settings(
@@ -250,13 +261,19 @@ def _lacking(error: Exception) -> str | None:
 class _Changed(FileApplication):
     """An application whose store and listeners are as the command line says, at the start and after each reload."""
 
-    def __init__(self, spec: str, sizes: storage.Sizes, secured: Secured | None) -> None:
+    def __init__(self, spec: str, sizes: storage.Sizes, secured: Secured | None, named: Iterable[str]) -> None:
         super().__init__(spec)
         self._sizes = sizes
         self._secured = secured
+        #: Variables that options name; ``None`` after the first load.
+        self._meant: set[str] | None = set(named)
 
     def load(self) -> Edge:
-        return self.adapt(super().load())
+        edge = self.adapt(super().load())
+        if self._meant is not None:
+            variables.warn_of_misspelt({*Options.variables(), *variables.LOG}, self._meant, edge, warn)
+            self._meant = None
+        return edge
 
     def adapt(self, edge: Edge) -> Edge:
         edge.apply_sizes(self._sizes)
@@ -288,7 +305,7 @@ class Secured:
 
 def serve(options: Options, settings: Settings) -> None:
     secured = Secured(options.addresses()) if options.tls_self_signed else None
-    application = _Changed(options.application, options.sizes(), secured)
+    application = _Changed(options.application, options.sizes(), secured, options.secrets())
     if secured is not None:
         say(f"clients verify the certificate by {secured.authority.certificate}")
         # They are listeners of the plan now.
