@@ -2,7 +2,8 @@
 """Measures TLS, HTTP/2, static files and compression beside nginx, HAProxy and Caddy: ``python -m benchmarks.port443``.
 
 Each server has one worker on one core, the generator another core; the rounds are interleaved. The figure is CPU time
-of the server for each request or connection. Needs ``benchmarks/install-peers``.
+of the server for each request or connection, and of the client beside it: what a server leaves to the kernel may run on
+the client's core. Needs ``benchmarks/install-peers``.
 """
 
 from __future__ import annotations
@@ -28,11 +29,16 @@ from benchmarks import generator, machine, servers
 from benchmarks.processes import BenchError, Child, exit_status, free_port, make_certificate, pinned
 from benchmarks.servers import INSTALL, program
 
-SIZES = {"1k": 1 << 10, "100k": 100 << 10, "10m": 10 << 20}
+SIZES = {"1k": 1 << 10, "100k": 100 << 10, "10m": 10 << 20, "100m": 100 << 20}
+#: Connections by size: few for long files, as those on the way at the end of a round are not counted.
+CONNECTIONS = {"1k": 64, "100k": 64, "10m": 8, "100m": 2}
 SERVER, GENERATOR = 0, 1
 #: The level of gzip that the peers are given: the edge's for pieces. Its level for content that is whole makes as much
 #: of the page as theirs.
 GZIP = 5
+
+#: CPU time for each request in µs, by server and round: the server's, and that with the client's.
+Figures = dict[str, list[tuple[float, float]]]
 
 
 @dataclass(frozen=True)
@@ -128,6 +134,10 @@ http {{
             root {place.scratch};
             sendfile off;
         }}
+        location /kept/ {{
+            alias {place.static}/;
+            sendfile off;
+        }}
         location /hit/ {{
             proxy_pass http://127.0.0.1:{place.origin};
             proxy_cache hit;
@@ -211,8 +221,8 @@ SERVERS: dict[str, Callable[[Place, Ports], Child]] = {
 
 def works() -> list[Work]:
     def static(size: str) -> Callable[[Ports, float], int]:
-        connections = 8 if size == "10m" else 64
-        return lambda ports, seconds: wrk(f"http://127.0.0.1:{ports.plain}/static/{size}", seconds, connections)
+        url, connections = "http://127.0.0.1:{}/static/" + size, CONNECTIONS[size]
+        return lambda ports, seconds: wrk(url.format(ports.plain), seconds, connections)
 
     def gzipped(folder: str) -> Callable[[Ports, float], int]:
         return lambda ports, seconds: coded(ports.plain, f"/{folder}/page.html", seconds)
@@ -227,6 +237,12 @@ def works() -> list[Work]:
     coders, all_of_them = ("edgerouter", "nginx", "Caddy"), (*caches, "Caddy")
     return [
         *(Work(f"static-{size}", f"static file, {size}, plain text", files, static(size)) for size in SIZES),
+        Work(
+            "kept-1k",
+            "static file, 1k, that neither server looks at again (edgerouter: immutable)",
+            ("edgerouter", "nginx"),
+            lambda ports, seconds: wrk(f"http://127.0.0.1:{ports.plain}/kept/1k", seconds, 64),
+        ),
         Work("gzip-dynamic", f"a page of 100 KiB, gzip {GZIP} for each client", coders, gzipped("dynamic")),
         Work("gzip-static", f"the same from a file that gzip {GZIP} has made", files, gzipped("static")),
         Work(
@@ -330,7 +346,7 @@ def bench(options: argparse.Namespace) -> int:
     lines = [f"- {name}: {value}" for name, value in machine.describe().items()]
     lines.append(f"- {options.rounds} interleaved rounds of {options.seconds:g} s, one worker, medians")
     print("\n".join(lines), flush=True)
-    figures: dict[str, dict[str, list[float]]] = {}
+    figures: dict[str, Figures] = {}
     with prepared(options.python) as (place, stack):
         running: dict[str, tuple[Child, Ports]] = {}
         for name, start in SERVERS.items():
@@ -349,28 +365,44 @@ def bench(options: argparse.Namespace) -> int:
     return 0
 
 
-def measure(work: Work, running: dict[str, tuple[Child, Ports]], options: argparse.Namespace) -> dict[str, list[float]]:
-    """CPU time for each request in µs, by server and round. The first, shorter round warms up and does not count."""
-    figures: dict[str, list[float]] = {name: [] for name in work.names if name in running}
+def measure(work: Work, running: dict[str, tuple[Child, Ports]], options: argparse.Namespace) -> Figures:
+    """By server and round. The first, shorter round warms up and does not count."""
+    figures: Figures = {name: [] for name in work.names if name in running}
     for number in range(options.rounds + 1):
         for name in figures:
             process, ports = running[name]
-            before = process.cpu_seconds()
+            before, client = process.cpu_seconds(), clients_seconds()
             served = work.load(ports, options.seconds if number else 1.0)
+            spent = (process.cpu_seconds() - before, clients_seconds() - client)
             if number:
-                figures[name].append((process.cpu_seconds() - before) / max(served, 1) * 1e6)
+                server, client = (seconds / max(served, 1) * 1e6 for seconds in spent)
+                figures[name].append((server, server + client))
     return figures
 
 
-def table(work: Work, figures: dict[str, list[float]]) -> list[str]:
-    lines = ["", f"### {work.title}", "", "| server | CPU µs | min–max | its CPU ÷ ours |", "|---|---:|---:|---:|"]
+def clients_seconds() -> float:
+    """CPU time of all generators that have ended."""
+    times = os.times()
+    return times.children_user + times.children_system
+
+
+def table(work: Work, figures: Figures) -> list[str]:
+    lines = ["", f"### {work.title}", "", "| server | CPU µs | min–max | ÷ ours | with the client | ÷ ours |"]
+    lines.append("|---|---:|---:|---:|---:|---:|")
     ours = figures.get("edgerouter", [])
     for name, rounds in figures.items():
-        pairs = [theirs / own for theirs, own in zip(rounds, ours, strict=False)]
-        ratio = f"{statistics.median(pairs):.2f} ×" if pairs else "–"
-        spread = f"{min(rounds):.2f}–{max(rounds):.2f}"
-        lines.append(f"| {name} | {statistics.median(rounds):.2f} | {spread} | {ratio} |")
+        servers_own = [server for server, _ in rounds]
+        cells = [f"{statistics.median(servers_own):.2f}", f"{min(servers_own):.2f}–{max(servers_own):.2f}"]
+        cells.append(ratio(rounds, ours, 0))
+        cells += [f"{statistics.median(both for _, both in rounds):.2f}", ratio(rounds, ours, 1)]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
     return lines
+
+
+def ratio(rounds: list[tuple[float, float]], ours: list[tuple[float, float]], column: int) -> str:
+    """The median of the ratios of each round."""
+    pairs = [theirs[column] / own[column] for theirs, own in zip(rounds, ours, strict=False)]
+    return f"{statistics.median(pairs):.2f} ×" if pairs else "–"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

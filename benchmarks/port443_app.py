@@ -19,4 +19,5 @@ edge.listen(
 )
 edge.route("/hit/*", to=edge.origin("origin", f"http://127.0.0.1:{os.environ['BENCH_ORIGIN']}"))
 edge.files("/static", folder)
+edge.files("/kept", folder, immutable="*")
 edge.files("/dynamic", folder.parent / "dynamic", precompressed=False, compress=True)
