@@ -19,7 +19,7 @@ use edgerouter_core::{
     outcome::Detail,
     outward::Outward,
     pinned,
-    plan::{Origin, OriginId, Plan},
+    plan::{Group, GroupId, Origin, OriginId, Plan},
     trace::context::{TRACEPARENT, TRACESTATE},
 };
 use http::{HeaderValue, Method, StatusCode};
@@ -94,14 +94,7 @@ pub(super) async fn run(
         live: &live,
         upstreams: &request.worker.upstreams,
     };
-    let (method, replayable) = (&request.method, body.replayable());
-    let mut attempts = if group.balance.is_spread() {
-        let mut turns = live.turns.borrow_mut();
-        let order = turns.order((group_id, group), request.hash_key, &known);
-        Attempts::in_order(group, &order, method, replayable)
-    } else {
-        Attempts::new(group, method, replayable)
-    };
+    let mut attempts = attempts(request, (group_id, group), body.replayable(), &known);
     let mut pending = PendingAttempts::default();
     let mut delay: Option<Pin<Box<Sleep>>> = None;
     let limit = plan.deadline(group);
@@ -144,9 +137,7 @@ pub(super) async fn run(
             Step::GiveUp(GiveUp { why, disconnected }) => {
                 let error = if why == Why::Deadline {
                     pending.note_late(plan, board);
-                    let error = FetchError::Deadline(group.name.to_string(), limit);
-                    tracing::warn!(group = %group.name, error = %error, "no origin answered in time");
-                    error
+                    late(group, limit)
                 } else {
                     last.unwrap_or(FetchError::NoOrigin)
                 };
@@ -184,6 +175,27 @@ pub(super) async fn run(
             () = &mut deadline, if heeds_deadline || delay.is_some() => Event::Deadline,
         };
     }
+}
+
+/// The attempts at the members of a group, in their order or in that of its balance.
+fn attempts<'g>(
+    request: &OriginRequest,
+    (id, group): (GroupId, &'g Group),
+    replayable: bool,
+    known: &Known<'_>,
+) -> Attempts<'g> {
+    if !group.balance.is_spread() {
+        return Attempts::new(group, &request.method, replayable);
+    }
+    let mut turns = request.live.turns.borrow_mut();
+    let order = turns.order((id, group), request.hash_key, known);
+    Attempts::in_order(group, &order, &request.method, replayable)
+}
+
+fn late(group: &Group, limit: Duration) -> FetchError {
+    let error = FetchError::Deadline(group.name.to_string(), limit);
+    tracing::warn!(group = %group.name, error = %error, "no origin answered in time");
+    error
 }
 
 /// Notes for the timeline why a request continues with another member.
@@ -347,21 +359,7 @@ async fn attempt(
     }
     match fetched {
         Ok(mut response) => {
-            let (live, route) = (Rc::clone(&request.live), request.route);
-            let worker = Rc::clone(&request.worker);
-            // A stream of events ends with its origin's process, which is no fault.
-            let kind = response.headers.get(header::CONTENT_TYPE);
-            let is_lasting = kind.is_some_and(|kind| is_event_stream(kind.as_bytes()));
-            response.body.report(move |bytes, fault| {
-                live.metrics.bytes_in(id, route, bytes);
-                if let Some(error) = fault
-                    && !is_lasting
-                    && let Some(origin) = live.plan.origin(id)
-                {
-                    tracing::warn!(origin = %origin.name, %error, "the response of an origin broke off");
-                    worker.shared.health.note_broken(origin);
-                }
-            });
+            report_content(request, id, &mut response);
             if decide::is_error(response.status) {
                 request.worker.shared.health.note_error(origin);
             } else {
@@ -383,6 +381,25 @@ async fn attempt(
             Err(error)
         }
     }
+}
+
+/// Has the content of a response counted when it is over, and an origin whose fault it is that it broke off.
+fn report_content(request: &OriginRequest, id: OriginId, response: &mut UpstreamResponse) {
+    let (live, route) = (Rc::clone(&request.live), request.route);
+    let worker = Rc::clone(&request.worker);
+    // A stream of events ends with its origin's process, which is no fault.
+    let kind = response.headers.get(header::CONTENT_TYPE);
+    let is_lasting = kind.is_some_and(|kind| is_event_stream(kind.as_bytes()));
+    response.body.report(move |bytes, fault| {
+        live.metrics.bytes_in(id, route, bytes);
+        if let Some(error) = fault
+            && !is_lasting
+            && let Some(origin) = live.plan.origin(id)
+        {
+            tracing::warn!(origin = %origin.name, %error, "the response of an origin broke off");
+            worker.shared.health.note_broken(origin);
+        }
+    });
 }
 
 /// True if a failure counts against the origin's health. One that closes the connection while the rest of an upload is

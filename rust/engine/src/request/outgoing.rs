@@ -69,15 +69,7 @@ impl Exchange {
         route: &Route,
         mut headers: Fields,
     ) -> Result<OriginRequest, Early> {
-        let source = match route.target {
-            Target::Group(group) => Source::Group(group),
-            Target::Function(_) => Source::Function,
-            _ if self.foreign.is_some() => Source::Foreign,
-            _ => {
-                let why = "This route has no origin.";
-                return Err(answer::text(StatusCode::INTERNAL_SERVER_ERROR, why).into());
-            }
-        };
+        let source = self.source(route)?;
         let hash_key = match source {
             Source::Group(group) => self.hash_key(group, route, &headers),
             _ => None,
@@ -91,47 +83,8 @@ impl Exchange {
             .wants_upgrade
             .then(|| headers.get(header::UPGRADE).map(FieldValue::owned))
             .flatten();
-        admit::strip_hop_by_hop(&mut headers);
-        let viewer = Viewer {
-            peer: self.stream.connection.address(),
-            scheme: self.client.scheme,
-            authority: self.outer(),
-            version: self.head.version,
-        };
-        let cdn_loop = &self.worker.shared.cdn_loop;
-        if cdn_loop.passes(&headers) > MOST_LOOPS {
-            return Err(
-                answer::looped("The request has passed this edge before (CDN-Loop).").into(),
-            );
-        }
-        forward::base(
-            &mut headers,
-            route,
-            viewer,
-            &self.edge_set(route),
-            &self.live.plan.via,
-        );
-        // A function is reached without leaving the edge.
-        if !matches!(source, Source::Function) {
-            cdn_loop.append(&mut headers);
-        }
-        if route.cache.enabled && !self.wants_upgrade {
-            forward::without_rewriting(&mut headers, route, &self.head.method);
-        }
-        if self.transforms(route) {
-            transform::requested(&self.head.method, &mut headers);
-        }
-        forward::prefix(&mut headers, route);
-        let sanitiser = self.live.plan.sanitiser(self.client.trusted_peer);
-        admit::trailers(&mut headers, |name| {
-            !sanitiser.forbids(name)
-                && route.forward.headers.has(name)
-                && !admit::is_twin_of_any(name, route.request_headers.names())
-        });
-        if let Some(protocol) = upgrade.clone() {
-            headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
-            headers.insert(header::UPGRADE, protocol);
-        }
+        let is_upgrade = upgrade.is_some();
+        self.make_outgoing(route, &source, upgrade, &mut headers)?;
         Ok(OriginRequest {
             worker: Rc::clone(&self.worker),
             live: Rc::clone(&self.live),
@@ -154,7 +107,7 @@ impl Exchange {
             authority: self.authority.clone(),
             outer: self.outer().clone(),
             scheme: self.client.scheme,
-            upgrade: upgrade.is_some(),
+            upgrade: is_upgrade,
             owner: self.owner(route),
             expects: self.expects,
             hooks,
@@ -163,6 +116,71 @@ impl Exchange {
             interims: InterimReceiver::of(&self.stream),
             wanted: None,
         })
+    }
+
+    /// The place that answers in the place of an origin, or the origins.
+    fn source(&self, route: &Route) -> Result<Source, Early> {
+        match route.target {
+            Target::Group(group) => Ok(Source::Group(group)),
+            Target::Function(_) => Ok(Source::Function),
+            _ if self.foreign.is_some() => Ok(Source::Foreign),
+            _ => {
+                let why = "This route has no origin.";
+                Err(answer::text(StatusCode::INTERNAL_SERVER_ERROR, why).into())
+            }
+        }
+    }
+
+    /// Makes of the client's fields those that the origin gets. `upgrade`: the protocol that the client wants.
+    fn make_outgoing(
+        &self,
+        route: &Route,
+        source: &Source,
+        upgrade: Option<HeaderValue>,
+        headers: &mut Fields,
+    ) -> Result<(), Early> {
+        admit::strip_hop_by_hop(headers);
+        let viewer = Viewer {
+            peer: self.stream.connection.address(),
+            scheme: self.client.scheme,
+            authority: self.outer(),
+            version: self.head.version,
+        };
+        let cdn_loop = &self.worker.shared.cdn_loop;
+        if cdn_loop.passes(headers) > MOST_LOOPS {
+            return Err(
+                answer::looped("The request has passed this edge before (CDN-Loop).").into(),
+            );
+        }
+        forward::base(
+            headers,
+            route,
+            viewer,
+            &self.edge_set(route),
+            &self.live.plan.via,
+        );
+        // A function is reached without leaving the edge.
+        if !matches!(source, Source::Function) {
+            cdn_loop.append(headers);
+        }
+        if route.cache.enabled && !self.wants_upgrade {
+            forward::without_rewriting(headers, route, &self.head.method);
+        }
+        if self.transforms(route) {
+            transform::requested(&self.head.method, headers);
+        }
+        forward::prefix(headers, route);
+        let sanitiser = self.live.plan.sanitiser(self.client.trusted_peer);
+        admit::trailers(headers, |name| {
+            !sanitiser.forbids(name)
+                && route.forward.headers.has(name)
+                && !admit::is_twin_of_any(name, route.request_headers.names())
+        });
+        if let Some(protocol) = upgrade {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+            headers.insert(header::UPGRADE, protocol);
+        }
+        Ok(())
     }
 
     /// The number that ranks the members of a group whose balance is by hash.
