@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -104,6 +107,29 @@ def database_server(request: pytest.FixtureRequest) -> DatabaseServer:
     """A server of each product in turn."""
     server: DatabaseServer = request.getfixturevalue(request.param)
     return server
+
+
+LOCKER = """
+import sqlite3, sys
+db = sqlite3.connect(sys.argv[1], isolation_level=None)
+db.execute("BEGIN IMMEDIATE")
+print("locked", flush=True)
+sys.stdin.readline()
+db.execute("COMMIT")
+"""
+
+
+@contextlib.contextmanager
+def locked(file: Path) -> Iterator[Callable[[], object]]:
+    """Another process has a file of SQLite for itself, until what is given is called, or the end."""
+    command = [sys.executable, "-c", LOCKER, str(file)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout
+        assert other.stdout.readline() == "locked\n"
+        try:
+            yield other.communicate
+        finally:
+            other.communicate()
 
 
 def refused(operation: Callable[[], object]) -> str:

@@ -22,7 +22,7 @@ from edgerouter.functions import Database
 
 from ..metrics import metric
 from ..processes import command
-from .conftest import Asking, refused
+from .conftest import Asking, locked, refused
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 SCHEMA = """
@@ -202,29 +202,12 @@ def test_a_statement_that_takes_too_long_or_gives_too_much_is_ended(asking: Aski
     ]
 
 
-LOCKER = """
-import sqlite3, sys
-db = sqlite3.connect(sys.argv[1], isolation_level=None)
-db.execute("BEGIN IMMEDIATE")
-print("locked", flush=True)
-sys.stdin.readline()
-db.execute("COMMIT")
-"""
-
-
 def test_readers_go_on_while_another_process_writes_and_a_writer_waits_in_its_own_time(
     asking: Asking, tmp_path: Path
 ) -> None:
     running = asking.database(f"sqlite:{tmp_path}/app.db", limits=DataLimits(timeout=2))
     asking.plain(lambda request, ctx: ctx.env.DB.exec("CREATE TABLE t (a)").count)
-    other = subprocess.Popen(
-        [sys.executable, "-c", LOCKER, str(tmp_path / "app.db")],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert other.stdout and other.stdin and other.stdout.readline() == "locked\n"
-    try:
+    with locked(tmp_path / "app.db"):
         assert asking.plain(lambda request, ctx: ctx.env.DB.prepare("SELECT count(*) FROM t").raw()) == [[0]]
         insert = lambda request, ctx: refused(lambda: ctx.env.DB.prepare("INSERT INTO t VALUES (1)").run())  # noqa: E731
         assert asking.plain(insert).startswith("BindingError: DB: ")
@@ -236,11 +219,6 @@ def test_readers_go_on_while_another_process_writes_and_a_writer_waits_in_its_ow
             )
             >= 1
         )
-    finally:
-        other.stdin.write("\n")
-        other.stdin.close()
-        other.wait(10)
-        other.stdout.close()
     assert asking.plain(insert) == "nothing was raised"
 
 

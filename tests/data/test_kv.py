@@ -7,6 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from math import inf, nan
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -17,7 +18,7 @@ from edgerouter.functions import Kv
 
 from ..metrics import metric
 from ..origins import wait_until
-from .conftest import Asking, refused
+from .conftest import Asking, locked, refused
 from .servers import RedisServer
 
 GETS = '{{binding="KV",kind="kv",operation="get",result="{}"}}'
@@ -352,6 +353,35 @@ def test_a_full_store_in_memory_refuses_a_put(asking: Asking) -> None:
     assert asking.plain(question).startswith(
         "BindingError: KV: has no room for this: there are as many entries as limits.data.store_entries allows"
     )
+
+
+def test_an_operation_is_awaited_by_one_task_and_a_cancelled_one_leaves_it_to_the_next(
+    asking: Asking, tmp_path: Path
+) -> None:
+    asking.open(f"sqlite:{tmp_path}/kv.db")
+    asking.plain(lambda request, ctx: ctx.env.KV.put("a", "1"))
+    with locked(tmp_path / "kv.db") as unlock:
+
+        async def question(request: Request, ctx: AsyncContext) -> Any:
+            operation = ctx.env.KV.put("a", "2")
+
+            async def awaited() -> None:
+                await operation
+
+            found = []
+            for patience in (0.01, 0.5):
+                try:
+                    await asyncio.wait_for(awaited(), patience)
+                except (RuntimeError, TimeoutError) as error:
+                    found.append(type(error).__name__)
+                if len(found) == 1:
+                    first = asyncio.create_task(awaited())
+                    await asyncio.sleep(0)
+            unlock()
+            await first
+            return [*found, await ctx.env.KV.get("a")]
+
+        assert asking.awaited(question) == ["TimeoutError", "RuntimeError", "2"]
 
 
 def test_data_outlives_a_restart_in_a_file_and_stores_of_other_names_are_apart(

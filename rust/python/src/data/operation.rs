@@ -196,6 +196,17 @@ impl Slot {
         }
     }
 
+    /// Has a task that waits already go on waiting, or wakes it where the result has come meanwhile.
+    fn wait_on(&self, waiter: Waiter) {
+        let mut state = self.state.lock();
+        if let SlotState::Waiting(waiting) = &mut *state {
+            *waiting = Some(waiter);
+            return;
+        }
+        drop(state);
+        self.shared.arrived(waiter);
+    }
+
     /// Waits without the interpreter. The binding delivers within the time of an operation.
     fn wait(&self, deadline: Instant) -> DataResult {
         let now = Instant::now();
@@ -254,9 +265,14 @@ impl Operation {
             }
         };
         drop(state);
-        // A task that awaits it as well looks again.
-        if let Some(before) = before {
-            self.slot.shared.arrived(before);
+        // One that was cancelled leaves the operation to the next.
+        if let Some(before) = before
+            && before.waits(py)
+        {
+            self.slot.wait_on(before);
+            return Err(PyRuntimeError::new_err(
+                "another task awaits this already: await it once, and share its value",
+            ));
         }
         Ok(future)
     }

@@ -64,6 +64,13 @@ impl Wake for WakeTask {
 }
 
 impl Waiter {
+    /// True if the task has neither been woken nor cancelled.
+    pub(crate) fn waits(&self, py: Python<'_>) -> bool {
+        let done = self.future.bind(py).call_method0(intern!(py, "done"));
+        done.and_then(|done| done.extract())
+            .is_ok_and(|done: bool| !done)
+    }
+
     /// A waker that wakes the task.
     pub(crate) fn waker(self, place: Weak<dyn TakesArrivals>) -> Waker {
         Waker::from(Arc::new(WakeTask {
