@@ -231,7 +231,7 @@ class Records:
                     result = function(subject) is True
                 else:
                     function(subject, text, purpose == "set")
-            except Exception as error:  # noqa: BLE001  # the owner's code may raise anything
+            except BaseException as error:  # noqa: BLE001  # the owner's code may raise anything, an exit too
                 fault = f"{name}: {type(error).__name__}: {error}"
                 _log.warning("could not %s %s: %s", purpose, subject, fault)
             with contextlib.suppress(RuntimeError):

@@ -79,6 +79,8 @@ def test_a_name_that_a_function_allows_is_ordered_and_a_no_is_kept_for_an_hour(
         calls.append(name)
         if name == "broken.example.com":
             raise RuntimeError("no database")
+        if name == "exits.example.com":
+            raise SystemExit(1)
         return name in ("shop.example.com", "late.example.com")
 
     server = start(site.edge(issuers=pebble.issuer(), on_demand=is_ours, limits=LIMITS))
@@ -96,6 +98,9 @@ def test_a_name_that_a_function_allows_is_ordered_and_a_no_is_kept_for_an_hour(
     server.engine.shift_clock(3_700)
     assert refused(site, "broken.example.com")
     assert calls.count("broken.example.com") == 2
+    # An exit ends neither the process nor the thread of these calls.
+    assert refused(site, "exits.example.com") and refused(site, "after.example.com")
+    assert calls[-2:] == ["exits.example.com", "after.example.com"]
     # No DNS name, so nobody is called.
     before = len(calls)
     for name in ("localhost", "a_b.example.com"):
