@@ -100,6 +100,7 @@ _FIELDS = {
     **dict.fromkeys(("cache_policy", "caching"), "cache"),
     **dict.fromkeys(("limit", "limits", "throttle"), "rate_limit"),
     **dict.fromkeys(("jwt", "token", "authentication"), "auth"),
+    "claims": "forward",
     **dict.fromkeys(("gzip", "compression"), "compress"),
     **dict.fromkeys(("https", "tls", "scheme"), "viewer"),
 }

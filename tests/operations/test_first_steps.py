@@ -220,6 +220,10 @@ HEAD = 'from edgerouter import *\nedge = Edge("t")\nsite = edge.origin("site", "
         (HEAD + 'edge.route("/*", to=site, ttl=60)\n', "as in cache=CachePolicy(ttl=…)"),
         (HEAD + 'edge.route("/*", origin=site)\n', "Edge.route.origin: no such argument; did you mean to?"),
         (HEAD + "CachePolicy(max_age=60)\n", "CachePolicy.max_age: no such field; did you mean ttl?"),
+        (
+            HEAD + 'Jwt.hs256(env("KEY"), claims={"sub": "x-user"})\n',
+            "Jwt.claims: no such field; did you mean forward?",
+        ),
         (HEAD + 'edge.origin("b", "http://b", timeout=5)\n', "between_bytes_timeout, total_timeout or idle_timeout?"),
         (HEAD + "edge.hello_handler\n", "'hello_handler'\n"),
         ("import no_such_module\n", f"No module named 'no_such_module'; is it installed for {sys.executable}?"),
