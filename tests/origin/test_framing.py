@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 from collections.abc import Callable
@@ -12,7 +13,7 @@ import pytest
 from edgerouter import CachePolicy, ConfigError, Edge, Limits, OriginLimits, cache
 
 from ..conftest import Serve
-from ..origins import Origin, Reply, Seen, more_of, requests_on
+from ..origins import Origin, Reply, Seen, more_of, raw_origin, requests_on
 from ..raw import RawResponse, exchange, responses
 
 STORED = CachePolicy(default_ttl=60)
@@ -343,3 +344,28 @@ def test_bytes_that_come_before_a_request_answer_nobody(origin: Origin, serve: S
     for _ in range(3):
         assert asked(url, "/").body == b"ok"
         assert sent.wait(60)
+
+
+@pytest.mark.parametrize(("method", "status"), [("GET", 200), ("PUT", 200), ("POST", 502)])
+def test_content_of_an_answer_to_head_that_comes_late_answers_nobody(method: str, status: int, serve: Serve) -> None:
+    methods = []
+
+    def answer(connection: socket.socket) -> None:
+        is_late = False
+        with connection, contextlib.suppress(ConnectionError):
+            for seen in requests_on(connection):
+                methods.append(seen.method)
+                if seen.method == "HEAD":
+                    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\n")
+                    is_late = True
+                else:
+                    connection.sendall(b"content" if is_late else b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+
+    with raw_origin(answer) as url:
+        edge = Edge("test")
+        edge.route("/*", to=edge.origin("first", url), cache=cache.DISABLED)
+        running = serve(edge)
+        assert asked(running.url, "/", "HEAD").status == 200
+        assert asked(running.url, "/", method).status == status
+    # A request that may have been acted upon is not sent twice (RFC 9110 §9.2.2).
+    assert methods == ["HEAD", method, method][: 3 if status == 200 else 2]

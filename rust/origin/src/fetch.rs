@@ -14,7 +14,10 @@ use edgerouter_core::http::{Fields, header};
 use edgerouter_core::{
     admit,
     http::{
-        framing::{BadFraming, BodyFraming, head::OriginHead},
+        framing::{
+            BadFraming, BodyFraming,
+            head::{BadResponse, OriginHead},
+        },
         is_event_stream,
     },
     pinned,
@@ -193,7 +196,7 @@ impl Upstreams {
             begun: begun.into(),
             stream: stream.as_ref(),
             interims,
-            held: wanted.map(|wanted| pool.holders.hold(wanted)),
+            held: wanted.map(|wanted| pool.holders.hold(wanted, stream.clone())),
         };
         let head = poll_fn(|cx| waiting.poll(&mut connected, cx)).await?;
         drop(waiting);
@@ -304,13 +307,25 @@ impl AwaitedHead<'_> {
                     sent,
                     kept: connected.kept,
                 },
+                // These bytes belong to the response before, and its end has come too late: they are no response to
+                // this request, which may still get one (RFC 9112 §6.3).
+                NoResponse::Bad(BadResponse::StatusLine) if connected.kept => FetchError::Reset {
+                    origin: name(),
+                    sent,
+                    kept: true,
+                },
                 NoResponse::Bad(bad) => FetchError::BadResponse(name(), bad.to_string()),
                 NoResponse::Request(why) => FetchError::RequestBody(why.to_string()),
             }));
         }
         let is_revoked = |held: &Held<'_>| held.poll_revoked(cx).is_ready();
         if self.held.as_ref().is_some_and(is_revoked) {
-            return Poll::Ready(Err(FetchError::GaveWay(name())));
+            let is_slow = self.stream.is_some_and(RequestStream::is_slow);
+            return Poll::Ready(Err(if is_slow {
+                FetchError::SlowUpload(name())
+            } else {
+                FetchError::GaveWay(name())
+            }));
         }
         let since = match self.stream.map(RequestStream::turn) {
             Some(Turn::Client) => return Poll::Pending,

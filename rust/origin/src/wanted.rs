@@ -1,4 +1,5 @@
-//! Requests that no client waits for any more give their place at an origin to those that a client waits for.
+//! Requests that no client waits for any more, and those whose client is slow to send their content, give their place
+//! at an origin to those that a client waits for.
 
 use std::{
     cell::{Cell, RefCell},
@@ -7,6 +8,8 @@ use std::{
 };
 
 use slab::Slab;
+
+use super::request_body::RequestStream;
 
 /// True if a client still waits for the answer to a request.
 #[derive(Clone)]
@@ -40,15 +43,28 @@ pub(super) struct Holders {
 #[derive(Debug)]
 struct Holder {
     wanted: Wanted,
+    /// The content that is still read from its client.
+    upload: Option<RequestStream>,
     is_revoked: bool,
     waker: Option<Waker>,
 }
 
+impl Holder {
+    fn is_unwanted(&self) -> bool {
+        !self.is_revoked && !self.wanted.still()
+    }
+
+    fn is_slow(&self) -> bool {
+        !self.is_revoked && self.upload.as_ref().is_some_and(RequestStream::is_slow)
+    }
+}
+
 impl Holders {
     /// A request has got a connection, and is noted as long as this is kept.
-    pub(super) fn hold(&self, wanted: Wanted) -> Held<'_> {
+    pub(super) fn hold(&self, wanted: Wanted, upload: Option<RequestStream>) -> Held<'_> {
         let number = self.holders.borrow_mut().insert(Holder {
             wanted,
+            upload,
             is_revoked: false,
             waker: None,
         });
@@ -58,13 +74,17 @@ impl Holders {
         }
     }
 
-    /// Takes the connection from one request that no client waits for.
+    /// Takes the connection from one request that no client waits for, or else from one whose client is slow.
     pub(super) fn revoke_one(&self) {
         let waker = {
             let mut holders = self.holders.borrow_mut();
-            let mut each = holders.iter_mut();
-            let found = each.find(|(_, holder)| !holder.is_revoked && !holder.wanted.still());
-            found.and_then(|(_, holder)| {
+            let first = |is: fn(&Holder) -> bool| {
+                let found = holders.iter().find(|(_, holder)| is(holder));
+                found.map(|(number, _)| number)
+            };
+            let number = first(Holder::is_unwanted).or_else(|| first(Holder::is_slow));
+            let found = number.and_then(|number| holders.get_mut(number));
+            found.and_then(|holder| {
                 holder.is_revoked = true;
                 holder.waker.take()
             })

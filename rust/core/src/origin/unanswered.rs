@@ -61,6 +61,9 @@ pub enum FetchError {
     /// No client waits for this response, and other requests wait for the connection.
     #[error("the connection to {0} was given to a request whose client is waiting")]
     GaveWay(String),
+    /// The client is slow to send the request's content, and other requests wait for the connection.
+    #[error("the connection to {0} was taken from an upload whose client is slow")]
+    SlowUpload(String),
     /// The group of which no member may get a request.
     #[error("every origin of {0} is unhealthy")]
     Unhealthy(String),
@@ -135,7 +138,7 @@ impl From<&FetchError> for Detail {
             FetchError::Reset { .. } => Self::Reset,
             FetchError::BadResponse(..) => Self::BadResponse,
             FetchError::BodyAborted(..) => Self::BodyAborted,
-            FetchError::RequestBody(_) => Self::RequestBody,
+            FetchError::RequestBody(_) | FetchError::SlowUpload(_) => Self::RequestBody,
             FetchError::Deadline(..) => Self::Deadline,
             FetchError::GaveWay(_) => Self::GaveWay,
             FetchError::Unhealthy(_) => Self::Unhealthy,
@@ -181,7 +184,9 @@ impl FetchError {
             Self::BadResponse(..) => Failure::Malformed,
             Self::BodyAborted(..) => Failure::BrokeOff,
             // An origin that answers with an error is not disconnected either.
-            Self::RequestBody(_) | Self::GaveWay(_) | Self::Function(_) => Failure::Request,
+            Self::RequestBody(_) | Self::SlowUpload(_) | Self::GaveWay(_) | Self::Function(_) => {
+                Failure::Request
+            }
         }
     }
 

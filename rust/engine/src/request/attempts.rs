@@ -372,7 +372,10 @@ async fn attempt(
             if is_origins_fault(&error, upload.as_ref()) {
                 request.worker.shared.health.note_failure(origin);
             }
-            if matches!(error, FetchError::RequestBody(_)) {
+            if matches!(
+                error,
+                FetchError::RequestBody(_) | FetchError::SlowUpload(_)
+            ) {
                 // A client that leaves in the middle of an upload is no event at the origin.
                 tracing::debug!(origin = %origin.name, error = %error, "request broke off");
             } else {

@@ -262,7 +262,10 @@ impl Exchange {
     /// The request's body for the origin, counted against the limit.
     pub(crate) fn take_body(&mut self) -> RequestBody {
         match self.body.take() {
-            Some(body) if !body.is_end_stream() => RequestBody::stream(body),
+            Some(body) if !body.is_end_stream() => {
+                let rate = self.live.plan.limits.http.min_rate;
+                RequestBody::stream(body, rate)
+            }
             _ => RequestBody::Empty,
         }
     }

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use edgerouter_core::http::PathAndQuery;
 use edgerouter_core::http::{FieldName, Fields, Known, header};
 use edgerouter_core::{
+    admit::Refusal,
     cache::tags,
     forward,
     http::structured::Forward,
@@ -99,9 +100,14 @@ pub(crate) async fn passed(exchange: &mut Exchange, route: &Route) -> Result<Edg
         }
         Err(Unanswered::Early(early)) => Err(early),
         Err(Unanswered::Failed(Unavailable {
-            error: FetchError::RequestBody(_),
+            error: error @ (FetchError::RequestBody(_) | FetchError::SlowUpload(_)),
             ..
-        })) => Err(exchange::broken_body(exchange)),
+        })) => {
+            if matches!(error, FetchError::SlowUpload(_)) {
+                exchange.stream.refuse(Refusal::BodyTooSlow);
+            }
+            Err(exchange::broken_body(exchange))
+        }
         Err(Unanswered::Failed(error)) => Ok(cached::failed(exchange, &error)),
     }
 }
