@@ -19,7 +19,8 @@ use self::{
     guarded::{addresses, browsers, delay, methods},
     reached::{idle, leads_to_itself, misread, page_of_group, redirect},
     secrets::{
-        beside_certificates, https, null_origin, preflight, secret, uncompressed, unverified,
+        beside_certificates, closed, https, null_origin, open_within, preflight, secret,
+        uncompressed, unverified,
     },
     stored::{cookies, deception, shared_identity, unkeyed},
 };
@@ -28,6 +29,7 @@ use super::{FileFolder, Plan, Target};
 /// All advice about a plan, in declaration order of its routes.
 pub fn lint(plan: &Plan) -> Vec<Lint> {
     let unreachable = plan.router.unreachable(&plan.routes);
+    let closed = closed(plan);
     let mut found = Vec::new();
     // The folder of the route before, and where the advice about that route begins.
     let mut before: Option<(&FileFolder, usize)> = None;
@@ -61,6 +63,7 @@ pub fn lint(plan: &Plan) -> Vec<Lint> {
         leads_to_itself(plan, &mut advice);
         https(plan, &mut advice);
         secret(&mut advice);
+        open_within(&closed, &mut advice);
         preflight(&mut advice);
         null_origin(&mut advice);
         misread(&mut advice);

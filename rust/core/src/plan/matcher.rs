@@ -312,11 +312,7 @@ impl Router {
             .take_while(|entry| entry.rank < rank)
             .filter_map(|entry| routes.get(entry.route.0 as usize))
             .find(|other| {
-                other.id != route.id
-                    && other.when.is_empty()
-                    && methods_cover(&other.methods, &route.methods)
-                    && hosts_cover(&other.hosts, std::slice::from_ref(host))
-                    && other.path.covers(&route.path)
+                other.id != route.id && takes_all(other, route, std::slice::from_ref(host))
             })
             .map(|other| other.id)
     }
@@ -401,6 +397,14 @@ fn takes_method(methods: &[Method], method: &Method) -> bool {
     methods.is_empty()
         || methods.contains(method)
         || (*method == Method::HEAD && methods.contains(&Method::GET))
+}
+
+/// True if a route would match every request of another one under these hosts, were the other one not there.
+pub fn takes_all(outer: &Route, route: &Route, hosts: &[HostPattern]) -> bool {
+    outer.when.is_empty()
+        && methods_cover(&outer.methods, &route.methods)
+        && hosts_cover(&outer.hosts, hosts)
+        && outer.path.covers(&route.path)
 }
 
 fn methods_cover(left: &[Method], right: &[Method]) -> bool {

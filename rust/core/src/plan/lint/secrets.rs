@@ -5,7 +5,11 @@ use http::Method;
 use super::advice::{Advice, Lint, LintLevel};
 use crate::{
     guard::cors::Cors,
-    plan::{OriginId, Plan, Preflight, Target, TlsPolicy, ViewerPolicy, table},
+    plan::{
+        OriginId, Plan, Preflight, Route, Target, TlsPolicy, ViewerPolicy,
+        matcher::{hosts_of, takes_all},
+        table,
+    },
 };
 
 /// Listeners in plain text beside those that demand certificates of clients.
@@ -26,6 +30,51 @@ pub(super) fn beside_certificates(plan: &Plan) -> Option<Lint> {
         message: "requests in plain text reach this route without the certificate of a client that another listener demands".to_owned(),
         remedy: "set viewer=\"https-only\" or \"redirect-to-https\" on the routes, or remove the listener",
     })
+}
+
+/// The routes for a part of the paths that demand a token, a password or a signature.
+pub(super) fn closed(plan: &Plan) -> Vec<&Route> {
+    let is_part = |route: &&Route| route.path.literal_prefix().len() > 1;
+    let mut routes: Vec<&Route> = plan.routes.iter().filter(is_part).collect();
+    routes.retain(|route| demand(route).is_some());
+    routes
+}
+
+fn demand(route: &Route) -> Option<&'static str> {
+    let guard = route.guard.as_ref();
+    if route.auth.as_ref().is_some_and(|auth| !auth.optional) {
+        Some("a token")
+    } else if guard.is_some_and(|guard| guard.basic.is_some()) {
+        Some("a password")
+    } else {
+        guard
+            .is_some_and(|guard| guard.signed.is_some())
+            .then_some("a signature")
+    }
+}
+
+/// A function or content for everybody among the paths of a route that demands something of its clients.
+pub(super) fn open_within(closed: &[&Route], advice: &mut Advice<'_>) {
+    let route = advice.route;
+    if demand(route).is_some() || matches!(route.target, Target::Redirect(_) | Target::Respond(_)) {
+        return;
+    }
+    let prefix = route.path.literal_prefix();
+    let outer = closed.iter().find(|outer| {
+        prefix.starts_with(outer.path.literal_prefix()) && takes_all(outer, route, hosts_of(route))
+    });
+    if let Some(outer) = outer
+        && let Some(demanded) = demand(outer)
+    {
+        advice.note(
+            "open-within",
+            format!(
+                "{} demands {demanded}, and this route takes its requests first and demands nothing: no guard of one route holds for another",
+                outer.label
+            ),
+            "give it the same auth=, basic= or signed=, unless everybody may have it",
+        );
+    }
 }
 
 /// A cache policy that compresses, on a route that does not.

@@ -350,3 +350,53 @@ fn an_origin_without_requests_is_named_unless_functions_may_use_it() {
     let group = json!([{"name": "g", "members": ["a", "b"]}]);
     assert_eq!(advice(json!([]), group), vec![]);
 }
+
+#[test]
+fn a_route_without_a_token_among_the_paths_of_one_with_a_token_is_named() {
+    let keys = json!({"kind": "secret", "secret": {"value": "0123456789abcdef0123456789abcdef"}, "algorithm": "HS256"});
+    let closed = |pattern: &str, optional: bool| json!({"pattern": pattern, "to": "o", "auth": {"keys": keys, "optional": optional}});
+    let with = |own: &Value, key: &str, value: Value| {
+        let mut changed = own.clone();
+        changed[key] = value;
+        changed
+    };
+    let open = json!({"pattern": "/api/users", "to": "o"});
+    let deeper = closed("/api/admin/*", false);
+    for (outer, inner, is_named) in [
+        (closed("/api/*", false), open.clone(), true),
+        (
+            closed("/api/*", false),
+            with(&open, "methods", json!(["POST"])),
+            true,
+        ),
+        (
+            closed("/api/*", false),
+            with(&open, "host", json!("a.example")),
+            true,
+        ),
+        // The other route would not have taken them, or not all of them.
+        (
+            closed("/api/*", false),
+            with(&open, "pattern", json!("/other")),
+            false,
+        ),
+        (closed("a.example/api/*", false), open.clone(), false),
+        (
+            with(&closed("/api/*", false), "methods", json!(["GET"])),
+            open.clone(),
+            false,
+        ),
+        // A login page and files for everybody are usual beside a token for the rest of a site.
+        (closed("/*", false), open.clone(), false),
+        (closed("/api/*", true), open.clone(), false),
+        (
+            closed("/api/*", false),
+            json!({"pattern": "/api/old", "redirect": {"location": "/new"}}),
+            false,
+        ),
+        (closed("/api/*", false), deeper, false),
+    ] {
+        let found = rules(&json!([outer, inner]));
+        assert_eq!(found.contains(&"open-within"), is_named, "{outer} {inner}");
+    }
+}
