@@ -39,6 +39,24 @@ def test_a_range_of_an_unknown_object_fetches_its_slice_and_no_more(film: Film, 
     assert len(film.asked) == 1
 
 
+@pytest.mark.parametrize(
+    ("fields", "status"),
+    [
+        pytest.param({"If-None-Match": '"film-1"'}, 304, id="none match"),
+        pytest.param({"If-Range": '"film-0"'}, 200, id="if range"),
+        pytest.param({}, 416, id="no condition"),
+    ],
+)
+def test_conditions_come_before_a_range_that_an_unknown_object_lacks(
+    film: Film, client: httpx.Client, fields: dict[str, str], status: int
+) -> None:
+    film.content = b"short"
+    beyond = f"{2 * SLICE}-{2 * SLICE + 9}"
+    response = part(client, beyond, **fields)
+    assert (response.status_code, response.content) == (status, b"short" if status == 200 else b"")
+    assert film.asked == [f"bytes={2 * SLICE}-{3 * SLICE - 1}"] + [f"bytes={beyond}"] * bool(fields)
+
+
 def test_the_digest_of_a_slice_is_not_said_of_other_content(film: Film, client: httpx.Client) -> None:
     film.fields |= {"Content-Digest": "sha-256=:slice:", "Content-MD5": "slice", "Repr-Digest": "sha-256=:film:"}
     for response in (part(client, "0-9"), part(client, "20-29"), client.get("/film"), client.head("/film")):

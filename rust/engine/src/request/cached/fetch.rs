@@ -11,7 +11,7 @@ use edgerouter_core::{
         decide::{self, Outage},
         tags, validate, vary,
     },
-    http::{range::Range, structured::Forward},
+    http::{header, range::Range, structured::Forward},
     outcome::Detail,
     plan::{Route, Target},
 };
@@ -223,6 +223,7 @@ impl Miss<'_> {
         lead: Option<Lead>,
     ) -> Result<Option<EdgeResponse>, Early> {
         let (sender, leader) = oneshot::channel();
+        let judged_by_origin = lead.is_some() && fetch.slice.is_some() && self.is_conditional();
         let waits = Rc::new(Waits(Rc::clone(&self.exchange.stream)));
         let (own, followed) = (Rc::downgrade(&waits), lead.as_ref().map(Lead::followed));
         request.wanted = Some(Wanted::new(move || {
@@ -239,9 +240,20 @@ impl Miss<'_> {
                 // A request for more than the part that arrived holds is made by itself.
                 Ok(came.and_then(|(received, part)| part_of(self.exchange, received, &part)))
             }
+            // Conditions come before ranges (RFC 9110 §13.2.2), and a 416 to the edge's own range has no validators.
+            Some(Ok(FetchOutcome::Own(received, _)))
+                if judged_by_origin && received.status == StatusCode::RANGE_NOT_SATISFIABLE =>
+            {
+                Ok(None)
+            }
             Some(Ok(outcome)) => self.arrive(outcome).await.map(Some),
             Some(Err(_)) => Err(answer::origin_failed(false).into()),
         }
+    }
+
+    fn is_conditional(&self) -> bool {
+        let request = &self.exchange.head.headers;
+        validate::is_conditional(request) || request.contains_key(header::IF_RANGE)
     }
 
     async fn follow(
