@@ -102,10 +102,14 @@ def test_json_lines_are_objects_and_warm_reads_both_forms(app: Path, tmp_path: P
             assert (entry["method"], entry["url"], entry["status"], entry["bytes"]) == ("GET", "/a", 200, 5)
             assert (entry["cache"], entry["origin"], entry["route"]) == ("miss", "first", "/*")
             assert entry["seconds"] >= entry["head_seconds"] > 0
+        httpx.get(url + "/a", headers={"host": "shop.example"})
+        lines(log, 5)
         warm = run("warm", "--log", str(log), "--edge", url, "--json")
         warm.process.wait(60)
         warm.reader.join(60)
-        assert json.loads(warm.output)["urls"] == 2, warm.output
+        # Each URL under the host that it was requested under, so all of them are stored.
+        tally = json.loads(warm.output)
+        assert (tally["urls"], tally["hits"]) == (3, 3), warm.output
         assert process.end() == 0
 
 

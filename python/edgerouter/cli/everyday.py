@@ -281,7 +281,7 @@ def warm(
             urls or (),
             *(sources.sitemap(place, target.fetch) for place in sitemap or ()),
             *(sources.from_list(place) for place in listed or ()),
-            *(sources.from_log(place) for place in log or ()),
+            *(sources.from_log(place, target.url) for place in log or ()),
         )
         found = list(islice(sources.absolute(given, target.url), top))
         if not (urls or sitemap or listed or log):

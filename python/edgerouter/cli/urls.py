@@ -169,26 +169,42 @@ def from_list(place: str) -> Iterator[str]:
 
 #: Common and combined log format: host, identity, user, [time], "request", status; a virtual host may come first.
 _ENTRY = re.compile(r'"(?P<method>[A-Z]+) (?P<target>\S+) HTTP/[0-9.]+" (?P<status>[0-9]{3})(?: |$)')
+#: The host of the request, as edgerouter writes it behind these.
+_HOST = re.compile(r' host="([^"\\ ]+)"')
 
 
 def _entry(line: str) -> tuple[str, str, str] | None:
-    """Method, target and status of a line; ``None`` for what is no line of a log."""
+    """Method, URL or path, and status of a line; ``None`` for what is no line of a log.
+
+    The path of a line that has the host is a URL of that host, without a scheme where the line has none.
+    """
     if line.startswith("{"):
         try:
             found = json.loads(line)
-            return str(found["method"]), str(found["url"]), str(found["status"])
+            method, target, status = str(found["method"]), str(found["url"]), str(found["status"])
         except (ValueError, KeyError, TypeError):
             return None
+        return method, _of_host(target, found.get("host"), found.get("scheme")), status
     entry = _ENTRY.search(line)
     if entry is None:
         return None
     # As nginx and edgerouter write what would end the quoted text.
     target = re.sub(r"\\x([0-9A-Fa-f]{2})", lambda found: chr(int(found[1], 16)), entry["target"])
-    return entry["method"], target, entry["status"]
+    host = _HOST.search(line, entry.end())
+    return entry["method"], _of_host(target, host and host[1], None), entry["status"]
 
 
-def from_log(place: str) -> Iterator[str]:
-    """URLs requested with GET and answered well, most often first; masked URLs and those cut off are left out."""
+def _of_host(target: str, host: object, scheme: object) -> str:
+    if not isinstance(host, str) or not host or not target.startswith("/"):
+        return target
+    return f"{scheme}://{host}{target}" if scheme in ("http", "https") else f"//{host}{target}"
+
+
+def from_log(place: str, base: str) -> Iterator[str]:
+    """URLs requested with GET and answered well, most often first; masked URLs and those cut off are left out.
+
+    ``base`` has the scheme of those whose line has none.
+    """
     counts: Counter[str] = Counter()
     entries = 0
     for line in _lines(place):
@@ -197,6 +213,8 @@ def from_log(place: str) -> Iterator[str]:
             continue
         entries += 1
         method, target, status = entry
+        if target.startswith("//"):
+            target = f"{urlsplit(base).scheme}:{target}"
         if "=***" in target or not _is_requestable(target):
             continue
         if method == "GET" and status[:1] in ("2", "3") and (target in counts or len(counts) < MOST_URLS):
