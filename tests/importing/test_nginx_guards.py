@@ -52,3 +52,15 @@ def test_methods_that_are_guarded_are_closed(tmp_path: Path, limit: str, open_to
     found = dict(zip(methods, statuses(tmp_path, location, *((method, "/a") for method in methods)), strict=True))
     assert {method for method, status in found.items() if status == 200} == open_to
     assert {status for method, status in found.items() if method not in open_to} == {403}
+
+
+def test_the_first_rule_that_fits_an_address_decides(tmp_path: Path) -> None:
+    rules = {
+        "/one": "allow 127.0.0.1; deny 127.0.0.0/8; allow all;",
+        "/two": "allow 127.0.0.0/8; deny 127.0.0.1; deny all;",
+        "/three": "deny 127.0.0.1; allow 127.0.0.0/8; allow all;",
+        "/four": "allow 127.0.0.2; deny 127.0.0.0/8; allow all;",
+    }
+    locations = "".join(f"location {path} {{ {guard} {PROXY} }}" for path, guard in rules.items())
+    found = statuses(tmp_path, locations, *(("GET", path) for path in rules))
+    assert dict(zip(rules, found, strict=True)) == {"/one": 200, "/two": 200, "/three": 403, "/four": 403}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from ipaddress import ip_network
 from typing import Any
 
 from edgerouter.cache import DISABLED, CachePolicy
@@ -66,7 +67,10 @@ class SharedSettings:
             if rule.args[0] == "all":
                 closed = rule.name == "deny"
                 break
-            (allow if rule.name == "allow" else deny).append(rule.args[0])
+            if rule.name == "allow":
+                allow.append(rule.args[0])
+            else:
+                deny += _without(rule.args[0], allow)
         if not deny and not closed:
             return None
         try:
@@ -151,12 +155,8 @@ class SharedSettings:
         if ignored is not None and "Set-Cookie" in ignored.args:
             ignored.choice("responses with Set-Cookie are stored without it")
             fields["set_cookie"] = "strip"
-        if key is not None and not re.search(r"\$(request_uri|args|query_string|is_args)", key.text):
-            fields["query"] = "none"
-        if key is not None and (cookies := re.findall(r"\$cookie_(\w+)", key.text)):
-            fields["cookies"] = cookies
-        if key is not None and (headers := re.findall(r"\$http_(\w+)", key.text)):
-            fields["headers"] = [name.replace("_", "-") for name in headers if name != "host"]
+        if key is not None:
+            fields |= _keyed(key.text)
         if stale is not None and set(stale.args) - {"off", "updating"}:
             fields["stale_if_error"] = 86_400
             stale.choice("nginx sends stale responses of any age; here they are a day past their expiry at most")
@@ -197,3 +197,40 @@ class SharedSettings:
         if errors:
             fields.setdefault("negative_ttl", {})
             fields["negative_ttl"] |= {status: time for status in errors if status not in fields["negative_ttl"]}
+
+
+def _keyed(key: str) -> dict[str, Any]:
+    """The parts of a request that a key has beside the path, as fields of a policy."""
+    names = [braced or plain for braced, plain in re.findall(r"\$(?:\{(\w+)\}|(\w+))", key)]
+
+    def of(prefix: str) -> list[str]:
+        return list(dict.fromkeys(name.removeprefix(prefix) for name in names if name.startswith(prefix)))
+
+    fields: dict[str, Any] = {}
+    if not {"request_uri", "args", "query_string", "is_args"} & set(names):
+        fields["query"] = of("arg_") or "none"
+    if cookies := of("cookie_"):
+        fields["cookies"] = cookies
+    if headers := of("http_"):
+        fields["headers"] = [name.replace("_", "-") for name in headers if name != "host"]
+    return fields
+
+
+def _without(denied: str, allowed: list[str]) -> list[str]:
+    """The networks of a rule without those that a rule before it allows: nginx takes the first that fits, and each
+    ``deny`` has precedence here."""
+    try:
+        left: list[Any] = [ip_network(denied, strict=False)]
+        before: list[Any] = [ip_network(text, strict=False) for text in allowed]
+    except ValueError:
+        return [denied]
+    whole = list(left)
+    for other in before:
+        kept: list[Any] = []
+        for one in left:
+            if one.version != other.version or not one.overlaps(other):
+                kept.append(one)
+            elif not one.subnet_of(other):
+                kept += sorted(one.address_exclude(other))
+        left = kept
+    return [denied] if left == whole else [str(network) for network in left]

@@ -283,7 +283,9 @@ def extra_names(keyed: Selection, sent: Selection) -> list[str] | None:
     if kind != "only":
         return None
     key_kind, key_names = _parts(keyed)
-    return [name for name in names if key_kind == "none" or name not in key_names]
+    if key_kind == "except":
+        return [name for name in names if name in key_names]
+    return [name for name in names if key_kind != "all" and name not in key_names]
 
 
 # -- response headers --------------------------------------------------------------------------------------------------
