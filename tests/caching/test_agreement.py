@@ -284,6 +284,19 @@ def test_what_is_declared_reaches_the_origin_and_selects_nothing(origin: Origin)
         assert again.text == first.text and "; hit" in status_of(again)
 
 
+def test_what_is_declared_and_left_out_of_the_key_by_its_own_name_reaches_the_origin(origin: Origin) -> None:
+    origin.default = lambda seen: Reply(200, LIFE, f"{seen.target} {seen.get('cookie')}")
+    for forward in (
+        ForwardPolicy(unkeyed=["query:utm_*", "cookie:session"]),
+        ForwardPolicy(query="all", cookies="all", unkeyed=["query:utm_source", "cookie:session"]),
+    ):
+        policy = CachePolicy(query=all_except("utm_source", "utm_*"), cookies=all_except("session"))
+        with running(page(origin, policy, forward)) as served, httpx.Client(base_url=served.url) as client:
+            for value in ("1", "2"):
+                response = client.get("/?utm_source=" + value, headers={"cookie": f"session={value}"})
+                assert response.text == "/?utm_source=1 session=1", forward
+
+
 def test_what_goes_upstream_without_being_keyed_passes_the_cache(origin: Origin) -> None:
     origin.default = lambda seen: Reply(200, LIFE, f"{seen.target} {seen.get('cookie')}")
     policy = CachePolicy(cookies="none", query="none")
@@ -314,6 +327,9 @@ def test_a_declaration_that_means_nothing_is_refused(unkeyed: str) -> None:
         (CachePolicy(headers=["X-A"]), "X-A"),
         (CachePolicy(cookies="all"), "cookie:a"),
         (CachePolicy(enabled=False), "X-A"),
+        (CachePolicy(query=all_except("utm_*")), "query:utm_source"),
+        (CachePolicy(query=all_except("utm_*", "a")), "query:utm_s*"),
+        (CachePolicy(cookies=all_except("s*")), "cookie:session"),
     ],
 )
 def test_a_declaration_that_does_nothing_or_contradicts_the_key_is_refused(

@@ -103,6 +103,10 @@ def test_index_fallback_rewrite_and_prefixes_change_the_path_that_the_origin_get
     page = client.get("/app/deep/link", headers={"accept": "text/html"})
     assert (page.status_code, page.text) == (200, "the app")
     assert client.get("/app/deep/link", headers={"accept": "image/png"}).status_code == 404
+    # A list may stand on several lines.
+    for second in (b"text/html", b"application/xml, Text/HTML; q=0.9", b"text/html, \xe4"):
+        lines = [(b"accept", b"image/png"), (b"accept", second)]
+        assert client.get("/app/deep/link", headers=lines).text == "the app", second
 
 
 def test_a_redirect_keeps_the_query_and_never_leads_to_another_host(table: Callable[..., httpx.Client]) -> None:

@@ -211,10 +211,11 @@ pub(crate) fn stand_in<'r>(
 }
 
 fn wants_html(exchange: &Exchange) -> bool {
-    let accept = exchange.head.headers.get(header::ACCEPT);
-    accept
-        .and_then(|accept| accept.to_str().ok())
-        .is_some_and(|accept| accept.to_ascii_lowercase().contains("text/html"))
+    let mut lines = exchange.head.headers.get_all(header::ACCEPT).iter();
+    lines.any(|line| {
+        let line = line.as_bytes().to_ascii_lowercase();
+        line.windows(9).any(|part| part == b"text/html")
+    })
 }
 
 /// Puts the page in the answer's place; the answer stays when the page cannot be had.

@@ -157,6 +157,12 @@ fn no_unkeyed(spec: &RouteSpec, forward: &ForwardSpec, unkeyed: &UnkeyedSpec) ->
             "does not go to the origin, by forward.{part}: drop one of the two"
         ))
     };
+    let left_out = |part: &str| {
+        Some(format!(
+            "does not go to the origin: a name with * in cache.{part} leaves out more than it; name each there, or \
+             set forward.{part}"
+        ))
+    };
     match unkeyed {
         UnkeyedSpec::Field(name) if *name == crate::http::header::COOKIE => Some(
             "would give one visitor's page to all: declare cookies by name, as \"cookie:NAME\""
@@ -170,18 +176,22 @@ fn no_unkeyed(spec: &RouteSpec, forward: &ForwardSpec, unkeyed: &UnkeyedSpec) ->
         }
         UnkeyedSpec::Field(_) => None,
         UnkeyedSpec::Query(name) if cache.key_query.has(name) => keyed("query"),
-        UnkeyedSpec::Query(name) => (forward.query.as_ref())
-            .is_some_and(|sent| !sent.has(name))
-            .then(|| withheld("query"))?,
+        UnkeyedSpec::Query(name) => match &forward.query {
+            Some(sent) if !sent.has(name) => withheld("query"),
+            None if is_left_out(&cache.key_query, name) => left_out("query"),
+            _ => None,
+        },
         UnkeyedSpec::Cookie(name) => match &cache.key_cookies {
             None => Some(
                 "cookies follow HTTP here and are in no key: choose some in cache.cookies first"
                     .to_owned(),
             ),
             Some(key) if key.has(name) => keyed("cookies"),
-            Some(_) => (forward.cookies.as_ref())
-                .is_some_and(|sent| !sent.has(name))
-                .then(|| withheld("cookies"))?,
+            Some(key) => match &forward.cookies {
+                Some(sent) if !sent.has(name) => withheld("cookies"),
+                None if is_left_out(key, name) => left_out("cookies"),
+                _ => None,
+            },
         },
         UnkeyedSpec::Claim(name) if cache.key_claims.iter().any(|claim| **claim == **name) => {
             keyed("claims")
@@ -189,6 +199,11 @@ fn no_unkeyed(spec: &RouteSpec, forward: &ForwardSpec, unkeyed: &UnkeyedSpec) ->
         UnkeyedSpec::Claim(_) => (!spec.has_auth)
             .then(|| "needs auth on this route: without a token there are no claims".to_owned()),
     }
+}
+
+/// True if a name stays withheld although it is declared: the key leaves out a star that has others, too.
+fn is_left_out(key: &Select, name: &str) -> bool {
+    !key.with(&[name.into()]).has(name)
 }
 
 /// Responses that only some clients may have can hold a secret beside text that the client chose, and their length
