@@ -10,9 +10,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
+from edgerouter.checks import listed
 from edgerouter.errors import ConfigError
 from edgerouter.guarding import AddressPolicy, BasicAuth
 from edgerouter.importing import caddy_middleware
@@ -356,6 +358,8 @@ class _Caddy:
                     closed = value
                 elif name == "headers" and isinstance(arguments.get("headers"), HeaderPolicy):
                     arguments[name] = _merged(arguments[name], value)
+                elif name == "addresses" and name in arguments:
+                    arguments[name] = _both(arguments[name], value)
                 elif name not in paths or "to" in arguments or files:
                     arguments[name] = value
         if closed is not None:
@@ -392,6 +396,27 @@ def _addresses(node: Node, outer: Match) -> _Middleware | None:
         policy = AddressPolicy(deny=["0.0.0.0/0", "::/0"])
     node.plain()
     return _Middleware(outer, {"addresses": policy})
+
+
+def _both(one: AddressPolicy, other: AddressPolicy) -> AddressPolicy:
+    """The clients that pass both: one policy in the place of another would open what that closes."""
+    deny = [*dict.fromkeys([*one.deny, *other.deny])]
+    if one.allow is None or other.allow is None:
+        return AddressPolicy(allow=one.allow if other.allow is None else other.allow, deny=deny)
+    mine, others = (_networks(it.allow) for it in (one, other))
+    # Of two networks that meet, one is a part of the other.
+    common = {min(a, b, key=_width) for a in mine for b in others if a.version == b.version and a.overlaps(b)}
+    if not common:
+        return AddressPolicy(deny=["0.0.0.0/0", "::/0"])
+    return AddressPolicy(allow=sorted(str(network) for network in common), deny=deny)
+
+
+def _networks(texts: object) -> list[Any]:
+    return [ip_network(text, strict=False) for text in listed(texts) or ()]
+
+
+def _width(network: Any) -> int:
+    return -int(network.prefixlen)
 
 
 def _names(table: Node) -> Iterator[str]:

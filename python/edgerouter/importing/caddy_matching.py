@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from typing import Any
 
 from edgerouter.errors import ConfigError
 from edgerouter.importing.expressions import as_patterns
@@ -78,13 +79,16 @@ def _one(table: Node, outer: Match) -> list[Match] | None:
         for kind in ("header", "query"):
             for name, values in table.table(kind):
                 values.used = True
-                for value in (values.value if isinstance(values.value, list) else [values])[:1]:
-                    text = value.as_text() or ""
-                    test = {"present": True} if text in ("*", "") else {"matches" if "*" in text else "equals": text}
-                    whens.append(When(**{kind: name}, **test))  # type: ignore[arg-type]
-                if isinstance(values.value, list) and len(values.value) > 1:
+                given = values.value if isinstance(values.value, list) else [values]
+                if len(given) > 1:
                     table.left_out("has several values for one field or parameter")
                     return None
+                # No value at all is a field that the request must not have, and an empty list one that it must.
+                text = (given[0].as_text() if given else "*") or ""
+                test: dict[str, Any] = {"matches" if "*" in text else "equals": text}
+                if values.value is None or text in ("*", ""):
+                    test = {"present": values.value is not None}
+                whens.append(When(**{kind: name}, **test))  # type: ignore[arg-type]
     except ConfigError as error:
         table.left_out(f"edgerouter refuses the condition: {error.problems[0].message}")
         return None
