@@ -11,6 +11,8 @@ from edgerouter.importing import read
 from edgerouter.testing import Client
 
 PROXY = "proxy_pass http://127.0.0.1:9000;"
+#: Ends a server, and begins one of another host that serves.
+OTHER = f"}} server {{ listen 80; server_name b.example; location / {{ {PROXY} }}"
 
 
 def statuses(tmp_path: Path, location: str, *requests: tuple[str, str]) -> list[int]:
@@ -64,3 +66,13 @@ def test_the_first_rule_that_fits_an_address_decides(tmp_path: Path) -> None:
     locations = "".join(f"location {path} {{ {guard} {PROXY} }}" for path, guard in rules.items())
     found = statuses(tmp_path, locations, *(("GET", path) for path in rules))
     assert dict(zip(rules, found, strict=True)) == {"/one": 200, "/two": 200, "/three": 403, "/four": 403}
+
+
+def test_a_server_that_answers_by_itself_has_no_locations(tmp_path: Path) -> None:
+    location = f"return 403; location /a {{ {PROXY} }} location / {{ {PROXY} }} {OTHER}"
+    assert statuses(tmp_path, location, ("GET", "/a"), ("GET", "/b")) == [403, 403]
+
+
+def test_a_condition_of_a_server_that_decides_who_may_pass_closes_all_of_it(tmp_path: Path) -> None:
+    location = f'if ($http_x_key != "k") {{ return 403; }} location /a {{ {PROXY} }} location / {{ {PROXY} }} {OTHER}'
+    assert statuses(tmp_path, location, ("GET", "/a"), ("GET", "/b")) == [403, 403]

@@ -36,11 +36,16 @@ class Locations:
         """Reads a server."""
         routes: list[SiteRoute] = []
         named: dict[str, Directive] = {}
-        found = self._ordered(scope, named)
+        returned = scope.server.one("return")
+        if returned is not None:
+            # It comes before all locations.
+            for location in scope.server.all("location"):
+                location.take()
+                location.choice("is never reached: the server answers before it looks for a location")
+        found = self._ordered(scope, named) if returned is None else []
         for inner, patterns, prefix in found:
             routes += self._location(scope_of(scope, inner), patterns, prefix, named)
         routes = [*self._rewrites(scope), *routes]
-        returned = scope.server.one("return")
         has_root = any(prefix == "/" for _, _, prefix in found)
         if returned is not None:
             routes += self._returned(returned, scope, ["/*"], "/")
@@ -170,7 +175,7 @@ class Locations:
             if directive is not None and directive.args[:1] not in (["off"], ["optional_no_ca"]):
                 directive.left_out("who may pass is decided elsewhere: requests get 403 until auth= or basic= is here")
                 return Respond(status=403, body="not served yet\n")
-        for block in place.all("if") if place.name == "location" else ():
+        for block in (*(place.all("if") if place.name == "location" else ()), *scope.server.all("if")):
             if block.value("return") in ("401", "403"):
                 block.left_out("who may pass is a condition: requests get 403 until when=, auth= or basic= is here")
                 return Respond(status=403, body="not served yet\n")
