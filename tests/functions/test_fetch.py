@@ -316,7 +316,9 @@ def test_the_words_of_the_cache_are_those_of_the_fetch_standard(origin: Origin) 
 
     with running(edge) as served, client_of(served) as client:
         assert client.get("/only-if-cached").status_code == 504 and not origin.requests
-        assert client.get("/no-store").text == "1"
+        unstored = client.get("/no-store")
+        assert unstored.text == "1" and "fwd=bypass" in unstored.headers["cache-status"]
+        assert "detail=request-no-store" in unstored.headers["cache-status"]
         assert client.get("/only-if-cached").status_code == 504
         assert client.get("/default").text == "2"
         assert (

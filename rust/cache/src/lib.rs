@@ -57,6 +57,13 @@ impl Cache {
         })
     }
 
+    /// Follows the bounds of the plan in service on the tier in memory. `default_capacity` as for [`Self::open`].
+    pub fn bound(&self, plan: &Plan, default_capacity: impl FnOnce() -> u64) {
+        let limits = &plan.limits.cache;
+        let capacity = limits.memory_bytes.unwrap_or_else(default_capacity);
+        self.store.bound(capacity, limits.largest_object_bytes);
+    }
+
     /// A fetch that departs now brings nothing that what has come until now made invalid.
     pub fn departure(&self) -> Departure {
         Departure {

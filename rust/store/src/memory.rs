@@ -36,12 +36,17 @@ const TURN: usize = 32;
 pub struct MemoryStore<E = Entry> {
     shards: Box<[RwLock<Shard<E>>]>,
     hasher: foldhash::fast::RandomState,
-    capacity: u64,
-    largest: u64,
+    capacity: AtomicU64,
+    largest: AtomicU64,
     bytes: AtomicU64,
     entries: AtomicUsize,
     evicted: AtomicU64,
     pinned: Pinned<E>,
+}
+
+/// The bytes of the largest entry: at most all of the store, and a tenth of it unless they are given.
+fn largest_of(capacity: u64, given: Option<u64>) -> u64 {
+    given.unwrap_or(capacity / 10).min(capacity)
 }
 
 /// The position of a walk through the store.
@@ -89,19 +94,34 @@ impl FromStr for MemoryCursor {
 impl<E: Evictable> MemoryStore<E> {
     /// A store of at most `capacity` bytes, in which no entry is larger than `largest` (`None`: a tenth).
     pub fn new(capacity: u64, largest: Option<u64>) -> Self {
-        let largest = largest.unwrap_or(capacity / 10).min(capacity);
         let shards = (capacity / LEAST_SHARD_BYTES).clamp(1, MOST_SHARDS);
         let shards = 1 << shards.ilog2();
         Self {
             shards: (0..shards).map(|_| RwLock::new(Shard::default())).collect(),
             hasher: foldhash::fast::RandomState::default(),
-            capacity,
-            largest,
+            capacity: AtomicU64::new(capacity),
+            largest: AtomicU64::new(largest_of(capacity, largest)),
             bytes: AtomicU64::new(0),
             entries: AtomicUsize::new(0),
             evicted: AtomicU64::new(0),
             pinned: Pinned::default(),
         }
+    }
+
+    /// The least capacity with which each shard has enough entries to choose between. Their number never changes.
+    pub fn least_capacity(&self) -> u64 {
+        match self.shards.len() as u64 {
+            0 | 1 => 0,
+            shards => shards * LEAST_SHARD_BYTES,
+        }
+    }
+
+    /// Sets both bounds, and evicts until the first one holds.
+    pub fn bound(&self, capacity: u64, largest: Option<u64>) {
+        self.capacity.store(capacity, Ordering::Relaxed);
+        self.largest
+            .store(largest_of(capacity, largest), Ordering::Relaxed);
+        self.make_room(0);
     }
 
     /// Bytes that were evicted and are still being read.
@@ -132,7 +152,7 @@ impl<E: Evictable> MemoryStore<E> {
     /// removed, because it is outdated).
     pub fn insert(&self, entry: Arc<E>) -> bool {
         let size = entry.size();
-        if size > self.largest {
+        if size > self.largest() {
             self.remove(entry.key());
             return false;
         }
@@ -224,11 +244,11 @@ impl<E: Evictable> MemoryStore<E> {
     /// equal, so the shards evict at the pace of one common queue.
     fn make_room(&self, mut at: usize) {
         let mut idle = 0;
-        while self.bytes() > self.capacity && idle < 2 * self.shards.len() {
+        while self.bytes() > self.capacity() && idle < 2 * self.shards.len() {
             let fair = self.entries.load(Ordering::Relaxed) / self.shards.len();
             let mut gone = Gone::new();
             if let Some(shard) = self.shards.get(at) {
-                let over = self.bytes().saturating_sub(self.capacity);
+                let over = self.bytes().saturating_sub(self.capacity());
                 let mut freed = 0;
                 let mut shard = shard.write();
                 while freed < over
@@ -282,18 +302,18 @@ impl<E: Evictable> MemoryStore<E> {
 
     /// Bytes that the entries together may take.
     pub fn capacity(&self) -> u64 {
-        self.capacity
+        self.capacity.load(Ordering::Relaxed)
     }
 
     /// Bytes of the largest entry that is stored.
     pub fn largest(&self) -> u64 {
-        self.largest
+        self.largest.load(Ordering::Relaxed)
     }
 
     /// The size of slices of large objects: `wanted`, or less if no entry of that size is stored. `None` if that is too
     /// small for slices to make sense.
     pub fn slice_bytes(&self, wanted: u64) -> Option<u64> {
-        let size = wanted.min(self.largest / 2);
+        let size = wanted.min(self.largest() / 2);
         (size >= LEAST_SLICE).then_some(size)
     }
 

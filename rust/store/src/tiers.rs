@@ -133,6 +133,16 @@ impl Store {
         self.disk.as_ref()
     }
 
+    /// The least capacity that the tier in memory can be given now.
+    pub fn least_capacity(&self) -> u64 {
+        self.memory.least_capacity()
+    }
+
+    /// Sets the bounds of the tier in memory, as [`MemoryStore::bound`] does.
+    pub fn bound(&self, capacity: u64, largest: Option<u64>) {
+        self.memory.bound(capacity, largest);
+    }
+
     /// Size of the largest entry that is stored.
     pub fn largest(&self) -> u64 {
         self.memory.largest()

@@ -40,7 +40,7 @@ pub enum Denied {
     #[error(transparent)]
     Mistake(#[from] Mistake),
     /// The reference, and the id of the purge that has it.
-    #[error("reference: {0:?}: was given to another purge, {1}; choose another reference")]
+    #[error("{0:?}: was given to another purge, {1}; choose another reference")]
     ReferenceTaken(String, String),
     /// Refused for now: nothing of the order takes effect.
     #[error(

@@ -17,7 +17,7 @@ use self::{
     advice::Advice,
     experiments::experiments,
     guarded::{addresses, browsers, delay, methods},
-    reached::{idle, leads_to_itself, misread, page_of_group, redirect},
+    reached::{idle, leads_to_itself, misread, page_of_group, redirect, unchanged},
     secrets::{
         beside_certificates, closed, https, null_origin, open_within, preflight, secret,
         uncompressed, unverified,
@@ -61,6 +61,7 @@ pub fn lint(plan: &Plan) -> Vec<Lint> {
         }
         redirect(&mut advice);
         leads_to_itself(plan, &mut advice);
+        unchanged(&mut advice);
         https(plan, &mut advice);
         secret(&mut advice);
         open_within(&closed, &mut advice);

@@ -26,6 +26,7 @@ use super::{
 };
 use crate::{
     body::{EdgeBody, EdgeResponse},
+    functions::fetch::FetchCache,
     telemetry::Outcome,
     upstream::{FetchError, RequestBody, Unavailable},
 };
@@ -43,6 +44,8 @@ pub(crate) async fn passed(exchange: &mut Exchange, route: &Route) -> Result<Edg
         (Forward::Bypass, Detail::Upgrade)
     } else if !by_method && exchange.has_body {
         (Forward::Bypass, Detail::RequestBody)
+    } else if !by_method && exchange.fetch_cache == FetchCache::NoStore {
+        (Forward::Bypass, Detail::RequestNoStore)
     } else if !by_method {
         (Forward::Bypass, Detail::Unkeyed)
     } else {

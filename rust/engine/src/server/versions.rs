@@ -10,7 +10,7 @@ use edgerouter_core::{
 
 use super::{
     Engine,
-    sharing::{open_files, places, tls_of},
+    sharing::{default_capacity, open_files, places, tls_of},
 };
 use crate::{
     cache::functions::CachesApart,
@@ -36,6 +36,7 @@ impl Engine {
         let mut newest = self.reloading.lock();
         let previous = self.shared.live.load_full();
         apart::keep_apart(&mut plan, &previous.plan);
+        self.fits_memory(&plan)?;
         let issued = self.shared.acme.certificates();
         let tls = tls_of(&plan, Some(&previous.tls), issued)?;
         let geo = places(&plan, previous.geo.as_ref())?;
@@ -68,12 +69,25 @@ impl Engine {
         Ok(version)
     }
 
+    /// Refuses a plan whose memory cache is too small for the shards of the one that serves.
+    fn fits_memory(&self, plan: &Plan) -> Result<(), Vec<Problem>> {
+        let wanted = plan.limits.cache.memory_bytes;
+        let least = self.shared.cache.store.least_capacity();
+        if wanted.unwrap_or_else(default_capacity) >= least {
+            return Ok(());
+        }
+        let message =
+            format!("must be at least {least} while the edge serves; for less, stop and start it");
+        Err(vec![of_process("limits.cache.memory_bytes", &message)])
+    }
+
     /// Puts a version in service, with the bounds of its plan on the process.
     fn serve(&self, live: Arc<Live>) {
         let (shared, limits) = (&self.shared, &live.plan.limits);
         shared
             .account
             .bound(Budget::of_bound(limits.http.request_memory_bytes).capacity);
+        shared.cache.bound(&live.plan, default_capacity);
         shared.function_caches.allow(limits.functions.named_caches);
         let open_files = open_files(shared.descriptors, &live.plan);
         shared.compressors.bound(&limits.compression);
@@ -116,6 +130,7 @@ impl Engine {
             let message = "cannot differ from that of the running version: restart the edge with the new file instead";
             return Err(vec![of_process(name, message)]);
         }
+        self.fits_memory(&plan)?;
         let shared = &self.shared;
         let before = Some((&previous.plan, &previous.readings));
         let make = |tag: &str| {

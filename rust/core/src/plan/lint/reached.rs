@@ -150,6 +150,42 @@ pub(super) fn leads_to_itself(plan: &Plan, advice: &mut Advice<'_>) {
     }
 }
 
+/// Changes of the path for the origin that no path of the route can have, unless a hook sets another one first.
+pub(super) fn unchanged(advice: &mut Advice<'_>) {
+    let route = advice.route;
+    if !route.hooks.viewer_request.is_empty() {
+        return;
+    }
+    let (pattern, first) = (&route.path, route.path.literal_prefix());
+    let what = if let Some(strip) = &route.strip_prefix {
+        let begins = match first.strip_prefix(strip.as_bytes()) {
+            Some(rest) => matches!(rest.first(), None | Some(b'/')),
+            None => !pattern.is_exact() && strip.as_bytes().starts_with(first),
+        };
+        (!begins).then(|| {
+            format!("strip_prefix={strip:?} has no effect: no path of this route begins with it")
+        })
+    } else if let Some(rewrite) = &route.rewrite {
+        let (from, other) = (&rewrite.pattern, rewrite.pattern.literal_prefix());
+        let inside = first.starts_with(other) && !from.is_exact() || first == other;
+        let around = other.starts_with(first) && !pattern.is_exact();
+        (!inside && !around).then(|| {
+            format!(
+                "rewrite of {} has no effect: no path of this route matches it",
+                from.as_str()
+            )
+        })
+    } else if let Some(index) = &route.index {
+        let folder = first.ends_with(b"/") || !pattern.is_exact();
+        (!folder).then(|| format!("index={index:?} has no effect: the path does not end in /"))
+    } else {
+        None
+    };
+    if let Some(what) = what {
+        advice.warn("no-effect", what, "correct it or the pattern, or remove it");
+    }
+}
+
 /// Error pages for a failed origin that would be fetched from that very origin.
 pub(super) fn page_of_group(plan: &Plan, group: GroupId, advice: &mut Advice<'_>) {
     let elsewhere = |page: &str| {

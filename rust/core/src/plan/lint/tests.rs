@@ -98,6 +98,66 @@ fn dangers_are_named() {
             vec![],
         ),
         (
+            json!({"to": "o", "pattern": "/a/*", "strip_prefix": "/b"}),
+            vec!["no-effect"],
+        ),
+        (
+            json!({"to": "o", "pattern": "/ab", "strip_prefix": "/a"}),
+            vec!["no-effect"],
+        ),
+        (
+            json!({"to": "o", "pattern": "/b*", "strip_prefix": "/b"}),
+            vec![],
+        ),
+        (
+            json!({"to": "o", "pattern": "/*", "strip_prefix": "/b/"}),
+            vec![],
+        ),
+        (
+            json!({"to": "o", "pattern": "/b/c/*", "strip_prefix": "/b"}),
+            vec![],
+        ),
+        (
+            json!({"to": "o", "pattern": "/{a}/c", "strip_prefix": "/b"}),
+            vec![],
+        ),
+        (
+            json!({"to": "o", "pattern": "/x/*", "rewrite": {"pattern": "/old/{a}", "to": "/new/{a}"}}),
+            vec!["no-effect"],
+        ),
+        (
+            json!({"to": "o", "pattern": "/x", "rewrite": {"pattern": "/x/{a}", "to": "/new/{a}"}}),
+            vec!["no-effect"],
+        ),
+        (
+            json!({"to": "o", "pattern": "/x/{a}", "rewrite": {"pattern": "/x", "to": "/new"}}),
+            vec!["no-effect"],
+        ),
+        (
+            json!({"to": "o", "pattern": "/", "rewrite": {"pattern": "/", "to": "/new"}}),
+            vec![],
+        ),
+        (
+            json!({"to": "o", "pattern": "/x/*", "rewrite": {"pattern": "/{a:path}", "to": "/new/{a}"}}),
+            vec![],
+        ),
+        (
+            json!({"to": "o", "pattern": "/b/*", "strip_prefix": "/b", "rewrite": {"pattern": "/old", "to": "/new"}}),
+            vec![],
+        ),
+        (
+            json!({"to": "o", "pattern": "/x", "index": "index.html"}),
+            vec!["no-effect"],
+        ),
+        (
+            json!({"to": "o", "pattern": "/x/", "index": "index.html"}),
+            vec![],
+        ),
+        (
+            json!({"to": "o", "pattern": "/b", "strip_prefix": "/b", "index": "index.html"}),
+            vec![],
+        ),
+        (
             json!({"redirect": {"location": "/a"}, "pattern": "/a", "when": [{"cookie": "x"}]}),
             vec![],
         ),

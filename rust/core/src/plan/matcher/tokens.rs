@@ -139,6 +139,28 @@ pub(super) fn foreign(segment: &str) -> Option<PatternError> {
             PatternError::ForeignParameter(segment.to_owned(), written)
         });
     }
+    // Next.js, SvelteKit: `[id]`, `[...rest]`, `[[id]]`. Templates: `${id}`.
+    let bracketed = (segment.strip_prefix('[')).and_then(|rest| rest.strip_suffix(']'));
+    if let Some(inside) = bracketed.map(|inside| inside.trim_matches(['[', ']'])) {
+        let (kind, name) = match inside.strip_prefix("...") {
+            Some(name) => (":path", name),
+            None => ("", inside),
+        };
+        if name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+        {
+            return named(name).map(|written| {
+                let written = format!("{}{kind}}}", written.trim_end_matches('}'));
+                PatternError::ForeignParameter(segment.to_owned(), written)
+            });
+        }
+    }
+    if let Some(rest) = segment.strip_prefix("${") {
+        let inside = rest.trim_end_matches('}');
+        return named(inside)
+            .map(|written| PatternError::ForeignParameter(segment.to_owned(), written));
+    }
     let expressions = [
         "(.", "(?", "([", "(\\", "[^", "[a-z", "[A-Z", "[0-9", "\\d", "\\w", ".*", ".+",
     ];

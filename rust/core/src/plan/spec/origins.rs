@@ -18,6 +18,14 @@ const MOST_WEIGHT: u64 = 65_535;
 
 pub(super) fn origin(value: &Value, path: String, problems: &Problems) -> Option<OriginSpec> {
     let mut fields = Fields::open(value, path, problems)?;
+    let headers = secret_header_map(&mut fields, "headers");
+    if headers
+        .iter()
+        .any(|(name, _)| *name == crate::http::header::HOST)
+    {
+        let why = "is what the field host of the origin says: set host";
+        problems.add(format!("{}.host", fields.at("headers")), None, why);
+    }
     let spec = OriginSpec {
         name: fields.required_text("name").unwrap_or_default().to_owned(),
         url: fields.required_text("url").unwrap_or_default().to_owned(),
@@ -25,7 +33,7 @@ pub(super) fn origin(value: &Value, path: String, problems: &Problems) -> Option
         times: times(&mut fields),
         pool: pool(&mut fields),
         retries: u8::try_from(fields.whole("retries", 1, 0, 10)).unwrap_or(1),
-        headers: secret_header_map(&mut fields, "headers"),
+        headers,
         health: fields
             .some("health")
             .and_then(|value| health(value, fields.at("health"), problems)),

@@ -258,6 +258,10 @@ fn a_mistake_in_an_origin_is_reported_at_its_place() {
             "origins[0].host: \"a b\": must be \"origin\", \"viewer\" or a host",
         ),
         (
+            json!({"headers": {"Host": "www.example.com"}}),
+            "origins[0].headers.host: is what the field host of the origin says: set host",
+        ),
+        (
             json!({"headers": {"x-key": "hunter2\n"}}),
             "origins[0].headers.x-key: has a control character",
         ),
