@@ -76,3 +76,12 @@ def test_a_server_that_answers_by_itself_has_no_locations(tmp_path: Path) -> Non
 def test_a_condition_of_a_server_that_decides_who_may_pass_closes_all_of_it(tmp_path: Path) -> None:
     location = f'if ($http_x_key != "k") {{ return 403; }} location /a {{ {PROXY} }} location / {{ {PROXY} }} {OTHER}'
     assert statuses(tmp_path, location, ("GET", "/a"), ("GET", "/b")) == [403, 403]
+
+
+def test_an_expression_inside_of_a_location_is_for_paths_of_that_location(tmp_path: Path) -> None:
+    inner = "location ~ \\.php$ { deny all; } location ~ /own { deny all; } location ~ ^/a/x { deny all; }"
+    location = f"location /a/ {{ {PROXY} {inner} }} location / {{ {PROXY} }}"
+    paths = {"/a/i.php": 403, "/a/b/i.php": 403, "/a/own": 403, "/a/b/own": 403, "/a/x": 403, "/a/b": 200}
+    outside = {"/i.php": 200, "/own": 200, "/b/own": 200}
+    found = statuses(tmp_path, location, *(("GET", path) for path in (paths | outside)))
+    assert dict(zip(paths | outside, found, strict=True)) == paths | outside

@@ -13,7 +13,7 @@ from edgerouter.importing.nginx_directives import Directive
 from edgerouter.importing.nginx_origins import Origins
 from edgerouter.importing.nginx_scope import Scope
 from edgerouter.importing.nginx_settings import SharedSettings
-from edgerouter.importing.ordering import keep_order
+from edgerouter.importing.ordering import covers, keep_order
 from edgerouter.routes import Respond, Rewrite
 
 __all__ = ["Locations", "Scope"]
@@ -95,7 +95,7 @@ class Locations:
                     continue
                 if modifier == "~*" and re.search("[A-Za-z]", path):
                     location.choice("paths are compared with their case, which nginx does not do here")
-                expressions.append((around, patterns, None))
+                expressions.append((around, _below(around[:-1], patterns), None))
             elif re.search(r"[{}*?\s#]", path):
                 location.left_out("has no path that a route can have")
             elif modifier == "=":
@@ -375,6 +375,25 @@ def scope_of(scope: Scope, locations: tuple[Directive, ...]) -> Scope:
     for location in locations:
         scope = scope.within(location)
     return scope
+
+
+def _below(around: tuple[Directive, ...], patterns: list[str]) -> list[str]:
+    """The patterns within the innermost location around them, which nginx looks into for paths of its prefix only."""
+    outer = around[-1].args if around else []
+    prefix = outer[-1] if outer and outer[0] not in ("~", "~*", "=") else ""
+    if not prefix.startswith("/"):
+        return patterns
+    found: list[str] = []
+    for pattern in patterns:
+        if covers(f"{prefix}*", pattern):
+            found.append(pattern)
+        elif covers(pattern, prefix):
+            found.append(f"{prefix}*")
+        elif pattern.startswith("/*"):
+            found.append(f"{prefix}{pattern[1:]}")
+            if pattern.startswith("/*/"):
+                found.append(f"{prefix.rstrip('/')}{pattern[2:]}")
+    return list(dict.fromkeys(found))
 
 
 def _rewrite(rewrite: Directive) -> tuple[str, str] | None:
