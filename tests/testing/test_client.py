@@ -231,6 +231,15 @@ def test_another_edge_is_put_in_service_and_the_user_s_own_is_not_changed(client
     assert other.server is client.server and other.purge(everything=True).id
 
 
+def test_an_edge_that_is_refused_leaves_the_one_in_service(client: Client) -> None:
+    before = client.edge
+    refused = Edge("site")
+    refused.route("/*", to="nothing")
+    with pytest.raises(ConfigError, match="nothing"):
+        client.reload(refused)
+    assert client.edge is before and client.get("/page/1").status_code == 200
+
+
 def test_names_and_errors_are_those_of_the_site_and_of_httpx(client: Client) -> None:
     with pytest.raises(ConfigError, match=r"Client\.origins: other.*it has site, spare"):
         Client(application(), origins={"other": page})

@@ -289,8 +289,9 @@ class Client(httpx.Client):
     def reload(self, edge: Edge) -> int:
         """Puts another edge in service, with origins as before; returns the version."""
         self._stage(edge, {})
+        version = self.server.reload(self._staged(edge))
         self.edge = edge
-        return self.server.reload(self._staged(edge))
+        return version
 
     def close(self) -> None:
         """Ends the edge and its origins."""
