@@ -107,6 +107,10 @@ class Settings(Value, frozen=True, kw_only=True):
             check.text(field, optional=True)
             if given is not None and "\0" in given:
                 check.fail(field, "must not contain a null character")
-        socket = check.get("admin_socket")
-        if isinstance(socket, str) and len(os.fsencode(socket)) > _SOCKET_BYTES:
+        try:
+            length = len(os.fsencode(check.get("admin_socket") or ""))
+        except (TypeError, UnicodeEncodeError):
+            # Refused above, or a name that no file system has.
+            length = 0
+        if length > _SOCKET_BYTES:
             check.fail("admin_socket", f"must be a path of at most {_SOCKET_BYTES} bytes, as unix(7) has it")

@@ -153,7 +153,7 @@ class FakeOrigin:
         ``refuse``  nothing listens; ``times`` does not apply
         ``reset``  the connection is reset in the place of a response
         ``truncate``  the connection ends in the middle of the body
-        ``garbage``  the response is not HTTP
+        ``garbage``  the head of the response is not HTTP
         ``stall``  no response comes until ``fault(None)``
         """
         if kind is not None and kind not in _FAULTS:
@@ -232,7 +232,8 @@ class FakeOrigin:
         if fault == "stall":
             self._resumed.wait()
         elif fault == "garbage":
-            connection.sendall(b"this is no response\r\n\r\n")
+            # On a kept connection, bytes without a status line would be the end of the response before.
+            connection.sendall(b"HTTP/1.1 200 Fake\r\nthis is no field\r\n\r\n")
             return False
         elif fault == "reset":
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
