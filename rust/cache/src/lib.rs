@@ -38,12 +38,10 @@ pub struct Cache {
 }
 
 impl Cache {
-    /// Opens the disk cache as it was left; the memory is empty. `default_capacity` gives the bytes of memory if the
-    /// plan sets none.
-    pub fn open(plan: &Plan, default_capacity: impl FnOnce() -> u64) -> Result<Self, FolderError> {
-        let limits = &plan.limits.cache;
-        let capacity = limits.memory_bytes.unwrap_or_else(default_capacity);
-        let memory = Arc::new(MemoryStore::new(capacity, limits.largest_object_bytes));
+    /// Opens the disk cache as it was left; the memory is empty, and has room for `capacity` bytes.
+    pub fn open(plan: &Plan, capacity: u64) -> Result<Self, FolderError> {
+        let largest = plan.limits.cache.largest_object_bytes;
+        let memory = Arc::new(MemoryStore::new(capacity, largest));
         let disk = match &plan.disk_cache {
             Some(disk) => Some(Arc::new(Disk::open(disk, Arc::clone(&memory))?)),
             None => None,
@@ -55,13 +53,6 @@ impl Cache {
             runs: Runs::new(),
             invalidations: Invalidations::default(),
         })
-    }
-
-    /// Follows the bounds of the plan in service on the tier in memory. `default_capacity` as for [`Self::open`].
-    pub fn bound(&self, plan: &Plan, default_capacity: impl FnOnce() -> u64) {
-        let limits = &plan.limits.cache;
-        let capacity = limits.memory_bytes.unwrap_or_else(default_capacity);
-        self.store.bound(capacity, limits.largest_object_bytes);
     }
 
     /// A fetch that departs now brings nothing that what has come until now made invalid.

@@ -106,7 +106,7 @@ pub(super) fn share(
     let descriptors = settings
         .descriptors
         .map(|limit| tight::descriptors(limit, workers));
-    let cache = Cache::open(&plan, default_capacity)?;
+    let cache = Cache::open(&plan, memory_capacity(&plan))?;
     // One more than serve: the background has a worker of its own.
     let metrics = Metrics::new(workers + 1, &plan);
     let keys = KeySources::of(&plan);
@@ -206,6 +206,12 @@ pub(super) fn open_files(descriptors: Option<Descriptors>, plan: &Plan) -> usize
     descriptors.map_or(plan.limits.files.open_files, |descriptors| {
         descriptors.open_files(plan)
     })
+}
+
+/// The bytes of the memory cache under this plan.
+pub(super) fn memory_capacity(plan: &Plan) -> u64 {
+    let given = plan.limits.cache.memory_bytes;
+    given.unwrap_or_else(default_capacity)
 }
 
 /// Bytes of the memory cache if the plan sets none: a quarter of the memory of the machine or the container, at most

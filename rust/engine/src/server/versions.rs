@@ -10,7 +10,7 @@ use edgerouter_core::{
 
 use super::{
     Engine,
-    sharing::{default_capacity, open_files, places, tls_of},
+    sharing::{memory_capacity, open_files, places, tls_of},
 };
 use crate::{
     cache::functions::CachesApart,
@@ -71,9 +71,8 @@ impl Engine {
 
     /// Refuses a plan whose memory cache is too small for the shards of the one that serves.
     fn fits_memory(&self, plan: &Plan) -> Result<(), Vec<Problem>> {
-        let wanted = plan.limits.cache.memory_bytes;
         let least = self.shared.cache.store.least_capacity();
-        if wanted.unwrap_or_else(default_capacity) >= least {
+        if memory_capacity(plan) >= least {
             return Ok(());
         }
         let message =
@@ -87,7 +86,8 @@ impl Engine {
         shared
             .account
             .bound(Budget::of_bound(limits.http.request_memory_bytes).capacity);
-        shared.cache.bound(&live.plan, default_capacity);
+        let largest = limits.cache.largest_object_bytes;
+        (shared.cache.store).bound(memory_capacity(&live.plan), largest);
         shared.function_caches.allow(limits.functions.named_caches);
         let open_files = open_files(shared.descriptors, &live.plan);
         shared.compressors.bound(&limits.compression);
