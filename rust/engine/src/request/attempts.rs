@@ -1,7 +1,6 @@
 //! Phase 11: carries out the steps of `core::origin::attempts` until a response is taken or none can be had.
 
 use std::{
-    borrow::Cow,
     future::poll_fn,
     pin::{Pin, pin},
     rc::Rc,
@@ -20,22 +19,18 @@ use edgerouter_core::{
     outward::Outward,
     pinned,
     plan::{Group, GroupId, Origin, OriginId, Plan},
-    trace::context::{TRACEPARENT, TRACESTATE},
 };
-use http::{HeaderValue, Method, StatusCode};
+use http::{Method, StatusCode};
 use smallvec::SmallVec;
 use tokio::time::Sleep;
 
 use super::{
     origin_request::{OriginRequest, Received, ReceivedBody, Source},
-    traced::method,
+    traced::{begin_attempt, end_attempt},
 };
 use crate::{
     live::LocalLive,
-    telemetry::{
-        log,
-        trace::{OpenSpan, Work},
-    },
+    telemetry::log,
     upstream::{
         FetchError, HealthBoard, HearInterims, RequestBody, RequestStream, Turn, Unavailable,
         UpstreamRequest, UpstreamResponse, Upstreams,
@@ -304,7 +299,7 @@ async fn attempt(
 ) -> Result<Box<Received>, FetchError> {
     let mut headers = request.headers.clone();
     forward::address(&mut headers, origin, &request.authority);
-    let span = traced(request, origin, &mut headers, started);
+    let span = begin_attempt(request, origin, &mut headers, started);
     let client = request.interims.as_ref();
     let hear = client.map(|client| client.hear(request));
     let upload = match &body {
@@ -351,7 +346,7 @@ async fn attempt(
     let result = fetched.as_ref().map(|response| response.status);
     let (result, took) = (result.map_err(Detail::from), ended.duration_since(started));
     if let Some(span) = span {
-        end(*span, result);
+        end_attempt(*span, result);
     }
     request.live.metrics.origin(id, result, took);
     if let (Some(logged), Ok(_)) = (&request.logged, &fetched) {
@@ -416,43 +411,6 @@ fn is_origins_fault(error: &FetchError, upload: Option<&RequestStream>) -> bool 
         }
         _ => error.is_origins_fault(),
     }
-}
-
-/// Begins the span of an attempt. The origin gets its place in the trace, and not the client's.
-fn traced(
-    request: &OriginRequest,
-    origin: &Origin,
-    headers: &mut Fields,
-    started: Instant,
-) -> Option<Box<OpenSpan>> {
-    request.live.plan.tracing.as_ref()?;
-    headers.remove(TRACEPARENT);
-    headers.remove(TRACESTATE);
-    let parent = request.trace.as_ref()?;
-    let method = method(request.method.as_str());
-    let mut span = Box::new(parent.begin_at(Work::Origin, method, started));
-    if let Ok(place) = HeaderValue::from_str(&span.context().to_string()) {
-        headers.insert(TRACEPARENT, place);
-    }
-    if let Some(Ok(state)) = parent.state().map(HeaderValue::from_str) {
-        headers.insert(TRACESTATE, state);
-    }
-    span.note("http.request.method", method);
-    span.note("edgerouter.origin", origin.name.to_string());
-    span.note("server.address", origin.host.to_string());
-    span.note("server.port", origin.port);
-    Some(span)
-}
-
-fn end(mut span: OpenSpan, result: Result<StatusCode, Detail>) {
-    let error = match result {
-        Ok(status) => {
-            span.note("http.response.status_code", status.as_u16());
-            (status.is_server_error()).then(|| Cow::Owned(status.as_str().to_owned()))
-        }
-        Err(detail) => Some(Cow::Borrowed(detail.as_str())),
-    };
-    span.end(error);
 }
 
 fn prefixed(origin: &Origin, path_and_query: &PathAndQuery) -> PathAndQuery {

@@ -1,19 +1,25 @@
-//! The trace of a request: where it begins, the facts that its span has, and its end.
+//! The trace of a request: where it begins, the facts that its span has, and its end; and the spans of its attempts.
 //!
 //! A request that is not chosen has no trace while the store answers it. It gets one as soon as an answer takes work,
 //! so that the trace can be kept for its outcome.
 
-use std::{borrow::Cow, fmt::Write as _, time::Duration};
+use std::{
+    borrow::Cow,
+    fmt::Write as _,
+    time::{Duration, Instant},
+};
 
 use edgerouter_core::{
-    http::uri,
+    http::{Fields, uri},
+    outcome::Detail,
+    plan::Origin,
     request_record::RequestRecord,
     select::Select,
     trace::{Believed, Kept, ShownTo, TraceContext, TracingPolicy, context},
 };
-use http::HeaderValue;
+use http::{HeaderValue, StatusCode};
 
-use super::exchange::Exchange;
+use super::{exchange::Exchange, origin_request::OriginRequest};
 use crate::{
     body::EdgeResponse,
     telemetry::trace::{Attributes, Beginning, OpenSpan, RequestTrace, Work},
@@ -241,6 +247,44 @@ impl Exchange {
         }
         Some((SERVER_TIMING, HeaderValue::from_str(&text).ok()?))
     }
+}
+
+/// Begins the span of an attempt. The origin gets its place in the trace, and not the client's.
+pub(super) fn begin_attempt(
+    request: &OriginRequest,
+    origin: &Origin,
+    headers: &mut Fields,
+    started: Instant,
+) -> Option<Box<OpenSpan>> {
+    request.live.plan.tracing.as_ref()?;
+    headers.remove(context::TRACEPARENT);
+    headers.remove(context::TRACESTATE);
+    let parent = request.trace.as_ref()?;
+    let method = method(request.method.as_str());
+    let mut span = Box::new(parent.begin_at(Work::Origin, method, started));
+    if let Ok(place) = HeaderValue::from_str(&span.context().to_string()) {
+        headers.insert(context::TRACEPARENT, place);
+    }
+    if let Some(Ok(state)) = parent.state().map(HeaderValue::from_str) {
+        headers.insert(context::TRACESTATE, state);
+    }
+    span.note("http.request.method", method);
+    span.note("edgerouter.origin", origin.name.to_string());
+    span.note("server.address", origin.host.to_string());
+    span.note("server.port", origin.port);
+    Some(span)
+}
+
+/// Ends it with the status of the response, or why there is none.
+pub(super) fn end_attempt(mut span: OpenSpan, result: Result<StatusCode, Detail>) {
+    let error = match result {
+        Ok(status) => {
+            span.note("http.response.status_code", status.as_u16());
+            (status.is_server_error()).then(|| Cow::Owned(status.as_str().to_owned()))
+        }
+        Err(detail) => Some(Cow::Borrowed(detail.as_str())),
+    };
+    span.end(error);
 }
 
 fn version(version: &str) -> String {
