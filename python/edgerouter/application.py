@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING
 from edgerouter import regular
 from edgerouter.edge import Edge
 from edgerouter.errors import ConfigError, EdgeError, Problem
-from edgerouter.misspelt import remedy
+from edgerouter.misspelt import habits, remedy
+from edgerouter.places import current_folder
 from edgerouter.serving import Application, while_loading
 from edgerouter.signals import Stopping
 from edgerouter.unfinished import watched
@@ -34,13 +35,6 @@ if TYPE_CHECKING:
 __all__ = ["AppError", "FileApplication"]
 
 _PACKAGE = Path(__file__).resolve().parent
-_FUNCTION = 'a function that answers requests is declared by @edge.function("/*") and takes (request, ctx)'
-#: Names that other platforms call by themselves, and what stands for them here.
-_HABITS = {
-    "on_fetch": _FUNCTION,
-    "Default": _FUNCTION,
-    "lambda_handler": 'lambda_edge.attach(edge, lambda_handler, "viewer-request", "/*") runs a handler of Lambda@Edge',
-}
 _MOST_FRAMES = 20
 
 
@@ -60,7 +54,7 @@ class FileApplication(Application):
 
     def __init__(self, spec: str, *, folder: Path | None = None, serves: bool = True) -> None:
         self._serves = serves
-        self._folder = (folder or _current_folder()).resolve()
+        self._folder = (folder or current_folder()).resolve()
         self._spec = spec
         self._attribute: str | None = None
         self._plan_file: Path | None = None
@@ -358,7 +352,7 @@ class FileApplication(Application):
                 f'write {wanted} = Edge("site"), or name another with {self._shown()}:{other}'
             )
             if found is None:
-                message += "".join(f"; {habit}" for name, habit in _HABITS.items() if name in vars(module))
+                message += "".join(f"; {habit}" for habit in habits(vars(module)))
             raise ConfigError([Problem(f"{self._shown()}:{wanted}", None, message)])
         return self._served_edge(found, self._shown())
 
@@ -452,14 +446,6 @@ class FileApplication(Application):
 def _report(line: str) -> None:
     with contextlib.suppress(Exception):
         print(f"warning: {line}", file=sys.stderr, flush=True)
-
-
-def _current_folder() -> Path:
-    try:
-        return Path.cwd()
-    except OSError as error:
-        message = f"the current folder cannot be found: {error.strerror or error}; change to one that is there"
-        raise ConfigError(message) from None
 
 
 def _lacking(error: BaseException | None, root: Path) -> set[Path]:

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from types import FrameType, TracebackType
 
-__all__ = ["did_you_mean", "remedy"]
+__all__ = ["did_you_mean", "habits", "remedy"]
 
 #: Decorators that other frameworks have.
 _VERBS = ("get", "post", "put", "patch", "delete")
@@ -104,6 +104,13 @@ _FIELDS = {
     **dict.fromkeys(("gzip", "compression"), "compress"),
     **dict.fromkeys(("https", "tls", "scheme"), "viewer"),
 }
+_FUNCTION = 'a function that answers requests is declared by @edge.function("/*") and takes (request, ctx)'
+#: Names that other platforms call by themselves, and what stands for them here.
+_HABITS = {
+    "on_fetch": _FUNCTION,
+    "Default": _FUNCTION,
+    "lambda_handler": 'lambda_edge.attach(edge, lambda_handler, "viewer-request", "/*") runs a handler of Lambda@Edge',
+}
 #: The file of ``os.environ``, which may be a part of the interpreter.
 _OS = (os.__file__, "<frozen os>")
 #: Modules with public names that ``edgerouter`` itself does not have.
@@ -132,6 +139,12 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     if len(holding) > 1:
         return f"did you mean {', '.join(holding[:-1])} or {holding[-1]}?"
     return f"did you mean {(near or holding)[0]}?" if near or holding else ""
+
+
+def habits(names: Iterable[str]) -> Iterator[str]:
+    """The remedies for those of the names that other platforms call by themselves."""
+    given = set(names)
+    return (remedy for name, remedy in _HABITS.items() if name in given)
 
 
 def _remedies(error: BaseException) -> Iterator[str]:

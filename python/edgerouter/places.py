@@ -13,7 +13,7 @@ from types import FrameType
 
 from edgerouter.errors import ConfigError
 
-__all__ = ["Places", "file_of_caller", "folder_of_caller"]
+__all__ = ["Places", "current_folder", "file_of_caller", "folder_of_caller"]
 
 _PACKAGE = str(Path(__file__).resolve().parent) + os.sep
 _COMMAND = f"{_PACKAGE}cli{os.sep}"
@@ -86,6 +86,15 @@ def file_of_caller() -> Path | None:
     """The user's file; ``None`` where there is none, as at a prompt."""
     file = Path(_caller().f_code.co_filename)
     return file.resolve() if file.is_file() else None
+
+
+def current_folder() -> Path:
+    """Raises ``ConfigError`` where it has been removed, or is closed to this user."""
+    try:
+        return Path.cwd()
+    except OSError as error:
+        message = f"the current folder cannot be found: {error.strerror or error}; change to one that is there"
+        raise ConfigError(message) from None
 
 
 def folder_of_caller() -> Path:
